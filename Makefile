@@ -1,0 +1,111 @@
+# `make help` says what there is.
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+MAKEFLAGS += --no-print-directory --warn-undefined-variables
+.DEFAULT_GOAL := help
+
+PYTHON ?=
+EVENTS ?=
+RESUME ?=
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+CODE := flows operators connectors $(wildcard benchmarks) tests
+SUMMARY := .pytest_cache/left_out
+PYENV := "$${PYENV_ROOT:-$${HOME:-}/.pyenv}"
+SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+
+.PHONY: help
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(VENV)/.runtime ## the main job in a folder below runs/, then its report (EVENTS="file ...", or RESUME=1)
+	@$(PY) -m flows.run $(if $(filter-out 0 no,$(RESUME)),--resume) $(if $(strip $(EVENTS)),--events $(EVENTS))
+
+.PHONY: demo
+demo: $(VENV)/.runtime ## simulated services, the flow on them, and its alerts as they come, on the terminal (ARGS for flows.demo)
+	@$(PY) -m flows.demo $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says at the end what was left out (ARGS for pytest)
+	@rm -f .coverage .coverage.* $(SUMMARY); mkdir -p $(dir $(SUMMARY))
+	@LLMS_TEST_SUMMARY=$(SUMMARY) $(PY) -m coverage run -m pytest $(ARGS)
+	@echo "Once more the pure part, its loops not compiled, so that their branches are counted:"
+	@NUMBA_DISABLE_JIT=1 $(PY) -m coverage run -m pytest -q --hypothesis-profile=uncompiled tests/operators
+	@$(PY) -m coverage combine --quiet
+	@$(PY) -m coverage report --fail-under=85
+	@printf 'operators alone, per cent: '
+	@$(PY) -m coverage report --fail-under=95 --include='operators/*' --format=total
+	@cat $(SUMMARY)
+
+.PHONY: check
+check: $(VENV)/.dev ## lint, format, types, architecture, documents, manifests
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy $(CODE)
+	@$(PY) -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_k8s.py tests/test_makefile.py
+
+.PHONY: docs
+docs: $(VENV)/.runtime ## make docs/configuration.md and sentinel.example.toml anew from the settings
+	@$(PY) -m flows.check --example > sentinel.example.toml
+	@$(PY) -m flows.check --reference > docs/configuration.md
+
+.PHONY: services
+services: .services/kafka/.ready ## what tests need that is no wheel: Apache Kafka (by Java 17 and Maven), Chromium; root gets them
+	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null; then \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+			echo "Chromium is needed to look at the report: install it, then make services again" >&2; exit 1; \
+		fi; \
+		apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	fi
+
+.PHONY: lock
+lock: $(VENV)/.dev ## make requirements.lock and requirements-dev.lock anew from pyproject.toml
+	@$(PY) -m pip install --quiet --disable-pip-version-check 'uv>=0.13,<1'
+	@$(PY) -m uv pip compile $(COMPILE) --upgrade --output-file requirements.lock pyproject.toml
+	@$(PY) -m uv pip compile $(COMPILE) --upgrade --extra dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
+COMPILE := --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate
+
+.PHONY: clean
+clean: ## remove what can be made again; runs/ stays
+	@rm -rf $(VENV) .services .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* *.egg-info build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@for python in $(PYTHON) python3.11 python3.12 python3 python \
+		$(PYENV)/versions/3.11.*/bin/python $(PYENV)/versions/3.12.*/bin/python; do \
+		if "$$python" -c '$(SUITABLE)' 2>/dev/null; then \
+			rm -rf $(VENV); "$$python" -m venv $(VENV); touch $@; exit 0; \
+		fi; \
+	done; \
+	echo "Python 3.11 or 3.12 with its venv module is needed, since Bytewax has no packages for others: install one" \
+		"(on Debian 12: apt-get install python3 python3-venv) or name it with PYTHON=..." >&2; \
+	exit 1
+
+$(VENV)/.runtime: requirements.lock $(VENV)/.python
+	@echo "Installing the pinned packages into $(VENV), once ..."
+	@$(INSTALL) -r $<
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.python
+	@echo "Installing the pinned packages and tools into $(VENV), once ..."
+	@$(INSTALL) -r $<
+	@touch $@ $(VENV)/.runtime
+
+.services/kafka/.ready: services/pom.xml
+	@if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+			echo "Java 17 and Maven are needed for Apache Kafka: install them, then make services again" >&2; exit 1; \
+		fi; \
+		apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends openjdk-17-jre-headless maven >/dev/null; \
+	fi
+	@echo "Fetching Apache Kafka into .services, once ..."
+	@rm -rf .services/kafka/libs
+	@mvn --quiet --batch-mode --file services/pom.xml dependency:copy-dependencies
+	@touch $@
