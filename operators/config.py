@@ -1,0 +1,318 @@
+"""What can be set about the pure part: one model a section, with defaults, units in the names and bounds on each.
+
+`flows.settings` fills these from its layers; nothing here reads a file or the environment.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from operators.model import DIMENSIONS
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are refused, values cannot be changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TimeConfig(Section):
+    """Event time: panes, lateness, and what to do when nothing comes."""
+
+    pane_s: int = Field(
+        10, ge=1, le=3600, description="Width of a pane, in seconds. Must divide a minute or be a multiple of one."
+    )
+    lateness_s: float = Field(10, ge=0, le=3600, description="How long the transport of an event may take, in seconds.")
+    future_skew_s: float = Field(60, ge=0, le=86_400, description="How far an event's end may lie after its arrival.")
+    correction_s: int = Field(
+        600, ge=0, le=86_400, description="How long after its pane a late event still corrects the stored rows."
+    )
+    idle_s: float = Field(
+        30, ge=0.1, le=86_400, description="Polls at the end of a partition for this long make it idle."
+    )
+    max_ahead_s: float = Field(
+        600, ge=1, description="A partition pauses when it is this far ahead of the slowest, in event time."
+    )
+    timestamp_is: Literal["start", "end"] = Field("start", description="What the field `timestamp` of an event means.")
+
+    @field_validator("pane_s")
+    @classmethod
+    def _divides_minute(cls, v: int) -> int:
+        if (60 % v and v % 60) or 3600 % v:
+            raise ValueError("must divide a minute, or be a multiple of one that divides an hour")
+        return v
+
+
+class DecodeConfig(Section):
+    """What a record may hold at most, and the memory for duplicates."""
+
+    max_record_bytes: int = Field(1_000_000, ge=256, description="Larger records are dead letters.")
+    max_string: int = Field(1_024, ge=16, description="Longest accepted text field, in characters.")
+    max_attributes: int = Field(128, ge=0, description="Most accepted entries of `attributes`.")
+    payload_bytes: int = Field(
+        2_048, ge=0, description="How much of a record a dead letter shows, text fields cut out."
+    )
+    dedupe_s: float = Field(
+        0, ge=0, le=86_400, description="Drop events whose event_id came within this event time; 0 is off."
+    )
+    dedupe_max_ids: int = Field(1_000_000, ge=1, description="Most event ids remembered in a partition.")
+
+
+class EnrichConfig(Section):
+    """What is filled in where an event does not say it: its cost, and the family of its model."""
+
+    prices: str | None = Field(
+        None,
+        min_length=1,
+        description="A TOML file of prices (docs/enrich.md), read again when it changes; none: no cost is filled in.",
+    )
+    dated_versions: bool = Field(
+        True,
+        description="Whether a model that ends in a date (-2026-01-31, -20260131, @20260131) or in -latest is one with "
+        "the same name without it.",
+    )
+    families: dict[str, str] = Field(
+        {}, description="Model by pattern (* stands for any text): it goes by this name, as one series."
+    )
+
+    @field_validator("families")
+    @classmethod
+    def _named(cls, v: dict[str, str]) -> dict[str, str]:
+        if not all(v) or not all(v.values()):
+            raise ValueError("neither a pattern nor a family may be empty")
+        return v
+
+
+class PanesConfig(Section):
+    """What is aggregated, and how much of it is kept."""
+
+    dimension_sets: tuple[tuple[str, ...], ...] = Field(
+        (("service", "model", "operation"), ("tenant",)),
+        min_length=1,
+        description="The dimension sets whose series are watched.",
+    )
+    series_per_shard: int = Field(5_000, ge=1, description="Series a shard admits; the rest is folded into __other__.")
+    expiry_s: int = Field(86_400, ge=60, description="A series without requests for this long is forgotten.")
+    breakdown_values: int = Field(50, ge=0, description="Values a breakdown keeps per series, pane and label.")
+    evidence: int = Field(2, ge=0, le=20, description="Worst requests kept per series, pane and metric.")
+
+    @field_validator("dimension_sets")
+    @classmethod
+    def _known(cls, v: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        for s in v:
+            unknown = [d for d in s if d not in DIMENSIONS]
+            if unknown or not s or len(set(s)) < len(s):
+                raise ValueError(
+                    f"each set names one or more different dimensions of {', '.join(DIMENSIONS)}; got {list(s)}"
+                )
+        if len(set(v)) < len(v):
+            raise ValueError("a dimension set is named twice")
+        return v
+
+
+class EpisodesConfig(Section):
+    """When a run of anomalous panes becomes an episode, and when it is over."""
+
+    open_panes: int = Field(
+        2, ge=1, le=8, description="Anomalous panes, of the last open_of with data, that open an episode."
+    )
+    open_of: int = Field(3, ge=1, le=8, description="Panes with data that open_panes looks back over.")
+    at_once: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.01, description="Open at once below this share of the threshold's tail."
+    )
+    resolve_s: int = Field(300, ge=10, description="Quiet event time after which an episode resolves.")
+
+
+class MetricConfig(Section):
+    """How one metric is judged. What belongs to the metric stands here once, whichever detectors watch it."""
+
+    watch: bool = Field(True, description="Whether the metric is judged at all.")
+    direction: Literal["up", "down", "both"] = Field("up", description="Which deviations are anomalies.")
+    in_logs: bool = Field(True, description="Whether the metric is judged by the mean of its logarithms.")
+    min_change: float = Field(
+        2.0,
+        gt=0,
+        description="Least deviation: a factor where the metric is judged in logs, else a difference in its unit.",
+    )
+    offset: float = Field(
+        0.0,
+        ge=0,
+        description="Added before the logarithm, in the metric's unit, so that small values weigh little.",
+    )
+    min_count: int = Field(20, ge=1, description="Requests that a horizon must hold to be judged.")
+
+
+_METRIC_DEFAULTS: dict[str, dict[str, object]] = {
+    "latency": {"direction": "up", "min_change": 1.5, "offset": 1.0},
+    "ttft": {"direction": "up", "min_change": 1.5, "offset": 1.0},
+    "tokens_per_second": {"watch": False, "direction": "down", "min_change": 2.0, "offset": 0.1},
+    "prompt_tokens": {"direction": "up", "min_change": 3.0, "offset": 30.0},
+    "completion_tokens": {"direction": "both", "min_change": 3.0, "offset": 10.0},
+    "cached_tokens": {"watch": False, "direction": "both", "min_change": 3.0, "offset": 30.0},
+    "reasoning_tokens": {"watch": False, "direction": "up", "min_change": 3.0, "offset": 10.0},
+    "cost": {"direction": "up", "min_change": 2.5, "offset": 1e-6},
+    "quality": {"direction": "down", "in_logs": False, "min_change": 0.08},
+}
+
+
+class ErrorsConfig(Section):
+    """When errors are too many."""
+
+    min_ratio: float = Field(0.1, gt=0, le=1, description="Smaller shares of errors are never an anomaly.")
+    min_errors: int = Field(4, ge=1, description="Fewer errors in a horizon are never an anomaly.")
+    min_count: int = Field(10, ge=1, description="Requests that a horizon must hold to tell that errors are over.")
+    prior_ratio: float = Field(
+        0.01, gt=0, lt=1, description="Share of errors taken as usual before anything is learned."
+    )
+    prior_requests: float = Field(100, gt=0, description="Requests that the prior weighs as much as.")
+    dispersion: float = Field(0.03, gt=0, lt=1, description="Correlation of errors in a horizon, until learned.")
+
+
+class TrafficConfig(Section):
+    """When requests are too many or too few."""
+
+    min_surge: float = Field(2.5, gt=1, description="Least factor above the usual.")
+    max_drop: float = Field(0.35, ge=0, lt=1, description="Largest share of the usual that counts as a drop.")
+    min_horizon_s: int = Field(60, ge=1, description="Shorter horizons do not judge traffic.")
+    trusted_after_s: int = Field(
+        86_400, ge=0, description="Until so much was seen of a series its traffic is judged with half the trust."
+    )
+
+
+class OutlierConfig(Section):
+    """When a single request is too large."""
+
+    min_factor: float = Field(5.0, gt=1, description="Least factor over what 98 % of the series' requests stay below.")
+
+
+class LimitConfig(Section):
+    """A limit that needs no history, on one metric of the series that a pattern matches."""
+
+    metric: str = Field(description="A watched metric, `requests` (a minute) or `error_ratio`.")
+    statistic: Literal["mean", "sum", "p50", "p90", "p95", "p99", "max"] = Field(
+        "mean", description="What of the horizon's requests is compared; `requests` and `error_ratio` have one value."
+    )
+    above: float | None = Field(None, ge=0, description="More than this is an anomaly, in the metric's unit.")
+    below: float | None = Field(None, ge=0, description="Less than this is an anomaly; one of above and below.")
+    horizon_s: int = Field(60, ge=1, description="The horizon that is compared, one of detect.horizons_s.")
+    min_count: int = Field(1, ge=1, description="Requests that the horizon must hold; `requests` needs none.")
+    series: str = Field(
+        "*", min_length=1, description="Pattern of the series it is meant for, such as service=chat,model=*."
+    )
+
+    @model_validator(mode="after")
+    def _one_side(self) -> LimitConfig:
+        if (self.above is None) == (self.below is None):
+            raise ValueError("give either above or below")
+        if self.metric in ("requests", "error_ratio"):
+            if self.statistic != "mean":
+                raise ValueError(f"{self.metric} has one value: leave statistic out")
+        elif self.metric not in _METRIC_DEFAULTS:
+            known = ", ".join((*_METRIC_DEFAULTS, "requests", "error_ratio"))
+            raise ValueError(f"no such metric: {self.metric}; there are {known}")
+        if self.statistic == "max" and self.below is not None:
+            raise ValueError("max can only be above a limit")
+        return self
+
+
+DetectorName = Literal["zscore", "mad", "iqr", "cusum", "request_outlier", "traffic", "error_ratio"]
+
+_VOTES: dict[str, tuple[DetectorName, ...]] = {
+    **dict.fromkeys(_METRIC_DEFAULTS, ("zscore",)),
+    **dict.fromkeys(("latency", "ttft", "cost"), ("zscore", "request_outlier")),
+    "requests": ("traffic",),
+    "error_ratio": ("error_ratio",),
+}
+_ONLY: dict[str, tuple[DetectorName, ...]] = {"requests": ("traffic",), "error_ratio": ("error_ratio",)}
+
+
+class DetectConfig(Section):
+    """What is judged, how, and how many false alarms are accepted."""
+
+    false_alarms_per_series_day: float = Field(
+        0.02,
+        gt=0,
+        le=100,
+        description="Episodes a series may open by chance in a day, over all that is judged of it; sets the boundary.",
+    )
+    detectors: dict[str, tuple[DetectorName, ...]] = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="Which detectors judge what, by metric; those not named keep their default.",
+    )
+    limits: tuple[LimitConfig, ...] = Field((), max_length=64, description="Static limits.")
+    horizons_s: tuple[int, ...] = Field(
+        (10, 60, 300, 1800),
+        min_length=1,
+        max_length=6,
+        description="How far back a pane may be judged with those before it.",
+    )
+    half_life_s: float = Field(43_200, ge=60, description="After so much event time, what was learned weighs half.")
+    warm_up_panes: int = Field(48, ge=2, description="Panes with data that are learned before anything is judged.")
+    metrics: dict[str, MetricConfig] = Field(
+        default_factory=dict, validate_default=True, description="Settings by metric."
+    )
+    errors: ErrorsConfig = Field(default=ErrorsConfig(), description="The share of errors.")
+    traffic: TrafficConfig = Field(default=TrafficConfig(), description="The number of requests.")
+    outlier: OutlierConfig = Field(default=OutlierConfig(), description="Single requests.")
+
+    @field_validator("horizons_s")
+    @classmethod
+    def _ascending(cls, v: tuple[int, ...]) -> tuple[int, ...]:
+        if any(h < 1 or h > 86_400 for h in v) or any(a >= b for a, b in pairwise(v)):
+            raise ValueError("horizons must ascend, from 1 s to a day")
+        return v
+
+    @field_validator("detectors", mode="before")
+    @classmethod
+    def _over_votes(cls, v: object) -> object:
+        if not isinstance(v, dict):
+            return v
+        unknown = sorted(set(v) - set(_VOTES))
+        if unknown:
+            raise ValueError(f"no such metric: {', '.join(unknown)}; there are {', '.join(_VOTES)}")
+        votes = {**_VOTES, **v}
+        # What a validator before the model has touched is taken for Python, where a strict tuple must be one.
+        return {metric: tuple(names) if isinstance(names, list) else names for metric, names in votes.items()}
+
+    @field_validator("detectors")
+    @classmethod
+    def _can_judge(cls, v: dict[str, tuple[DetectorName, ...]]) -> dict[str, tuple[DetectorName, ...]]:
+        for metric, names in v.items():
+            allowed = _ONLY.get(metric, ("zscore", "mad", "iqr", "cusum", "request_outlier"))
+            wrong = [n for n in names if n not in allowed]
+            if wrong:
+                raise ValueError(f"{', '.join(wrong)} cannot judge {metric}; {', '.join(allowed)} can")
+        return v
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> DetectConfig:
+        for limit in self.limits:
+            if limit.horizon_s not in self.horizons_s:
+                raise ValueError(
+                    f"the limit on {limit.metric} looks back {limit.horizon_s} s, which is none of detect.horizons_s"
+                )
+            if limit.metric in self.metrics and not self.metrics[limit.metric].watch:
+                raise ValueError(f"there is a limit on {limit.metric}, which is not watched")
+        return self
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _over_defaults(cls, v: object) -> object:
+        """What is given for a metric goes over that metric's defaults, key by key."""
+        if not isinstance(v, dict):
+            return v
+        unknown = sorted(set(v) - set(_METRIC_DEFAULTS))
+        if unknown:
+            raise ValueError(f"no such metric: {', '.join(unknown)}; there are {', '.join(_METRIC_DEFAULTS)}")
+        return {
+            name: {**default, **given} if isinstance(given := _plain(v.get(name, {})), dict) else given
+            for name, default in _METRIC_DEFAULTS.items()
+        }
+
+
+def _plain(value: object) -> object:
+    return value.model_dump() if isinstance(value, BaseModel) else value

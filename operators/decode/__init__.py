@@ -1,0 +1,1 @@
+"""From records to columns: one file per format, found by name in `registry`."""

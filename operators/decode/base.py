@@ -1,0 +1,52 @@
+"""The contract of a decoder: records in, columns and faults out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from operators.config import DecodeConfig
+from operators.model import Events
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One record that could not be used.
+
+    `record` is its index among the decoded values, `reason` one of `operators.model.Reason`. Neither `detail` nor
+    `payload` holds the value of a text that is not a short identifier.
+    """
+
+    record: int
+    reason: str
+    detail: str
+    payload: str
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a sequence of records holds, both in the order of the records."""
+
+    events: Events
+    faults: list[Fault]
+
+
+class Decoder(Protocol):
+    """One format of records. Holds no state between calls, so how records are cut into calls changes nothing.
+
+    Every record is either one fault or all of its events (one or more; exactly one in formats that hold one a record).
+    Never raises for what a record holds. Prompts, completions and other content are neither in events nor in faults.
+    """
+
+    def decode(
+        self,
+        values: Sequence[bytes],
+        limits: DecodeConfig,
+        timestamp_is: Literal["start", "end"] = "start",
+    ) -> Decoded:
+        """The events and faults of these records.
+
+        `Events.record` and `Fault.record` index `values`. `tokens_per_second` is left to `operators.enrich`.
+        """
+        ...

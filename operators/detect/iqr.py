@@ -1,0 +1,22 @@
+"""Tukey's fences: how many interquartile ranges a horizon's mean lies beyond the quartiles of its past.
+
+A fence of k ranges is 0.6745 (1 + 2 k) standard deviations of a normal distribution (J. W. Tukey, Exploratory Data
+Analysis, 1977), by which it becomes a probability. Quartiles on each side: it suits series that are skewed.
+"""
+
+from __future__ import annotations
+
+from operators.detect.base import Traits, Watch
+from operators.detect.quantiles import Past
+from operators.kernels.robust import score_iqr
+
+
+class Iqr(Past):
+    """Judges every watched metric."""
+
+    name = "iqr"
+    traits = Traits(needs_warm_up=True, scale_free=False, shift_free=True, answers_step=True)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch, score_iqr)
+        self.cells = tuple(m.name for m in watch.metrics)

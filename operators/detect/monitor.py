@@ -1,0 +1,436 @@
+"""The detection of one shard: closed panes in, alerts out.
+
+Per judged pane, in order: enter the rows into the horizons, let every detector score, take the strongest verdict of
+each cell, step the episodes, and let the detectors learn what was not anomalous. Only this order and the panes
+decide, so the alerts are the same however the panes were handed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators import episodes as ep
+from operators import explain
+from operators import series as names
+from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
+from operators.detect.base import ERROR_RATIO, REQUESTS, Block, Requests, State, Watch
+from operators.detect.panel import Panel
+from operators.detect.slots import Arrays, Slots
+from operators.detect.static_limits import StaticLimits, applying
+from operators.errors import ConfigError, FatalError
+from operators.kernels.detect import EXPECTED, FIELDS, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
+from operators.kernels.detect_panes import request_values, row_statistics
+from operators.model import MISSING, SECOND, Alert, Bools, Ints, Status
+from operators.pane_table import Closed, PaneTable
+from operators.sketch import MIDDLE
+
+VERSION = 2
+EXPIRY_S: int = PanesConfig.model_fields["expiry_s"].default
+_STATUS: dict[int, Status] = {ep.OPENED: "firing", ep.RISEN: "updated", ep.RESOLVED: "resolved"}
+
+
+class _Rows(NamedTuple):
+    """What the rows of a table say, row by row, on the scale that metrics are judged in."""
+
+    stats: Floats  # [R, V]
+    square: Floats  # [R, K]
+    most: Floats  # [R, K]
+    start: Ints  # [R * K + 1] where the requests' values of (row, metric) begin
+    value: Floats
+    counts: Ints
+
+
+class ShardMonitor:
+    """Judges the series of one shard. `take` is the only way in; it never raises on data.
+
+    `expiry_s`: a series without requests for so long is forgotten, as in `PanesConfig`. The hot state is a few
+    kilobytes a series; a pane costs some tens of microseconds and a few more a series.
+    """
+
+    def __init__(
+        self, config: DetectConfig, episodes: EpisodesConfig, time: TimeConfig, expiry_s: int = EXPIRY_S
+    ) -> None:
+        self.watch = Watch(config, time.pane_s, episodes.open_panes)
+        self._panel = Panel(self.watch)
+        self._limits = StaticLimits(self.watch)
+        self._episodes = ep.Episodes(episodes, self.watch)
+        self._width = time.pane_s * SECOND
+        self._lateness = round(time.lateness_s * SECOND)
+        self._expiry = self.watch.panes(expiry_s)
+        self._value_of, self._linear = _judged_values(self.watch)
+        self._scale = np.array([float(m.scale) for m in self.watch.metrics])
+        self._offset = np.array([s.offset if s.in_logs else 0.0 for s in self.watch.settings])
+        self._slots = Slots()
+        self._open = Arrays(self._episodes.blank)
+        self._panes = Arrays(self._blank)
+        self._owners = (*self._panel.owners, self._open, self._panes)
+        self._trails: dict[tuple[int, int], ep.Trail] = {}
+        self._last = -1  # the pane judged before
+        self._next_expiry = 0
+        self._scratch(self._panes.capacity)
+
+    def _blank(self, slots: int) -> State:
+        return {
+            "born": np.full(slots, -1, np.int64),
+            "seen": np.full(slots, -1, np.int64),
+            "ring": self.watch.horizons.blank(slots, self.watch.columns),
+        }
+
+    def _scratch(self, capacity: int) -> None:
+        """Room for one pane; nothing in it outlives the pane."""
+        columns, metrics, cells = self.watch.columns, len(self.watch.metrics), len(self.watch.cells)
+        self._now = np.zeros((capacity, columns))
+        self._square = np.zeros((capacity, metrics))
+        self._most = np.zeros((capacity, metrics))
+        self._limited: Bools = np.zeros((capacity, len(self.watch.config.limits)), np.bool_)
+        for slot, series in enumerate(self._slots.texts):
+            self._limited[slot] = applying(self.watch.config.limits, series)
+        self._sums = np.zeros((capacity, len(self.watch.horizons), columns))
+        self._best = np.zeros((capacity, cells, FIELDS))
+        self._winner = np.full((capacity, cells), -1, np.int8)
+        self._excluded: Bools = np.zeros((capacity, cells), np.bool_)
+
+    def __len__(self) -> int:
+        """Series that are known."""
+        return len(self._slots)
+
+    def take(self, closed: Closed) -> list[Alert]:
+        """Judge the closed panes; the alerts in the order of (at, series, metric).
+
+        Panes that were judged before are passed over. Everything is remembered, of a final `closed` too: a caller
+        that will see those panes again judges them on a copy (`load` of `save`).
+        """
+        table = closed.table
+        high = min(closed.high, closed.judged)
+        pane = max(closed.low, self._last + 1)
+        rows = self._row_values(table)
+        where = self._where(table)
+        alerts: list[Alert] = []
+        bounds = (
+            np.searchsorted(table.pane, np.arange(pane, high + 1)).tolist()
+            if high - pane < 4 * len(table.pane) + 64
+            else None
+        )
+        low = pane
+        while pane < high:
+            if bounds is not None:
+                a, b = bounds[pane - low], bounds[pane - low + 1]
+            else:
+                a, b = np.searchsorted(table.pane, (pane, pane + 1)).tolist()
+            if a == b and not len(self._slots):
+                # Nothing is known and nothing came: on to the next row, however far.
+                pane = min(int(table.pane[a]), high) if a < len(table.pane) else high
+                self._last = pane - 1
+                continue
+            told: list[Alert] = []
+            if pane >= self._next_expiry and self._expire(pane, told):
+                where = self._where(table)
+            slots = where[table.row_series[a:b]]
+            if b > a:
+                if slots.min() < 0:
+                    self._admit(table, table.row_series[a:b][slots < 0], pane)
+                    where = self._where(table)
+                    slots = where[table.row_series[a:b]]
+                self._panes.state["seen"][slots] = pane
+            told += self._step(table, a, pane, slots, rows)
+            alerts += sorted(told, key=_order)
+            self._last = pane
+            pane += 1
+        return alerts
+
+    def _row_values(self, table: PaneTable) -> _Rows:
+        rows, metrics = len(table.pane), len(self.watch.metrics)
+        stats, square = np.empty((rows, self.watch.columns)), np.empty((rows, metrics))
+        start = np.zeros(rows * metrics + 1, np.int64)
+        value, count = np.empty(0), np.empty(0, np.int64)
+        if rows:
+            row_statistics(
+                table.requests, table.errors, table.count, table.total, table.sketch_start, table.sketch_bucket,
+                table.sketch_count, self.watch.axis, self._value_of, self._linear, stats, square,
+            )  # fmt: skip
+            value, count = request_values(
+                table.count.shape[1], table.sketch_start, table.sketch_bucket, table.sketch_count, self.watch.axis,
+                self._value_of, start,
+            )  # fmt: skip
+            if self.watch.config.limits:
+                self._limits.statistics(table, stats)
+        return _Rows(stats, square, self._judged(table.most[:, self.watch.axis]), start, value, count)
+
+    def _judged(self, values: Ints) -> Floats:
+        """Fixed-point values [R, K] on the scale that each metric is judged in."""
+        found = np.maximum(values, 0.5) / self._scale + self._offset
+        return cast(Floats, np.where(self._linear > 0.0, found, np.log(np.maximum(found, 1e-12))))
+
+    def _where(self, table: PaneTable) -> Ints:
+        """The slot of each series of the table, -1 where it has none."""
+        get = self._slots.get
+        return np.array([-1 if (slot := get(s)) is None else slot for s in table.series], np.int64)
+
+    def _admit(self, table: PaneTable, rows: NDArray[np.int32], pane: int) -> None:
+        for i in rows.tolist():
+            slot = self._slots.add(table.series[i])
+            for owner in self._owners:
+                owner.reserve(self._slots.used)
+            if slot < len(self._limited):
+                self._limited[slot] = applying(self.watch.config.limits, table.series[i])
+            self._panes.state["born"][slot] = pane
+            self._panes.state["seen"][slot] = pane
+        if self._panes.capacity > len(self._now):
+            self._scratch(self._panes.capacity)
+        self._next_expiry = min(self._next_expiry, pane + self._expiry)
+
+    def _expire(self, pane: int, told: list[Alert]) -> bool:
+        """Forget series that were silent too long, closing what is open on them; whether there were any."""
+        born, seen = self._panes.state["born"], self._panes.state["seen"]
+        live = np.flatnonzero(born[: self._slots.used] >= 0)
+        gone = live[pane - seen[live] >= self._expiry]
+        for slot in gone.tolist():
+            opened, last = self._open.state["opened"][slot], self._open.state["last"][slot]
+            for cell in np.flatnonzero(opened >= 0).tolist():
+                severity = ep.SEVERITIES[self._open.state["severity"][slot, cell]]
+                step = ep.Step(slot, cell, ep.RESOLVED, int(opened[cell]), int(last[cell]), severity)
+                trail = self._trails[slot, cell]
+                told.append(self._alert(step, trail, pane, trail.peak, trail.by, forgotten=True))
+            for key in [k for k in self._trails if k[0] == slot]:
+                del self._trails[key]
+            self._slots.drop(slot)
+            for owner in self._owners:
+                owner.clear(slot)
+        kept = seen[: self._slots.used][born[: self._slots.used] >= 0]
+        self._next_expiry = int(kept.min()) + self._expiry if len(kept) else 0
+        return len(gone) > 0
+
+    def _step(self, table: PaneTable, first: int, pane: int, slots: Ints, rows: _Rows) -> list[Alert]:
+        used, state = self._slots.used, self._panes.state
+        last, metrics = first + len(slots), len(self.watch.metrics)
+        start = rows.start[first * metrics : last * metrics + 1]
+        self._most[:used] = 0.0
+        self._most[slots] = rows.most[first:last]
+        horizons = self.watch.horizons
+        horizons.advance(
+            used,
+            self._last,
+            pane,
+            slots,
+            rows.stats[first:last],
+            rows.square[first:last],
+            state["ring"],
+            self._now,
+            self._square,
+            self._sums,
+        )
+        block = Block(
+            pane, used, state["born"], self._now, self._square, self._sums, horizons.spans, self._most,
+            Requests(slots, start, rows.value, rows.counts), self._limited,
+        )  # fmt: skip
+        self._panel.judge(block, self._best, self._winner)
+        steps = self._episodes.step(self._open.state, block, self._best, self._excluded)
+        self._panel.learn(block, self._excluded)
+        return self._tell(steps, table, first, pane, slots) if steps else []
+
+    def _tell(self, steps: list[ep.Step], table: PaneTable, first: int, pane: int, slots: Ints) -> list[Alert]:
+        """Keep the trails of what is anomalous, and make the alerts of what changed."""
+        row_of = {slot: first + i for i, slot in enumerate(slots.tolist())}
+        alerts: list[Alert] = []
+        for step in steps:
+            key = (step.slot, step.cell)
+            if step.what == ep.FADED:
+                self._trails.pop(key, None)
+                continue
+            if step.what == ep.RESOLVED:
+                trail = self._trails.pop(key)
+                alerts.append(self._alert(step, trail, pane, trail.peak, trail.by))
+                continue
+            trail = self._trails.setdefault(key, ep.Trail())
+            verdict = tuple(self._best[step.slot, step.cell].tolist())
+            by = self._panel.detectors[self._winner[step.slot, step.cell]].name
+            if verdict[SCORE] > trail.peak[SCORE]:
+                trail.peak, trail.by = verdict, by
+            if step.slot in row_of:
+                self._witness(trail, step, table, row_of[step.slot], pane, verdict, by)
+            if step.what == ep.STEADY:
+                continue
+            if step.what == ep.OPENED:
+                up = verdict[OBSERVED] >= verdict[EXPECTED]
+                missing = (pane - int(self._panes.state["seen"][step.slot])) * verdict[EXPECTED]
+                trail.kind = explain.kind(self.watch.cells[step.cell], up, missing >= explain.SILENT_REQUESTS, by)
+                trail.witnesses = [w for w in trail.witnesses if w.pane >= step.since]
+            trail.detectors = self._panel.agreeing(step.slot, step.cell)
+            alerts.append(self._alert(step, trail, pane, verdict, by))
+        return alerts
+
+    def _witness(
+        self, trail: ep.Trail, step: ep.Step, table: PaneTable, row: int, pane: int, verdict: tuple[float, ...], by: str
+    ) -> None:
+        """Add the requests of the row that show the deviation, the worst of all panes first."""
+        cell = self.watch.cells[step.cell]
+        if cell == REQUESTS:
+            return
+        a, b = np.searchsorted(table.evidence_row, (row, row + 1)).tolist()
+        up = verdict[OBSERVED] >= verdict[EXPECTED]
+        usual = explain.in_unit(self.watch, step.cell, verdict[UPPER if by == explain.OUTLIER else EXPECTED])
+        known = {(w.event_id, w.trace_id, w.start) for w in trail.witnesses}
+        for i in range(a, b):
+            if cell == ERROR_RATIO:
+                if not table.evidence_error[i]:
+                    continue
+                steps_, value = 1, 1.0
+            else:
+                metric = self.watch.metrics[step.cell]
+                steps_ = int(table.evidence_values[i, self.watch.axis[step.cell]])
+                value = steps_ / metric.scale
+                if steps_ == MISSING or (value <= usual if up else value >= usual):
+                    continue
+            start, event, trace = int(table.evidence_start[i]), table.evidence_event[i], table.evidence_trace[i]
+            if (event, trace, start) not in known:
+                trail.witnesses.append(ep.Witness(-steps_ if up else steps_, start, event, trace, value, pane))
+        trail.witnesses.sort()
+        del trail.witnesses[ep.MAX_EVIDENCE :]
+
+    def _alert(
+        self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], by: str, *, forgotten: bool = False
+    ) -> Alert:
+        watch, slot, cell = self.watch, step.slot, step.cell
+        series = self._slots.texts[slot]
+        status = _STATUS[step.what]
+        since = step.since * self._width
+        until = (step.until + 1) * self._width if status == "resolved" else None
+        episode = ep.episode_id(series, watch.cells[cell], since)
+        observed, expected, lower, upper = (
+            explain.in_unit(watch, cell, verdict[field]) for field in (OBSERVED, EXPECTED, LOWER, UPPER)
+        )
+        seen = int(self._panes.state["seen"][slot])
+        silent_s = (pane - seen) * watch.pane_s if trail.kind == explain.SILENCE else 0
+        unit, dimensions = explain.unit(watch, cell), names.parse(series)
+        text = explain.sentence(
+            watch.cells[cell], unit, dimensions, status, observed, expected, upper if observed > expected else lower,
+            verdict[SPAN] * watch.pane_s, verdict[WEIGHT], since, until, forgotten, silent_s, by,
+        )  # fmt: skip
+        sequence = trail.sequence
+        trail.sequence += 1
+        return Alert(
+            alert_id=ep.alert_id(episode, sequence),
+            episode_id=episode,
+            group_id="",
+            related=(),
+            sequence=sequence,
+            status=status,
+            severity=step.severity,
+            kind=trail.kind,
+            series=dimensions,
+            metric=watch.cells[cell],
+            unit=unit,
+            at=(pane + 1) * self._width + self._lateness,
+            since=since,
+            until=until,
+            observed=observed,
+            expected=expected,
+            lower=lower,
+            upper=upper,
+            score=round(verdict[SCORE], 4),
+            detectors=trail.detectors,
+            evidence=tuple({"event_id": w.event_id, "trace_id": w.trace_id, "value": w.value} for w in trail.witnesses),
+            text=text,
+        )
+
+    def retire(self, dimension_sets: Collection[tuple[str, ...]]) -> None:
+        """Forget, at the next pane, the series of all other dimension sets; what is open on them resolves.
+
+        For a set that is no longer configured: nothing will come for its series, which is no silence.
+        """
+        kept = {",".join(s) for s in dimension_sets}
+        for slot, text in enumerate(self._slots.texts):
+            if text and names.dimension_set(text) not in kept:
+                self._panes.state["seen"][slot] = self._last - self._expiry
+                self._next_expiry = 0
+
+    def save(self) -> tuple[object, ...]:
+        """Everything that is known, as arrays and builtins; nothing of it changes later."""
+        used = self._slots.used
+        return (
+            VERSION,
+            tuple(self.watch.form.items()),
+            self._last,
+            list(self._slots.texts),
+            self._panel.save(used),
+            self._open.save(used),
+            self._panes.save(used),
+            tuple(limit.model_dump_json() for limit in self.watch.config.limits),
+            [
+                (slot, cell, t.sequence, t.kind, t.detectors, t.by, t.peak, [tuple(w) for w in t.witnesses])
+                for (slot, cell), t in sorted(self._trails.items())
+            ],
+        )
+
+    @classmethod
+    def load(
+        cls,
+        state: tuple[object, ...],
+        config: DetectConfig,
+        episodes: EpisodesConfig,
+        time: TimeConfig,
+        expiry_s: int = EXPIRY_S,
+    ) -> ShardMonitor:
+        """Go on from a snapshot.
+
+        Raises `FatalError` for a state of another version, `ConfigError` for one that does not fit the settings.
+        """
+        self = cls(config, episodes, time, expiry_s)
+        match cast(Any, state):
+            case (2, made_for, last, texts, learned, opened, panes, limits, trails):
+                pass
+            case _:
+                raise FatalError(
+                    f"detection state in the snapshot has version {state[0]!r}; this release reads {VERSION}"
+                )
+        was = dict(made_for)
+        other = [f"{k} = {was.get(k)} (now {v})" for k, v in self.watch.form.items() if was.get(k) != v]
+        if other:
+            raise ConfigError(
+                f"what detection has learned (in the recovery store) is for {'; '.join(other)}; set that back, or set "
+                "recovery.relearn to learn anew, or give -r a new folder to start over"
+            )
+        self._last = last
+        self._slots = Slots(texts)
+        self._panel.load(learned)
+        self._open.load(self._episodes.fitted(opened))
+        self._panes.load({**panes, "ring": self._refitted(panes["ring"], limits)})
+        self._scratch(self._panes.capacity)
+        for slot, cell, sequence, kind, detectors, by, peak, witnesses in trails:
+            self._trails[slot, cell] = ep.Trail(
+                sequence, kind, detectors, by, peak, [ep.Witness(*w) for w in witnesses]
+            )
+        return self
+
+    def _refitted(self, ring: Floats, limits: tuple[str, ...]) -> Floats:
+        """The horizons of a snapshot; what stands there for a static limit begins anew where it was another one."""
+        now = [limit.model_dump_json() for limit in self.watch.config.limits]
+        own = self.watch.own_columns
+        out = np.zeros((*ring.shape[:2], self.watch.columns))
+        out[:, :, :own] = ring[:, :, :own]
+        for i, limit in enumerate(now):
+            if limit in limits:
+                j = limits.index(limit)
+                out[:, :, own + 2 * i : own + 2 * i + 2] = ring[:, :, own + 2 * j : own + 2 * j + 2]
+        return out
+
+
+def _order(alert: Alert) -> tuple[int, str, str]:
+    return (alert.at, names.text(list(alert.series), list(alert.series.values())), alert.metric)
+
+
+def _judged_values(watch: Watch) -> tuple[Floats, Floats]:
+    """What a value in each bucket is judged as, [K, buckets]; the steps of a unit, [K], where it is judged as it is."""
+    table = np.empty((len(watch.metrics), len(MIDDLE)))
+    linear = np.zeros(len(watch.metrics))
+    for k, (metric, settings) in enumerate(zip(watch.metrics, watch.settings, strict=True)):
+        if settings.in_logs:
+            table[k] = np.log(np.maximum(MIDDLE, 0.5) / metric.scale + settings.offset)
+        else:
+            table[k] = MIDDLE / metric.scale
+            linear[k] = metric.scale
+    return table, linear

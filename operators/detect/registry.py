@@ -1,0 +1,46 @@
+"""The detectors there are, by name. A new one is its file, its line here, and its test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from operators.detect.base import Detector, Watch
+from operators.detect.cusum import Cusum
+from operators.detect.error_ratio import ErrorRatio
+from operators.detect.iqr import Iqr
+from operators.detect.mad import Mad
+from operators.detect.request_outlier import RequestOutlier
+from operators.detect.static_limits import StaticLimits
+from operators.detect.traffic import Traffic
+from operators.detect.zscore import ZScore
+from operators.model import Bools
+
+DETECTORS: Final[dict[str, Callable[[Watch], Detector]]] = {
+    ZScore.name: ZScore,
+    Traffic.name: Traffic,
+    ErrorRatio.name: ErrorRatio,
+    Mad.name: Mad,
+    Iqr.name: Iqr,
+    Cusum.name: Cusum,
+    RequestOutlier.name: RequestOutlier,
+    StaticLimits.name: StaticLimits,
+}
+
+
+def build(watch: Watch) -> tuple[Detector, ...]:
+    """Those that something is judged by, in the order of the registry: of equals the earlier is named."""
+    wanted: set[str] = {name for cell in watch.cells for name in watch.config.detectors[cell]}
+    if watch.config.limits:
+        wanted.add(StaticLimits.name)
+    return tuple(make(watch) for name, make in DETECTORS.items() if name in wanted)
+
+
+def votes(watch: Watch, detector: Detector) -> Bools:
+    """Which of the detector's cells its verdicts count for."""
+    if detector.name == StaticLimits.name:
+        return np.ones(len(detector.cells), np.bool_)
+    chosen = watch.config.detectors
+    return np.array([detector.name in names for names in map(chosen.__getitem__, detector.cells)], np.bool_)

@@ -1,0 +1,56 @@
+"""A single monstrous request: the largest of a pane against the tail of all the series' requests before.
+
+The requests' values are kept as a fading histogram of logarithms; above its 98 % quantile u an exponential tail with
+mean excess b is fitted, which is Pareto's (B. M. Hill, A simple general approach to inference about the tail of a
+distribution, 1975). Among n requests one as large as x has the probability n 0.02 exp(-(x - u) / b). Stragglers that
+come every day are part of that tail. Judged are the metrics in logs whose large values are anomalies.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+
+from operators.detect.base import Block, State, Traits, Verdicts, Watch
+from operators.kernels import outlier as kernels
+from operators.model import Bools
+
+
+class RequestOutlier:
+    """Judges the watched metrics; those that are not judged in logs, or only downwards, never are an anomaly."""
+
+    name = "request_outlier"
+    traits = Traits(needs_warm_up=True, scale_free=False, shift_free=True, answers_step=True, prior=3000.0)
+
+    def __init__(self, watch: Watch) -> None:
+        self.cells = tuple(m.name for m in watch.metrics)
+        self._watch = watch
+        self._judged: Bools = np.array([s.in_logs and s.direction != "down" for s in watch.settings], np.bool_)
+        self._least = log(watch.config.outlier.min_factor)
+
+    def state(self, slots: int) -> State:
+        shape = (slots, len(self.cells))
+        return {
+            "past": np.zeros((*shape, kernels.BUCKETS), np.float32),
+            "low": np.zeros(shape),
+            "requests": np.zeros(shape),
+            "learned": np.zeros(shape, np.int64),
+        }
+
+    def score(self, state: State, block: Block) -> Verdicts:
+        watch = self._watch
+        return Verdicts(
+            kernels.score_outliers(
+                block.used, block.pane, block.born, block.now, block.most,
+                state["past"], state["low"], state["requests"], state["learned"],
+                self._judged, watch.config.warm_up_panes, self._least, watch.threshold,
+            )
+        )  # fmt: skip
+
+    def learn(self, state: State, block: Block, excluded: Bools) -> None:
+        kernels.learn_requests(
+            block.used, block.pane, block.born, block.now, *block.requests, excluded,
+            state["past"], state["low"], state["requests"], state["learned"],
+            self._judged, self._watch.keep,
+        )  # fmt: skip

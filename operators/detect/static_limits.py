@@ -1,0 +1,87 @@
+"""Limits that need no history: on a mean, a sum, a quantile, the traffic or the share of errors.
+
+Evaluated on closed panes over a configured horizon. A quantile is beyond its limit when more requests than its share
+are, which needs two numbers a pane and no sketch; the value told for it is estimated from the tail beyond the limit.
+The score is that of the ratio to the limit: 0.5 at it, 0.67 at twice, 0.9 at nine times. Nothing is learned.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from operators import patterns
+from operators.config import LimitConfig
+from operators.detect.base import ERROR_RATIO, REQUESTS, Block, State, Traits, Verdicts, Watch
+from operators.kernels import limits as kernels
+from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, UPPER, Floats
+from operators.model import METRIC_INDEX, METRICS, Bools, Ints
+from operators.pane_table import PaneTable
+from operators.sketch import MIDDLE
+
+_KINDS = {REQUESTS: kernels.REQUESTS, ERROR_RATIO: kernels.ERRORS}
+_STATISTICS = {"mean": kernels.MEAN, "sum": kernels.SUM}
+_SHARE = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01, "max": 0.0}
+
+
+def applying(limits: tuple[LimitConfig, ...], series: str) -> Bools:
+    """Which of the limits are meant for the series."""
+    return np.array([patterns.matches(series, limit.series) for limit in limits], np.bool_)
+
+
+class StaticLimits:
+    """Judges every cell that has a limit."""
+
+    name = "static_limits"
+    traits = Traits(needs_warm_up=False, scale_free=False, shift_free=False, answers_step=True)
+
+    def __init__(self, watch: Watch) -> None:
+        self.cells = watch.cells
+        self._watch = watch
+        limits = watch.config.limits
+        self._kind: Ints = np.array(
+            [_KINDS.get(x.metric, _STATISTICS.get(x.statistic, kernels.BEYOND)) for x in limits], np.int64
+        )
+        self._cell: Ints = np.array([watch.cells.index(x.metric) for x in limits], np.int64)
+        self._column: Ints = np.where(self._cell < len(watch.metrics), 2 + 2 * self._cell, 0).astype(np.int64)
+        self._metric: Ints = np.array([METRIC_INDEX.get(x.metric, 0) for x in limits], np.int64)
+        self._scale: Floats = np.array([float(METRICS[m].scale) for m in self._metric.tolist()])
+        self._horizon: Ints = np.array([watch.horizons.index_of(x.horizon_s, watch.pane_s) for x in limits], np.int64)
+        self._limit: Floats = np.array([float(x.below or 0.0) if x.above is None else x.above for x in limits])
+        self._sign: Floats = np.array([-1.0 if x.above is None else 1.0 for x in limits])
+        self._share: Floats = np.array([_share(x) for x in limits])
+        self._min_count: Ints = np.array([x.min_count for x in limits], np.int64)
+
+    def statistics(self, table: PaneTable, stats: Floats) -> None:
+        """Write the limits' columns of the rows' statistics."""
+        kernels.limit_statistics(
+            table.count, table.total, table.sketch_start, table.sketch_bucket, table.sketch_count,
+            self._kind, self._metric, self._scale, self._limit, self._sign, MIDDLE, stats, self._watch.own_columns,
+        )  # fmt: skip
+
+    def state(self, slots: int) -> State:
+        return {}
+
+    def score(self, state: State, block: Block) -> Verdicts:
+        watch = self._watch
+        table = kernels.score_limits(
+            block.used, block.pane, block.born, block.sums, block.spans, watch.horizons.widths, block.limited,
+            self._kind, self._cell, self._column, watch.own_columns, self._horizon, self._limit, self._sign,
+            self._share, self._min_count, 60.0 / watch.pane_s, len(self.cells),
+        )  # fmt: skip
+        values = [OBSERVED, EXPECTED, LOWER, UPPER]
+        for cell in np.unique(self._cell).tolist():
+            if cell < len(watch.metrics):
+                if watch.settings[cell].in_logs:
+                    table[:, cell, values] = np.log(table[:, cell, values] + max(watch.settings[cell].offset, 1e-12))
+            elif self.cells[cell] == REQUESTS:
+                table[:, cell, values] *= watch.pane_s / 60.0
+        return Verdicts(table)
+
+    def learn(self, state: State, block: Block, excluded: Bools) -> None:
+        """Nothing is learned: what a limit compares stands in the horizons."""
+
+
+def _share(limit: LimitConfig) -> float:
+    """The share of requests that may lie beyond the limit."""
+    share = _SHARE.get(limit.statistic, 0.0)
+    return share if limit.above is not None or not share else 1.0 - share

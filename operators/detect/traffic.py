@@ -1,0 +1,57 @@
+"""Surges, drops and silence: the number of requests over horizons of a minute and more, on the square-root scale.
+
+There the variance of a Poisson count is 1/4 at any level, which is the floor; what a series varies beyond it (bursts,
+the hours of the day) is learned as the spread of the square root, separately above and below. Until a day was seen
+the day's own swing is not known, so scores are drawn down.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from operators.detect.base import REQUESTS, Block, State, Traits, Verdicts, Watch
+from operators.kernels import detect as kernels
+from operators.model import Bools
+
+
+class Traffic:
+    """Watches `requests`."""
+
+    name = "traffic"
+    traits = Traits(needs_warm_up=True, scale_free=False, shift_free=False, answers_step=True, prior=1000.0)
+    cells: tuple[str, ...] = (REQUESTS,)
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._column = watch.cells.index(REQUESTS)
+        long_enough = watch.horizons.widths * watch.pane_s >= watch.config.traffic.min_horizon_s
+        self._first = int(np.argmax(long_enough)) if long_enough.any() else len(watch.horizons) - 1
+
+    def state(self, slots: int) -> State:
+        horizons = len(self._watch.horizons)
+        return {
+            "mean": np.zeros((slots, horizons)),
+            "above": np.zeros((slots, horizons)),
+            "below": np.zeros((slots, horizons)),
+            "learned": np.zeros((slots, horizons), np.int64),
+            "dirty": np.zeros(slots, np.int64),
+        }
+
+    def score(self, state: State, block: Block) -> Verdicts:
+        watch, traffic = self._watch, self._watch.config.traffic
+        return Verdicts(
+            kernels.score_traffic(
+                block.used, block.pane, block.born, block.sums, watch.horizons.widths, block.spans, self._first,
+                state["mean"], state["above"], state["below"],
+                state["learned"], watch.config.warm_up_panes, watch.panes(traffic.trusted_after_s),
+                traffic.min_surge, traffic.max_drop, watch.boundary, watch.threshold,
+            )
+        )  # fmt: skip
+
+    def learn(self, state: State, block: Block, excluded: Bools) -> None:
+        watch = self._watch
+        kernels.learn_traffic(
+            block.used, block.pane, block.born, block.sums, watch.horizons.widths, block.spans, excluded,
+            self._column, state["mean"], state["above"], state["below"],
+            state["learned"], state["dirty"], 1.0 - watch.keep,
+        )  # fmt: skip

@@ -1,0 +1,67 @@
+"""Standard score of a metric's mean against exponentially weighted moments of that same mean.
+
+Per series, metric and horizon the mean of the requests' (log) values is learned together with its spread, separately
+above and below. A pane is judged over the shortest horizon that holds enough requests and over those longer ones that
+the present bears out. The spread is never less than the sampling error of the horizon's mean, nor than the metric's
+least deviation over the boundary: so a series that never varied neither fires on every change nor is blind, and no
+deviation smaller than the metric's least one ever reaches 0.5.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+
+from operators.detect.base import Block, State, Traits, Verdicts, Watch
+from operators.kernels import detect as kernels
+from operators.kernels.detect import Floats
+from operators.model import Bools, Ints
+
+DIRECTION = {"up": 1, "down": -1, "both": 0}
+
+
+class ZScore:
+    """Watches every watched metric."""
+
+    name = "zscore"
+    traits = Traits(needs_warm_up=True, scale_free=False, shift_free=True, answers_step=True, prior=3000.0)
+
+    def __init__(self, watch: Watch) -> None:
+        self.cells = tuple(m.name for m in watch.metrics)
+        self._watch = watch
+        self._direction: Ints = np.array([DIRECTION[s.direction] for s in watch.settings], np.int64)
+        least = [log(s.min_change) if s.in_logs else s.min_change for s in watch.settings]
+        self._floor: Floats = np.array(least) / watch.boundary
+        self._min_count: Ints = np.array([s.min_count for s in watch.settings], np.int64)
+
+    def state(self, slots: int) -> State:
+        shape = (slots, len(self.cells), len(self._watch.horizons))
+        return {
+            "mean": np.zeros(shape),
+            "above": np.zeros(shape),
+            "below": np.zeros(shape),
+            "learned": np.zeros(shape),
+            "request": np.zeros(shape[:2]),
+            "dirty": np.zeros(shape[:2], np.int64),
+        }
+
+    def score(self, state: State, block: Block) -> Verdicts:
+        watch = self._watch
+        return Verdicts(
+            kernels.score_means(
+                block.used, block.pane, block.born, block.now, block.sums, watch.horizons.widths,
+                state["mean"], state["above"], state["below"],
+                state["learned"], state["request"], watch.config.warm_up_panes,
+                self._direction, self._floor, self._min_count, watch.boundary, watch.threshold,
+            )
+        )  # fmt: skip
+
+    def learn(self, state: State, block: Block, excluded: Bools) -> None:
+        watch = self._watch
+        kernels.learn_means(
+            block.used, block.pane, block.born, block.now, block.square, block.sums, watch.horizons.widths, excluded,
+            state["mean"], state["above"], state["below"],
+            state["learned"], state["request"], state["dirty"],
+            watch.config.warm_up_panes, self._min_count, self._floor, 1.0 - watch.keep,
+        )  # fmt: skip

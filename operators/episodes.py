@@ -1,0 +1,137 @@
+"""Episodes: a run of anomalous panes of one cell (a metric of one series), and its transitions.
+
+An episode opens when enough of the last panes with data were anomalous, or at once where one pane leaves no doubt; it
+is updated when its severity rises, and resolves after quiet event time. Panes without data are quiet time, but no
+evidence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from operators.config import EpisodesConfig
+from operators.detect.base import Block, State, Watch
+from operators.kernels.detect import FIELDS, Floats
+from operators.kernels.detect_panes import FADED, OPENED, RESOLVED, RISEN, STEADY, step_episodes
+from operators.model import Bools, Severity
+
+SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
+BANDS: Final = (0.7, 0.85, 0.95)
+"""Scores from which an episode is medium, high, critical; from 0.5 on it is low."""
+
+MAX_EVIDENCE: Final = 5
+
+
+def episode_id(series: str, cell: str, since: int) -> str:
+    """The same for the same episode in every run; `since` in microseconds."""
+    return _digest(series, cell, str(since))
+
+
+def alert_id(episode: str, sequence: int) -> str:
+    """The same for the same transition in every run."""
+    return _digest(episode, str(sequence))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.blake2b("\n".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+class Witness(NamedTuple):
+    """A request that shows the anomaly; ordered so that the worst comes first."""
+
+    order: int  # the value against the direction, in fixed-point steps
+    start: int
+    event_id: str
+    trace_id: str
+    value: float
+    pane: int
+
+
+@dataclass(slots=True)
+class Trail:
+    """What is remembered of the anomalous panes of a cell, from the first one on, until its episode is over."""
+
+    sequence: int = 0
+    kind: str = ""
+    detectors: tuple[str, ...] = ()
+    by: str = ""  # the detector of the peak
+    peak: tuple[float, ...] = (0.0,) * FIELDS  # the verdict with the highest score
+    witnesses: list[Witness] = field(default_factory=list)
+
+
+class Step(NamedTuple):
+    """A cell that was anomalous at the pane, or changed; `what` as in `operators.kernels.detect_panes`.
+
+    `since` and `until` are the first and the last anomalous pane of the episode; `since` is -1 where none is open.
+    """
+
+    slot: int
+    cell: int
+    what: int
+    since: int
+    until: int
+    severity: Severity
+
+
+class Episodes:
+    """Steps all cells of a shard. Holds settings only; the state is in the arrays of `blank`."""
+
+    def __init__(self, config: EpisodesConfig, watch: Watch) -> None:
+        self._window = max(config.open_of, config.open_panes)
+        self._open_panes = config.open_panes
+        at_once = watch.threshold - float(np.log10(config.at_once))
+        self._at_once = at_once / (at_once + watch.threshold)
+        self._resolve = watch.panes(config.resolve_s)
+        self._bands: Floats = np.array(BANDS)
+        self._cells = len(watch.cells)
+
+    def blank(self, slots: int) -> State:
+        shape = (slots, self._cells)
+        return {
+            "recent": np.full((*shape, self._window), -1, np.int64),
+            "opened": np.full(shape, -1, np.int64),
+            "last": np.full(shape, -1, np.int64),
+            "severity": np.zeros(shape, np.int8),
+        }
+
+    def fitted(self, state: State) -> State:
+        """A saved state as these settings want it: the last panes with data, more or fewer of them."""
+        recent = state["recent"]
+        kept = recent[..., max(0, recent.shape[-1] - self._window) :]
+        before = np.full((*recent.shape[:-1], self._window - kept.shape[-1]), -1, np.int64)
+        return {**state, "recent": np.concatenate([before, kept], axis=-1)}
+
+    def step(self, state: State, block: Block, best: Floats, excluded: Bools) -> list[Step]:
+        """Take the pane's strongest verdicts [slots, cells, FIELDS]; gives what was anomalous or changed, in order.
+
+        Changes `state`, and writes `excluded` [slots, cells]: anomalous now, or an episode is open. Nothing of those
+        may be learned.
+        """
+        last = state["last"]
+        severity = state["severity"]
+        found = step_episodes(
+            block.used, block.pane, block.born, block.now, best, state["recent"], state["opened"], last, severity,
+            self._open_panes, self._at_once, self._resolve, self._bands, excluded,
+        )  # fmt: skip
+        return [
+            Step(s, c, what, since, int(last[s, c]), SEVERITIES[severity[s, c]]) for s, c, what, since in found.tolist()
+        ]
+
+
+__all__ = [
+    "FADED",
+    "OPENED",
+    "RESOLVED",
+    "RISEN",
+    "STEADY",
+    "Episodes",
+    "Step",
+    "Trail",
+    "Witness",
+    "alert_id",
+    "episode_id",
+]

@@ -1,0 +1,66 @@
+"""Which requests of a pane are kept as evidence, and in which order they stand.
+
+Requests are ordered by start, latency, time to first token, event id, trace id, the other values and error: a total
+order on their content, so nothing depends on how they came. Kept are, per row and metric, the worst by value (earlier
+in the order first among equals), and the first errors in the order. The same request counts once. The best of a union
+are the best of the parts' best, so merging loses nothing that it should keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from operators.kernels.panes import choose
+from operators.model import METRICS, Bools, Ints
+
+_HIGH: Final[Bools] = np.array([m.worst == "high" for m in METRICS])
+
+
+def content_order(
+    start: Ints, values: Ints, content: Callable[[Ints], Iterable[tuple[object, ...]]], row: Ints | None = None
+) -> tuple[Ints, Ints]:
+    """The requests in their order (row by row where `row` is given), and a number for each place in it.
+
+    The number equals the one before where the request does. `values` is [n, M].
+
+    `content(members)` gives what else tells requests apart: (event id, trace id, values, error). It is asked only for
+    those that are equal to another of the row in start, latency and time to first token: where clocks count in
+    milliseconds many requests share a start, and texts are dear to compare.
+    """
+    keys = [start, values[:, 0], values[:, 1]]
+    if row is not None:
+        keys.insert(0, row.astype(np.int64))
+    order = np.lexsort(keys[::-1])
+    same = np.ones(max(len(order) - 1, 0), np.bool_)
+    for key in keys:
+        placed = key[order]
+        same &= placed[1:] == placed[:-1]
+    if not same.any():
+        return order, np.arange(len(order))
+    tied = np.zeros(len(order), np.bool_)
+    tied[1:] |= same
+    tied[:-1] |= same
+    places = np.flatnonzero(tied)
+    members = order[places]
+    # One number for each run of equals, so that runs stay where they are.
+    run = np.cumsum(np.append(True, ~same))[places].tolist()
+    keyed: list[tuple[object, ...]] = sorted(
+        (r, *rest, i) for r, rest, i in zip(run, content(members), members.tolist(), strict=True)
+    )
+    order[places] = np.array([k[-1] for k in keyed], np.int64)
+    new = np.ones(len(order), np.bool_)
+    new[places[1:]] = [a[:-1] != b[:-1] for a, b in pairwise(keyed)]
+    return order, np.cumsum(new)
+
+
+def chosen(members: Ints, start: Ints, alike: Ints, values: Ints, error: Bools, most: int) -> Bools:
+    """Which of the members are kept as evidence of their group, by the rule above.
+
+    Group g is `members[start[g]:start[g + 1]]`, in the order of `content_order`; members index `alike` (equal for the
+    same request), `values` [n, M] and `error`.
+    """
+    return choose(members, start, alike, values, error, _HIGH, most)

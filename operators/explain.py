@@ -1,0 +1,174 @@
+"""What an alert says to people: its kind, its values in units, one sentence."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from math import exp
+from typing import Final
+
+from operators.detect.base import ERROR_RATIO, REQUESTS, Watch
+from operators.model import SECOND
+
+KINDS: Final[dict[tuple[str, str], str]] = {
+    ("latency", "up"): "latency_spike",
+    ("latency", "down"): "latency_drop",
+    ("ttft", "up"): "ttft_spike",
+    ("ttft", "down"): "ttft_drop",
+    ("tokens_per_second", "up"): "speed_surge",
+    ("tokens_per_second", "down"): "speed_drop",
+    ("prompt_tokens", "up"): "prompt_spike",
+    ("prompt_tokens", "down"): "prompt_drop",
+    ("completion_tokens", "up"): "completion_spike",
+    ("completion_tokens", "down"): "completion_drop",
+    ("cached_tokens", "up"): "cached_tokens_spike",
+    ("cached_tokens", "down"): "cached_tokens_drop",
+    ("reasoning_tokens", "up"): "reasoning_spike",
+    ("reasoning_tokens", "down"): "reasoning_drop",
+    ("cost", "up"): "cost_spike",
+    ("cost", "down"): "cost_drop",
+    ("quality", "up"): "quality_rise",
+    ("quality", "down"): "quality_drop",
+    (ERROR_RATIO, "up"): "error_burst",
+    (REQUESTS, "up"): "traffic_surge",
+    (REQUESTS, "down"): "traffic_drop",
+}
+SILENCE: Final = "silence"
+SILENT_REQUESTS: Final = 10
+"""Requests that must be missing in a row for a drop to be a silence: by chance that is one in e**10."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_NAMES: Final = {
+    "latency": "Latency",
+    "ttft": "Time to first token",
+    "tokens_per_second": "Output speed",
+    "prompt_tokens": "Prompt length",
+    "completion_tokens": "Completion length",
+    "cached_tokens": "Cached part of the prompt",
+    "reasoning_tokens": "Reasoning length",
+    "cost": "Cost per request",
+    "quality": "Quality score",
+    REQUESTS: "Traffic",
+    ERROR_RATIO: "Share of errors",
+}
+
+
+OUTLIER: Final = "request_outlier"
+LIMIT: Final = "static_limits"
+"""The names of the detectors whose findings are told in other words."""
+
+
+def kind(cell: str, up: bool, silent: bool, by: str = "") -> str:
+    """The kind of an episode, fixed by the detector `by` whose verdict opened it.
+
+    The metric and the direction; `silence` where traffic fell to nothing; `<metric>_outlier` for a single request and
+    `<metric>_limit` for a static limit.
+    """
+    if by in (OUTLIER, LIMIT):
+        return f"{cell}_{'outlier' if by == OUTLIER else 'limit'}"
+    return SILENCE if silent and (cell, up) == (REQUESTS, False) else KINDS[cell, "up" if up else "down"]
+
+
+def unit(watch: Watch, cell: int) -> str:
+    """The unit of the alert's values for the cell."""
+    if cell < len(watch.metrics):
+        return watch.metrics[cell].unit
+    return "1/min" if watch.cells[cell] == REQUESTS else "1"
+
+
+def in_unit(watch: Watch, cell: int, judged: float) -> float:
+    """A verdict's value in the cell's unit, to six digits: the typical (geometric mean) one where judged in logs."""
+    value = judged
+    if cell < len(watch.metrics):
+        settings = watch.settings[cell]
+        if settings.in_logs:
+            value = max(exp(min(judged, 700.0)) - settings.offset, 0.0)
+    elif watch.cells[cell] == REQUESTS:
+        value = judged * 60.0 / watch.pane_s
+    return float(f"{value:.6g}")
+
+
+def span_text(seconds: float) -> str:
+    """`10 s`, `5 min`, `2 h`."""
+    for size, name in ((3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def quantity(value: float, of: str) -> str:
+    """A value as people write it: `1.24 s`, `340 ms`, `12.5 %`, `$0.0034`."""
+    if of == "ms":
+        return f"{value / 1000:.3g} s" if value >= 1000 else f"{value:.3g} ms"
+    if of == "USD":
+        return f"${_plain(value)}"
+    if of == "1/min":
+        return f"{value:.3g} requests/min"
+    if of == "tokens":
+        return f"{value:,.0f} tokens" if value >= 1000 else f"{value:.3g} tokens"
+    return f"{value:.3g}" if of == "1" else f"{value:.3g} {of}"
+
+
+def _plain(value: float) -> str:
+    """Three digits, never in powers of ten where the value is small: `0.0000244`."""
+    return f"{Decimal(f'{value:.3g}'):f}" if value < 1 else f"{value:,.2f}"
+
+
+def sentence(
+    cell: str,
+    unit: str,
+    series: dict[str, str],
+    status: str,
+    observed: float,
+    expected: float,
+    bound: float | None,
+    span_s: float,
+    requests: float,
+    since: int,
+    until: int | None,
+    forgotten: bool = False,
+    silent_s: float = 0.0,
+    by: str = "",
+) -> str:
+    """One sentence: what, where, how much against what is usual, over how many requests, since when.
+
+    Values in `unit`, times in microseconds; `bound` is the end of the usual band on the side of the deviation;
+    `forgotten`: the episode ends because nothing was heard of the series for so long that it is no longer watched;
+    `silent_s`: how long nothing came, where that is the anomaly; `by`: the detector whose finding is told.
+    """
+    where = ", ".join(f"{k} {v}" for k, v in series.items() if v)
+
+    def show(value: float) -> str:
+        return f"{100 * value:.3g} %" if cell == ERROR_RATIO else quantity(value, unit)
+
+    begun = clock(since)
+    than = "is the limit" if by == LIMIT else "is usual"
+    if status == "resolved":
+        over = "no longer watched, for nothing came any more" if forgotten else "no longer abnormal"
+        ended = f" and ended {clock(until)}" if until is not None else ""
+        return (
+            f"{_NAMES[cell]} of {where} is {over}: the episode began {begun}{ended}, at worst "
+            f"{show(observed)} where {show(expected)} {than}."
+        )
+    what = f"{_NAMES[cell]} of {where}"
+    if silent_s:
+        silent = f"{where[:1].upper()}{where[1:]} has sent nothing for {span_text(silent_s)}"
+        return f"{silent} where {show(expected)} is usual, since {begun}."
+    if by == OUTLIER:
+        return (
+            f"{_NAMES[cell]} of a single request of {where} is {show(observed)}, among {requests:.0f} in "
+            f"{span_text(span_s)}, where {show(expected)} is usual (at most {show(bound or 0.0)}), since {begun}."
+        )
+    over = f"over the last {span_text(span_s)} ({requests:.0f} request{'' if requests == 1 else 's'})"
+    side = (
+        "" if bound is None or by == LIMIT else f" ({'at most' if observed > expected else 'at least'} {show(bound)})"
+    )
+    return f"{what} is {show(observed)} {over} where {show(expected)} {than}{side}, since {begun}."
+
+
+def clock(microseconds: int | None) -> str:
+    """A time for people: `2025-03-04 05:18:20 UTC`."""
+    if microseconds is None:
+        return "-"
+    return (_EPOCH + timedelta(seconds=microseconds // SECOND)).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,65 @@
+"""Sliding horizons: each series' statistics over the last 10 s, minute, 5 minutes and half an hour, in little memory.
+
+A horizon of many panes is a ring of at most six aligned buckets; the youngest fills up while the oldest is still
+whole, so a horizon of width W spans between 5/6 W and W. Horizons that are no longer than one pane are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from operators.kernels.detect_panes import Floats, advance_horizons
+from operators.model import Ints
+
+MAX_BUCKETS = 6
+
+
+class Horizons:
+    """The plan of the rings; the arrays belong to the caller (`blank`), so that they can be saved with the rest.
+
+    `widths` are in panes, ascending and different; `width` columns are kept per bucket.
+    """
+
+    def __init__(self, seconds: Sequence[int], pane_s: int) -> None:
+        whole = sorted({max(1, -(-s // pane_s)) for s in seconds})
+        self.step: Ints = np.array([-(-w // MAX_BUCKETS) for w in whole], np.int64)
+        self.buckets: Ints = np.array([-(-w // s) for w, s in zip(whole, self.step.tolist(), strict=True)], np.int64)
+        self.widths: Ints = self.step * self.buckets
+        self.offset: Ints = np.cumsum(self.buckets) - self.buckets
+        self.spans: Ints = self.widths.copy()
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+    def index_of(self, seconds: int, pane_s: int) -> int:
+        """Which horizon the one of so many seconds is."""
+        return int(np.argmax(self.widths >= -(-seconds // pane_s)))
+
+    def blank(self, slots: int, columns: int) -> Floats:
+        """The rings of so many series: [slots, buckets of all horizons, columns]."""
+        return np.zeros((slots, int(self.buckets.sum()), columns))
+
+    def advance(
+        self,
+        used: int,
+        last: int,
+        pane: int,
+        slots: Ints,
+        stats: Floats,
+        squares: Floats,
+        ring: Floats,
+        now: Floats,
+        square: Floats,
+        sums: Floats,
+    ) -> None:
+        """Enter the pane's rows, and leave in `sums` [slots, H, columns] what each horizon holds.
+
+        `last` is the pane entered before, -1 for none; panes in between count as empty. Writes `ring`, `now`,
+        `square`, `sums`.
+        """
+        advance_horizons(
+            used, last, pane, slots, stats, squares, self.step, self.buckets, self.offset, ring, now, square, sums,
+            self.spans
+        )  # fmt: skip

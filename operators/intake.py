@@ -1,0 +1,260 @@
+"""What happens to the records of one source partition before the exchange: decode, deduplicate, judge, count.
+
+All that must be remembered here (running maximum, counts, where the memory for duplicates begins) is part of the
+partition's own snapshot, beside the offset, and depends on the partition's content alone: not on batches, workers or
+crashes. Every event that comes in is exactly one of on time, late, duplicate, dead letter.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from operators.config import DecodeConfig, TimeConfig
+from operators.decode.base import Decoder
+from operators.enrich import Enrich
+from operators.errors import FatalError
+from operators.model import SECOND, Bools, DeadLetter, Events, Ints, Reason
+from operators.pricing import unpriced
+from operators.series import sent
+from operators.watermark import End, Progress, Watermark, judge
+
+
+@dataclass(slots=True)
+class Balance:
+    """Law 2 in numbers: `events` = `on_time` + `late` + `duplicate` + dead letters, over the partition's whole life.
+
+    On time or late is the partition's own judgement. Events that a shard had gone past while the partition was idle, or
+    over, stay `on_time` here; the metric `sentinel_events_overtaken` tells how many of these there were. They correct
+    stored rows as late events do, and like these are never judged.
+    """
+
+    records: int = 0
+    on_time: int = 0
+    late: int = 0
+    duplicate: int = 0
+    skipped: int = 0  # records that the source lost before they could be read
+    unpriced: int = 0  # of `on_time` and `late`: with tokens, but with neither a cost nor a price for them
+    dead: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def events(self) -> int:
+        """All that came in."""
+        return self.on_time + self.late + self.duplicate + sum(self.dead.values())
+
+    def __add__(self, other: Balance) -> Balance:
+        """Both partitions together."""
+        dead = {reason: self.dead.get(reason, 0) + other.dead.get(reason, 0) for reason in {**self.dead, **other.dead}}
+        return Balance(
+            self.records + other.records,
+            self.on_time + other.on_time,
+            self.late + other.late,
+            self.duplicate + other.duplicate,
+            self.skipped + other.skipped,
+            self.unpriced + other.unpriced,
+            dict(sorted(dead.items())),
+        )
+
+
+@dataclass(slots=True)
+class Batch:
+    """One poll of one partition, judged: what the source hands on.
+
+    `on_time` and `late` are masks over `events`; an event in neither is a duplicate, or too late to correct anything.
+    `partitions` are all partitions of the source: progress rides with the rows, for a stream of its own would have no
+    order with them.
+    """
+
+    partition: str
+    partitions: tuple[str, ...]
+    progress: Progress
+    events: Events
+    on_time: Bools
+    late: Bools
+    dead: list[DeadLetter]
+
+
+class Seen:
+    """The event ids of the recent past of one partition, bounded in event time and in number."""
+
+    def __init__(self, horizon: int, most: int) -> None:
+        self._horizon = horizon
+        self._most = most
+        self._at: OrderedDict[str, int] = OrderedDict()
+
+    def repeats(self, ids: Sequence[str], times: Ints) -> Bools:
+        """Which events repeat an id seen at most the horizon before; `times` is the running maximum at each event."""
+        repeat = np.zeros(len(ids), np.bool_)
+        for i, (event_id, now) in enumerate(zip(ids, times.tolist(), strict=True)):
+            if not event_id:
+                continue
+            seen = self._at.pop(event_id, None)
+            self._at[event_id] = now
+            repeat[i] = seen is not None and now - seen <= self._horizon
+            if len(self._at) > self._most:
+                self._at.popitem(last=False)
+        if len(times):
+            oldest = int(times[-1]) - self._horizon
+            while self._at and next(iter(self._at.values())) < oldest:
+                self._at.popitem(last=False)
+        return repeat
+
+
+class Intake:
+    """The pure state of one source partition, between its reader and the flow.
+
+    `began` is the time the run began, in microseconds: the arrival of records whose source records none. It is data
+    from then on, kept in the snapshot.
+    """
+
+    VERSION = 1
+
+    def __init__(
+        self,
+        origin: tuple[str, int],
+        decoder: Decoder,
+        enrich: Enrich,
+        time: TimeConfig,
+        decode: DecodeConfig,
+        began: int,
+    ) -> None:
+        self._origin = origin
+        self._decoder = decoder
+        self._enrich = enrich
+        self._time = time
+        self._decode = decode
+        self._began = began
+        self._width = time.pane_s * SECOND
+        self._lateness = round(time.lateness_s * SECOND)
+        self._correction = time.correction_s // time.pane_s
+        self._skew = round(time.future_skew_s * SECOND)
+        self._max_start: int | None = None
+        self._max_end: int | None = None
+        self.balance = Balance()
+        self._horizon = round(decode.dedupe_s * SECOND)
+        self._seen = Seen(self._horizon, decode.dedupe_max_ids) if decode.dedupe_s else None
+        self._marks: list[tuple[int, int]] = []  # (offset, running maximum) a minute apart: where to read again
+        self._rebuilt = 0  # the running maximum up to which the memory was read again
+
+    @property
+    def watermark(self) -> Progress:
+        """The partition's progress: None until it has shown an event."""
+        return None if self._max_start is None else Watermark(self._max_start - self._lateness)
+
+    @property
+    def end(self) -> End:
+        """What the partition says when its finite source is over."""
+        return End(self._max_start, self._max_end)
+
+    def take(
+        self, values: Sequence[bytes], offsets: Ints, arrivals: Ints | None
+    ) -> tuple[Events, Bools, Bools, list[DeadLetter]]:
+        """Judge the next records: events, mask of those on time, mask of the late that still correct, dead letters."""
+        decoded = self._decoder.decode(values, self._decode, self._time.timestamp_is)
+        events = self._enrich(decoded.events)
+        events.combos = [tuple(map(sent, labels)) for labels in events.combos]
+        dead = [self._dead(int(offsets[f.record]), f.reason, f.detail, f.payload) for f in decoded.faults]
+        arrival = np.full(len(events), self._began) if arrivals is None else arrivals[events.record]
+        good = events.end <= arrival + self._skew
+        for i in np.flatnonzero(~good).tolist():
+            ahead = (int(events.end[i]) - int(arrival[i])) / SECOND
+            detail = f"ends {ahead:.0f} s after it arrived; time.future_skew_s allows {self._time.future_skew_s:g}"
+            dead.append(self._dead(int(offsets[events.record[i]]), Reason.FUTURE_TIME, detail, ""))
+        dead.sort(key=lambda letter: letter.offset)
+
+        chosen = np.flatnonzero(good)
+        if self._seen is not None and len(chosen):
+            running = self._running(events.start[chosen])
+            self._mark(offsets[events.record[chosen]], running)
+            chosen = chosen[~self._seen.repeats([events.event_id[i] for i in chosen.tolist()], running)]
+        duplicates = int(good.sum()) - len(chosen)
+        judged = judge(
+            events.start[chosen], events.end[chosen], self._max_start, self._lateness, self._width, self._correction
+        )
+        self._max_start = judged.max_start
+        if len(chosen):
+            last = int(events.end[chosen].max())
+            self._max_end = last if self._max_end is None else max(last, self._max_end)
+        masks = np.zeros((2, len(events)), np.bool_)
+        masks[0, chosen[judged.on_time]] = True
+        masks[1, chosen[judged.late]] = True
+
+        balance = self.balance
+        balance.records += len(values)
+        on_time = int(judged.on_time.sum())
+        balance.on_time += on_time
+        balance.late += len(chosen) - on_time
+        balance.unpriced += int(unpriced(events)[chosen].sum())
+        balance.duplicate += duplicates
+        for letter in dead:
+            balance.dead[letter.reason] = balance.dead.get(letter.reason, 0) + 1
+        return events, masks[0], masks[1], dead
+
+    def _dead(self, offset: int, reason: str, detail: str, payload: str) -> DeadLetter:
+        return DeadLetter(self._origin[0], self._origin[1], offset, reason, detail, payload)
+
+    def _running(self, start: Ints) -> Ints:
+        first = start[0] if self._max_start is None else self._max_start
+        return np.maximum(np.maximum.accumulate(start), first)
+
+    def _mark(self, offsets: Ints, running: Ints) -> None:
+        """Keep the offsets from which a successor must read again to know the recent ids."""
+        minute = 60 * SECOND
+        for k in np.flatnonzero(np.diff(running // minute, prepend=-1)).tolist():
+            if not self._marks or int(running[k]) // minute > self._marks[-1][1] // minute:
+                self._marks.append((int(offsets[k]), int(running[k])))
+        oldest = int(running[-1]) - self._horizon
+        while len(self._marks) > 1 and self._marks[1][1] < oldest:
+            self._marks.pop(0)
+
+    @property
+    def remember_from(self) -> int | None:
+        """The offset from which `remember` must be fed after a resume; None where nothing is to be remembered."""
+        return self._marks[0][0] if self._seen is not None and self._marks else None
+
+    def forget_older(self) -> None:
+        """The records from `remember_from` on are gone: begin half as far back, or with nothing."""
+        self._marks = self._marks[(len(self._marks) + 1) // 2 :]
+        self._rebuilt = self._marks[0][1] if self._marks else 0
+
+    def remember(self, values: Sequence[bytes], offsets: Ints, arrivals: Ints | None) -> None:
+        """Rebuild the memory for duplicates from records judged before: nothing is counted or handed on."""
+        if self._seen is None:
+            return
+        decoded = self._decoder.decode(values, self._decode, self._time.timestamp_is).events
+        arrival = np.full(len(decoded), self._began) if arrivals is None else arrivals[decoded.record]
+        good = np.flatnonzero(decoded.end <= arrival + self._skew)
+        if not len(good):
+            return
+        running = np.maximum(np.maximum.accumulate(decoded.start[good]), self._rebuilt)
+        self._rebuilt = int(running[-1])
+        self._seen.repeats([decoded.event_id[i] for i in good.tolist()], running)
+
+    def save(self) -> tuple[object, ...]:
+        return (
+            self.VERSION,
+            self._began,
+            self._max_start,
+            self._max_end,
+            tuple(sorted(asdict(self.balance).items())),
+            tuple(self._marks),
+        )
+
+    def restore(self, state: tuple[object, ...]) -> None:
+        """Take over the state of a predecessor. Raises `FatalError` for a version this release does not read."""
+        match state:
+            case (self.VERSION, int() as began, max_start, max_end, tuple() as balance, tuple() as marks):
+                self._began = began
+                self._max_start = max_start if isinstance(max_start, int) else None
+                self._max_end = max_end if isinstance(max_end, int) else None
+                self.balance = Balance(**dict(balance))
+                self._marks = list(marks)
+                self._rebuilt = self._marks[0][1] if self._marks else 0
+            case _:
+                raise FatalError(
+                    f"a source partition's state in the snapshot has version {state[0]!r}; "
+                    f"this release reads {self.VERSION}"
+                )

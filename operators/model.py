@@ -1,0 +1,165 @@
+"""The data that travels through the flow: metrics, events as columns, dead letters, alerts.
+
+Times are integers: microseconds since 1970-01-01T00:00:00Z. Values inside panes are fixed-point integers
+(`Metric.scale` units to one unit of the metric), since only integer addition is exact in any order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+SECOND: Final = 1_000_000
+"""Microseconds in a second."""
+
+MISSING: Final = -1
+"""The value of a metric that an event does not carry; every true value is >= 0."""
+
+
+class Metric(NamedTuple):
+    """One measured value of an event.
+
+    `scale` is the number of fixed-point steps in one `unit`; `limit` is the largest accepted value, in units.
+    `worst` says which end of the values is the bad one: it chooses the evidence of a pane.
+    """
+
+    name: str
+    unit: str
+    scale: int
+    limit: float
+    worst: Literal["high", "low"]
+
+
+METRICS: Final[tuple[Metric, ...]] = (
+    Metric("latency", "ms", 1_000, 86_400_000.0, "high"),
+    Metric("ttft", "ms", 1_000, 86_400_000.0, "high"),
+    Metric("tokens_per_second", "1/s", 1_000, 1_000_000.0, "low"),
+    Metric("prompt_tokens", "tokens", 1, 1_000_000_000.0, "high"),
+    Metric("completion_tokens", "tokens", 1, 1_000_000_000.0, "high"),
+    Metric("cached_tokens", "tokens", 1, 1_000_000_000.0, "high"),
+    Metric("reasoning_tokens", "tokens", 1, 1_000_000_000.0, "high"),
+    Metric("cost", "USD", 1_000_000_000, 10_000.0, "high"),
+    Metric("quality", "1", 1_000_000, 1_000_000.0, "low"),
+)
+"""The metrics of an event, in the order of every metric axis."""
+
+METRIC_INDEX: Final[dict[str, int]] = {metric.name: i for i, metric in enumerate(METRICS)}
+
+DIMENSIONS: Final[tuple[str, ...]] = ("service", "model", "operation", "provider", "tenant", "region")
+"""What a series can be keyed by."""
+
+SENT_LABELS: Final[tuple[str, ...]] = (*DIMENSIONS, "error_type", "finish_reason")
+"""The labels that an event is sent with."""
+
+LABELS: Final[tuple[str, ...]] = (*SENT_LABELS, "model_version")
+"""What a pane can be broken down by: the dimensions, and three that are never part of a series' key.
+
+`model_version` is the model as it was sent, where `operators.renames` gave another name for it; "" elsewhere.
+"""
+
+
+@dataclass(slots=True)
+class Events:
+    """Decoded events as columns, all of length n, in the order of their records.
+
+    `values` is [metric, n] of fixed-point integers, `MISSING` where the event has none. `combo` indexes `combos`, the
+    distinct label tuples (in the order of `LABELS`, "" where absent). `event_id` and `trace_id` are "" where absent.
+    """
+
+    record: Ints  # index of the record in the decoded chunk
+    start: Ints
+    end: Ints
+    values: Ints
+    error: Bools
+    combo: NDArray[np.int32]
+    combos: list[tuple[str, ...]]
+    event_id: list[str]
+    trace_id: list[str]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+class Reason:
+    """Why a record is a dead letter: one code a cause, stable, fit for a metric label."""
+
+    NOT_UTF8 = "not_utf8"
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    BAD_NUMBER = "bad_number"  # negative, non-finite or absurd
+    BAD_TIME = "bad_time"
+    FUTURE_TIME = "future_time"
+    RECORD_TOO_LARGE = "record_too_large"
+    STRING_TOO_LONG = "string_too_long"
+    TOO_MANY_ATTRIBUTES = "too_many_attributes"
+
+    ALL: Final = (
+        NOT_UTF8, NOT_JSON, NOT_AN_OBJECT, MISSING_FIELD, WRONG_TYPE, BAD_NUMBER, BAD_TIME, FUTURE_TIME,
+        RECORD_TOO_LARGE, STRING_TOO_LONG, TOO_MANY_ATTRIBUTES,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that could not be used: where it came from, why, and what of it may be shown.
+
+    `origin` is the topic or file, `partition` and `offset` its place there. `payload` is truncated and holds no value
+    of a text field; it is never the raw record.
+    """
+
+    origin: str
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+    payload: str
+
+    @property
+    def id(self) -> str:
+        """The same for the same record, over any number of runs."""
+        return f"{self.origin}/{self.partition}/{self.offset}"
+
+
+Severity = Literal["low", "medium", "high", "critical"]
+Status = Literal["firing", "updated", "resolved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One transition of an episode, as it stands on the alert topic (`docs/alerts.md` describes each field).
+
+    Times are microseconds; `connectors` and `operators.alert_json` write them as RFC 3339 UTC.
+    """
+
+    alert_id: str
+    episode_id: str
+    group_id: str
+    related: tuple[str, ...]
+    sequence: int
+    status: Status
+    severity: Severity
+    kind: str
+    series: dict[str, str]
+    metric: str
+    unit: str
+    at: int
+    since: int
+    until: int | None
+    observed: float
+    expected: float
+    lower: float | None
+    upper: float | None
+    score: float
+    detectors: tuple[str, ...]
+    contributors: tuple[dict[str, str | float], ...] = ()
+    evidence: tuple[dict[str, str | float], ...] = ()
+    text: str = ""
+    links: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,152 @@
+"""The form of pane tables: what they hold, when two are equal, and how they go into snapshots and to other workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.errors import FatalError
+from operators.kernels import varint
+from operators.model import METRICS, Ints
+
+STATE_VERSION = 1
+"""The version of what `to_state` gives."""
+
+_M = len(METRICS)
+
+
+@dataclass(frozen=True, slots=True)
+class PaneTable:
+    """R rows, one a (series, pane), in the order of (pane, series text); M is the number of metrics.
+
+    The canonical form: the same events give equal tables, array by array, however they were split and merged.
+    `series` are the distinct canonical texts in sorted order and every one is used. Sketch entries of the cell
+    (row r, metric m) are `[sketch_start[r * M + m], sketch_start[r * M + m + 1])`, by ascending bucket. Breakdown
+    entries are sorted by (row, label, value text); evidence by (row, then the order that `evidence.py` fixes).
+    """
+
+    series: list[str]
+    row_series: NDArray[np.int32]  # [R] index into series
+    pane: Ints  # [R] pane start // pane width
+    requests: Ints  # [R]
+    errors: Ints  # [R]
+    count: Ints  # [R, M] events that carry the metric
+    total: Ints  # [R, M] sum, fixed-point
+    least: Ints  # [R, M] minimum, MISSING where count is 0
+    most: Ints  # [R, M] maximum, MISSING where count is 0
+    sketch_start: Ints  # [R * M + 1]
+    sketch_bucket: NDArray[np.int16]
+    sketch_count: Ints
+
+    breakdown_row: NDArray[np.int32]  # [B]
+    breakdown_label: NDArray[np.int8]  # [B] index into LABELS
+    breakdown_value: NDArray[np.int32]  # [B] index into breakdown_values
+    breakdown_values: list[str]  # distinct, sorted, all used
+    breakdown_requests: Ints  # [B]
+    breakdown_errors: Ints  # [B]
+    breakdown_count: Ints  # [B, M]
+    breakdown_total: Ints  # [B, M]
+
+    evidence_row: NDArray[np.int32]  # [E]
+    evidence_start: Ints  # [E] start of the request
+    evidence_values: Ints  # [E, M], MISSING where absent
+    evidence_error: NDArray[np.bool_]  # [E]
+    evidence_event: list[str]  # [E] event_id
+    evidence_trace: list[str]  # [E] trace_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled in the compact form of `to_state`: tables cross between workers."""
+        return from_state, (to_state(self),)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What a shard hands on when its watermark has passed panes `low` to `high` - 1, in that order, without gaps.
+
+    `table` holds their rows (already admitted series only). Panes at or after `judged` are written but not judged: the
+    source ended inside them. `final`: the source is over; should more come after a resume, these panes are closed
+    again, so nothing may be remembered of them.
+    """
+
+    low: int
+    high: int
+    judged: int
+    table: PaneTable
+    final: bool = False
+    shard: int = 0
+
+
+def equal(a: PaneTable, b: PaneTable) -> bool:
+    """Whether the tables are the same, array by array."""
+    pairs = ((getattr(a, f.name), getattr(b, f.name)) for f in fields(PaneTable))
+    return all(x == y if isinstance(x, list) else x.dtype == y.dtype and np.array_equal(x, y) for x, y in pairs)
+
+
+_COLUMNS: tuple[tuple[str, type[np.generic], str], ...] = (
+    ("row_series", np.int32, "row"),
+    ("pane", np.int64, "row"),
+    ("requests", np.int64, "row"),
+    ("errors", np.int64, "row"),
+    ("count", np.int64, "row x metric"),
+    ("total", np.int64, "row x metric"),
+    ("least", np.int64, "row x metric"),
+    ("most", np.int64, "row x metric"),
+    ("sketch_bucket", np.int16, "run"),
+    ("sketch_count", np.int64, "run"),
+    ("breakdown_row", np.int32, "entry"),
+    ("breakdown_label", np.int8, "entry"),
+    ("breakdown_value", np.int32, "entry"),
+    ("breakdown_requests", np.int64, "entry"),
+    ("breakdown_errors", np.int64, "entry"),
+    ("breakdown_count", np.int64, "entry x metric"),
+    ("breakdown_total", np.int64, "entry x metric"),
+    ("evidence_row", np.int32, "request"),
+    ("evidence_start", np.int64, "request"),
+    ("evidence_values", np.int64, "request x metric"),
+    ("evidence_error", np.bool_, "request"),
+)
+"""The arrays of a table in the order of their compact form; beside them, `sketch_start` as sizes."""
+
+_STEPS = {"pane", "sketch_bucket", "breakdown_row", "evidence_row", "evidence_start"}
+"""Columns that are kept as steps from the number before: they are small."""
+
+
+def to_state(table: PaneTable) -> tuple[object, ...]:
+    """The table as builtins, for a snapshot or another worker: version, lengths, all numbers as one `bytes`, texts.
+
+    Small numbers take one byte: a table takes about a fifth of its size in memory.
+    """
+    numbers = [np.diff(table.sketch_start)]
+    for name, _, _ in _COLUMNS:
+        column = getattr(table, name).ravel().astype(np.int64)
+        numbers.append(np.diff(column, prepend=0) if name in _STEPS else column)
+    together = np.concatenate(numbers)
+    data, _ = varint.write(together, np.array([0, len(together)]))
+    sizes = (len(table.pane), len(table.sketch_bucket), len(table.breakdown_row), len(table.evidence_row))
+    texts = (table.series, table.breakdown_values, table.evidence_event, table.evidence_trace)
+    return (STATE_VERSION, sizes, data.tobytes(), *texts)
+
+
+def from_state(state: tuple[Any, ...]) -> PaneTable:
+    """The table that `to_state` was given. Raises FatalError for what this release cannot read."""
+    match state:
+        case (1, (int(rows), int(runs), int(entries), int(requests)), bytes(data), list(), list(), list(), list()):
+            lengths = {"row": rows, "run": runs, "entry": entries, "request": requests}
+        case _:
+            raise FatalError(
+                f"a pane table of version {state[0]!r} in the snapshot; this release reads version {STATE_VERSION}"
+            )
+    sizes = [rows * _M, *(lengths[of.split(" ")[0]] * (_M if of.endswith("metric") else 1) for _, _, of in _COLUMNS)]
+    numbers, taken = varint.read(np.frombuffer(data, np.uint8).copy(), sum(sizes))
+    if len(numbers) != sum(sizes) or taken != len(data):
+        raise FatalError("a pane table in the snapshot is damaged: its numbers do not fit its lengths")
+    starts, *columns = np.split(numbers, np.cumsum(sizes)[:-1])
+    arrays: dict[str, Any] = {"sketch_start": np.append(0, np.cumsum(starts))}
+    for (name, kind, of), column in zip(_COLUMNS, columns, strict=True):
+        whole = np.cumsum(column) if name in _STEPS else column
+        arrays[name] = (whole.reshape(-1, _M) if of.endswith("metric") else whole).astype(kind, copy=False)
+    series, values, event, trace = state[3:]
+    return PaneTable(series=series, breakdown_values=values, evidence_event=event, evidence_trace=trace, **arrays)

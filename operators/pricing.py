@@ -1,0 +1,174 @@
+"""What an event costs, where it does not say so itself: tokens times the price that held when it started.
+
+A price is in force for a provider and a model (patterns, see `operators.patterns`) from a date on, at midnight UTC. Of
+those in force at the start of an event and matching its provider and the model as it was sent, the one with the most
+specific model pattern counts; then the most specific provider pattern, the latest date, the first in the table. So a
+price that is added with a date changes nothing before that date.
+
+Cached tokens are part of the prompt's, reasoning tokens part of the completion's; each part has its own price. Money is
+integers: a price is in millionths of a nano-USD a token where the table says USD a million tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from functools import lru_cache
+from typing import Annotated, Any, Final
+
+import numpy as np
+from pydantic import Field, ValidationError, field_validator
+
+from operators.config import Section
+from operators.errors import ConfigError
+from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Bools, Events, Ints
+from operators.patterns import literals, matches
+
+_PROVIDER: Final = LABELS.index("provider")
+_MODEL: Final = LABELS.index("model")
+_PROMPT: Final = METRIC_INDEX["prompt_tokens"]
+_COMPLETION: Final = METRIC_INDEX["completion_tokens"]
+_CACHED: Final = METRIC_INDEX["cached_tokens"]
+_REASONING: Final = METRIC_INDEX["reasoning_tokens"]
+_COST: Final = METRIC_INDEX["cost"]
+_LIMIT: Final = round(METRICS[_COST].limit * METRICS[_COST].scale)
+_STEPS: Final = 1_000
+"""Steps of a price (pico-USD) in a step of a cost (nano-USD)."""
+_KNOWN: Final = 1 << 12
+
+# At most 4 * 10^9 pico-USD x 10^9 tokens, twice: below 2^63.
+Usd = Annotated[Decimal, Field(ge=0, le=4_000, decimal_places=6)]
+
+
+class Price(Section):
+    """One row of the table: USD for a million tokens, at most six digits after the point."""
+
+    provider: str = Field("*", description="Pattern of the provider; * also stands for none.")
+    model: str = Field(min_length=1, description="Pattern of the model.")
+    valid_from: date = Field(description="The first day, UTC, on which it holds.")
+    prompt: Usd = Field(description="Prompt tokens that were not cached.")
+    completion: Usd = Field(description="Completion tokens that are not reasoning.")
+    cached: Usd | None = Field(None, description="Cached prompt tokens; as other prompt tokens if not given.")
+    reasoning: Usd | None = Field(None, description="Reasoning tokens; as other completion tokens if not given.")
+
+    @field_validator("prompt", "completion", "cached", "reasoning", mode="before")
+    @classmethod
+    def _number(cls, v: object) -> object:
+        if v is not None and (isinstance(v, bool) or not isinstance(v, int | float | Decimal)):
+            raise ValueError("must be a number")
+        return v
+
+    @property
+    def steps(self) -> tuple[int, int, int, int]:
+        """Pico-USD a token: prompt, cached, completion, reasoning."""
+        cached = self.prompt if self.cached is None else self.cached
+        reasoning = self.completion if self.reasoning is None else self.reasoning
+        prompt, cached_steps, completion, reasoning_steps = (
+            int(usd * 1_000_000) for usd in (self.prompt, cached, self.completion, reasoning)
+        )
+        return prompt, cached_steps, completion, reasoning_steps
+
+
+class PriceTable:
+    """Prices, ready to be looked up. Never changes."""
+
+    def __init__(self, prices: Iterable[Price]) -> None:
+        rows = list(prices)
+        self._rows = rows
+        starts = [_microseconds(row.valid_from) for row in rows]
+        self._starts: Ints = np.unique(np.array(starts, np.int64))
+        self._period = np.searchsorted(self._starts, starts, side="right").tolist()
+        self._steps: Ints = np.array([*(row.steps for row in rows), (0, 0, 0, 0)], np.int64)
+        self._in_force = lru_cache(_KNOWN)(self._look_up)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _look_up(self, provider: str, model: str) -> tuple[int, ...]:
+        """The row in force in each period: before the first date, from each date to the next; -1 for none."""
+        found = [
+            (literals(row.model), literals(row.provider), period, -i)
+            for i, (row, period) in enumerate(zip(self._rows, self._period, strict=True))
+            if matches(provider, row.provider) and matches(model, row.model)
+        ]
+        return tuple(
+            -max((key for key in found if key[2] <= period), default=(0, 0, 0, 1))[3]
+            for period in range(len(self._starts) + 1)
+        )
+
+    def fill(self, events: Events) -> None:
+        """Give a cost to the events that have tokens and none, in place; rounded half up to nano-USD.
+
+        `MISSING` stays where no price is in force, and where the cost would be above the metric's limit. The model must
+        still be the one that was sent. Costs a look-up a distinct (provider, model) and a few passes over arrays.
+        """
+        wanted = np.flatnonzero(unpriced(events))
+        if not len(self._rows) or not len(wanted):
+            return
+        pairs: dict[tuple[str, str], int] = {}
+        pair_of_combo = np.array(
+            [pairs.setdefault((labels[_PROVIDER], labels[_MODEL]), len(pairs)) for labels in events.combos], np.int64
+        )
+        in_force = np.array([self._in_force(*pair) for pair in pairs], np.int64)
+        period = np.searchsorted(self._starts, events.start[wanted], side="right")
+        row = in_force[pair_of_combo[events.combo[wanted]], period]
+        wanted, row = wanted[row >= 0], row[row >= 0]
+        tokens = np.maximum(events.values[:, wanted], 0)
+        cached = np.minimum(tokens[_CACHED], tokens[_PROMPT])
+        reasoning = np.minimum(tokens[_REASONING], tokens[_COMPLETION])
+        parts = np.stack([tokens[_PROMPT] - cached, cached, tokens[_COMPLETION] - reasoning, reasoning])
+        cost = ((parts * self._steps[row].T).sum(axis=0) + _STEPS // 2) // _STEPS
+        events.values[_COST, wanted] = np.where(cost <= _LIMIT, cost, MISSING)
+
+
+NO_PRICES: Final = PriceTable(())
+"""The table without rows: it gives no event a cost."""
+
+
+def unpriced(events: Events) -> Bools:
+    """Which events carry prompt or completion tokens and no cost."""
+    values = events.values
+    mask: Bools = (values[_COST] == MISSING) & ((values[_PROMPT] != MISSING) | (values[_COMPLETION] != MISSING))
+    return mask
+
+
+def read(tree: Mapping[str, Any]) -> PriceTable:
+    """The table of a price file, `[[price]]` rows as TOML gives them, numbers as Decimal.
+
+    Raises `ConfigError` with every row that is wrong and why.
+    """
+    problems = [f"{name}: unknown, the file holds [[price]] rows" for name in tree if name != "price"]
+    rows = tree.get("price", [])
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise ConfigError("price: must be [[price]] rows")
+    prices: list[Price] = []
+    first: dict[tuple[str, str, date], int] = {}
+    for number, row in enumerate(rows, 1):
+        try:
+            price = Price.model_validate(row)
+        except ValidationError as error:
+            problems.extend(_said(number, row, error))
+            continue
+        key = (price.provider, price.model, price.valid_from)
+        if key in first:
+            problems.append(f"[[price]] row {number}: repeats row {first[key]} (provider, model, valid_from)")
+        first.setdefault(key, number)
+        prices.append(price)
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return PriceTable(prices)
+
+
+def _said(number: int, row: Mapping[str, Any], error: ValidationError) -> Iterable[str]:
+    model = row.get("model")
+    whose = f" ({model})" if isinstance(model, str) else ""
+    for item in error.errors(include_url=False, include_input=False):
+        what = {"extra_forbidden": f"unknown, a row has {', '.join(Price.model_fields)}", "missing": "must be set"}.get(
+            item["type"], item["msg"].removeprefix("Value error, ").replace("Input ", "").replace("Decimal input ", "")
+        )
+        yield f"[[price]] row {number}{whose}: {'.'.join(map(str, item['loc']))}: {what}"
+
+
+def _microseconds(day: date) -> int:
+    return int(datetime.combine(day, time(), UTC).timestamp()) * SECOND

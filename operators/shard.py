@@ -1,0 +1,305 @@
+"""A shard's open panes: merge what every partition sends, close panes when all of them have passed, hand them on.
+
+Every poll of every partition sends each shard one item, empty or not, so progress and rows cannot overtake each other.
+Closed panes go two ways: whole to detection, and to the rows of the store, where they stay for a while so that late
+events can correct them. The state is what every epoch rewrites, so it holds open panes, the running minute, and nothing
+older.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from operators import pane_table, panes
+from operators.admission import Admission
+from operators.config import PanesConfig, TimeConfig
+from operators.errors import FatalError
+from operators.model import SECOND
+from operators.pane_table import Closed, PaneTable
+from operators.watermark import End, Progress, ShardClock
+
+MINUTE = 60
+HOUR = 3600
+_FIRST, _LAST = -(2**62), 2**62  # bounds beyond every pane
+_LATE_TABLES = 64  # tables of late rows that may wait for their panes to close before they are made one
+
+
+Observe = Callable[[int, int, int], None]
+"""Called with (shard, series that it watches, events newly overtaken): when panes have closed, or events overtaken."""
+
+
+class Partial(NamedTuple):
+    """What one poll of one partition sends to one shard: progress, and rows of on-time and of late events."""
+
+    shard: int
+    partition: str
+    partitions: tuple[str, ...]
+    progress: Progress
+    on_time: PaneTable | None
+    late: PaneTable | None
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What goes to the stored rows of one time bucket of one shard (see `operators.rollup`).
+
+    `rows` adds a table of panes; `seal` says that the bucket is over; `drop` that no correction will come any more;
+    `end` that the source is over: rows are written, but the bucket itself stays as it is.
+    """
+
+    shard: int
+    width_s: int
+    bucket: int
+    what: Literal["rows", "seal", "drop", "end"]
+    table: PaneTable | None = None
+
+    @property
+    def key(self) -> str:
+        """The Bytewax key of the bucket; begins with the shard, by which the store's writer routes it."""
+        return f"{self.shard:04d}/{self.width_s}/{self.bucket}"
+
+
+def bucket_widths(pane_s: int) -> tuple[int, ...]:
+    """The widths of the buckets that keep rows, in seconds: a minute (or a pane, where that is longer) and an hour."""
+    return tuple(sorted({max(MINUTE, pane_s), HOUR}))
+
+
+@dataclass(slots=True)
+class _Buckets:
+    """The live buckets of one width: those that were given rows and not yet dropped."""
+
+    width_s: int
+    open: set[int] = field(default_factory=set)
+    sealed: set[int] = field(default_factory=set)
+
+
+class Shard:
+    """The open panes of one shard. `take` is the only way in; `closed` is the first pane that is still open.
+
+    Which shard it is, it learns from its first item. Without `rows` nothing is handed on for the store, which is more
+    than half of the work, and late events are left out.
+    """
+
+    VERSION = 1
+    dropped = False
+
+    def __init__(
+        self, shards: int, time: TimeConfig, config: PanesConfig, observe: Observe, *, rows: bool = True
+    ) -> None:
+        self.index = -1
+        self._rows = rows
+        self.shards = shards
+        self._observe = observe
+        self._time = time
+        self._config = config
+        self._clock = ShardClock()
+        self._admission = Admission(
+            config.series_per_shard,
+            config.expiry_s // time.pane_s,
+            HOUR // time.pane_s,
+            config.evidence,
+            config.breakdown_values,
+        )
+        self.closed: int | None = None
+        self.overtaken = 0  # events on time for their partition, whose pane was closed while that partition was idle
+        self._told = 0
+        self._pending: list[PaneTable] = []
+        self._pending_late: list[PaneTable] = []
+        self._settled = 0
+        self._advanced = _FIRST  # the pane up to which buckets were sealed and dropped; `closed`, but while closing
+        self._running = panes.EMPTY  # closed panes of the hour bucket's running minute, not yet handed to it
+        self._buckets = [_Buckets(w) for w in bucket_widths(time.pane_s)]
+
+    def take(self, items: Sequence[Partial]) -> Iterator[Closed | Slice]:
+        """Merge the items in order, and hand on what has closed; the content alone fixes the order of the output."""
+        for item in items:
+            self.index = self._admission.shard = item.shard
+            self._clock.observe(item.partition, item.partitions, item.progress)
+            if item.on_time is not None:
+                self._accept(item.on_time)
+            if item.late is not None and self._rows:
+                self._pending_late.append(item.late)
+            yield from self._correct()
+            upto = self._clock.closed_to()
+            if upto is not None:
+                pane = upto // (self._time.pane_s * SECOND)
+                if self.closed is None or pane > self.closed:
+                    yield from self._close(pane)
+            end = self._clock.ended()
+            if end is not None:
+                yield from self._finish(end)
+        if self.overtaken > self._told:
+            self._tell()
+        self._bound()
+
+    def _tell(self) -> None:
+        self._observe(self.index, len(self._admission), self.overtaken - self._told)
+        self._told = self.overtaken
+
+    def _merge(self, tables: Sequence[PaneTable]) -> PaneTable:
+        return panes.merge(tables, self._config.evidence, self._config.breakdown_values)
+
+    def _accept(self, table: PaneTable) -> None:
+        """Put rows among the open panes; what an idle partition brings for closed ones only corrects."""
+        if self.closed is not None and int(table.pane[0]) < self.closed:
+            overtaken = panes.select(table, table.pane < self.closed)
+            self.overtaken += panes.requests_of(overtaken, self._config.dimension_sets[0])
+            if self._rows:
+                self._pending_late.append(overtaken)
+            table = panes.select(table, table.pane >= self.closed)
+        if len(table.pane):
+            self._pending.append(table)
+
+    def _bound(self) -> None:
+        """Keep memory proportional to what is distinct, not to what came."""
+        rows = sum(len(t.pane) for t in self._pending)
+        if rows > 2 * self._settled + 4_096:
+            table = self._merge(self._pending)
+            if self.closed is not None:
+                table = self._admission.prune(table, self.closed)
+            self._pending = [table]
+            self._settled = len(table.pane)
+        if len(self._pending_late) > _LATE_TABLES:
+            self._pending_late = [self._merge(self._pending_late)]
+
+    def _close(self, upto: int) -> Iterator[Closed | Slice]:
+        table = self._merge(self._pending)
+        self._pending = [panes.between(table, upto, _LAST)]
+        self._settled = len(self._pending[0].pane)
+        table = panes.between(table, _FIRST, upto)
+        low = self._low(table, upto)
+        table = self._admission.close(table, upto - 1)
+        self.closed = upto
+        self._tell()
+        yield Closed(low, upto, upto, table, shard=self.index)
+        yield from self._store(table)
+        yield from self._correct()
+        yield from self._advance(upto)
+
+    def _low(self, table: PaneTable, upto: int) -> int:
+        """The first pane of what closes now: before its first row a shard has no panes, whatever it heard of time."""
+        if self._admission.empty:
+            return int(table.pane[0]) if len(table.pane) else upto
+        assert self.closed is not None
+        return self.closed
+
+    def _store(self, table: PaneTable) -> Iterator[Slice]:
+        """Hand closed panes to the minute's rows at once, and to the hour's when the minute is over."""
+        if not self._rows:
+            return
+        yield from self._slices(self._buckets[0], table)
+        if len(self._buckets) > 1:
+            self._running = self._merge([self._running, table])
+
+    def _slices(self, buckets: _Buckets, table: PaneTable) -> Iterator[Slice]:
+        """Cut rows by bucket; a bucket that was dropped takes no more, for its earlier rows are forgotten."""
+        per_bucket = buckets.width_s // self._time.pane_s
+        index = table.pane // per_bucket
+        for bucket in np.unique(index).tolist():
+            if self._over(buckets, bucket, self._advanced, self._time.correction_s):
+                continue
+            yield Slice(self.index, buckets.width_s, bucket, "rows", panes.select(table, index == bucket))
+            if bucket not in buckets.sealed:
+                buckets.open.add(bucket)
+
+    def _over(self, buckets: _Buckets, bucket: int, upto: int, after_s: int = 0) -> bool:
+        """Whether the bucket ended at least `after_s` before pane `upto`."""
+        return (bucket + 1) * buckets.width_s + after_s <= upto * self._time.pane_s
+
+    def _advance(self, upto: int) -> Iterator[Slice]:
+        """Seal buckets that are over, drop those that no correction can reach any more."""
+        if len(self._buckets) > 1:
+            per_minute = self._buckets[0].width_s // self._time.pane_s
+            over = upto // per_minute * per_minute
+            done = panes.between(self._running, _FIRST, over)
+            if len(done.pane):
+                self._running = panes.between(self._running, over, _LAST)
+                yield from self._slices(self._buckets[1], done)
+        for buckets in self._buckets:
+            for bucket in sorted(b for b in buckets.open if self._over(buckets, b, upto)):
+                buckets.open.discard(bucket)
+                buckets.sealed.add(bucket)
+                yield Slice(self.index, buckets.width_s, bucket, "seal")
+            for bucket in sorted(b for b in buckets.sealed if self._over(buckets, b, upto, self._time.correction_s)):
+                buckets.sealed.discard(bucket)
+                yield Slice(self.index, buckets.width_s, bucket, "drop")
+        self._advanced = upto
+
+    def _correct(self) -> Iterator[Slice]:
+        """Late rows of closed panes go to the stored rows, those of open panes wait; verdicts never see them."""
+        closed = self.closed
+        if closed is None or not any(int(t.pane[0]) < closed for t in self._pending_late):
+            return
+        table = self._merge(self._pending_late)
+        rest = panes.between(table, closed, _LAST)
+        self._pending_late = [rest] if len(rest.pane) else []
+        table = self._admission.known(panes.between(table, _FIRST, closed))
+        for buckets in self._buckets:
+            yield from self._slices(buckets, table)
+
+    def _finish(self, end: End) -> Iterator[Closed | Slice]:
+        """The finite source is over: judge and write what is open, and leave the state as it is.
+
+        Should more come after a resume, the panes are closed again, then whole. Panes after the last start are not
+        judged: the source ended inside them.
+        """
+        if end.start is None or end.end is None:
+            return
+        table = self._merge(self._pending)
+        width = self._time.pane_s * SECOND
+        upto = max(end.end // width + 1, self.closed or 0)
+        low = self._low(table, upto)
+        admission = Admission.load(self._admission.save(), *self._admission.settings)
+        table = admission.close(table, upto - 1)
+        yield Closed(low, upto, min(upto, max(low, end.start // width)), table, final=True, shard=self.index)
+        if not self._rows:
+            return
+        table = self._merge([table, admission.known(self._merge(self._pending_late))])
+        for buckets, rows in zip(self._buckets, (table, self._merge([self._running, table])), strict=False):
+            per_bucket = buckets.width_s // self._time.pane_s
+            index = rows.pane // per_bucket
+            for bucket in sorted({*np.unique(index).tolist(), *buckets.open}):
+                yield Slice(self.index, buckets.width_s, bucket, "end", panes.select(rows, index == bucket))
+
+    def save(self) -> tuple[object, ...]:
+        self._pending = [self._merge(self._pending)]
+        self._settled = len(self._pending[0].pane)
+        return (
+            self.VERSION,
+            self.index,
+            self.shards,
+            self.closed,
+            self.overtaken,
+            self._clock.save(),
+            self._admission.save(),
+            pane_table.to_state(self._pending[0]),
+            pane_table.to_state(self._merge(self._pending_late)),
+            pane_table.to_state(self._running),
+            tuple((b.width_s, tuple(sorted(b.open)), tuple(sorted(b.sealed))) for b in self._buckets),
+        )
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Take over the state of a predecessor. Raises `FatalError` for another version or number of shards."""
+        match state:
+            case (self.VERSION, index, shards, closed, overtaken, clock, admission, pending, late, running, buckets):
+                if shards != self.shards:
+                    raise FatalError(f"the snapshot was made with {shards} shards, the flow has {self.shards}")
+                self.index, self.closed, self.overtaken = index, closed, overtaken
+                self._told = overtaken
+                self._clock = ShardClock.load(clock)
+                self._admission = Admission.load(admission, *self._admission.settings)
+                self._admission.retire(self._config.dimension_sets)
+                self._pending = [pane_table.from_state(pending)]
+                self._settled = len(self._pending[0].pane)
+                self._pending_late = [t for t in [pane_table.from_state(late)] if len(t.pane)]
+                self._advanced = _FIRST if closed is None else closed
+                self._running = pane_table.from_state(running)
+                self._buckets = [_Buckets(w, set(o), set(s)) for w, o, s in buckets]
+            case _:
+                raise FatalError(
+                    f"a shard's state in the snapshot has version {state[0]!r}; this release reads {self.VERSION}"
+                )

@@ -1,0 +1,128 @@
+"""Event time: what a partition says of its progress, which events are late, and how far a shard may close.
+
+A partition's watermark is the running maximum of event STARTS less the allowed lateness, while an event belongs to the
+pane of its END: an end is never before its start, so neither start-sorted files nor live emission order makes anything
+late. Nothing here knows the time of day; the only trace of a clock is the bound that an idle partition brings along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from operators.errors import FatalError
+from operators.model import Bools, Ints
+
+
+class Watermark(NamedTuple):
+    """No event before `at` is expected from the partition any more."""
+
+    at: int
+
+
+class Idle(NamedTuple):
+    """The partition stands at its end and nothing comes; panes before `bound` may close once all partitions say so."""
+
+    bound: int
+
+
+class End(NamedTuple):
+    """The partition's source is finite and over; its latest event started at `start` and ended at `end` (or None)."""
+
+    start: int | None
+    end: int | None
+
+
+Progress = Watermark | Idle | End | None
+"""None: the partition was polled and has shown no event yet."""
+
+
+class Judged(NamedTuple):
+    """Which events are on time, and which are late but may still correct stored rows; others are too late."""
+
+    on_time: Bools
+    late: Bools
+    max_start: int | None
+
+
+def judge(start: Ints, end: Ints, before: int | None, lateness: int, width: int, horizon: int) -> Judged:
+    """Tell on-time events from late ones: late is what belongs to a pane that its own partition had already closed.
+
+    Events are in partition order; `before` is the running maximum of starts over all earlier ones. Each event is judged
+    by what came before it in the partition alone, so the answer is the same for any batch size. `horizon` is the number
+    of panes back that a correction may reach; times and `width` are in microseconds.
+    """
+    if not len(start):
+        return Judged(np.zeros(0, np.bool_), np.zeros(0, np.bool_), before)
+    floor = np.iinfo(np.int64).min // 2
+    seen = np.maximum.accumulate(np.concatenate(([floor if before is None else before], start)))
+    behind = (seen[:-1] - lateness) // width - end // width
+    return Judged(behind <= 0, (behind > 0) & (behind <= horizon), int(seen[-1]))
+
+
+class ShardClock:
+    """How far a shard may close: the smallest watermark over ALL partitions of the source.
+
+    It stands still until every partition has spoken. Idle partitions leave the minimum, ended ones too; only when no
+    partition is live does the smallest idle bound count. Idle and end marks are not part of the state: after a resume
+    each partition says anew what it is.
+    """
+
+    VERSION = 1
+
+    def __init__(self) -> None:
+        self.partitions: tuple[str, ...] = ()
+        self._at: dict[str, int] = {}
+        self._idle: dict[str, int] = {}
+        self._end: dict[str, End] = {}
+
+    def observe(self, partition: str, partitions: Sequence[str], progress: Progress) -> None:
+        """Take in what one partition says, and the list of all partitions that it knows of."""
+        if len(partitions) >= len(self.partitions):
+            self.partitions = tuple(partitions)
+        match progress:
+            case Watermark(at):
+                self._at[partition] = max(at, self._at.get(partition, at))
+                self._idle.pop(partition, None)
+                self._end.pop(partition, None)
+            case Idle(bound):
+                self._idle[partition] = bound
+            case End():
+                self._end[partition] = progress
+            case None:
+                pass
+
+    def closed_to(self) -> int | None:
+        """The time before which nothing can come any more, or None while that is unknown (or all have ended)."""
+        heard = self._at.keys() | self._idle.keys() | self._end.keys()
+        if not self.partitions or any(p not in heard for p in self.partitions):
+            return None
+        out = self._idle.keys() | self._end.keys()
+        live = [self._at[p] for p in self.partitions if p not in out]
+        if live:
+            return min(live)
+        idle = [self._idle[p] for p in self.partitions if p in self._idle and p not in self._end]
+        return min(idle) if idle else None
+
+    def ended(self) -> End | None:
+        """Set once every partition's source is over: the latest start and end of all."""
+        if not self.partitions or any(p not in self._end for p in self.partitions):
+            return None
+        ends = [self._end[p] for p in self.partitions]
+        starts = [e.start for e in ends if e.start is not None]
+        lasts = [e.end for e in ends if e.end is not None]
+        return End(max(starts, default=None), max(lasts, default=None))
+
+    def save(self) -> tuple[object, ...]:
+        return (self.VERSION, self.partitions, tuple(sorted(self._at.items())))
+
+    @classmethod
+    def load(cls, state: tuple[object, ...]) -> ShardClock:
+        match state:
+            case (cls.VERSION, tuple() as partitions, tuple() as at):
+                clock = cls()
+                clock.partitions, clock._at = partitions, dict(at)
+                return clock
+        raise FatalError(f"a shard's clock in the snapshot has version {state[0]!r}; this release reads {cls.VERSION}")
