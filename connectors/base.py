@@ -1,0 +1,134 @@
+"""The contracts of readers and writers; `source` and `reliable` make Bytewax sources and sinks of them.
+
+A connector is one class per file that keeps one of these contracts; batching, retrying, recovery and counting are done
+once, by those two modules, for every connector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, runtime_checkable
+
+from operators.model import Ints
+
+X_contra = TypeVar("X_contra", contravariant=True)
+State = tuple[object, ...]
+"""What goes into a snapshot: builtins and arrays only, a version first."""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What one poll of a partition gave.
+
+    `offsets` are ascending, one a record; `arrivals` are the arrival times in microseconds, or None where the system
+    records none. `at_end`: the poll stood at the end of what there is (more may come). `finished`: nothing will ever
+    come again. `skipped` counts records that the system lost before they could be read (an offset gap).
+    """
+
+    values: list[bytes]
+    offsets: Ints
+    arrivals: Ints | None = None
+    at_end: bool = False
+    finished: bool = False
+    skipped: int = 0
+
+
+class Reader(Protocol):
+    """One open partition of a source. Single-threaded; `poll` never blocks for longer than a few milliseconds.
+
+    Raises `RetryableError` where trying again may help (the caller backs off), `FatalError` where it cannot.
+    """
+
+    def poll(self, most: int) -> Chunk:
+        """The next records, at most `most`; an empty chunk where there are none now."""
+        ...
+
+    def position(self) -> int:
+        """The offset of the next record to read: a reader opened there goes on after the last record given out."""
+        ...
+
+    def durable(self, position: int) -> None:
+        """`position` is in a durable snapshot. For lag tools only; must not raise."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ReaderFactory(Protocol):
+    """A configured source: lists its partitions and opens them. Holds no connection; it is pickled by nobody."""
+
+    def partitions(self) -> list[str]:
+        """All partitions of the source, sorted, as stable text keys: `llm.telemetry/0`. May ask the neighbour."""
+        ...
+
+    def origin(self, partition: str) -> tuple[str, int]:
+        """(topic or file name, partition number): how a dead letter names this partition."""
+        ...
+
+    def open(self, partition: str, position: int | None) -> Reader:
+        """A reader that starts at `position`; None means the configured start."""
+        ...
+
+    def identity(self) -> str:
+        """Text that tells this source from another, for the manifest of the recovery store."""
+        ...
+
+
+@runtime_checkable
+class Writer(Protocol[X_contra]):
+    """One open partition of a sink. Writing the same item again must leave the same result behind.
+
+    `write` returns when the items are as durable as the system makes them. It raises `RetryableError` (the same call is
+    made again after a back-off), `DataError` (the chunk is split until the bad item is alone, which is then handed to
+    `Rejected`), or `FatalError`.
+    """
+
+    def write(self, items: Sequence[X_contra]) -> None: ...
+
+    def snapshot(self) -> State | None:
+        """What a successor needs in order to write nothing twice; None where writing twice does no harm."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class WriterFactory(Protocol[X_contra]):
+    """A configured sink: names its partitions, routes keys to them, opens their writers."""
+
+    name: str
+    """Short, for logs and metric labels: `sqlite`, `kafka_alerts`."""
+
+    def partitions(self) -> list[str]:
+        """The fixed partitions, sorted."""
+        ...
+
+    def route(self, key: str) -> int:
+        """The index, in `partitions()`, of the partition that writes items of this key."""
+        ...
+
+    def open(self, partition: str, resume: State | None) -> Writer[X_contra]:
+        """A writer that takes over from whoever wrote this partition before (fencing it where the system can)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table of `connectors.tables`: values in the order of the table's columns, never NaN or infinite."""
+
+    table: str
+    values: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An alert or a dead letter as it is sent: the id that makes it once, the partitioning key, headers, and JSON.
+
+    `at` is its event time in microseconds; 0 says nothing.
+    """
+
+    id: str
+    key: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    value: bytes = b""
+    at: int = 0

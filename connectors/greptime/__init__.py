@@ -1,0 +1,1 @@
+"""GreptimeDB as a sink."""

@@ -1,0 +1,132 @@
+"""GreptimeDB as a sink of rows, by its official client: gRPC row inserts, which replace rows of the same key.
+
+The client's errors say whether something failed before it was sent (`retriable` is False: the row cannot be encoded)
+or after (True, whatever the server answered: away, busy, wrong password, or a row that it refuses). What the server
+means is told apart by a control: if a row that it took before is taken again while the chunk is refused, the chunk is
+at fault.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from greptimedb_ingester import Client, GreptimeError
+
+from connectors.base import Row, State
+from connectors.config import GreptimeConfig
+from connectors.greptime.encoding import COLUMNS, Values, batches
+from operators.errors import ConfigError, DataError, RetryableError
+from operators.series import rank
+
+log = logging.getLogger(__name__)
+
+_ROUNDS: Final = 3
+"""How often a chunk must be refused, each time beside a control that is taken, before its rows are called bad."""
+
+
+class GreptimeWriter:
+    """Writes each chunk by one request a table; the tables are made by the first one."""
+
+    def __init__(self, client: Client, endpoint: str) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._taken: dict[str, Values] = {}  # the last row of each table that the server took
+
+    def write(self, items: Sequence[Row]) -> None:
+        """Insert the rows; some may be there when this raises, and are replaced by the next try."""
+        for table, rows in batches(items):
+            try:
+                self._insert(table, rows)
+            except RetryableError as e:
+                if self._at_fault(table, rows):
+                    raise DataError("refused", f"GreptimeDB refuses it while it takes other rows: {e}") from e
+                raise
+            self._taken[table] = rows[-1]
+
+    def _insert(self, table: str, rows: list[Values]) -> None:
+        try:
+            self._client.insert(table, COLUMNS[table], rows)
+        except GreptimeError as e:
+            if e.retriable:
+                raise RetryableError(f"GreptimeDB at {self._endpoint}: {e}") from e
+            raise DataError("bad_row", str(e)) from e
+
+    def _at_fault(self, table: str, rows: list[Values]) -> bool:
+        """Whether the rows are refused again and again while a control is taken each time."""
+        control = self._control(table, rows)
+        if control is None:
+            return False
+        for _ in range(_ROUNDS - 1):
+            if not self._takes(table, [control]):
+                return False
+            if self._takes(table, rows):
+                return False  # it was the server after all; the next try writes them again
+        return True
+
+    def _control(self, table: str, rows: list[Values]) -> Values | None:
+        """A row that the server takes: one that it took before or, at first, one end of the chunk."""
+        candidates = [self._taken[table]] if table in self._taken else [rows[0], rows[-1]] if len(rows) > 1 else []
+        for row in candidates:
+            if self._takes(table, [row]):
+                self._taken[table] = row
+                return row
+        return None
+
+    def _takes(self, table: str, rows: list[Values]) -> bool:
+        try:
+            self._insert(table, rows)
+        except RetryableError:
+            return False
+        return True
+
+    def ping(self) -> None:
+        """Ask the server whether it is there. Raises `RetryableError` where it does not answer."""
+        try:
+            self._client.health_check()
+        except GreptimeError as e:
+            raise RetryableError(f"GreptimeDB at {self._endpoint} does not answer: {e}") from e
+
+    def snapshot(self) -> State | None:
+        """Nothing: a row written twice is one row."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to close: the client's connection goes with it."""
+
+
+class GreptimeFactory:
+    """GreptimeDB as a sink of rows, over several fixed partitions: writers side by side."""
+
+    name = "greptime"
+
+    def __init__(self, config: GreptimeConfig) -> None:
+        self._config = config
+
+    def partitions(self) -> list[str]:
+        """`greptime/00`, `greptime/01` and so on."""
+        return [f"greptime/{i:02d}" for i in range(self._config.partitions)]
+
+    def route(self, key: str) -> int:
+        """By what is before the first `/`: the shard, so that all rows of a series go one way, in order."""
+        return rank(key.split("/", 1)[0]) % self._config.partitions
+
+    def open(self, partition: str, resume: State | None) -> GreptimeWriter:
+        """A client of its own; it connects with the first write. ConfigError where its options or files are wrong."""
+        c = self._config
+        try:
+            client = Client(
+                [c.endpoint],
+                database=c.database,
+                username=c.username,
+                password=c.password.get_secret_value() if c.password else None,
+                timeout_secs=c.timeout_s,
+                connect_timeout_secs=c.connect_timeout_s,
+                tls_server_ca=str(c.tls_ca) if c.tls_ca else None,
+                tls_client_cert=str(c.tls_cert) if c.tls_cert else None,
+                tls_client_key=str(c.tls_key) if c.tls_key else None,
+            )
+        except GreptimeError as e:
+            raise ConfigError(f"the GreptimeDB client refuses its settings: {e}") from e
+        return GreptimeWriter(client, c.endpoint)

@@ -1,0 +1,1 @@
+"""Kafka: a reader of topics, and writers that put each record into its topic exactly once."""

@@ -1,0 +1,177 @@
+"""Making librdkafka clients, waiting for brokers, and what an error of librdkafka means for us."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from connectors.kafka.config import KafkaConfig
+from operators.errors import ConfigError, FatalError, RetryableError, SentinelError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+OnError = Callable[[KafkaError], None]
+
+_RETRIABLE: Final = frozenset({
+    KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE,
+    KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT_QUEUE, KafkaError._WAIT_COORD, KafkaError._WAIT_CACHE,
+    KafkaError._QUEUE_FULL, KafkaError._RETRY, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT,
+    KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.BROKER_NOT_AVAILABLE, KafkaError.REPLICA_NOT_AVAILABLE, KafkaError.NETWORK_EXCEPTION,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND, KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.NOT_CONTROLLER, KafkaError.CONCURRENT_TRANSACTIONS, KafkaError.THROTTLING_QUOTA_EXCEEDED,
+})  # fmt: skip
+"""Codes that pass by themselves; librdkafka sets its own flag `retriable` for requests of transactions only."""
+
+_REFUSED: Final = frozenset({
+    KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM, KafkaError.ILLEGAL_SASL_STATE, KafkaError.SECURITY_DISABLED,
+})  # fmt: skip
+
+UNKNOWN_TOPIC: Final = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+)
+
+
+def error_of(exception: KafkaException) -> KafkaError:
+    """The error that an exception of the client carries."""
+    error = exception.args[0]
+    return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(exception))
+
+
+def meaning(error: KafkaError, doing: str, config: KafkaConfig) -> SentinelError:
+    """The error of ours that says the same; by code and flags, never by text."""
+    text = f"{doing}: {config.masked(error.str())} ({error.name()})"
+    if error.code() in _REFUSED:
+        return ConfigError(f"{text}: Kafka at {config.brokers} refuses this client; see its rights and kafka.options")
+    if not error.fatal() and (error.retriable() or error.code() in _RETRIABLE):
+        return RetryableError(text)
+    return FatalError(text)
+
+
+def make_consumer(
+    config: KafkaConfig, on_error: OnError | None = None, changes: Mapping[str, str] | None = None
+) -> Consumer:
+    """A consumer with `changes` over the configured options; ConfigError where librdkafka refuses an option."""
+    return _made(Consumer, {**config.consumer(), **(changes or {})}, config, on_error)
+
+
+def make_producer(config: KafkaConfig, extra: Mapping[str, str], on_error: OnError | None = None) -> Producer:
+    """A producer with `extra` options over the configured ones; ConfigError where librdkafka refuses an option."""
+    return _made(Producer, {**config.producer(), **extra}, config, on_error)
+
+
+def check_options(config: KafkaConfig) -> None:
+    """ConfigError where librdkafka refuses an option; asks no broker. A start must not find out at its first alert."""
+    make_consumer(config).close()
+    make_producer(config, {})
+
+
+def _made(client: Callable[..., T], options: Mapping[str, str], config: KafkaConfig, on_error: OnError | None) -> T:
+    callbacks: dict[str, Any] = {"error_cb": on_error or _ignore, "logger": logging.getLogger("librdkafka")}
+    try:
+        return client({**options, **callbacks})
+    except KafkaException as e:
+        message = config.masked(error_of(e).str())
+        raise ConfigError(f"{config.setting_of(message)}: {message}") from None
+
+
+def _ignore(error: KafkaError) -> None:
+    logger.debug("kafka: %s", error.name())
+
+
+def patiently(doing: str, attempt: Callable[[float], T], config: KafkaConfig) -> T:
+    """What `attempt(timeout)` gives, tried again within `start_budget_s` while its KafkaException may pass.
+
+    Blocks: for the start only. Raises ConfigError or FatalError, the latter also when the budget is used up.
+    """
+    deadline = time.monotonic() + config.start_budget_s
+    pause, timeout = 0.1, 1.0
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return attempt(max(0.1, min(config.request_s, timeout, left)))
+        except KafkaException as e:
+            failure = meaning(error_of(e), doing, config)
+        if not isinstance(failure, RetryableError):
+            raise failure
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise FatalError(
+                f"{failure}: gave up after {config.start_budget_s:g} s (kafka.start_budget_s). "
+                f"Is Kafka running at {config.brokers} (kafka.brokers)?"
+            )
+        logger.warning("%s; trying again for %.0f s", failure, left)
+        time.sleep(min(pause, left))
+        pause, timeout = min(2 * pause, 1.0), 2 * timeout
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What the brokers say of themselves: their id, and the partition numbers of each topic that was asked for."""
+
+    id: str
+    topics: dict[str, list[int]]
+
+
+def look_up(config: KafkaConfig, topics: tuple[str, ...]) -> Cluster:
+    """The partitions of `topics`; one that does not exist is left out. Waits for the brokers as `patiently` does."""
+    refused: list[KafkaError] = []
+
+    def on_error(error: KafkaError) -> None:
+        if error.code() in _REFUSED:
+            refused.append(error)
+
+    consumer = make_consumer(config, on_error)
+    try:
+
+        def attempt(timeout: float) -> Cluster:
+            found: dict[str, list[int]] = {}
+            cluster_id = ""
+            for topic in topics:
+                try:
+                    metadata = consumer.list_topics(topic, timeout=timeout)
+                except KafkaException:
+                    consumer.poll(0)  # serves on_error: why the connection failed, where that is known
+                    if refused:
+                        raise KafkaException(refused[-1]) from None
+                    raise
+                cluster_id = metadata.cluster_id or ""
+                of_topic = metadata.topics[topic]
+                if of_topic.error is None:
+                    found[topic] = sorted(of_topic.partitions)
+                elif of_topic.error.code() not in UNKNOWN_TOPIC:
+                    raise KafkaException(of_topic.error)
+            return Cluster(cluster_id, found)
+
+        return patiently(f"asking for the partitions of {', '.join(topics)}", attempt, config)
+    finally:
+        consumer.close()
+
+
+def make_topic(config: KafkaConfig, topic: str) -> None:
+    """Make a topic as configured; well if it is there by then. Waits for the brokers as `patiently` does."""
+    admin = _made(AdminClient, config.producer(), config, None)
+
+    def attempt(timeout: float) -> None:
+        new = NewTopic(topic, config.partitions, config.replication)
+        try:
+            admin.create_topics([new], request_timeout=timeout, operation_timeout=timeout)[topic].result()
+        except KafkaException as e:
+            if error_of(e).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+    patiently(f"making the topic {topic}", attempt, config)
+    logger.info("made the topic %s with %d partitions", topic, config.partitions)

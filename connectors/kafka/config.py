@@ -1,0 +1,142 @@
+"""What can be set about Kafka, and how it becomes the options of librdkafka clients."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+from pydantic import AwareDatetime, ConfigDict, Field, SecretStr, StringConstraints, field_validator
+
+from operators.config import Section
+
+Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Value = SecretStr | str | bool | int | float
+Options = dict[str, Value]
+
+_SECRET: Final = re.compile(r"password|passphrase|secret|key\.pem|private\.key|jaas|oauthbearer\.config")
+
+_OURS: Final = {
+    "bootstrap.servers": "set kafka.brokers",
+    "metadata.broker.list": "set kafka.brokers",
+    "group.id": "set kafka.group_id",
+    "auto.offset.reset": "set kafka.start and kafka.on_expired",
+    "enable.auto.commit": "offsets are committed from the recovery snapshots",
+    "enable.auto.offset.store": "offsets are committed from the recovery snapshots",
+    "enable.partition.eof": "the reader needs it",
+    "transactional.id": "it is made of kafka.group_id, topic and partition",
+    "enable.idempotence": "exactly-once writing needs it",
+}
+"""Options that the reader and the writers decide, and what to do instead."""
+
+_LOG_LEVEL: Final = "2"  # errors reach us as errors; the client would also log each failed attempt to connect
+
+
+class KafkaConfig(Section):
+    """Kafka as source and as sink."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    brokers: str = Field(
+        "localhost:9092", min_length=1, description="host:port of one or more brokers, separated by commas."
+    )
+    topics: tuple[Topic, ...] = Field(("llm.telemetry",), min_length=1, description="The topics that are read.")
+    alert_topic: Topic = Field("llm.alerts", description="Where alerts are written.")
+    dead_letter_topic: Topic = Field(
+        "llm.dead_letters", description="Where records that could not be used are written."
+    )
+    group_id: str = Field(
+        "llm-sentinel",
+        min_length=1,
+        description="Names this deployment on the cluster: its offsets (for lag tools), and its transactional ids. "
+        "Two deployments that share it fence each other.",
+    )
+    start: Literal["earliest", "latest"] | AwareDatetime = Field(
+        "earliest", description="Where reading starts without a snapshot: earliest, latest, or an RFC 3339 time."
+    )
+    on_expired: Literal["fail", "earliest", "latest"] = Field(
+        "fail", description="What to do when the position to resume from has been deleted: the gap is counted."
+    )
+    stop_at_end: bool = Field(
+        False, description="Read each partition to the end it had at the start, then end. For backtests."
+    )
+    create_topics: bool = Field(True, description="Make the alert and dead-letter topics where they do not exist.")
+    partitions: int = Field(1, ge=1, le=1000, description="Partitions of a topic that is made.")
+    replication: int = Field(-1, ge=-1, description="Replicas of a topic that is made; -1 is the broker's default.")
+    start_budget_s: float = Field(60, ge=0, le=3600, description="How long the start waits for the brokers.")
+    request_s: float = Field(10, gt=0, le=300, description="How long one request may take.")
+    options: Options = Field({}, description="Any option of librdkafka, for consumers and producers.")
+    consumer_options: Options = Field({}, description="Any option of librdkafka, for consumers alone.")
+    producer_options: Options = Field({}, description="Any option of librdkafka, for producers alone.")
+
+    @field_validator("topics")
+    @classmethod
+    def _different(cls, v: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(v)) < len(v):
+            raise ValueError("a topic is named twice")
+        return v
+
+    @field_validator("options", "consumer_options", "producer_options", mode="after")
+    @classmethod
+    def _guarded(cls, v: Options) -> Options:
+        for name in v:
+            if name in _OURS:
+                raise ValueError(f"{name} cannot be set here: {_OURS[name]}")
+        return {
+            name: SecretStr(_text(value)) if _SECRET.search(name) and not isinstance(value, SecretStr) else value
+            for name, value in v.items()
+        }
+
+    def consumer(self) -> dict[str, str]:
+        """Every option of a consumer, secrets in the clear: for the client alone, never for a log."""
+        return {
+            "enable.partition.eof": "true",
+            "fetch.queue.backoff.ms": "20",  # the default of 1 s starves a consumer whose queue was full once
+            "queued.max.messages.kbytes": "32768",
+            "isolation.level": "read_committed",
+            "log_level": _LOG_LEVEL,
+            **_clear(self.options),
+            **_clear(self.consumer_options),
+            "bootstrap.servers": self.brokers,
+            "group.id": self.group_id,
+            "auto.offset.reset": "error",
+            "enable.auto.commit": "false",
+            "enable.auto.offset.store": "false",
+        }
+
+    def producer(self) -> dict[str, str]:
+        """Every option of a producer but `transactional.id`, secrets in the clear: for the client alone."""
+        return {
+            "linger.ms": "0",  # a write is one transaction: nothing more will come to wait for
+            "compression.type": "lz4",
+            "log_level": _LOG_LEVEL,
+            **_clear(self.options),
+            **_clear(self.producer_options),
+            "bootstrap.servers": self.brokers,
+        }
+
+    def masked(self, text: str) -> str:
+        """`text` without the secrets of the options: for messages that come from the client."""
+        for options in (self.options, self.consumer_options, self.producer_options):
+            for value in options.values():
+                if isinstance(value, SecretStr) and value.get_secret_value():
+                    text = text.replace(value.get_secret_value(), "**********")
+        return text
+
+    def setting_of(self, message: str) -> str:
+        """The setting that holds the option which a message of librdkafka names in quotes."""
+        quoted = set(re.findall(r'"([^"]*)"', message))
+        for section in ("consumer_options", "producer_options", "options"):
+            if quoted & set(getattr(self, section)):
+                return f"kafka.{section}"
+        return "kafka.options"
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _clear(options: Mapping[str, Value]) -> dict[str, str]:
+    return {name: _text(value) for name, value in options.items()}

@@ -1,0 +1,268 @@
+"""Writing to a topic exactly once: fence who wrote before, read back, skip, one transaction a write.
+
+For readers with `isolation.level=read_committed`. The rules of skipping are in `connectors.once`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final, NoReturn
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from connectors.base import Message, State
+from connectors.kafka.client import check_options, error_of, look_up, make_consumer, make_producer, make_topic, meaning
+from connectors.kafka.config import KafkaConfig
+from connectors.once import Once
+from operators.errors import ConfigError, DataError, FatalError, RetryableError, SentinelError
+from operators.model import SECOND
+
+DeliveryCallback = Callable[[KafkaError | None, KafkaMessage], None]
+logger = logging.getLogger(__name__)
+
+ID_HEADER: Final = "ce_id"
+"""The header with the record's id; reading back needs no look at the value."""
+TIME_HEADER: Final = "ce_time"
+
+_READ_BACK: Final = {
+    "auto.offset.reset": "earliest",
+    "isolation.level": "read_committed",  # whatever the configured readers see
+    "fetch.wait.max.ms": "50",  # the end is reported when the broker has waited so long for more
+}
+_REFUSED: Final = {
+    KafkaError.MSG_SIZE_TOO_LARGE: "record_too_large",
+    KafkaError.RECORD_LIST_TOO_LARGE: "record_too_large",
+    KafkaError.INVALID_RECORD: "invalid_record",
+}
+_FENCED: Final = frozenset({
+    KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.TRANSACTION_COORDINATOR_FENCED,
+})  # fmt: skip
+
+
+class KafkaOnce:
+    """A topic as a sink of records; keeps the contract `WriterFactory`. Each partition of the topic is one of ours."""
+
+    def __init__(self, config: KafkaConfig, topic: str, name: str) -> None:
+        self.name = name
+        self._config = config
+        self._topic = topic
+        self._partitions: list[str] = []
+
+    def partitions(self) -> list[str]:
+        """`topic/number` in order; makes the topic where that is configured. Waits within the start budget."""
+        if not self._partitions:
+            self._partitions = [f"{self._topic}/{number}" for number in self._numbers()]
+        return self._partitions
+
+    def route(self, key: str) -> int:
+        """By a checksum of the key: the same in every process."""
+        return zlib.crc32(key.encode()) % len(self.partitions())
+
+    def open(self, partition: str, resume: State | None) -> KafkaOnceWriter:
+        """Fences the writer before, and reads back what it wrote: from the start of the topic without a snapshot."""
+        return KafkaOnceWriter(self._config, self._topic, int(partition.rpartition("/")[2]), resume)
+
+    def _numbers(self) -> list[int]:
+        check_options(self._config)
+        if numbers := look_up(self._config, (self._topic,)).topics.get(self._topic):
+            return numbers
+        if not self._config.create_topics:
+            raise ConfigError(
+                f"topic {self._topic} does not exist on {self._config.brokers}: create it, or set kafka.create_topics"
+            )
+        make_topic(self._config, self._topic)
+        deadline = time.monotonic() + max(self._config.start_budget_s, 5)
+        while time.monotonic() < deadline:
+            if numbers := look_up(self._config, (self._topic,)).topics.get(self._topic):
+                return numbers
+            time.sleep(0.1)
+        raise FatalError(f"topic {self._topic} was made on {self._config.brokers}, but is not listed there")
+
+
+class KafkaOnceWriter:
+    """One open partition; keeps the contract `Writer`.
+
+    A failure that leaves open whether the transaction was committed makes the next `write` begin with a new producer
+    and a reading back. Blocks for at most about `request_s` per request. A write costs one transaction.
+    """
+
+    def __init__(self, config: KafkaConfig, topic: str, number: int, resume: State | None) -> None:
+        self._config = config
+        self._topic = topic
+        self._number = number
+        self._name = f"{topic}/{number}"
+        self._id = f"{config.group_id}-{topic}-{number}"
+        self._once = Once.load(resume)
+        self._producer: Producer | None = self._opened()
+
+    def write(self, items: Sequence[Message]) -> None:
+        """See `Writer.write`. DataError where the broker refuses a record for its size or form: nothing of `items` is
+        written then. FatalError where another process has taken this partition over.
+        """
+        if self._producer is None:
+            self._producer = self._opened()
+        fresh = self._once.fresh(items)
+        end = self._transaction(self._producer, fresh) if fresh else self._once.end
+        self._once.wrote(items, end)
+
+    def snapshot(self) -> State | None:
+        """(version, position up to which nothing needs reading back, ids that were read back and are still to come)."""
+        return self._once.state()
+
+    def close(self) -> None:
+        if self._producer is not None:
+            self._discard(self._producer)
+
+    def _opened(self) -> Producer:
+        """A producer that has fenced the one before; then everything after the known end is read back."""
+        producer = make_producer(self._config, {"transactional.id": self._id})
+        try:
+            producer.init_transactions(self._config.request_s)
+        except KafkaException as e:
+            self._discard(producer)
+            raise meaning(error_of(e), f"taking over {self._name}", self._config) from None
+        try:
+            self._read_back()
+        except BaseException:
+            self._discard(producer)
+            raise
+        return producer
+
+    def _discard(self, producer: Producer) -> None:
+        """What still stands in the producer must not be sent any more."""
+        self._producer = None
+        try:
+            producer.purge(in_queue=True, in_flight=True, blocking=False)
+            producer.flush(0)
+        except (KafkaException, RuntimeError) as e:
+            logger.debug("producer of %s: %s", self._name, type(e).__name__)
+
+    def _read_back(self) -> None:
+        doing = f"reading back {self._name}"
+        consumer = make_consumer(self._config, changes=_READ_BACK)
+        try:
+            consumer.assign([TopicPartition(self._topic, self._number, self._once.end)])
+            first = True
+            deadline = time.monotonic() + self._config.request_s
+            while time.monotonic() < deadline:
+                messages = consumer.consume(1000, 0.05)
+                if messages:
+                    deadline = time.monotonic() + self._config.request_s  # as long as it comes, go on
+                for message in messages:
+                    error = message.error()
+                    offset = message.offset()
+                    end = -1 if offset is None else offset
+                    if error is None:
+                        if first and end < self._once.end:
+                            logger.warning("%s was made anew since the snapshot; reading it from its start", self._name)
+                        first = False
+                        self._saw(message, end + 1)
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        _, high = consumer.get_watermark_offsets(TopicPartition(self._topic, self._number), cached=True)
+                        if high <= end:
+                            self._once.passed(end)
+                            return
+                        # a transaction of someone else is open: ours may stand, hidden, after it
+                    elif not isinstance(failure := meaning(error, doing, self._config), RetryableError):
+                        raise failure
+            raise RetryableError(f"{doing}: its end was not reached within {self._config.request_s:g} s")
+        except KafkaException as e:
+            raise meaning(error_of(e), doing, self._config) from None
+        finally:
+            consumer.close()
+
+    def _saw(self, message: KafkaMessage, end: int) -> None:
+        headers = dict(message.headers() or [])
+        item_id = headers.get(ID_HEADER)
+        if isinstance(item_id, bytes):
+            self._once.saw(item_id.decode(errors="replace"), end, _microseconds(headers.get(TIME_HEADER)))
+        else:
+            self._once.passed(end)  # not ours
+
+    def _transaction(self, producer: Producer, items: Sequence[Message]) -> int:
+        """The position after the last item, which is committed when this returns."""
+        reports: list[
+            tuple[KafkaError | None, KafkaMessage]
+        ] = []  # a list of its own: reports of an abort can come later
+
+        def on_delivery(error: KafkaError | None, message: KafkaMessage) -> None:
+            reports.append((error, message))
+
+        try:
+            producer.begin_transaction()
+            for item in items:
+                self._produce(producer, item, on_delivery)
+            left = producer.flush(self._config.request_s)
+            for error, _ in reports:
+                if error is not None:
+                    raise KafkaException(error)
+            if left:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} records were not acknowledged"))
+            producer.commit_transaction(self._config.request_s)
+        except KafkaException as e:
+            self._fail(producer, error_of(e))
+        except SystemError:  # the client met a fatal error and ran a callback none the less: aborting says which
+            self._fail(producer, KafkaError(KafkaError._FAIL, "the client failed"))
+        return max(message.offset() or 0 for _, message in reports) + 1
+
+    def _produce(self, producer: Producer, item: Message, on_delivery: DeliveryCallback) -> None:
+        headers: list[tuple[str, str | bytes | None]] = [(name, text) for name, text in item.headers.items()]
+        if ID_HEADER not in item.headers:
+            headers.append((ID_HEADER, item.id))
+        while True:
+            try:
+                producer.produce(
+                    self._topic,
+                    item.value,
+                    key=item.key,
+                    partition=self._number,
+                    headers=headers,
+                    on_delivery=on_delivery,
+                )
+                return
+            except BufferError:
+                if producer.flush(self._config.request_s):
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the queue stays full")) from None
+
+    def _fail(self, producer: Producer, error: KafkaError) -> NoReturn:
+        """Abort, then say what the failure means; where that cannot be done, the outcome is open: the producer goes."""
+        doing = f"writing {self._name}"
+        worst = error
+        try:
+            if error.code() == KafkaError._TIMED_OUT:  # aborting would time out too, or come after the commit
+                self._discard(producer)
+            elif not error.fatal():
+                producer.abort_transaction(self._config.request_s)
+        except KafkaException as e:
+            worst = error_of(e)
+            self._discard(producer)
+        if worst.code() in _FENCED or error.code() in _FENCED:
+            raise FatalError(
+                f"{doing}: another process has taken over the transactional id {self._id}. If two deployments share "
+                "this cluster, give each its own kafka.group_id"
+            ) from None
+        if worst.fatal():
+            raise FatalError(f"{doing}: {self._config.masked(worst.str())} ({worst.name()})") from None
+        if (reason := _REFUSED.get(error.code())) is not None:
+            raise DataError(reason, f"{self._name} refuses a record: {error.name()}") from None
+        failure: SentinelError = meaning(error, doing, self._config)
+        if error.txn_requires_abort() and isinstance(failure, FatalError):
+            failure = RetryableError(str(failure))
+        raise failure from None
+
+
+def _microseconds(header: object) -> int:
+    """Of an RFC 3339 time; 0 where there is none."""
+    if not isinstance(header, bytes):
+        return 0
+    try:
+        moment = datetime.fromisoformat(header.decode())
+    except ValueError:
+        return 0
+    return round(moment.timestamp() * SECOND) if moment.tzinfo else 0

@@ -1,0 +1,110 @@
+"""What a writer must remember so that each item reaches its topic or file exactly once, over any number of crashes.
+
+A writer that takes over reads back what its predecessors wrote, from the position in its snapshot (from the start
+where there is none) to the end, and then skips what comes by again. The snapshot holds the position and also the ids
+that were read back and have not come by again: a replayed epoch may hold fewer items than the one that died, so the
+position alone would move past ids that are still to come, and a second crash would write them twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol, TypeVar
+
+from connectors.base import State
+from operators.errors import FatalError
+from operators.model import SECOND
+
+VERSION: Final = 1
+KEEP: Final = 86_400 * SECOND
+"""How far, in event time, items may come by out of order: an id older than the newest item by more is forgotten."""
+MOST_TIMELESS: Final = 100_000
+"""How many ids without an event time (dead letters) are kept of those read back, the last ones. Where the epoch that
+died had written more of them to one partition, the first of these are written again."""
+
+
+class Identified(Protocol):
+    """An item that is written once: its id, and its event time in microseconds (0 where it has none)."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def at(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=Identified)
+
+
+class Once:
+    """The ids that stand in the topic or file already, and the position up to which it has been read back or written.
+
+    The order of use: `load` the snapshot, `saw` for everything from `end` on, then for each write `fresh`, and `wrote`
+    once what it gave is durable. `fresh` changes nothing, so a failed write may be tried again; after a failure that
+    leaves the outcome open, read back from `end` (`saw`) before trying again.
+    """
+
+    def __init__(self, end: int = 0, pending: Iterable[tuple[str, int]] = ()) -> None:
+        self.end = end
+        self._pending: dict[str, int] = {}  # id -> at
+        self._timeless: dict[str, None] = {}  # in the order they were read back
+        for item_id, at in pending:
+            self._remember(item_id, at)
+        self._written: set[str] = set()  # by this process, since its last snapshot
+
+    @classmethod
+    def load(cls, state: State | None) -> Once:
+        """From what `state` gave, or from nothing; raises FatalError where another version wrote it."""
+        if state is None:
+            return cls()
+        match state:
+            case (1, int(end), tuple(pending)):
+                return cls(end, pending)
+        raise FatalError(
+            f"the snapshot of a sink has version {state[:1]}, this program reads version {VERSION}: "
+            "resume with the program that wrote it, or start with a new recovery folder"
+        )
+
+    def saw(self, item_id: str, end: int, at: int = 0) -> None:
+        """Reading back met this id; `end` is the position after it."""
+        self._remember(item_id, at)
+        self.end = end
+
+    def _remember(self, item_id: str, at: int) -> None:
+        if at > 0:
+            self._pending[item_id] = at
+            return
+        self._timeless[item_id] = None
+        if len(self._timeless) > MOST_TIMELESS:
+            del self._timeless[next(iter(self._timeless))]
+
+    def passed(self, end: int) -> None:
+        """Reading back went past something without an id (someone else's record); `end` is the position after it."""
+        self.end = end
+
+    def fresh(self, items: Iterable[Item]) -> list[Item]:
+        """Those items, each once, that are not there yet, in order."""
+        out: dict[str, Item] = {}
+        for item in items:
+            if item.id not in self._pending and item.id not in self._timeless and item.id not in self._written:
+                out.setdefault(item.id, item)
+        return list(out.values())
+
+    def wrote(self, items: Sequence[Identified], end: int) -> None:
+        """All `items` that were given to `fresh` are durable now; `end` is the position after the last one."""
+        for item in items:
+            self._written.add(item.id)
+            self._pending.pop(item.id, None)
+            self._timeless.pop(item.id, None)
+        self.end = max(self.end, end)
+        newest = max((item.at for item in items), default=0)
+        if newest > 0:
+            old = [item_id for item_id, at in self._pending.items() if at < newest - KEEP]
+            for item_id in old:
+                del self._pending[item_id]
+
+    def state(self) -> State:
+        """For the snapshot of the epoch: ids written in it need no remembering, they stand before `end`."""
+        self._written.clear()
+        timeless = ((item_id, 0) for item_id in self._timeless)
+        return (VERSION, self.end, (*timeless, *sorted(self._pending.items())))

@@ -1,0 +1,93 @@
+"""The price table of a file, read again when the file changes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import tomllib
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+from operators import pricing
+from operators.errors import ConfigError
+from operators.pricing import PriceTable
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 5.0
+"""How often the file is looked at, at most."""
+
+Stamp = tuple[int, int, int]
+
+
+class PriceFile:
+    """Gives the table of the file as it is now; keeps the last good one where the file is broken or gone.
+
+    The clock decides when a change is seen, so a change is one of configuration: what was priced stays as it is. Prices
+    that are added with a date to come are in force from that date on wherever the change was seen before it. `loaded`
+    is told of each new version of the file whether it could be used. Several worker threads may share one.
+
+    Raises `ConfigError` where the file is not right at the start.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        loaded: Callable[[bool], None] = lambda good: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path
+        self._loaded = loaded
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._looked = clock()
+        self._stamp = self._stat()
+        self._table = load(path)
+        log.info("%d prices from %s", len(self._table), path)
+
+    def __call__(self) -> PriceTable:
+        """The table; looks at the file at most every few seconds."""
+        with self._lock:
+            now = self._clock()
+            if now - self._looked >= EVERY_S:
+                self._looked = now
+                stamp = self._stat()
+                if stamp != self._stamp:
+                    self._stamp = stamp
+                    self._read_again()
+            return self._table
+
+    def _read_again(self) -> None:
+        try:
+            self._table = load(self._path)
+        except ConfigError as error:
+            log.error("%s; the prices read before stay in force", error)
+            self._loaded(False)
+            return
+        log.info("read %d prices from %s again, for it has changed", len(self._table), self._path)
+        self._loaded(True)
+
+    def _stat(self) -> Stamp | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def load(path: Path) -> PriceTable:
+    """The table of a TOML file. Raises `ConfigError` where it cannot be read or is not a price table."""
+    try:
+        tree = tomllib.loads(path.read_bytes().decode("utf-8"), parse_float=Decimal)
+    except OSError as error:
+        raise ConfigError(f"the price file {path} (enrich.prices) cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the price file {path} (enrich.prices) is not UTF-8 (byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the price file {path} (enrich.prices) is not TOML: {error}") from None
+    try:
+        return pricing.read(tree)
+    except ConfigError as error:
+        raise ConfigError(f"the price file {path} (enrich.prices): {error}") from None

@@ -1,0 +1,81 @@
+"""Simulated requests as native JSON records, one a request, without line ends."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.simulation.traffic import FAILED, Requests
+from connectors.simulation.world import ERRORS, Fleet
+from operators.model import Ints
+
+_OUTCOMES: Final = (
+    '"status":"ok","finish_reason":"stop"',
+    '"status":"ok","finish_reason":"length"',
+    '"status":"ok","finish_reason":"tool_calls"',
+    '"status":"ok"',
+    *(f'"status":"error","error_type":"{name}"' for name in ERRORS),
+)
+assert len(_OUTCOMES) == FAILED + len(ERRORS)
+
+_RECORD: Final = (
+    '{"event_id":"%s","timestamp":"%s",%s,%s,"latency_ms":%s%s,"prompt_tokens":%d%s%s%s,"cost_usd":%s%s,'
+    '"trace_id":"%s","span_id":"%s"}'
+)
+
+
+def _mixed(seed: int, numbers: Ints, stream: int) -> NDArray[np.uint64]:
+    """Well spread 64-bit values, one a number: the finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
+    z = numbers.astype(np.uint64) + np.uint64(
+        (0x9E3779B97F4A7C15 * (2 * seed + 1) + stream * 0xD1B54A32D192ED03) % (1 << 64)
+    )
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _hex(values: NDArray[np.uint64]) -> list[str]:
+    """[n, w] 64-bit values as n texts of 16 * w hexadecimal digits."""
+    width = 16 * values.shape[1]
+    text = values.astype(">u8").tobytes().hex()
+    return [text[i : i + width] for i in range(0, len(text), width)]
+
+
+def _optional(name: str, values: list[int]) -> list[str]:
+    return ["" if v < 0 else f',"{name}":{v}' for v in values]
+
+
+def encode(seed: int, fleet: Fleet, requests: Requests) -> list[bytes]:
+    """The records of the requests, in order."""
+    if not len(requests):
+        return []
+    r = requests
+    ids = [f"sim{seed}-{n >> 32}-{n & 0xFFFFFFFF}" for n in r.number.tolist()]
+    stamps = np.datetime_as_string(r.start.astype("datetime64[us]"), unit="ms", timezone="UTC").tolist()
+    labels = [fleet.fragment[k] for k in r.combo.tolist()]
+    outcomes = [_OUTCOMES[k] for k in r.outcome.tolist()]
+    traces = _hex(np.stack([_mixed(seed, r.trace, 1), _mixed(seed, r.trace, 2)], axis=1))
+    spans = _hex(_mixed(seed, r.number, 3)[:, None])
+    lines = map(
+        _RECORD.__mod__,
+        zip(
+            ids,
+            stamps,
+            labels,
+            outcomes,
+            (r.latency / 10).tolist(),
+            ["" if v < 0 else f',"ttft_ms":{v}' for v in (r.ttft / 10).tolist()],
+            r.prompt.tolist(),
+            _optional("completion_tokens", r.completion.tolist()),
+            _optional("cached_tokens", r.cached.tolist()),
+            _optional("reasoning_tokens", r.reasoning.tolist()),
+            (r.cost / 1e9).tolist(),
+            ["" if v < 0 else f',"quality_score":{v}' for v in (r.quality / 10_000).tolist()],
+            traces,
+            spans,
+            strict=True,
+        ),
+    )
+    return "\n".join(lines).encode("ascii").split(b"\n")

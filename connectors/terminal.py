@@ -1,0 +1,165 @@
+"""Alerts as readable lines on the terminal, and a count of what could not be used; for people who watch a run."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final, TextIO
+
+import orjson
+from rich.console import Console
+from rich.text import Text
+
+from connectors.base import Message, State
+from connectors.config import TerminalConfig
+from operators.errors import DataError
+from operators.model import DeadLetter
+from operators.units import readable
+
+log = logging.getLogger(__name__)
+
+_STYLES: Final = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bold white on red"}
+_NARROW: Final = 100
+"""Below this many columns an alert takes two lines."""
+
+
+def _shown(value: object) -> str:
+    """Without control characters, which could steer the terminal: names come from outside."""
+    return "".join(c if c.isprintable() else "?" for c in str(value))
+
+
+def _value(alert: Mapping[str, object], name: str) -> str:
+    value = alert.get(name)
+    if not isinstance(value, int | float):
+        return "?"
+    return readable(_shown(alert.get("metric", "")), _shown(alert.get("unit", "")), value)
+
+
+def alert_line(alert: Mapping[str, object], narrow: bool) -> Text:
+    """One alert, as its JSON fields, in readable form: when, how bad, which transition, where, what."""
+    severity, status = _shown(alert.get("severity", "?")), _shown(alert.get("status", "?"))
+    line = Text(_shown(alert.get("at", "?")).replace("T", " ") + "  ")
+    line.append(f"{severity:<8}", style=_STYLES.get(severity, ""))
+    line.append(f"  {status:<8}  ", style="dim" if status == "resolved" else "")
+    series = alert.get("series")
+    where = " ".join(f"{_shown(k)}={_shown(v)}" for k, v in series.items()) if isinstance(series, dict) else "?"
+    line.append(where, style="bold")
+    line.append("\n    " if narrow else "  ")
+    what = _shown(alert.get("text") or "") or (
+        f"{_shown(alert.get('metric', '?'))} {_value(alert, 'observed')}, expected {_value(alert, 'expected')}"
+    )
+    line.append(what)
+    return line
+
+
+class _Console(Console):
+    """A console that raises where rich would end the process: the flow must not die with the pipe it prints to."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+class TerminalWriter:
+    """Prints each alert once a write; when the terminal has gone away it says so in the log and stops printing."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._gone = False
+
+    def write(self, items: Sequence[Message]) -> None:
+        """Print the alerts; DataError where one is not a JSON object."""
+        lines = [self._line(item) for item in items]
+        if self._gone:
+            return
+        try:
+            for line in lines:
+                # Only a terminal is worth wrapping for; in a file or pipe one alert stays one line.
+                self._console.print(line, soft_wrap=not self._console.is_terminal, highlight=False)
+        except OSError as e:
+            self._gone = True
+            log.warning("alerts are no longer shown: the terminal has gone away (%s)", e.strerror)
+
+    def _line(self, item: Message) -> Text:
+        try:
+            alert = orjson.loads(item.value)
+        except ValueError:
+            alert = None
+        if not isinstance(alert, dict):
+            raise DataError("bad_row", f"{item.id} is not a JSON object")
+        return alert_line(alert, self._console.is_terminal and self._console.width < _NARROW)
+
+    def snapshot(self) -> State | None:
+        """Nothing: a replay may show an alert again."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to close: the terminal belongs to the program."""
+
+
+class DeadLetterCounter:
+    """Counts dead letters by reason and prints the counts at the end, never a payload."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.counts: Counter[str] = Counter()
+
+    def write(self, items: Sequence[DeadLetter]) -> None:
+        """Count."""
+        self.counts.update(item.reason for item in items)
+
+    def snapshot(self) -> State | None:
+        """Nothing: the counts are of this run."""
+        return None
+
+    def close(self) -> None:
+        """Print how many records could not be used, and why."""
+        if not self.counts:
+            return
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.counts.items()))
+        try:
+            self._console.print(
+                f"{self.counts.total():,} records could not be used: {reasons}",
+                soft_wrap=not self._console.is_terminal,
+                highlight=False,
+            )
+        except OSError:
+            log.warning("%d records could not be used: %s", self.counts.total(), reasons)
+
+
+class _Terminal:
+    """What both terminal sinks share: one partition, and the console."""
+
+    def __init__(self, config: TerminalConfig, stream: TextIO | None = None) -> None:
+        self._console = _Console(file=stream or sys.stdout, width=config.width)
+
+    def partitions(self) -> list[str]:
+        """The one partition."""
+        return ["terminal"]
+
+    def route(self, key: str) -> int:
+        """Every key to the one partition."""
+        return 0
+
+
+class TerminalFactory(_Terminal):
+    """The terminal as a sink of alerts; colours only on a terminal, and none where NO_COLOR is set."""
+
+    name = "terminal"
+
+    def open(self, partition: str, resume: State | None) -> TerminalWriter:
+        """A writer on the console."""
+        return TerminalWriter(self._console)
+
+
+class DeadLetterCounterFactory(_Terminal):
+    """The terminal as a sink of dead letters: counted, not shown."""
+
+    name = "dead_letter_counter"
+
+    def open(self, partition: str, resume: State | None) -> DeadLetterCounter:
+        """A counter on the console."""
+        return DeadLetterCounter(self._console)
