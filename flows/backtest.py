@@ -1,0 +1,277 @@
+"""`python -m flows.backtest`: what the flow of production would have said of recorded events, and how good that is."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from rich.console import Console
+
+from flows import backtest_compare, backtest_report, backtest_view, scoring, series_input
+from flows.logs import set_up_logging
+from flows.progress import Progress
+from flows.replay import Interrupted, Replayed, reader, replay, say, settings_of, stopping, write_whole
+from flows.scoring import Episode, Incident, Score
+from flows.settings import CONFIG_EXIT_CODE, Loaded
+from operators.alert_json import rfc3339
+from operators.errors import ConfigError, SentinelError
+
+INTERRUPTED_EXIT_CODE: Final = 130
+GONE_EXIT_CODE: Final = 141
+"""The reader of standard output went away, as `head` does."""
+
+
+class _Output(Console):
+    """Standard output; a reader that goes away is an exception."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.backtest",
+        description="Run recorded events through the flow of production, by event time alone, as fast as they can be "
+        "read. Nothing of a deployment is touched: no topic is written, no offset committed, no store opened. Settings "
+        "come from sentinel.toml and SENTINEL_ variables, as everywhere; source and sinks are the backtest's own.",
+        epilog=f"exit code: 0; 1 where the run failed; {CONFIG_EXIT_CODE} where settings, files or options are wrong; "
+        f"{INTERRUPTED_EXIT_CODE} after Ctrl-C",
+    )
+    parser.add_argument(
+        "events",
+        nargs="*",
+        metavar="EVENTS",
+        help="files of JSON lines, plain or gzip; or kafka://BROKERS/TOPIC?from=..&to=.., where each bound is an "
+        "offset (of every partition) or an RFC 3339 time, and [kafka] says how to connect",
+    )
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="labelled incidents: how good are the alerts?")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings; default: as for the flow itself")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be given several times"
+    )
+    parser.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A", "B"), help="run two settings files: what would B change?"
+    )
+    parser.add_argument("--alerts", type=Path, metavar="FILE", help="write the alerts here, as they are on the topic")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="write a store and an HTML page into this folder")
+    parser.add_argument(
+        "--series", type=Path, metavar="PATH", help="instead of events: a file or folder of timestamp,value series"
+    )
+    parser.add_argument(
+        "--scores", type=Path, metavar="PATH", help="with --series: write timestamp,value,anomaly_score here"
+    )
+    parser.add_argument(
+        "--every-point", action="store_true", help="with --scores: the score of each point, not each anomaly once"
+    )
+    parser.add_argument(
+        "--min-severity", choices=scoring.SEVERITIES, default="low", help="leave out episodes below it; default: low"
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="worker threads; they change no alert")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises `ConfigError` where options do not go together."""
+    if args.series is not None:
+        wrong = [f"--{name}" for name in ("labels", "compare", "alerts", "report") if getattr(args, name) is not None]
+        if wrong or args.events:
+            raise ConfigError(f"--series takes no {wrong[0] if wrong else 'events'}: leave one of the two out")
+        return
+    if args.scores is not None or args.every_point:
+        raise ConfigError("--scores and --every-point are of --series: name a file or folder of series")
+    if not args.events:
+        raise ConfigError("no events: name files, or kafka://BROKERS/TOPIC; --help says more")
+    if args.compare is not None and (args.report is not None or args.config is not None or args.alerts is not None):
+        raise ConfigError("--compare names both settings files and prints: leave --config, --alerts and --report out")
+    if not 1 <= args.workers <= 64:
+        raise ConfigError(f"--workers {args.workers}: between 1 and 64")
+    if args.alerts is not None and not args.alerts.absolute().parent.is_dir():
+        raise ConfigError(f"--alerts: the file {args.alerts} has no folder {args.alerts.parent}: make it")
+
+
+class _Backtest:
+    """One call of the command over events."""
+
+    def __init__(self, args: argparse.Namespace, environ: Mapping[str, str], stop: threading.Event) -> None:
+        self._args = args
+        self._environ = environ
+        self._stop = stop
+        self._labels = None if args.labels is None else scoring.incidents(args.labels)
+
+    def _load(self, config: Path | None) -> Loaded:
+        return settings_of(config, self._args.set, self._environ, Path.cwd())
+
+    def _replay(self, loaded: Loaded, store: Path | None = None) -> tuple[Replayed, list[Episode], Score | None]:
+        factory = reader(loaded.settings, self._args.events)
+        result = replay(
+            loaded.settings,
+            factory,
+            store=store,
+            workers=self._args.workers,
+            progress=Progress(),
+            stop=self._stop,
+        )
+        episodes = scoring.episodes(result.rows(), self._args.min_severity)
+        if self._labels is None:
+            return result, episodes, None
+        pane_s = loaded.settings.time.pane_s
+        return result, episodes, scoring.score(episodes, self._labels, result.extent, pane_s=pane_s)
+
+    def run(self, console: Console) -> None:
+        """One configuration: replay, write what is asked for, print."""
+        args = self._args
+        loaded = self._load(args.config)
+        set_up_logging(loaded.settings.log.level, loaded.settings.log.format)
+        folder = None if args.report is None else backtest_report.new_folder(args.report)
+        store = None if folder is None else folder / backtest_report.STORE_FILE
+        try:
+            result, episodes, score = self._replay(loaded, store)
+        except BaseException:
+            if folder is not None:
+                backtest_report.remove_store(folder)
+            raise
+        if args.alerts is not None:
+            write_whole(args.alerts, result.alerts)
+        if folder is not None:
+            backtest_report.write(folder, loaded, result, score)
+        if args.json:
+            _print_json(summary(result, episodes, score, self._labels))
+            return
+        backtest_view.render(console, result, episodes, score)
+        if folder is not None:
+            console.print(f"page: {folder / backtest_report.PAGE_FILE}", highlight=False, markup=False, soft_wrap=True)
+
+    def compare(self, console: Console) -> None:
+        """Two configurations over the same events."""
+        first, second = self._args.compare
+        loaded = [self._load(path) for path in (first, second)]
+        set_up_logging(loaded[0].settings.log.level, loaded[0].settings.log.format)
+        a, b = (self._replay(settings) for settings in loaded)
+        difference = backtest_compare.compare(a[1], b[1])
+        scores = None if a[2] is None or b[2] is None else (a[2], b[2])
+        if self._args.json:
+            only = [[_episode(e) for e in episodes] for episodes in difference.only]
+            _print_json({
+                "a": {"config": str(first), **summary(*a, self._labels)},
+                "b": {"config": str(second), **summary(*b, self._labels)},
+                "both": [{"a": x.id, "b": y.id} for x, y in difference.both],
+                "only_a": only[0],
+                "only_b": only[1],
+            })  # fmt: skip
+            return
+        names = (str(first), str(second))
+        backtest_view.render_comparison(console, names, (a[0], b[0]), (a[1], b[1]), scores, difference)
+
+
+def _episode(episode: Episode) -> dict[str, Any]:
+    return {
+        "episode_id": episode.id,
+        "kind": episode.kind,
+        "metric": episode.metric,
+        "severity": scoring.SEVERITIES[episode.severity],
+        "series": dict(episode.series),
+        "at": rfc3339(episode.at),
+        "since": rfc3339(episode.since),
+        "until": None if episode.until is None else rfc3339(episode.until),
+    }
+
+
+def summary(
+    result: Replayed, episodes: Sequence[Episode], score: Score | None, labels: Sequence[Incident] | None
+) -> dict[str, Any]:
+    """The result as builtins: what was read, every episode, and with labels the figures and what became of each."""
+    extent = result.extent
+    out: dict[str, Any] = {
+        "balance": asdict(result.balance),
+        "first": None if extent is None else rfc3339(extent.first),
+        "last": None if extent is None else rfc3339(extent.last),
+        "series": None if extent is None else extent.series,
+        "seconds": round(result.seconds, 3),
+        "alerts": len(result.alerts),
+        "episodes": [_episode(e) for e in episodes],
+    }
+    if score is not None and labels is not None:
+        out["figures"] = score.figures
+        out["incidents"] = [
+            {
+                "id": o.incident.id, "type": o.incident.kind, "entity": dict(o.incident.entity), "found": o.found,
+                "exact": o.exact, "delay_s": o.delay_s, "episodes": o.episodes,
+            }
+            for o in score.outcomes
+        ]  # fmt: skip
+        out["false"] = [e.id for e in score.false]
+    return out
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value) + b"\n")
+
+
+def _series(args: argparse.Namespace, environ: Mapping[str, str], stop: threading.Event, console: Console) -> None:
+    """Score plain series; print how many anomalies (with --every-point: anomalous points) each has."""
+    loaded = settings_of(args.config, args.set, environ, Path.cwd())
+    set_up_logging(loaded.settings.log.level, loaded.settings.log.format)
+    files = series_input.find(args.series)
+    rows = []
+    for name, path in files.items():
+        if stop.is_set():
+            raise Interrupted
+        series = series_input.read(path)
+        found = series_input.scores(series, loaded.settings)
+        if not args.every_point:
+            found = series_input.told(found)
+        if args.scores is not None:
+            series_input.write(series_input.target(args.scores, name, alone=args.series.is_file()), series, found)
+        rows.append({
+            "series": str(name), "points": len(found), "interval_s": series.interval_s,
+            "anomalies": int((found >= 0.5).sum()), "highest": float(found.max(initial=0.0)),
+        })  # fmt: skip
+        if not args.json:
+            r = rows[-1]
+            console.print(
+                f"{r['series']}: {r['points']:,} points every {r['interval_s']} s, {r['anomalies']:,} anomalies, "
+                f"highest score {r['highest']:.3f}",
+                highlight=False, markup=False, soft_wrap=True,
+            )  # fmt: skip
+    if args.json:
+        _print_json({"series": rows})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    stop = threading.Event()
+    console = _Output()
+    try:
+        _check(args)
+        with stopping(stop):
+            if args.series is not None:
+                _series(args, os.environ, stop, console)
+            elif args.compare is not None:
+                _Backtest(args, os.environ, stop).compare(console)
+            else:
+                _Backtest(args, os.environ, stop).run(console)
+        sys.stdout.flush()
+    except Interrupted:
+        say("flows.backtest: stopped before the end of the events; nothing was written")
+        return INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:
+        # Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return GONE_EXIT_CODE
+    except SentinelError as error:
+        say(f"flows.backtest: {error}")
+        return CONFIG_EXIT_CODE if isinstance(error, ConfigError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""What another configuration would have changed: the episodes of two runs over the same events, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flows.scoring import Episode
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The episodes that both runs have, as pairs, and those of one alone, each in the order they were known."""
+
+    both: list[tuple[Episode, Episode]]
+    only: tuple[list[Episode], list[Episode]]
+
+
+def compare(a: Sequence[Episode], b: Sequence[Episode]) -> Difference:
+    """Episodes of one series and metric whose times touch are the same; each is paired once, in order."""
+    waiting: dict[tuple[object, ...], list[Episode]] = {}
+    for episode in b:
+        waiting.setdefault(_key(episode), []).append(episode)
+    both, only = [], []
+    for episode in a:
+        rest = waiting.get(_key(episode), [])
+        match = next((other for other in rest if _touch(episode, other)), None)
+        if match is None:
+            only.append(episode)
+        else:
+            rest.remove(match)
+            both.append((episode, match))
+    paired = {other.id for _, other in both}
+    return Difference(both, (only, [e for e in b if e.id not in paired]))
+
+
+def _key(episode: Episode) -> tuple[object, ...]:
+    return (tuple(sorted(episode.series.items())), episode.metric)
+
+
+def _touch(a: Episode, b: Episode) -> bool:
+    return a.since <= _end(b) and b.since <= _end(a)
+
+
+def _end(episode: Episode) -> float:
+    return float("inf") if episode.until is None else max(episode.until, episode.at)

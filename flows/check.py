@@ -1,0 +1,105 @@
+"""`python -m flows.check`: whether the settings are right, and where each value comes from."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from connectors.kafka.client import check_options
+from flows import __version__
+from flows.reference import example, reference
+from flows.schema import allowed, dotted, setting_at, show, values_of
+from flows.settings import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
+from operators.errors import ConfigError
+
+_ALL: Final = ""
+
+
+def explain(loaded: Loaded, key: str = _ALL) -> str:
+    """A line for each value at or below the key: the value, and where it came from; what it may be, if it is one alone.
+
+    Raises `ConfigError` where nothing has that key.
+    """
+    below = [
+        (name, parts, value)
+        for parts, value in values_of(loaded.settings)
+        if (name := dotted(parts)) == key or key == _ALL or name.startswith(key + ".")
+    ]
+    setting = setting_at(Settings, tuple(key.split(".")))
+    if not below and setting is None:
+        raise ConfigError(f"there is no setting {key}; `python -m flows.check --explain` lists them all")
+    lines = [f"{name} = {show(parts, value)}  ({loaded.origin(name)})" for name, parts, value in below]
+    if setting is not None and len(below) <= 1:
+        lines = lines or [f"{key} is not set"]
+        lines.append(f"  takes: {allowed(setting)}")
+        if "." not in key.removeprefix(dotted(setting.key)):
+            lines.append(f"  environment: {PREFIX}{'__'.join(setting.key).upper()}")
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.check",
+        description="Check the settings: defaults, then the TOML file that SENTINEL_CONFIG names (./sentinel.toml if "
+        "it names none), then variables such as SENTINEL_TIME__PANE_S. Prints what is set, and where.",
+        epilog=f"exit code: 0 if the settings are right, {CONFIG_EXIT_CODE} if not, 1 if a neighbour is away",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--explain",
+        nargs="?",
+        const=_ALL,
+        metavar="KEY",
+        help="show every value and where it comes from; with a key (time.pane_s, kafka) that one and what it may be",
+    )
+    which.add_argument(
+        "--connect",
+        action="store_true",
+        help="ask the source, the store and the other sinks too whether they are there; makes what a start would make",
+    )
+    which.add_argument("--example", action="store_true", help="print a settings file with every default, and end")
+    which.add_argument("--reference", action="store_true", help="print the reference of all settings, and end")
+    which.add_argument("--version", action="version", version=f"llm-sentinel {__version__}")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    if args.example or args.reference:
+        sys.stdout.write(example() if args.example else reference())
+        return 0
+    try:
+        loaded = load(os.environ, Path.cwd())
+        if args.explain is not None:
+            print(explain(loaded, args.explain))
+            return 0
+        if loaded.settings.uses_kafka:
+            check_options(loaded.settings.kafka)
+    except ConfigError as error:
+        print(f"flows.check: {error}", file=sys.stderr)
+        return CONFIG_EXIT_CODE
+    changed = [key for key, origin in loaded.provenance.items() if origin.layer != "default"]
+    for parts, value in values_of(loaded.settings):
+        if (name := dotted(parts)) in changed:
+            print(f"{name} = {show(parts, value)}  ({loaded.origin(name)})")
+    print(f"The settings are right: {len(changed)} set, {len(loaded.provenance) - len(changed)} by default.")
+    return _connect(loaded) if args.connect else 0
+
+
+def _connect(loaded: Loaded) -> int:
+    from flows import neighbours  # loads every connector, which a look at the settings does not need
+
+    answers = []
+    for answer in neighbours.ask(loaded.settings):
+        print(answer, flush=True)
+        answers.append(answer)
+    return neighbours.exit_code(answers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

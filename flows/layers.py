@@ -1,0 +1,301 @@
+"""Settings from layers: defaults, a TOML file, the environment, and what a command sets; each value knows its origin.
+
+Works for any tree of pydantic models and knows no setting by name. Whatever is wrong in any layer is collected and
+raised as one `ConfigError` that names, for each problem, the key, the value, where it came from and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
+
+from flows.schema import (
+    LISTS,
+    Key,
+    allowed,
+    annotation_at,
+    as_json,
+    dotted,
+    plain,
+    section,
+    setting_at,
+    settings_of,
+    show,
+    values_of,
+    values_of_table,
+)
+from operators.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+
+AT_ODDS: Final = "at_odds"
+
+_ADDRESS = re.compile(r"^(tcp|udp|sctp)://")
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value came from: the layer, and the place in it (`sentinel.toml, line 3`, a variable, an option)."""
+
+    layer: Literal["default", "file", "environment", "command"]
+    place: str = ""
+
+    def __str__(self) -> str:
+        words = {"default": "the default", "file": "", "environment": "environment variable ", "command": ""}
+        return words[self.layer] + self.place
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One value that a layer sets."""
+
+    key: Key
+    value: object
+    origin: Origin
+
+
+class Problems:
+    """What is wrong, collected over all layers so that one start shows all of it."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, key: Key, what: str, origin: Iterable[Origin], allowed: str = "", shown: str = "") -> None:
+        """Notes one problem: a line that says it, a line for each origin, a line that helps."""
+        self.lines.append(f"{dotted(key)}{' = ' + shown if shown else ''}: {what}")
+        self.lines.extend(f"    set by {o}" for o in dict.fromkeys(origin))
+        if allowed:
+            self.lines.append(f"    {allowed}")
+
+    def raise_if_any(self) -> None:
+        """Raises one `ConfigError` with all that was added."""
+        if self.lines:
+            count = sum(not line.startswith(" ") for line in self.lines)
+            head = "The settings have a problem:" if count == 1 else f"The settings have {count} problems:"
+            raise ConfigError("\n".join([head, *(f"  {line}" for line in self.lines)]))
+
+
+def at_odds(one: Key, other: Key, what: str) -> PydanticCustomError:
+    """What a validator of the whole model raises where the values of two keys do not go together."""
+    return PydanticCustomError(AT_ODDS, "{what}", {"what": what, "keys": [one, other]})
+
+
+def build(model: type[M], layers: Sequence[Sequence[Leaf]], problems: Problems) -> tuple[M, dict[str, Origin]]:
+    """The settings of all layers, later ones over earlier ones, and the origin of every value.
+
+    Raises `ConfigError` with everything in `problems` and everything the model refuses. A value that a layer sets must
+    have its type exactly, as in JSON: `"3"` is not an integer.
+    """
+    winners = {leaf.key: leaf for layer in layers for leaf in layer}
+    for leaf in list(winners.values()):
+        if any(isinstance(v, float) and not math.isfinite(v) for v in _scalars(leaf.value)):
+            problems.add(leaf.key, "must be finite", [leaf.origin], shown=show(leaf.key, leaf.value))
+            del winners[leaf.key]
+    tree: dict[str, Any] = {}
+    for leaf in winners.values():
+        node = tree
+        for part in leaf.key[:-1]:
+            node = node.setdefault(part, {})
+        node[leaf.key[-1]] = leaf.value
+    try:
+        settings = model.model_validate_json(json.dumps(tree, default=as_json), strict=True)
+    except ValidationError as error:
+        _explain(error, model, winners, problems)
+    problems.raise_if_any()
+    default = Origin("default")
+    return settings, {
+        dotted(key): next((winners[key[:n]].origin for n in range(len(key), 0, -1) if key[:n] in winners), default)
+        for key, _ in values_of(settings)
+    }
+
+
+def file_layer(path: Path, model: type[BaseModel], problems: Problems) -> list[Leaf]:
+    """What a TOML file sets. Raises `ConfigError` where it cannot be read or is not TOML, with line and column."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+        tree = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"The settings file {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The settings file {path} is not UTF-8 (byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"The settings file {path} is not TOML: {error}") from None
+    lines = _toml_lines(text)
+
+    def origin(key: Key) -> Origin:
+        known = next((key[:n] for n in range(len(key), 0, -1) if key[:n] in lines), None)
+        return Origin("file", f"{path}, line {lines[known]}" if known else str(path))
+
+    return list(_leaves(tree, model, (), origin, problems))
+
+
+def environment_layer(
+    environ: Mapping[str, str], prefix: str, model: type[BaseModel], problems: Problems, beside: Iterable[str] = ()
+) -> list[Leaf]:
+    """What variables set whose names are `prefix` and the key in capitals, its parts joined by `__`.
+
+    Lists and tables are JSON. A name that could be meant for us but is no setting is a problem; one that could not
+    (Kubernetes puts `<SERVICE>_SERVICE_HOST` and the like into every pod) is passed over, as are the names `beside`.
+    """
+    leaves: list[Leaf] = []
+    flat = {"_".join(setting.key).upper(): setting.key for setting in settings_of(model)}
+    for name in sorted(environ):
+        rest = name.removeprefix(prefix)
+        if rest == name or name in beside:
+            continue
+        origin = Origin("environment", name)
+        key = tuple(rest.lower().split("__"))
+        meant = flat.get(rest.upper()) if len(key) == 1 and not _ADDRESS.match(environ[name]) else None
+        if key[0] not in model.model_fields and len(key) == 1 and meant is None:
+            continue
+        if rest != rest.upper() or (meant is not None and meant != key):
+            right = prefix + "__".join(meant or key).upper()
+            problems.add(key, "unknown setting", [origin], f"did you mean {right}?")
+            continue
+        tree: Any = _from_text(environ[name], annotation_at(model, key), key, origin, problems)
+        for part in reversed(key):
+            tree = {part: tree}
+        leaves.extend(_leaves(tree, model, (), _always(origin), problems))
+    return leaves
+
+
+def command_layer(
+    overrides: Mapping[str, tuple[object, str]], model: type[BaseModel], problems: Problems
+) -> list[Leaf]:
+    """What a command sets: dotted key to (value, the option it came from)."""
+    leaves: list[Leaf] = []
+    for name, (value, option) in overrides.items():
+        origin = Origin("command", option)
+        tree: Any = value
+        for part in reversed(name.split(".")):
+            tree = {part: tree}
+        leaves.extend(_leaves(tree, model, (), _always(origin), problems))
+    return leaves
+
+
+def _always(origin: Origin) -> Callable[[Key], Origin]:
+    return lambda _: origin
+
+
+def _leaves(
+    tree: Mapping[str, Any], annotation: Any, prefix: Key, origin: Callable[[Key], Origin], problems: Problems
+) -> Iterator[Leaf]:
+    """The values of a nested table, with a problem for each key that the schema does not have."""
+    model, values = section(annotation), values_of_table(annotation)
+    for name, value in tree.items():
+        key = (*prefix, name)
+        if model is None:
+            inner = values
+        elif name in model.model_fields:
+            inner = model.model_fields[name].annotation
+        else:
+            problems.add(key, "unknown setting", [origin(key)], _nearest(prefix, name, model))
+            continue
+        if section(inner) is None and values_of_table(inner) is None:
+            yield Leaf(key, value, origin(key))
+        elif isinstance(value, Mapping):
+            yield from _leaves(value, inner, key, origin, problems)
+        else:
+            problems.add(key, "must be a table", [origin(key)], shown=show(key, value))
+
+
+def _nearest(prefix: Key, name: str, model: type[BaseModel]) -> str:
+    close = difflib.get_close_matches(name, model.model_fields, n=1)
+    if close:
+        return f"did you mean {dotted((*prefix, close[0]))}?"
+    return f"{f'[{dotted(prefix)}] has' if prefix else 'there are'}: {', '.join(model.model_fields)}"
+
+
+def _from_text(text: str, annotation: Any, key: Key, origin: Origin, problems: Problems) -> object:
+    """The value that a variable's text means for this annotation; the text itself where it means none."""
+    bare = plain(annotation)
+    if section(bare) or values_of_table(bare) is not None or get_origin(bare) in LISTS:
+        try:
+            return json.loads(text)
+        except ValueError:
+            example = '["a", "b"]' if get_origin(bare) in LISTS else '{"a": "b"}'
+            problems.add(key, f"must be JSON, such as {example}", [origin], shown=show(key, text))
+            return [] if get_origin(bare) in LISTS else {}
+    if bare is bool:
+        return _BOOLEANS.get(text.strip().lower(), text)
+    if bare in (int, float):
+        try:
+            return bare(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _explain(error: ValidationError, model: type[BaseModel], winners: Mapping[Key, Leaf], problems: Problems) -> None:
+    """Adds one problem for each key that the model refuses."""
+    found: dict[Key, list[str]] = {}
+    for item in error.errors(include_url=False, include_input=False):
+        if item["type"] == AT_ODDS:
+            keys: list[Key] = item["ctx"]["keys"]
+            origins = [winners[key].origin for key in keys if key in winners]
+            problems.add(keys[0], str(item["msg"]), origins or [Origin("default")])
+            continue
+        place = tuple(str(part) for part in item["loc"])
+        setting = setting_at(model, place)
+        known = (place[:n] for n in range(len(place), 0, -1))
+        key = next((k for k in known if k in winners), setting.key if setting else place)
+        what = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ").replace("valid array", "list")
+        found.setdefault(key, []).append("must be set" if item["type"] == "missing" else what)
+    for key, whats in found.items():
+        setting = setting_at(model, key)
+        problems.add(
+            key,
+            ", or ".join(dict.fromkeys(whats)),
+            [leaf.origin for leaf in winners.values() if leaf.key[: len(key)] == key] or [Origin("default")],
+            f"takes: {allowed(setting)}" if setting else "",
+            show(key, winners[key].value) if key in winners else "",
+        )
+
+
+def _scalars(value: object) -> Iterator[object]:
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _scalars(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _scalars(inner)
+    else:
+        yield value
+
+
+def _toml_lines(text: str) -> dict[Key, int]:
+    """The line of each key, as far as a look at single lines can tell; the first one where it seems to stand twice."""
+    lines: dict[Key, int] = {}
+    table: Key = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[{1,2}([^\[\]]+)\]{1,2}\s*(#.*)?$", line)
+        left = re.match(r"""\s*((?:[A-Za-z0-9_.\s-]|"[^"]*"|'[^']*')+?)\s*=""", line)
+        if header:
+            table = _toml_key(header[1])
+            lines.setdefault(table, number)
+        elif left:
+            lines.setdefault((*table, *_toml_key(left[1])), number)
+    return lines
+
+
+def _toml_key(text: str) -> Key:
+    try:
+        node: object = tomllib.loads(f"{text} = 0")
+    except tomllib.TOMLDecodeError:
+        return ()
+    parts: list[str] = []
+    while isinstance(node, dict):
+        name, node = next(iter(node.items()))
+        parts.append(name)
+    return tuple(parts)

@@ -1,0 +1,320 @@
+"""The main flow: `python -m bytewax.run flows.main` calls `flow()`.
+
+Importing this module does nothing. `flow()` reads the settings, claims the recovery folder, connects to the source, and
+returns the dataflow; whatever is wrong with the set-up ends the process with one message and exit code 78, a neighbour
+that stays away with exit code 1.
+"""
+
+from __future__ import annotations
+
+import flows.early  # noqa: F401 - before the imports that take their time
+
+# isort: split
+import atexit
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+import orjson
+from bytewax.dataflow import Dataflow
+
+from connectors.base import Message, ReaderFactory, Row, WriterFactory
+from connectors.config import JsonlConfig, TerminalConfig
+from connectors.files import FilesFactory
+from connectors.greptime.writer import GreptimeFactory
+from connectors.jsonl import JsonlFactory
+from connectors.kafka.once import KafkaOnce
+from connectors.kafka.reader import KafkaSource
+from connectors.listener import Listener
+from connectors.prices import PriceFile
+from connectors.reliable import ReliableSink
+from connectors.simulator import Simulator
+from connectors.source import SourceSettings, TelemetrySource
+from connectors.sqlite import SqliteFactory
+from connectors.terminal import TerminalFactory
+from flows import recovery
+from flows.ending import room, say_why
+from flows.logs import set_up_logging
+from flows.pipeline import Ends, Shape, Taps, pipeline
+from flows.progress import Progress
+from flows.settings import CONFIG_EXIT_CODE, Settings, load
+from operators.decode.registry import decoder
+from operators.detect.base import Watch
+from operators.enrich import Enricher
+from operators.errors import ConfigError, SentinelError
+from operators.intake import Balance, Batch
+from operators.model import SECOND, Alert
+from operators.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+X = TypeVar("X")
+
+
+@dataclass
+class Run:
+    """What lives as long as the process: the stop flag, metrics, progress, and the lock on the recovery folder."""
+
+    telemetry: Telemetry
+    progress: Progress | None
+    held: recovery.Held | None = None
+    listener: Listener | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    polled_once: threading.Event = field(default_factory=threading.Event)
+
+    def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
+        """A source partition was polled: for metrics, for progress. FatalError where the recovery folder has gone."""
+        if self.held is not None:
+            self.held.check()
+        self.polled_once.set()
+        self.telemetry.polled(partition, batch, balance, watermark)
+        if self.progress is not None:
+            late = int(batch.late.sum())
+            self.progress.update(len(batch.events), watermark, len(batch.dead), late)
+
+    def finish(self, balance_file: Path | None) -> None:
+        """The flow is over, one way or another: show the last of the progress, and say what became of every record."""
+        if self.progress is not None:
+            self.progress.finish()
+        balance = self.telemetry.balances.total()
+        log.info(
+            "%d records: %d on time, %d late, %d duplicate, %d dead letters; %d events have tokens and no price",
+            balance.records, balance.on_time, balance.late, balance.duplicate, sum(balance.dead.values()),
+            balance.unpriced,
+        )  # fmt: skip
+        if balance_file is not None:
+            try:
+                balance_file.write_bytes(orjson.dumps(asdict(balance)))
+            except OSError as error:
+                log.warning("the balance file %s cannot be written: %s", balance_file, error.strerror)
+
+    def alerted(self, alert: Alert) -> None:
+        """An alert leaves the flow."""
+        self.telemetry.alerted(alert)
+        if self.progress is not None:
+            self.progress.update(alerts=1)
+
+
+def reader(settings: Settings) -> ReaderFactory:
+    """The source that the settings name."""
+    match settings.source.kind:
+        case "simulator":
+            return Simulator(settings.source.simulator)
+        case "files":
+            assert settings.source.files is not None
+            return FilesFactory(settings.source.files, settings.decode.max_record_bytes)
+        case "kafka":
+            return KafkaSource(settings.kafka)
+
+
+@dataclass(frozen=True)
+class Writers:
+    """The configured sinks; alerts and dead letters by the name of their output step."""
+
+    store: WriterFactory[Row] | None
+    alerts: dict[str, WriterFactory[Message]]
+    dead_letters: dict[str, WriterFactory[Message]]
+
+
+def writers(settings: Settings) -> Writers:
+    """The sinks that the settings name; none is connected yet."""
+    store: WriterFactory[Row] | None = None
+    match settings.store.kind:
+        case "sqlite":
+            store = SqliteFactory(settings.store.sqlite)
+        case "greptime":
+            store = GreptimeFactory(settings.store.greptime)
+        case "none":
+            pass
+    alerts: dict[str, WriterFactory[Message]] = {}
+    letters: dict[str, WriterFactory[Message]] = {}
+    if settings.alerts.terminal:
+        alerts["terminal"] = TerminalFactory(TerminalConfig(width=settings.alerts.width))
+    if settings.alerts.jsonl is not None:
+        alerts["jsonl"] = JsonlFactory(JsonlConfig(path=settings.alerts.jsonl))
+    if settings.alerts.kafka:
+        alerts["kafka"] = KafkaOnce(settings.kafka, settings.kafka.alert_topic, "kafka_alerts")
+    if settings.dead_letters.jsonl is not None:
+        config = JsonlConfig(path=settings.dead_letters.jsonl)
+        letters["jsonl"] = JsonlFactory(config, "jsonl_dead_letters", "id")
+    if settings.dead_letters.kafka:
+        letters["kafka"] = KafkaOnce(settings.kafka, settings.kafka.dead_letter_topic, "kafka_dead_letters")
+    return Writers(store, alerts, letters)
+
+
+def enricher(settings: Settings, run: Run) -> Enricher:
+    """What fills in costs and families, with the price file that the settings name."""
+    if settings.enrich.prices is None:
+        return Enricher(settings.enrich)
+    return Enricher(settings.enrich, PriceFile(Path(settings.enrich.prices), run.telemetry.prices_loaded))
+
+
+def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[], int]) -> Ends:
+    """The source and the sinks that the settings name."""
+    source = SourceSettings(
+        factory=factory,
+        decoder=decoder("native"),
+        enrich=enricher(settings, run),
+        time=settings.time,
+        decode=settings.decode,
+        retry=settings.sinks,
+        batch_size=settings.source.batch_size,
+        now=now,
+        stopping=run.stop.is_set,
+        observer=run,
+    )
+    to = writers(settings)
+
+    def sink(factory: WriterFactory[X], at_once: bool) -> ReliableSink[X]:
+        factory.partitions()  # asks the neighbour now: a start that cannot work must not wait for its first alert
+        return ReliableSink(factory, settings.sinks, at_once=at_once, stopping=run.stop.is_set, observer=run.telemetry)
+
+    return Ends(
+        source=TelemetrySource(source),
+        store=None if to.store is None else sink(to.store, at_once=False),
+        alerts={name: sink(a, at_once=True) for name, a in to.alerts.items()},
+        dead_letters={name: sink(d, at_once=False) for name, d in to.dead_letters.items()},
+        steps=steps(settings),
+    )
+
+
+def steps(settings: Settings) -> dict[str, str]:
+    """The step ids of the sinks whose partitions depend on settings: another topic or store is another step."""
+    found = {
+        "alerts_kafka": f"alerts_kafka_{settings.kafka.alert_topic}",
+        "dead_letters_kafka": f"dead_letters_kafka_{settings.kafka.dead_letter_topic}",
+    }
+    if settings.store.kind == "greptime":
+        found["store"] = f"store_greptime_{settings.store.greptime.partitions}"
+    return {name: step.replace(".", "-") for name, step in found.items()}
+
+
+def shape(settings: Settings) -> Shape:
+    """What these settings say of the pure part."""
+    return Shape(
+        settings.recovery.shards,
+        settings.time,
+        settings.panes,
+        settings.detect,
+        settings.episodes,
+        settings.recovery.relearn,
+    )
+
+
+def build(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[], int]) -> Dataflow:
+    """The dataflow of these settings; connects to the source and to what the sinks need to know at the start."""
+    oldest = round(settings.alerts.max_age_s * SECOND)
+
+    def replayed(alert: Alert) -> bool:
+        return alert.at < now() - oldest
+
+    return pipeline(
+        shape(settings), ends(settings, run, factory, now), Taps(replayed, run.alerted, run.telemetry.shard)
+    )
+
+
+def wall_clock() -> int:
+    """Microseconds since 1970: the one clock of the flow, for arrivals, idleness and the age of alerts."""
+    return time.time_ns() // 1_000
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """SIGTERM and SIGINT end the sources, so that the last snapshot is taken; a second one ends the process at once."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+        with suppress(OSError):  # nobody may be there to read it
+            print(f"\n{signal.Signals(number).name}: stopping after a last snapshot", file=sys.stderr, flush=True)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+        signal.signal(signal.SIGINT, handler)
+
+
+def spare_the_collector() -> None:
+    """Let the cycle collector look seldom: a batch makes tens of thousands of tuples and no cycles."""
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 20)
+
+
+def check_folders(settings: Settings) -> None:
+    """Raises `ConfigError` where a file that is to be written cannot be: it may not be opened for days."""
+    found = {
+        "store.sqlite.path": settings.store.sqlite.path if settings.store.kind == "sqlite" else None,
+        "alerts.jsonl": settings.alerts.jsonl,
+        "dead_letters.jsonl": settings.dead_letters.jsonl,
+        "sinks.rejected_file": settings.sinks.rejected_file,
+        "metrics.balance_file": settings.metrics.balance_file,
+    }
+    for key, path in found.items():
+        if path is not None and not path.parent.is_dir():
+            raise ConfigError(f"{key}: the file {path} has no folder {path.parent}: make it, or set another path")
+        if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise ConfigError(
+                f"{key}: the file {path} may not be written: check its rights and its file system, or set another path"
+            )
+
+
+def check_room(folder: Path) -> None:
+    """Raises `ConfigError` where this folder of a recovery store cannot be written: Bytewax would not say so."""
+    wrong = room(next(f for f in (folder, *folder.absolute().parents) if f.is_dir()))
+    if wrong is not None:
+        raise ConfigError(
+            f"the recovery folder {folder} cannot be written ({wrong}): mend that, or give -r another one"
+        )
+
+
+def claim(settings: Settings, where: recovery.Place, factory: ReaderFactory) -> recovery.Held | None:
+    """Lock the recovery folder; ConfigError where it is in use, or not one of these settings and this source."""
+    return recovery.claim(
+        where,
+        settings.recovery.shards,
+        settings.time.pane_s,
+        factory.identity(),
+        settings.recovery.layout,
+        Watch(settings.detect, settings.time.pane_s).form,
+        settings.recovery.relearn,
+    )
+
+
+def flow() -> Dataflow:
+    """The dataflow that `bytewax.run` runs.
+
+    Ends the process with one message where it cannot start: with code 78 where the set-up is wrong, with code 1 where a
+    neighbour was away for longer than the start waits for it.
+    """
+    try:
+        settings = load(os.environ, Path.cwd()).settings
+        set_up_logging(settings.log.level, settings.log.format)
+        check_folders(settings)
+        factory = reader(settings)
+        where = recovery.place(sys.argv[1:], os.environ)
+        if where.folder is not None:
+            check_room(where.folder)
+        telemetry = Telemetry()
+        run = Run(telemetry, Progress())
+        run.held = claim(settings, where, factory)
+        dataflow = build(settings, run, factory, wall_clock)
+        if settings.metrics.port:
+            run.listener = Listener(
+                settings.metrics.host, settings.metrics.port, telemetry.registry, run.polled_once.is_set
+            )
+    except SentinelError as error:
+        print(f"llm-sentinel cannot start: {error}", file=sys.stderr)
+        raise SystemExit(CONFIG_EXIT_CODE if isinstance(error, ConfigError) else 1) from None
+    spare_the_collector()
+    say_why(where.folder)
+    stop_on_signals(run.stop)
+    atexit.register(run.finish, settings.metrics.balance_file)  # also keeps the lock and the listener alive
+    return dataflow

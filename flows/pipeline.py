@@ -1,0 +1,165 @@
+"""The whole graph on one screen. Step ids name the state in the recovery store: changing one starts that step cold.
+
+telemetry ─┬─> dead letters ─> sinks
+           └─> partial panes ══ by shard ══> merge ─┬─> detect ══ one key ══> groups ─> alert sinks, store
+                                                    └─ by bucket ══> rollup ─────────> store
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.outputs import Sink
+
+from connectors.base import Message, Row
+from connectors.dead_letters import dead_letter_record
+from connectors.rows import alert_row, pane_rows
+from operators import alert_json
+from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
+from operators.detect.monitor import ShardMonitor
+from operators.errors import ConfigError
+from operators.groups import Groups
+from operators.intake import Batch
+from operators.model import SECOND, Alert, DeadLetter
+from operators.rollup import Bucket, StoredRows
+from operators.shard import Observe, Shard
+from operators.steps import (
+    Detect,
+    PartialPanes,
+    closed_panes,
+    dead_letters,
+    judged_key,
+    step,
+    stored_slices,
+)
+
+FLOW: Final = "sentinel"
+TELEMETRY: Final = "telemetry"
+DEAD_LETTERS: Final = "dead_letters"
+PARTIAL: Final = "partial_panes"
+MERGE: Final = "merge"
+ROLLUP: Final = "rollup"
+DETECT: Final = "detect"
+GROUPS: Final = "groups"
+STORE: Final = "store"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the pure part of the graph is made with."""
+
+    shards: int
+    time: TimeConfig
+    panes: PanesConfig
+    detect: DetectConfig
+    episodes: EpisodesConfig
+    relearn: bool = False  # whether detection starts cold where what it had learned is of another form
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where the graph begins and ends; sinks by the name of their output step, `store` takes pane rows and alerts."""
+
+    source: Source[Batch]
+    store: Sink[tuple[str, Row]] | None
+    alerts: dict[str, Sink[tuple[str, Message]]] = field(default_factory=dict)
+    dead_letters: dict[str, Sink[tuple[str, Message]]] = field(default_factory=dict)
+    steps: Mapping[str, str] = field(default_factory=dict)
+
+    def step(self, name: str) -> str:
+        """The step id of a sink: its name, or what `steps` says in its place.
+
+        Bytewax cannot go on with the state of a sink partition that is no longer there, so who has other partitions
+        under other settings must be another step.
+        """
+        return self.steps.get(name, name)
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Who wants to see what passes; `replayed` tells whether an alert is too old to page for."""
+
+    replayed: Callable[[Alert], bool]
+    alerted: Callable[[Alert], None]
+    closed: Observe
+
+
+def detection(shape: Shape) -> Detect:
+    """Detection of one shard, from nothing."""
+    width = shape.time.pane_s * SECOND
+
+    settings = (shape.detect, shape.episodes, shape.time, shape.panes.expiry_s)
+
+    def load(state: tuple[object, ...]) -> ShardMonitor:
+        try:
+            monitor = ShardMonitor.load(state, *settings)
+        except ConfigError:
+            if not shape.relearn:
+                raise
+            return ShardMonitor(*settings)
+        monitor.retire(shape.panes.dimension_sets)
+        return monitor
+
+    return Detect(width, ShardMonitor(*settings), load)
+
+
+def stored_rows(item: tuple[str, StoredRows]) -> Iterator[tuple[str, Row]]:
+    """The rows of the store, keyed by their bucket."""
+    key, stored = item
+    for row in pane_rows(stored.table, stored.width_s):
+        yield key, row
+
+
+def alert_record(alert: Alert, replayed: bool) -> Message:
+    """The alert as it is sent; `replayed` marks one that is too old to page anybody for."""
+    headers = alert_json.headers(alert, replayed)
+    return Message(alert.alert_id, alert.episode_id, headers, alert_json.to_json(alert), alert.at)
+
+
+def letter_record(item: tuple[str, DeadLetter]) -> tuple[str, Message]:
+    """The dead letter as it is sent, keyed by the partition it came from."""
+    return item[0], dead_letter_record(item[1])
+
+
+def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
+    """The dataflow from a source of batches to the sinks."""
+    flow = Dataflow(FLOW)
+    batches = op.input(TELEMETRY, flow, ends.source)
+
+    letters = op.map("letter_records", op.flat_map(DEAD_LETTERS, batches, dead_letters), letter_record)
+    for name, letter_sink in ends.dead_letters.items():
+        op.output(ends.step(f"{DEAD_LETTERS}_{name}"), letters, letter_sink)
+
+    partial = op.flat_map(PARTIAL, batches, PartialPanes(shape.shards, shape.time, shape.panes))
+    rows = ends.store is not None
+
+    def shard() -> Shard:
+        return Shard(shape.shards, shape.time, shape.panes, taps.closed, rows=rows)
+
+    merged = op.stateful_batch(MERGE, partial, step(shard))
+
+    closed = op.filter_map("closed", merged, closed_panes)
+    judged = op.stateful_batch(DETECT, closed, step(lambda: detection(shape)))
+    lateness = round(shape.time.lateness_s * SECOND)
+    together = op.map("together", judged, judged_key)
+    alerts = op.stateful_batch(GROUPS, together, step(lambda: Groups(shape.shards, lateness)))
+    alerts = op.inspect("alerted", alerts, lambda _, item: taps.alerted(item[1]))
+
+    records = op.map(
+        "records", alerts, lambda item: (item[1].episode_id, alert_record(item[1], taps.replayed(item[1])))
+    )
+    for name, alert_sink in ends.alerts.items():
+        op.output(ends.step(f"alerts_{name}"), records, alert_sink)
+
+    if ends.store is not None:
+        slices = op.filter_map("slices", merged, stored_slices)
+        rollup = op.stateful_batch(ROLLUP, slices, step(lambda: Bucket(shape.time.pane_s, shape.panes)))
+        pane_store = op.flat_map("pane_rows", rollup, stored_rows)
+        alert_store = op.map("alert_rows", alerts, lambda item: (item[1].episode_id, alert_row(item[1])))
+        op.output(ends.step(STORE), op.merge("rows", pane_store, alert_store), ends.store)
+    return flow

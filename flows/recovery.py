@@ -1,0 +1,213 @@
+"""The recovery folder before Bytewax opens it: made if it is not there, locked, compared with what wants to use it.
+
+Bytewax itself would take a folder of another flow, or share one with a second flow, without a word. A lock a process
+and a small manifest beside the partitions make both a refusal in one sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Literal
+
+from bytewax.recovery import init_db_dir
+
+from flows.rewind import forget_unfinished
+from operators.errors import ConfigError, FatalError
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+_MAKING = "making"  # the folder in which the partitions are made; it is there only while they are
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this process stands, as `bytewax.run` was told: its recovery folder, its number, and how many there are."""
+
+    folder: Path | None
+    process: int
+    processes: int
+
+
+def place(argv: Sequence[str], environ: Mapping[str, str]) -> Place:
+    """Read what `python -m bytewax.run` reads, from the same arguments and environment."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("-r", "--recovery-directory", default=environ.get("BYTEWAX_RECOVERY_DIRECTORY"))
+    parser.add_argument("-i", "--process-id", type=int, default=environ.get("BYTEWAX_PROCESS_ID"))
+    parser.add_argument("-a", "--addresses", default=environ.get("BYTEWAX_ADDRESSES"))
+    known, _ = parser.parse_known_args(list(argv))
+    process, addresses = known.process_id, known.addresses
+    if process is None and "BYTEWAX_POD_NAME" in environ and "BYTEWAX_STATEFULSET_NAME" in environ:
+        process = int(environ["BYTEWAX_POD_NAME"].removeprefix(environ["BYTEWAX_STATEFULSET_NAME"] + "-"))
+    if addresses is None and process is not None and "BYTEWAX_HOSTFILE_PATH" in environ:
+        addresses = ";".join(Path(environ["BYTEWAX_HOSTFILE_PATH"]).read_text().split())
+    folder = Path(known.recovery_directory) if known.recovery_directory else None
+    return Place(folder, process or 0, len([a for a in (addresses or "").split(";") if a]) or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What must not change on a living store: its form, the number of shards, the pane width, the source."""
+
+    shards: int
+    pane_s: int
+    source: str
+    partitions: int
+    learned: Mapping[str, str] = field(default_factory=dict)
+    version: int = VERSION
+
+
+class Held:
+    """A lock on the folder for as long as the process lives."""
+
+    def __init__(self, folder: Path, file: IO[str]) -> None:
+        self._folder = folder
+        self._file = file
+
+    def check(self) -> None:
+        """FatalError where the folder was removed: Bytewax would go on writing what nobody can open any more."""
+        if not os.fstat(self._file.fileno()).st_nlink:
+            raise FatalError(
+                f"the recovery folder {self._folder} was removed while the flow ran: a run can only begin anew"
+            )
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def claim(
+    where: Place,
+    shards: int,
+    pane_s: int,
+    source: str,
+    layout: Literal["shared", "own"],
+    learned: Mapping[str, str] | None = None,
+    relearn: bool = False,
+) -> Held | None:
+    """Make or check the recovery folder and lock it; None where the flow runs without one.
+
+    Layout `shared`: all processes use this folder, with a partition each. Layout `own`: it is this process's own volume
+    and holds exactly the partition of its number. Raises `ConfigError` where the folder belongs to another flow,
+    another release, or is in use; and where what detection has learned there is of another form than `learned` (by
+    setting), unless it may `relearn`.
+    """
+    if where.folder is None:
+        return None
+    folder = where.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / f"process-{where.process}.lock").open("a+")  # held while the process lives
+    except OSError as error:
+        raise ConfigError(f"the recovery folder {folder} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (folder / "setup.lock").open("a+") as setup:
+            fcntl.flock(setup, fcntl.LOCK_EX)
+            wanted = Manifest(shards, pane_s, source, where.processes, learned or {})
+            _make_or_compare(folder, where, wanted, layout, relearn)
+            forget_unfinished(folder)
+    except BlockingIOError:
+        lock.close()
+        raise ConfigError(
+            f"the recovery folder {folder} is in use by another flow; stop that one first, or give -r another folder"
+        ) from None
+    except BaseException:
+        lock.close()
+        raise
+    return Held(folder, lock)
+
+
+def _make_or_compare(
+    folder: Path, where: Place, wanted: Manifest, layout: Literal["shared", "own"], relearn: bool
+) -> None:
+    _clear(folder)
+    path = folder / "manifest.json"
+    present = sorted(folder.glob("part-*.sqlite3"))
+    if not path.exists():
+        if present:
+            raise ConfigError(
+                f"the recovery folder {folder} was not made by this program (it has partitions but no manifest.json); "
+                "give -r a new or empty folder"
+            )
+        _make(folder, where, wanted, layout)
+        return
+    try:
+        found = json.loads(path.read_text())
+        version, partitions = found["version"], int(found.get("partitions", 0))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); restore it, or give -r a new folder") from error
+    if version != VERSION:
+        raise ConfigError(
+            f"the recovery folder {folder} has version {version!r}, this release reads {VERSION}; "
+            "run the release that made it, or give -r a new folder"
+        )
+    names = {"shards": "recovery.shards", "pane_s": "time.pane_s", "source": "the source"}
+    for part, name in names.items():
+        if found.get(part) != getattr(wanted, part):
+            raise ConfigError(
+                f"the recovery folder {folder} was made with {name} = {found.get(part)!r}, now it is "
+                f"{getattr(wanted, part)!r}; set it back, or give -r a new folder to start over"
+            )
+    learned = found.get("learned", {})
+    changed = [name for name, now in wanted.learned.items() if learned.get(name) != now]
+    if changed and not relearn:
+        raise ConfigError(
+            "what detection has learned cannot be used: "
+            + "; ".join(f"{n} was {learned.get(n)}, now it is {wanted.learned[n]}" for n in changed)
+            + f" (the recovery folder is {folder}). Set it back, or set recovery.relearn = true to learn anew"
+        )
+    if layout == "shared" and [p.name for p in present] != sorted(
+        f"part-{number}.sqlite3" for number in range(partitions)
+    ):
+        raise ConfigError(
+            f"the recovery folder {folder} must hold all of its {partitions} partitions, it holds "
+            f"{', '.join(p.name for p in present) or 'none'}; bring them together, or give -r a new folder"
+        )
+    if layout == "own" and [p.name for p in present] != [f"part-{where.process}.sqlite3"]:
+        raise ConfigError(
+            f"the recovery folder {folder} of process {where.process} must hold exactly part-{where.process}.sqlite3, "
+            f"it holds {', '.join(p.name for p in present) or 'none'}; mount the volume that belongs to this process"
+        )
+    if layout == "own" and partitions != where.processes:
+        raise ConfigError(
+            f"the recovery folder {folder} was made for {partitions} processes, now there are "
+            f"{where.processes}; start as many as before, or give every process a new folder to start over"
+        )
+    if changed:
+        log.warning("detection learns anew: %s changed", ", ".join(changed))
+        temporary = folder / f"manifest.{where.process}.tmp"
+        temporary.write_text(json.dumps({**found, "learned": dict(wanted.learned)}, indent=1) + "\n")
+        temporary.replace(path)
+
+
+def _make(folder: Path, where: Place, wanted: Manifest, layout: Literal["shared", "own"]) -> None:
+    """Make the partitions and then the manifest; whatever a crash in between leaves behind is made anew."""
+    making = folder / _MAKING
+    making.mkdir()
+    init_db_dir(making, where.processes)  # type: ignore[no-untyped-call]
+    numbers = range(where.processes) if layout == "shared" else [where.process]
+    for number in numbers:
+        for file in sorted(making.glob(f"part-{number}.sqlite3*")):
+            file.replace(folder / file.name)
+    temporary = making / "manifest.json"
+    temporary.write_text(json.dumps(asdict(wanted), indent=1) + "\n")
+    temporary.replace(folder / "manifest.json")
+    shutil.rmtree(making)
+    log.info("made a recovery store in %s", folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a crash left in the middle of `_make`: no flow has ever used it."""
+    if (folder / _MAKING).is_dir():
+        if not (folder / "manifest.json").exists():
+            for file in folder.glob("part-*.sqlite3*"):
+                file.unlink()
+        shutil.rmtree(folder / _MAKING)

@@ -1,0 +1,84 @@
+"""The settings as documents made from their models: a commented example file, and the reference."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from flows.schema import Key, Setting, allowed, annotation_at, dotted, section, setting_at, settings_of, values_of
+from flows.settings import CONFIG_VARIABLE, DEFAULT_FILE, PREFIX, Settings
+
+_HEAD: Final = f"""# Settings
+
+<!-- Made by `python -m flows.check --reference` (`make docs`) from the models; do not edit. -->
+
+Later layers win: the defaults below, then the TOML file that `{CONFIG_VARIABLE}` names (`{DEFAULT_FILE}` in the working
+directory where it names none), then variables, then what a command sets. In a variable lists and tables are JSON.
+`python -m flows.check` says whether all is right, `python -m flows.check --explain` shows each value and where it came
+from, `python -m flows.check --connect` asks the neighbours too. What is wrong ends the start with exit code 78.
+[Changing settings](changing-settings.md) says what a change does to a store that lives.
+
+A variable that begins with `{PREFIX}` must name a setting if it could: names with `__`, and names of a setting or a
+section. Others, such as those that Kubernetes makes for services named `sentinel-...`, are passed over.
+"""
+
+
+def _tables() -> Iterator[tuple[Key, str, list[tuple[Key, Setting | None, object]]]]:
+    """Each table of the file: its key, what it is about, and its settings with their defaults."""
+    values = dict(values_of(Settings()))
+    keys = [s.key for s in settings_of(Settings)]
+    every = [k for s in keys for k in ([v for v in values if v[: len(s)] == s] or [s])]
+    tables: dict[Key, list[Key]] = {}
+    for key in every:
+        tables.setdefault(key[:-1], []).append(key)
+    for table, inside in tables.items():
+        model = section(annotation_at(Settings, table))
+        about = (model.__doc__ or "").split("\n")[0] if model else ""
+        yield table, about, [(key, setting_at(Settings, key), values.get(key)) for key in inside]
+
+
+def example() -> str:
+    """A settings file with every setting at its default, commented out."""
+    lines = [
+        "# Every setting of LLM-Sentinel, with its default. Copy what you change into a file of your own and name it",
+        f"# in {CONFIG_VARIABLE}, or call it {DEFAULT_FILE}. `python -m flows.check` says whether it is right,",
+        "# `python -m flows.check --example` prints this file.",
+    ]
+    for table, about, inside in _tables():
+        lines += ["", f"[{dotted(table)}]", *([f"# {about}"] if about else [])]
+        for key, setting, default in inside:
+            lines.append("")
+            lines.extend(f"# {line}" for line in ([allowed(setting)] if setting else []))
+            lines.append(f"#{dotted(key[-1:])} = {_toml(default)}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def reference() -> str:
+    """The reference of all settings, in Markdown."""
+    lines = [_HEAD]
+    for table, about, inside in _tables():
+        lines += [f"## `[{dotted(table)}]`", "", *([about, ""] if about else [])]
+        lines += ["| setting | default | takes | variable |", "|---|---|---|---|"]
+        for key, setting, default in inside:
+            text = _toml(default)
+            cells = [
+                f"`{dotted(key)}`",
+                f"`{text}`" if text else "not set",
+                allowed(setting) if setting else "",
+                f"`{PREFIX}{'__'.join(key).upper()}`",
+            ]
+            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return "{}"
+    return json.dumps(value, default=str)

@@ -1,0 +1,224 @@
+"""Recorded events through the dataflow of production, as fast as they can be read: what a backtest runs.
+
+Source, settings and steps are those of `flows.main`; only the ends differ. Nothing of a deployment is touched: no
+store, topic, recovery folder or listener of the settings is opened, and no offset is committed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import orjson
+from bytewax.testing import cluster_main, run_main
+
+from connectors.base import ReaderFactory
+from connectors.config import FilesConfig
+from connectors.files import FilesFactory
+from connectors.kafka.range import KafkaRange, parse_address
+from flows import main
+from flows.ending import cause
+from flows.progress import Progress
+from flows.scoring import Extent
+from flows.settings import CONFIG_VARIABLE, Loaded, Settings, load
+from operators.errors import ConfigError, SentinelError
+from operators.intake import Balance, Batch
+from operators.model import LABELS
+from operators.telemetry import Telemetry
+
+EPOCH: Final = timedelta(seconds=10)
+ADDRESS: Final = "kafka://"
+STORE_FILE: Final = "sentinel.db"
+_LABELS: Final = tuple(LABELS.index(name) for name in ("service", "model", "tenant"))
+_OURS: Final = (
+    "source.kind", "source.files", "source.simulator", "store", "alerts", "dead_letters", "sinks.rejected_file",
+    "metrics", "recovery.relearn",
+)  # fmt: skip
+
+
+class Interrupted(Exception):
+    """Somebody asked the backtest to stop before its end."""
+
+
+@dataclass
+class Observed(main.Run):
+    """The run of a backtest: it also notes over what time and how many series the figures are."""
+
+    pairs: set[tuple[str, str]] = field(default_factory=set)
+    tenants: set[str] = field(default_factory=set)
+    first: dict[str, int] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
+        super().polled(partition, batch, balance, watermark)
+        events = batch.events
+        if not len(events):
+            return
+        with self._lock:
+            self.first.setdefault(partition, int(events.start[0]))
+            self.last[partition] = int(events.start[-1])
+            for labels in events.combos:
+                service, model, tenant = (labels[i] for i in _LABELS)
+                self.pairs.add((service, model))
+                self.tenants.add(tenant)
+
+    @property
+    def extent(self) -> Extent | None:
+        """From the first event to the last, and the number of pairs (service, model) and of tenants."""
+        if not self.first:
+            return None
+        return Extent(min(self.first.values()), max(self.last.values()), len(self.pairs) + len(self.tenants))
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of it: alerts as on the topic, in order; what the figures refer to; and what became of the records."""
+
+    alerts: list[bytes]
+    extent: Extent | None
+    balance: Balance
+    seconds: float
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The alerts as objects."""
+        return [orjson.loads(line) for line in self.alerts]
+
+
+def choices(sets: Sequence[str]) -> dict[str, tuple[object, str]]:
+    """What `--set KEY=VALUE` asks for: values as in a settings file, or bare text. ConfigError where one is not it."""
+    found: dict[str, tuple[object, str]] = {}
+    for text in sets:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not key:
+            raise ConfigError(f"--set {text}: write KEY=VALUE, as in --set detect.half_life_s=86400")
+        if any(key == ours or key.startswith(f"{ours}.") for ours in _OURS):
+            raise ConfigError(f"--set {key}: a backtest decides this itself; leave it out")
+        try:
+            found[key] = (tomllib.loads(f"value = {value}")["value"], "--set")
+        except tomllib.TOMLDecodeError:
+            found[key] = (value, "--set")
+    return found
+
+
+def settings_of(config: Path | None, sets: Sequence[str], environ: Mapping[str, str], cwd: Path) -> Loaded:
+    """The settings that a deployment here would have, of the file `config` if given, with `sets` over them."""
+    if config is not None:
+        environ = {**environ, CONFIG_VARIABLE: str(config)}
+    return load(environ, cwd, choices(sets))
+
+
+def ends_of(settings: Settings, alerts: Path, store: Path | None) -> Settings:
+    """The settings with a backtest's ends: alerts into a file, rows into a SQLite file or nowhere, nothing else."""
+    off: dict[str, Any] = {
+        "alerts": settings.alerts.model_copy(update={"terminal": False, "kafka": False, "jsonl": alerts}),
+        "dead_letters": settings.dead_letters.model_copy(update={"kafka": False, "jsonl": None}),
+        "store": settings.store.model_copy(
+            update={"kind": "none"}
+            if store is None
+            else {"kind": "sqlite", "sqlite": settings.store.sqlite.model_copy(update={"path": store})}
+        ),
+        "sinks": settings.sinks.model_copy(update={"rejected_file": None}),
+    }
+    return settings.model_copy(update=off)
+
+
+def reader(settings: Settings, events: Sequence[str]) -> ReaderFactory:
+    """The recorded events: files, or one range of a topic (`kafka://BROKERS/TOPIC?from=..&to=..`)."""
+    addresses = [e for e in events if e.startswith(ADDRESS)]
+    if not addresses:
+        files = [Path(e) for e in events]
+        return FilesFactory(FilesConfig(paths=tuple(files)), settings.decode.max_record_bytes)
+    if len(events) > 1:
+        raise ConfigError("a topic is read alone: give one kafka:// address, or files")
+    return KafkaRange(settings.kafka, parse_address(addresses[0]))
+
+
+@contextmanager
+def stopping(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set `stop` meanwhile, a second one ends the process at once; only in the main thread."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def replay(
+    settings: Settings,
+    factory: ReaderFactory,
+    *,
+    store: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Replayed:
+    """Run the dataflow over the events, to their end; `workers` are threads.
+
+    Raises `Interrupted` once `stop` is set, and errors of ours as they are (`ConfigError`, `FatalError`).
+    """
+    with tempfile.TemporaryDirectory(prefix="backtest-") as folder:
+        alerts = Path(folder) / "alerts.jsonl"
+        run = Observed(Telemetry(), progress, stop=stop or threading.Event())
+        began = time.monotonic()
+        try:
+            flow = main.build(ends_of(settings, alerts, store), run, factory, main.wall_clock)
+            if workers == 1:
+                run_main(flow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
+            else:
+                cluster_main(flow, [], 0, epoch_interval=EPOCH, worker_count_per_proc=workers)  # type: ignore[no-untyped-call]
+        except SentinelError:
+            raise
+        except BaseException as error:
+            if run.stop.is_set():
+                raise Interrupted from None
+            if (known := cause(error)) is not None:
+                raise known from error
+            raise
+        finally:
+            if progress is not None:
+                progress.finish()
+        if run.stop.is_set():
+            raise Interrupted
+        lines = alerts.read_bytes().splitlines() if alerts.exists() else []
+        return Replayed(lines, run.extent, run.telemetry.balances.total(), time.monotonic() - began)
+
+
+def write_whole(path: Path, lines: Sequence[bytes]) -> None:
+    """Write the lines, whole or not at all; ConfigError where the file cannot be written."""
+    partial = path.with_name(f"{path.name}.tmp")
+    try:
+        partial.write_bytes(b"".join(line + b"\n" for line in lines))
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise ConfigError(f"the file {path} cannot be written: {error.strerror}") from None
+
+
+def say(text: str) -> None:
+    """One line to standard error; nobody may be there to read it."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)

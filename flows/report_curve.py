@@ -1,0 +1,150 @@
+"""The chart of a metric around its episodes: values, band, episodes, alerts and requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from flows import report_plot as plot
+from flows.report_values import BEFORE, Chart, Curve, Label, end_of
+from flows.report_view import plain, when
+from operators.model import SECOND
+from operators.units import duration, readable
+
+if TYPE_CHECKING:
+    from flows.report import Episode, Transition
+
+_NO_LEVEL = "error_ratio"
+"""Requests of this metric have no value of their own: each failed."""
+
+
+def picture(chart: Chart, last: int, severity: Callable[[Episode], str], labels: Sequence[Label] = ()) -> str:
+    """The chart as HTML; it must have a curve. `last`: end of what is stored; `severity`: the class of a colour."""
+    curve = chart.curve
+    assert curve is not None
+    times = plot.TimeAxis(chart.start, chart.end)
+    values = plot.ValueAxis(_levels(chart, curve), chart.logs)
+    shapes: list[str] = []
+    if curve.usual is not None:
+        left, right = times.at(chart.episodes[0].since - BEFORE), times.at(chart.episodes[0].since)
+        low, middle, high = (values.at(v) for v in curve.usual)
+        shapes.append(plot.box("usual", left, right, high, max(low, high + 4)))
+        shapes.append(plot.path("middle", plot.line([(left, middle), (right, middle)])))
+    for e in chart.episodes:
+        left, right = times.at(e.since), times.at(end_of(e, last))
+        said = plain(f"{e.severity} {e.kind}: {' '.join(when(e))}")
+        shapes.append(f'<g class="{severity(e)}">{plot.box("span", left, right, title=said)}')
+        shapes.append(f"{plot.box('edge', left, right, -14, 0)}</g>")
+        for begin, end, step in _held(e, last):
+            a, b = times.at(begin), times.at(end)
+            if step.lower is not None or step.upper is not None:
+                top = 0.0 if step.upper is None else values.at(step.upper)
+                bottom = float(plot.SIZE) if step.lower is None else values.at(step.lower)
+                shapes.append(plot.box("band", a, b, top, bottom))
+        held = [
+            point
+            for begin, end, step in _held(e, last)
+            if step.expected is not None
+            for point in ((times.at(begin), values.at(step.expected)), (times.at(end), values.at(step.expected)))
+        ]
+        shapes.append(plot.path("expected", plot.line(held)))
+    for known in _touching(chart, labels):
+        left, right = times.at(known.since), times.at(known.until)
+        shapes.append(plot.box("known", left, right, plot.SIZE, plot.SIZE + 14, plain(known.text)[:300]))
+    at = [times.at(t) for t in curve.time]
+    ends = [times.at(t + curve.step_s * SECOND // 2) for t in curve.time]
+    single = [(x, values.at(v)) for x, v in zip(at, curve.value, strict=True) if v is not None]
+    line = [None if v is None else (x, values.at(v)) for x, v in zip(ends, curve.smooth, strict=True)]
+    shapes.append(plot.path("value", plot.dots(single)))
+    shapes.append(plot.path("smooth", plot.line(line)))
+    rows = [(values.at(v), readable(chart.metric, chart.unit, v)) for v in values.ticks()]
+    label = f"{chart.metric} of {chart.series} over time, with its usual band and episodes"
+    marks = "".join(mark for e in chart.episodes for mark in _marks(e, chart, times, values, severity(e)))
+    return plot.frame("curve", shapes, plain(label), times, rows, marks)
+
+
+def _touching(chart: Chart, labels: Sequence[Label]) -> list[Label]:
+    """The labels of the chart's series and time."""
+    return [x for x in labels if chart.series in x.series and x.since < chart.end and x.until > chart.start]
+
+
+def _levels(chart: Chart, curve: Curve) -> Iterator[float]:
+    """The values that the axis must hold; a few single points may lie beyond, and requests may."""
+    yield from (v for v in curve.smooth if v is not None)
+    single = sorted(v for v in curve.value if v is not None)
+    cut = len(single) // 50
+    yield from single[cut : len(single) - cut]
+    if curve.usual is not None:
+        yield from curve.usual
+    for e in chart.episodes:
+        for s in e.steps:
+            yield from (v for v in (s.observed, s.expected, s.lower, s.upper) if v is not None)
+
+
+def _held(episode: Episode, last: int) -> list[tuple[int, int, Transition]]:
+    """Begin, end and alert of each time in which the alert's band held: to the next one, or the episode's end.
+
+    The alert that resolves an episode repeats its worst values, so it is left out.
+    """
+    steps = [s for s in episode.steps if s.status != "resolved"]
+    stop = end_of(episode, last)
+    begins = [episode.since, *(s.at for s in steps[1:])]
+    ends = [*begins[1:], max(stop, begins[-1])]
+    return list(zip(begins, ends, steps, strict=False))
+
+
+def _marks(
+    e: Episode, chart: Chart, times: plot.TimeAxis, values: plot.ValueAxis, colour: str
+) -> Iterator[str]:  # fmt: skip
+    """What the alerts observed, and the requests, as points that say what they are."""
+    for s in e.steps:
+        if s.observed is not None and s.status != "resolved" and chart.start <= s.at <= chart.end:
+            said = f"alert, {s.status}: {readable(chart.metric, chart.unit, s.observed)}"
+            yield _mark(f"said {colour}", times.at(s.at), values.at(s.observed), said)
+    for r in chart.evidence.get(e.episode_id, []):
+        if r.at is None or not chart.start <= r.at <= chart.end:
+            continue
+        name = r.event_id or r.trace_id or "a request"
+        if chart.metric == _NO_LEVEL or r.value is None:
+            yield _mark("mark", times.at(r.at), 0, f"{name}: error")
+        else:
+            shape = "mark" if values.holds(r.value) else "mark beyond" if r.value > values.high else "mark beyond below"
+            said = f"{name}: {readable(chart.metric, chart.unit, r.value)}"
+            yield _mark(shape, times.at(r.at), values.at(r.value), said)
+
+
+def _mark(name: str, x: float, y: float, said: str) -> str:
+    return (
+        f'<i class="{name}" style="left:{plot.percent(x)};top:{plot.percent(y)}" '
+        f'title="{escape(plain(said)[:300], quote=True)}"></i>'
+    )
+
+
+def legend(chart: Chart, labels: Sequence[Label] = ()) -> str:
+    """What the lines and colours of the chart mean."""
+    curve = chart.curve
+    assert curve is not None
+    single = f"each {_width(curve.step_s)}"
+    entries = [("smooth", f"{curve.statistic}, over {_width(curve.over_s)}")]
+    if curve.over_s > curve.step_s:
+        entries.append(("value", single))
+    if curve.usual is not None:
+        entries.append(("usual", f"median and middle 90 % of {single} in the 2 h before"))
+    entries += [("band", "expected, and its band, as the alerts say"), ("said", "an alert")]
+    if any(r.at is not None for requests in chart.evidence.values() for r in requests):
+        failed = chart.metric == _NO_LEVEL
+        entries.append(("mark", "a request that failed" if failed else "a request (a triangle: it lies beyond)"))
+    if _touching(chart, labels):
+        entries.append(("known", "a known incident, below the chart"))
+    if plot.ValueAxis(_levels(chart, curve), chart.logs).logs:
+        entries.append(("", "logarithmic scale"))
+    return (
+        '<div class="legend">'
+        + "".join(f"<span>{f'<i class=k-{key}></i>' if key else ''}{escape(said)}</span>" for key, said in entries)
+        + "</div>"
+    )
+
+
+def _width(seconds: int) -> str:
+    return "minute" if seconds == 60 else duration(seconds * 1000)

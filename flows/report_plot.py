@@ -1,0 +1,172 @@
+"""Plots as inline SVG that stretches with the page; its texts are HTML beside it, so that they keep their size.
+
+Coordinates inside are thousandths of the width and of the height. Colours come from the page's style.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from html import escape
+from typing import Final
+
+from operators.model import SECOND
+
+SIZE: Final = 1000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_STEPS_S: Final = (
+    60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 345_600, 604_800,
+    1_209_600, 2_419_200,
+)  # fmt: skip
+_TICKS: Final = 9
+_LEAST_SHARE: Final = 1e-6  # of the largest value, that a logarithmic axis goes down to
+_LEAST_ROOM: Final = 1e-15
+
+
+def number(value: float) -> str:
+    """A number in as few characters as it needs."""
+    return f"{value:.1f}".rstrip("0").rstrip(".")
+
+
+class TimeAxis:
+    """Maps microseconds from `start` to `end` to 0 to 1000; what lies outside stands at the edge."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start, self.end = start, max(end, start + 1)
+
+    def at(self, time: float) -> float:
+        return min(max((time - self.start) / (self.end - self.start), 0.0), 1.0) * SIZE
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Places and texts of round times, at most nine."""
+        span_s = (self.end - self.start) / SECOND
+        step_s = next((s for s in _STEPS_S if span_s / s <= _TICKS), _STEPS_S[-1] * math.ceil(span_s / 2e7))
+        step = step_s * SECOND
+        out = []
+        for time in range(-(-self.start // step) * step, self.end + 1, step):
+            moment = _EPOCH + timedelta(microseconds=time)
+            whole_day = time % (86_400 * SECOND) == 0
+            out.append((self.at(time), f"{moment:%b %d}" if whole_day else f"{moment:%H:%M}"))
+        return out
+
+
+class ValueAxis:
+    """Maps values to 1000 (the least) to 0 (the most), by logarithm where they span much and may."""
+
+    def __init__(self, values: Iterable[float], logs: bool) -> None:
+        found = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
+        low, high = min(found), max(found)
+        positive = min((v for v in found if v > 0), default=1.0)
+        self.logs = logs and high > 20 * positive
+        if self.logs:
+            self.low, self.high = max(positive / 1.15, high * _LEAST_SHARE), high * 1.15
+        else:
+            low = low if low > 0.5 * high else min(low, 0.0)
+            room = max((high - low) * 0.08 or abs(high) * 0.1 or 1.0, _LEAST_ROOM)
+            self.low, self.high = (low - room if low else low), high + room
+
+    def at(self, value: float) -> float:
+        if self.logs:
+            share = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return (1 - min(max(share, 0.0), 1.0)) * SIZE
+
+    def holds(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def ticks(self) -> list[float]:
+        """Round values, from three to seven."""
+        if not self.logs:
+            rough = (self.high - self.low) / 4
+            size = 10.0 ** math.floor(math.log10(rough))
+            step = next(s for s in (1, 2, 2.5, 5, 10) if s * size >= rough) * size
+            first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+            return [n * step for n in range(first, last + 1)]
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for parts in ((1, 2, 5), (1, 3), (1,)):
+            found = [p * 10.0**e for e in powers for p in parts if self.holds(p * 10.0**e)]
+            if len(found) <= 6:
+                return found
+        return found[:: math.ceil(len(found) / 6)]
+
+
+class _Pen:
+    """Writes steps between whole coordinates, which take half the room of places; rounding does not add up."""
+
+    def __init__(self) -> None:
+        self.at: tuple[int, int] | None = None
+
+    def to(self, point: tuple[float, float], step: str) -> str:
+        """The command that goes to the point: `step` is m (without drawing) or l, the first is always a place."""
+        x, y = round(point[0]), round(point[1])
+        before, self.at = self.at, (x, y)
+        if before is None:
+            return f"M{x} {y}"
+        dx, dy = x - before[0], y - before[1]
+        return f"{step}{dx}{'' if dy < 0 else ' '}{dy}"
+
+
+def line(points: Iterable[tuple[float, float] | None]) -> str:
+    """The path of a line that breaks where a point is None."""
+    out: list[str] = []
+    pen = _Pen()
+    drawing = False
+    for point in points:
+        if point is not None:
+            out.append(pen.to(point, "l" if drawing else "m"))
+        drawing = point is not None
+    return "".join(out)
+
+
+def dots(points: Iterable[tuple[float, float]]) -> str:
+    """The path of dots: lines without length, which round ends make visible."""
+    pen = _Pen()
+    return "".join(f"{pen.to(point, 'm')}h0" for point in points)
+
+
+def area(points: Sequence[tuple[float, float]]) -> str:
+    """The path of the area below a line."""
+    return f"{line([(points[0][0], SIZE), *points])}V{SIZE}z" if points else ""
+
+
+def path(name: str, d: str) -> str:
+    """A path of that class; nothing where it has no points."""
+    return f'<path class="{name}" d="{d}"/>' if d else ""
+
+
+def box(name: str, left: float, right: float, top: float = 0, bottom: float = SIZE, title: str = "") -> str:
+    """A rectangle of that class, never thinner than can be seen; `title` is shown where the pointer rests on it."""
+    width = max(round(right) - round(left), 2)
+    said = f"<title>{escape(title)}</title>" if title else ""
+    return (
+        f'<rect class="{name}" x="{min(round(left), SIZE - width)}" y="{round(top)}" width="{width}" '
+        f'height="{max(round(bottom) - round(top), 0)}">{said}</rect>'
+    )
+
+
+def percent(coordinate: float) -> str:
+    """A coordinate as CSS writes it."""
+    return f"{number(coordinate / SIZE * 100)}%"
+
+
+def frame(
+    name: str, shapes: Iterable[str], label: str, times: TimeAxis, rows: Iterable[tuple[float, str]], over: str = ""
+) -> str:
+    """A plot: the shapes, lines and texts of both axes, and what lies over them (`over`, HTML).
+
+    `rows`: places and texts of the value axis. `label` says what is to be seen, for who cannot see it.
+    """
+    rows, ticks = list(rows), times.ticks()
+    grid = "".join(f"M0 {round(y)}H{SIZE}" for y, _ in rows)
+    upright = "".join(f"M{round(x)} 0V{SIZE}" for x, _ in ticks)
+    texts = "".join(f'<span class="y" style="top:{percent(y)}">{escape(text)}</span>' for y, text in rows)
+    hours = "".join(
+        f'<span class="x{" odd" if i % 2 else ""}" style="left:{percent(x)}">{escape(text)}</span>'
+        for i, (x, text) in enumerate(ticks)
+    )
+    return (
+        f'<div class="plot {name}"><svg viewBox="0 0 {SIZE} {SIZE}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(label)}">{path("grid", grid + upright)}{"".join(shapes)}</svg>{texts}{hours}{over}</div>'
+    )

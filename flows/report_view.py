@@ -1,0 +1,139 @@
+"""The report of a run on a terminal, a pipe or a file: a table where it fits, else one paragraph an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from operators.units import duration, moment, readable
+
+if TYPE_CHECKING:
+    from flows.report import Episode, Report
+
+WIDE: Final = 118
+"""From this many columns on, episodes stand in a table."""
+_STYLES: Final = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bold white on red"}
+_REQUESTS: Final = 3
+
+
+def plain(value: object) -> str:
+    """Without control characters, which could steer the terminal: names and ids come from outside."""
+    return "".join(c if c.isprintable() else "?" for c in str(value))
+
+
+def summary(report: Report) -> Iterator[tuple[str, str]]:
+    """The facts of a run: names and values."""
+    yield "events", f"{report.events:,}"
+    yield "series", ", ".join(f"{n:,} of {plain(name)}" for name, n in report.series.items()) or "0"
+    if report.first is not None and report.last is not None:
+        length = duration((report.last - report.first) / 1000)
+        yield "time (UTC)", f"{moment(report.first)} to {moment(report.last)} ({length})"
+    for name, count in report.balance.items():
+        yield name, f"{count:,}"
+    still = sum(e.open for e in report.episodes)
+    yield "episodes", f"{len(report.episodes):,} ({still:,} still open), {report.transitions:,} alerts"
+
+
+def what(episode: Episode) -> str:
+    """The kind, and the metric where the kind does not begin with it."""
+    kind, metric = plain(episode.kind), plain(episode.metric)
+    return kind if kind.startswith(metric) else f"{kind}: {metric}"
+
+
+def where(episode: Episode) -> str:
+    """The series as `dimension=value`, blank between."""
+    return " ".join(f"{d}={plain(v)}" for d, v in episode.dimensions.items()) or plain(episode.series)
+
+
+def when(episode: Episode) -> tuple[str, str]:
+    """`2026-01-06 12:45:10`, `to 13:02:30 (17.3 min)`; the second date only where it is another."""
+    since = moment(episode.since)
+    if episode.until is None:
+        return since, "still open" if episode.open else "end not known"
+    until = moment(episode.until)
+    until = until[11:] if until[:10] == since[:10] else until
+    return since, f"to {until} ({duration((episode.until - episode.since) / 1000)})"
+
+
+def _values(episode: Episode) -> tuple[str, str]:
+    return (
+        readable(episode.metric, episode.unit, episode.observed),
+        readable(episode.metric, episode.unit, episode.expected),
+    )
+
+
+def _requests(episode: Episode) -> list[str]:
+    """The worst requests: event id (else trace id) and the value."""
+    found = []
+    for request in episode.evidence[:_REQUESTS]:
+        name = plain(request.get("event_id") or request.get("trace_id") or "(no id)")
+        value = request.get("value")
+        shown = readable(episode.metric, episode.unit, value) if isinstance(value, int | float) else ""
+        # The share of errors of one request says nothing: its id does.
+        found.append(f"{name} ({shown})" if shown and not episode.metric.startswith("error") else name)
+    return found
+
+
+def _table(episodes: list[Episode]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("severity", no_wrap=True)
+    for name in ("what", "where"):
+        table.add_column(name, overflow="fold")
+    table.add_column("time (UTC)", no_wrap=True)
+    for name in ("observed", "expected"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("requests", overflow="fold")
+    for e in episodes:
+        observed, expected = _values(e)
+        cells = (what(e), where(e), "\n".join(when(e)), observed, expected, "\n".join(_requests(e)))
+        table.add_row(Text(plain(e.severity), _STYLES.get(e.severity, "")), *(Text(cell) for cell in cells))
+    return table
+
+
+def _paragraph(episode: Episode) -> Text:
+    observed, expected = _values(episode)
+    out = Text(plain(episode.severity), _STYLES.get(episode.severity, ""))
+    out.append("  " + what(episode), "bold")
+    out.append(f"\n{where(episode)}\n{' '.join(when(episode))}\nobserved {observed}, expected {expected}")
+    if requests := _requests(episode):
+        out.append("\nrequests " + ", ".join(requests), "dim")
+    return out
+
+
+def render(report: Report, console: Console, limit: int) -> None:
+    """Print the report; `limit` is the most episodes to show, 0 for all."""
+    facts = list(summary(report))
+    width = max(len(name) for name, _ in facts) + 2
+    for name, value in facts:
+        line = Table.grid(padding=0)
+        line.add_column(width=width, no_wrap=True)
+        line.add_column(overflow="fold")
+        line.add_row(Text(name, "dim"), Text(value))
+        console.print(line)
+    console.print()
+    shown = report.episodes[: limit or None]
+    if not report.events and not shown:
+        console.print("The run has stored nothing yet.")
+    elif not shown:
+        console.print("No alerts: nothing abnormal was found.")
+    elif console.width >= WIDE:
+        console.print(_table(shown))
+    else:
+        for episode in shown:
+            console.print(_paragraph(episode), overflow="fold")
+            console.print()
+    if len(shown) < len(report.episodes):
+        console.print(f"{len(report.episodes) - len(shown):,} more: --limit 0 shows all.\n")
+    console.print(Text("Where the rows are", "bold"))
+    for what, path in report.files.items():
+        # Paths and commands are never wrapped, so that they can be copied.
+        console.print(Text(f"  {what}: {path}"), soft_wrap=True)
+    console.print(Text("Look further"), style="bold")
+    if report.page is not None:
+        console.print(Text(f"  page: {report.page}"), soft_wrap=True)
+    console.print(Text(report.command), soft_wrap=True)

@@ -1,0 +1,173 @@
+"""`python -m flows.run`: the main job in a folder of its own, then its report; or one that was stopped, resumed.
+
+It only starts `python -m bytewax.run flows.main` with the store, the alert file and the recovery store in the folder,
+and says how. Production starts Bytewax itself (`k8s/`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from flows.schema import dotted, show, values_of
+from flows.settings import CONFIG_EXIT_CODE, Loaded, load
+from operators.errors import ConfigError
+
+SNAPSHOT_S: Final = 5
+"""How often the state is stored, in seconds: what a resumed run does again at most."""
+
+_STATUS_FILE: Final = "run.json"
+_FILES: Final = {
+    "store.sqlite.path": "sentinel.db",
+    "alerts.jsonl": "alerts.jsonl",
+    "dead_letters.jsonl": "dead_letters.jsonl",
+    "sinks.rejected_file": "rejected.jsonl",
+    "metrics.balance_file": "balance.json",
+}
+"""The settings that point into the run's folder unless they are set elsewhere, and the files' names."""
+
+
+def new_folder(runs: Path) -> Path:
+    """Make the next run folder: `runs/0001`, `runs/0002`, ..."""
+    runs.mkdir(parents=True, exist_ok=True)
+    number = max((int(p.name) for p in runs.iterdir() if p.name.isdigit()), default=0)
+    while True:
+        number += 1
+        try:
+            (folder := runs / f"{number:04d}").mkdir()
+        except FileExistsError:
+            continue
+        return folder
+
+
+def stopped_run(runs: Path) -> Path:
+    """The newest run that did not finish; ConfigError where every run did, or there is none."""
+    found = [p for p in runs.glob("*") if p.name.isdigit() and read_status(p).get("status") not in (None, "finished")]
+    if not found:
+        raise ConfigError(f"no run in {runs}/ was stopped before its end: start a new one")
+    return max(found, key=lambda p: int(p.name))
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What run.json of the folder holds; empty where it cannot be read."""
+    try:
+        found = json.loads((folder / _STATUS_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_status(folder: Path, **changes: object) -> None:
+    """Set these entries of run.json and keep the others."""
+    temporary = folder / f"{_STATUS_FILE}.tmp"
+    temporary.write_text(json.dumps({**read_status(folder), **changes}, indent=1) + "\n")
+    temporary.replace(folder / _STATUS_FILE)
+
+
+def variables(loaded: Loaded, folder: Path, events: Sequence[str]) -> dict[str, str]:
+    """The environment that points the flow at its folder and its events."""
+    found = {
+        f"SENTINEL_{key.replace('.', '__').upper()}": str(folder / name)
+        for key, name in _FILES.items()
+        if loaded.origin(key).layer == "default"
+    }
+    if events:
+        found |= {"SENTINEL_SOURCE__KIND": "files", "SENTINEL_SOURCE__FILES__PATHS": json.dumps(list(events))}
+    return found
+
+
+def changed(loaded: Loaded) -> dict[str, list[str]]:
+    """What is not the default: key to [value, where it was set], secrets masked."""
+    return {
+        name: [show(parts, value), str(loaded.origin(name))]
+        for parts, value in values_of(loaded.settings)
+        if loaded.origin(name := dotted(parts)).layer != "default"
+    }
+
+
+def run(folder: Path, environ: Mapping[str, str], ours: Mapping[str, str]) -> int:
+    """Run the flow to its end and return its exit code; 128 and the signal's number where one ended it.
+
+    SIGINT and SIGTERM are handed on to the flow; its state is stored until then, so the run can be resumed.
+    """
+    command = [sys.executable, "-m", "bytewax.run", "flows.main", "-r", str(folder / "recovery")]
+    command += ["-s", str(SNAPSHOT_S), "-b", "0"]
+    words = [f"{name}={shlex.quote(value)}" for name, value in ours.items()]
+    print(" \\\n  ".join([*words, shlex.join(["python", *command[1:]])]), file=sys.stderr, flush=True)
+    caught: list[int] = []
+    flow: subprocess.Popen[bytes] | None = None
+
+    def hand_on(number: int, _: FrameType | None) -> None:
+        caught.append(number)
+        if flow is not None:
+            flow.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        # A group of its own: Ctrl-C reaches the flow once, through the handler.
+        flow = subprocess.Popen(command, env={**environ, **ours}, process_group=0)
+        for number in tuple(caught):  # came before there was a flow to hand it to
+            flow.send_signal(number)
+        code = flow.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if caught:
+        return 128 + caught[0]
+    return 128 - code if code < 0 else code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.run",
+        description="Run the main job in a new folder below runs/, then show its report. Settings come from "
+        "sentinel.toml and SENTINEL_ variables, as everywhere (`python -m flows.check`).",
+        epilog=f"exit code: that of the job; {CONFIG_EXIT_CODE} where the settings are wrong",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--events", nargs="+", default=[], metavar="FILE", help="read these files instead of the source")
+    which.add_argument("--resume", action="store_true", help="go on with the newest run that was stopped")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where run folders are made")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        folder = stopped_run(args.runs) if args.resume else None
+        events = read_status(folder).get("events", []) if folder else [str(Path(e).resolve()) for e in args.events]
+        overrides = {"source.kind": ("files", "--events"), "source.files.paths": (events, "--events")} if events else {}
+        loaded = load(os.environ, Path.cwd(), overrides)
+        missing = [e for e in events if not Path(e).is_file()]
+        if missing:
+            raise ConfigError(f"there is no file {', '.join(missing)}")
+    except ConfigError as error:
+        print(f"flows.run: {error}", file=sys.stderr)
+        return CONFIG_EXIT_CODE
+    folder = folder or new_folder(args.runs)
+    write_status(folder, status="running", events=events, settings=changed(loaded))
+    code = run(folder, os.environ, variables(loaded, folder, events))
+    write_status(folder, status="finished" if code == 0 else "stopped" if code > 128 else "failed", exit_code=code)
+    if code:
+        print(
+            f"flows.run: the run in {folder} ended with code {code}; `make run RESUME=1` goes on with it",
+            file=sys.stderr,
+        )
+        return code
+    if loaded.settings.store.kind != "sqlite" or loaded.origin("store.sqlite.path").layer != "default":
+        return 0
+    return subprocess.run([sys.executable, "-m", "flows.report", "--run", str(folder)], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

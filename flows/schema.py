@@ -1,0 +1,178 @@
+"""What a tree of pydantic models says about its settings: keys, what each takes, and how a value is shown."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+Key = tuple[str, ...]
+
+MASK: Final = "**********"
+_SHOWN: Final = 120
+LISTS: Final = (tuple, list, set, frozenset)
+
+_SECRET_NAME = re.compile(
+    r"passw|passphrase|secret|token$|credential|jaas|api_?key|(private|ssl|tls)[._]key([._]pem)?$"
+)
+_USERINFO = re.compile(r"//[^/@\s]*@")
+_BOUNDS: Final = {
+    "ge": "at least",
+    "gt": "above",
+    "le": "at most",
+    "lt": "below",
+    "min_length": "length at least",
+    "max_length": "length at most",
+    "pattern": "matching",
+}
+_NAMES: Final[dict[Any, str]] = {
+    bool: "true or false",
+    int: "integer",
+    float: "number",
+    str: "text",
+    SecretStr: "secret text",
+    Path: "path",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One entry of the schema: its key, and the field that says what it takes."""
+
+    key: Key
+    field: FieldInfo
+
+
+def dotted(key: Key) -> str:
+    """The key as TOML writes it: `kafka.options."sasl.password"`."""
+    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part) for part in key)
+
+
+def settings_of(model: type[BaseModel], prefix: Key = ()) -> Iterator[Setting]:
+    """Every setting of the schema, in the order of declaration; sections are entered, not listed."""
+    for name, field in model.model_fields.items():
+        inner = section(field.annotation)
+        if inner is not None:
+            yield from settings_of(inner, (*prefix, name))
+        else:
+            yield Setting((*prefix, name), field)
+
+
+def values_of(value: object, key: Key = ()) -> Iterator[tuple[Key, object]]:
+    """Every value that a model holds, with its key; sections and tables are entered where they hold anything."""
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from values_of(getattr(value, name), (*key, name))
+    elif isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from values_of(inner, (*key, str(name)))
+    else:
+        yield key, value
+
+
+def setting_at(model: type[BaseModel], key: Key) -> Setting | None:
+    """The setting that the key names or lies in; None where there is none, or where the key is a whole section's."""
+    annotation: Any = model
+    found: Setting | None = None
+    for n, part in enumerate(key, 1):
+        inner, values = section(annotation), values_of_table(annotation)
+        if inner is not None and part in inner.model_fields:
+            found = Setting(key[:n], inner.model_fields[part])
+            annotation = found.field.annotation
+        elif values is not None:
+            annotation = values
+        else:
+            break
+    return None if section(annotation) is not None else found
+
+
+def annotation_at(model: type[BaseModel], key: Key) -> Any:
+    """The annotation of what stands at the key; None where the schema has nothing there."""
+    annotation: Any = model
+    for part in key:
+        inner, values = section(annotation), values_of_table(annotation)
+        if inner is not None and part in inner.model_fields:
+            annotation = inner.model_fields[part].annotation
+        elif values is not None:
+            annotation = values
+        else:
+            return None
+    return annotation
+
+
+def show(key: Key, value: object) -> str:
+    """The value as text for a message, cut after 120 characters, secrets masked."""
+    if isinstance(value, SecretStr) or any(_SECRET_NAME.search(part.lower()) for part in key):
+        return MASK
+    if isinstance(value, Mapping):
+        text = "{" + ", ".join(f"{dotted((str(k),))} = {show((*key, str(k)), v)}" for k, v in value.items()) + "}"
+    else:
+        text = _USERINFO.sub(f"//{MASK}@", json.dumps(value, default=as_json, ensure_ascii=False))
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def allowed(setting: Setting) -> str:
+    """What a setting takes: its type in the words of TOML, its bounds, and what it means."""
+    kinds = " or ".join(dict.fromkeys(_kinds(setting.field.annotation)))
+    bounds = [
+        f"{word} {getattr(rule, name)}"
+        for rule in setting.field.metadata
+        for name, word in _BOUNDS.items()
+        if getattr(rule, name, None) is not None
+    ]
+    return f"{', '.join([kinds, *bounds])}. {setting.field.description or ''}".rstrip()
+
+
+def _kinds(annotation: Any) -> Iterator[str]:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        for arg in args:
+            if arg is not type(None):
+                yield from _kinds(arg)
+    elif origin is Annotated:
+        yield from _kinds(args[0])
+    elif origin is Literal:
+        yield "one of " + ", ".join(json.dumps(arg) for arg in args)
+    elif origin in LISTS:
+        yield "list of " + " or ".join(dict.fromkeys(_kinds(args[0])))
+    elif origin is dict:
+        yield "table of " + " or ".join(dict.fromkeys(_kinds(args[1])))
+    else:
+        yield _NAMES.get(annotation) or ("table" if section(annotation) else "RFC 3339 time")
+
+
+def plain(annotation: Any) -> Any:
+    """The annotation without `Annotated` and without `| None`."""
+    if get_origin(annotation) is Annotated:
+        return plain(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        rest = [arg for arg in get_args(annotation) if arg is not type(None)]
+        return plain(rest[0]) if len(rest) == 1 else annotation
+    return annotation
+
+
+def section(annotation: Any) -> type[BaseModel] | None:
+    """The model that the annotation stands for; None where it is no section."""
+    bare = plain(annotation)
+    return bare if isinstance(bare, type) and issubclass(bare, BaseModel) else None
+
+
+def values_of_table(annotation: Any) -> Any:
+    """The annotation of the values of a table with free keys; None where it is no such table."""
+    bare = plain(annotation)
+    return get_args(bare)[1] if get_origin(bare) is dict else None
+
+
+def as_json(value: object) -> object:
+    """TOML's times as text, whatever else a default or an option may hold as its own text."""
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value)

@@ -1,0 +1,209 @@
+"""All settings of LLM-Sentinel in one tree, and the layers that fill it.
+
+Defaults, then the TOML file that SENTINEL_CONFIG names (`sentinel.toml` where it names none), then the environment
+(`SENTINEL_TIME__PANE_S=10`), then what a command sets. `python -m flows.check` shows where each value came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from connectors.config import FilesConfig, GreptimeConfig, ReliabilityConfig, SqliteConfig
+from connectors.kafka.config import KafkaConfig
+from connectors.simulation.config import SimulatorConfig
+from flows import layers
+from operators.config import (
+    DecodeConfig,
+    DetectConfig,
+    EnrichConfig,
+    EpisodesConfig,
+    PanesConfig,
+    Section,
+    TimeConfig,
+)
+from operators.errors import ConfigError
+
+PREFIX: Final = "SENTINEL_"
+CONFIG_VARIABLE: Final = "SENTINEL_CONFIG"
+DEFAULT_FILE: Final = "sentinel.toml"
+
+CONFIG_EXIT_CODE: Final = 78
+"""The exit code of a start that is refused for its settings (EX_CONFIG of sysexits.h)."""
+
+
+class SourceConfig(Section):
+    """Where telemetry is read from."""
+
+    kind: Literal["simulator", "files", "kafka"] = Field(
+        "simulator", description="The simulator, recorded traffic in files, or the topics of [kafka]."
+    )
+    batch_size: int = Field(20_000, ge=1, le=1_000_000, description="Most records of one poll of a partition.")
+    simulator: SimulatorConfig = SimulatorConfig()
+    files: FilesConfig | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> SourceConfig:
+        if self.kind == "files" and self.files is None:
+            raise ValueError('kind = "files" needs source.files.paths')
+        return self
+
+
+class StoreConfig(Section):
+    """Where pane rows and alerts are kept for queries."""
+
+    kind: Literal["sqlite", "greptime", "none"] = Field("sqlite", description="The store that the flow writes.")
+    sqlite: SqliteConfig = SqliteConfig()
+    greptime: GreptimeConfig = GreptimeConfig()
+
+
+def _none_where_empty(path: object) -> object:
+    return None if path == "" else path
+
+
+class AlertsConfig(Section):
+    """Where alerts go. The store has them too, whatever is set here."""
+
+    terminal: bool = Field(True, description="As readable lines on standard output.")
+    width: int | None = Field(None, ge=20, le=1_000, description="Columns of such a line; the terminal's own if unset.")
+    jsonl: Path | None = Field(
+        Path("runs/alerts.jsonl"), description='A file of JSON lines, its folder must exist; "" for none.'
+    )
+    kafka: bool = Field(False, description="The topic kafka.alert_topic, exactly once.")
+    max_age_s: float = Field(
+        3_600, ge=0, le=31_536_000, description="An alert sent later than this after its time is marked as replayed."
+    )
+
+    _off = field_validator("jsonl", mode="before")(_none_where_empty)
+
+
+class DeadLettersConfig(Section):
+    """Where records go that could not be used. They are counted in any case."""
+
+    jsonl: Path | None = Field(
+        Path("runs/dead_letters.jsonl"), description='A file of JSON lines, its folder must exist; "" for none.'
+    )
+    kafka: bool = Field(False, description="The topic kafka.dead_letter_topic, exactly once.")
+
+    _off = field_validator("jsonl", mode="before")(_none_where_empty)
+
+
+class MetricsConfig(Section):
+    """The listener for Prometheus and for health probes; it has no authentication."""
+
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="The address to listen on. Loopback unless told otherwise."
+    )
+    port: int = Field(0, ge=0, le=65_535, description="The port to listen on; 0 for no listener.")
+    balance_file: Path | None = Field(
+        None, description="When the flow ends, what became of every record is written here as JSON."
+    )
+
+
+class RecoveryConfig(Section):
+    """The layout of the recovery store; it stays as it is for as long as the store is used."""
+
+    shards: int = Field(
+        4, ge=1, le=4_096, description="Parts that the series are cut into. 64 where more than one process may work."
+    )
+    layout: Literal["shared", "own"] = Field(
+        "shared",
+        description="One folder for all processes, or one each (a pod's volume), with its own partition alone.",
+    )
+    relearn: bool = Field(
+        False,
+        description="Whether detection learns anew where a change of detect.metrics or detect.horizons_s has made "
+        "what it had learned useless; otherwise such a start is refused.",
+    )
+
+
+class LogConfig(Section):
+    """What is logged, to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is shown.")
+    format: Literal["text", "json"] = Field("text", description="Lines to read, or one JSON object a line.")
+
+
+class Settings(Section):
+    """Everything that can be set."""
+
+    source: SourceConfig = SourceConfig()
+    kafka: KafkaConfig = KafkaConfig()
+    time: TimeConfig = TimeConfig()
+    decode: DecodeConfig = DecodeConfig()
+    enrich: EnrichConfig = EnrichConfig()
+    panes: PanesConfig = PanesConfig()
+    detect: DetectConfig = DetectConfig()
+    episodes: EpisodesConfig = EpisodesConfig()
+    store: StoreConfig = StoreConfig()
+    alerts: AlertsConfig = AlertsConfig()
+    dead_letters: DeadLettersConfig = DeadLettersConfig()
+    sinks: ReliabilityConfig = ReliabilityConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    recovery: RecoveryConfig = RecoveryConfig()
+    log: LogConfig = LogConfig()
+
+    @property
+    def uses_kafka(self) -> bool:
+        """Whether anything is read from Kafka or written there."""
+        return self.source.kind == "kafka" or self.alerts.kafka or self.dead_letters.kafka
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Settings:
+        time, expiry = self.time, self.panes.expiry_s
+        key = ("panes", "expiry_s")
+        for name, least, why in (
+            ("pane_s", time.pane_s, "a series lives for one pane at least"),
+            ("correction_s", time.correction_s, "a late event must still find its series"),
+            ("max_ahead_s", time.max_ahead_s, "no partition may be ahead by more than a series is remembered"),
+        ):
+            if expiry < least:
+                raise layers.at_odds(key, ("time", name), f"must be at least time.{name} = {least:g}: {why}")
+        if 0 < time.correction_s < time.pane_s:
+            raise layers.at_odds(
+                ("time", "correction_s"),
+                ("time", "pane_s"),
+                f"must be 0, or at least time.pane_s = {time.pane_s}: corrections reach whole panes",
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, and for each key (`time.pane_s`) where its value came from."""
+
+    settings: Settings
+    provenance: Mapping[str, layers.Origin]
+
+    def origin(self, key: str) -> layers.Origin:
+        """Where the value of this key came from; the default where nothing set it."""
+        return self.provenance.get(key, layers.Origin("default"))
+
+
+def load(environ: Mapping[str, str], cwd: Path, overrides: Mapping[str, tuple[object, str]] | None = None) -> Loaded:
+    """The settings of all layers. `overrides`: dotted key to (value, name of the option that set it).
+
+    Raises `ConfigError` that names every problem at once: key, value, origin, and what is allowed.
+    """
+    problems = layers.Problems()
+    stack = [
+        layers.file_layer(path, Settings, problems) if (path := _file(environ, cwd)) else [],
+        layers.environment_layer(environ, PREFIX, Settings, problems, beside=(CONFIG_VARIABLE,)),
+        layers.command_layer(overrides or {}, Settings, problems),
+    ]
+    settings, provenance = layers.build(Settings, stack, problems)
+    return Loaded(settings, provenance)
+
+
+def _file(environ: Mapping[str, str], cwd: Path) -> Path | None:
+    named = environ.get(CONFIG_VARIABLE)
+    if not named:
+        return path if (path := cwd / DEFAULT_FILE).exists() else None
+    path = cwd / named
+    if not path.is_file():
+        raise ConfigError(f"{CONFIG_VARIABLE} names {path}, which is not a file: correct it or unset it")
+    return path
