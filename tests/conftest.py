@@ -1,0 +1,64 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from _pytest.terminal import TerminalReporter
+from hypothesis import settings
+
+pytest_plugins = ("tests.brokers",)
+
+ROOT = Path(__file__).parent.parent
+STRICT = os.environ.get("LLMS_TEST_STRICT") == "1"
+
+settings.register_profile("default", deadline=None)  # the machine may be busy
+settings.register_profile("uncompiled", deadline=None, max_examples=10)
+settings.load_profile("default")
+
+
+def leave_out(why: str) -> None:
+    """End the test as left out, with the reason; under LLMS_TEST_STRICT=1 that is a failure."""
+    if STRICT:
+        pytest.fail(f"left out under LLMS_TEST_STRICT=1: {why}")
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with recorded traffic and scorers beside the repository."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data").is_dir():
+        leave_out(f"no recorded traffic: {folder / 'data'} is not there")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that sets up logging inside a test must not leave a handler on a stream that is closed afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Name what was left out and why, at the end and in the file of LLMS_TEST_SUMMARY."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
+    lines = [
+        f"left out: {sum(reasons.values()) or 'nothing'}",
+        *(f"  {n} x {why}" for why, n in sorted(reasons.items())),
+    ]
+    terminalreporter.section("what was left out")
+    for line in lines:
+        terminalreporter.line(line)
+    if summary := os.environ.get("LLMS_TEST_SUMMARY"):
+        Path(summary).write_text("\n".join(lines) + "\n")

@@ -1,0 +1,118 @@
+"""The listener for Prometheus and probes, over real HTTP on loopback."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from connectors.listener import Listener
+from operators.errors import ConfigError
+
+
+@pytest.fixture
+def ready() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def listener(ready: threading.Event) -> Iterator[Listener]:
+    registry = CollectorRegistry()
+    Counter("things", "What there is.", registry=registry).inc(3)
+    made = Listener("127.0.0.1", 0, registry, ready.is_set)
+    yield made
+    made.stop()
+
+
+def ask(listener: Listener, path: str, method: str = "GET") -> tuple[int, str, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", listener.server_port, timeout=5)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("Content-Type", ""), answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_metrics_are_served_in_the_format_of_prometheus(listener: Listener) -> None:
+    status, kind, body = ask(listener, "/metrics?name[]=things")
+    assert status == 200
+    assert kind.startswith("text/plain; version=")
+    assert "things_total 3.0" in body
+
+
+def test_alive_at_once_and_ready_after_the_first_poll(listener: Listener, ready: threading.Event) -> None:
+    assert ask(listener, "/health/live")[::2] == (200, "alive\n")
+    assert ask(listener, "/health/ready")[::2] == (503, "the source has not been polled yet\n")
+    ready.set()
+    assert ask(listener, "/health/ready")[::2] == (200, "ready\n")
+
+
+@pytest.mark.parametrize("path", ["/", "/metric", "/metrics/", "/health/../metrics"])
+def test_nothing_else_is_there(listener: Listener, path: str) -> None:
+    status, _, body = ask(listener, path)
+    assert (status, body) == (404, "there are /metrics, /health/live and /health/ready\n")
+
+
+def test_head_says_what_get_would_without_a_body(listener: Listener) -> None:
+    assert ask(listener, "/health/live", "HEAD") == (200, "text/plain; charset=utf-8", "")
+    assert ask(listener, "/health/ready", "HEAD")[0] == 503
+    assert ask(listener, "/nothing", "HEAD")[0] == 404
+    connection = http.client.HTTPConnection("127.0.0.1", listener.server_port, timeout=5)
+    connection.request("HEAD", "/metrics")
+    assert int(connection.getresponse().getheader("Content-Length", "0")) > 10
+    connection.close()
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_nothing_can_be_changed(listener: Listener, method: str) -> None:
+    assert ask(listener, "/metrics", method)[0] == 501
+
+
+def test_many_ask_at_once(listener: Listener) -> None:
+    answers: list[int] = []
+    threads = [threading.Thread(target=lambda: answers.append(ask(listener, "/metrics")[0])) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 8
+
+
+def test_a_client_that_says_nothing_holds_nobody_up(listener: Listener) -> None:
+    with socket.create_connection(("127.0.0.1", listener.server_port), timeout=5):
+        assert ask(listener, "/health/live")[0] == 200
+
+
+def test_a_client_that_goes_away_leaves_no_line(listener: Listener, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_connection(("127.0.0.1", listener.server_port), timeout=5) as client:
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    assert ask(listener, "/health/live")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_port_that_is_taken_is_refused_with_what_to_do(listener: Listener) -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on 127.0.0.1:\d+ .*in use.*metrics.port"):
+        Listener("127.0.0.1", listener.server_port, CollectorRegistry(), lambda: True)
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on 192.0.2.1:0 .*metrics.host"):
+        Listener("192.0.2.1", 0, CollectorRegistry(), lambda: True)
+
+
+def test_a_host_that_has_no_address_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on no\.such\.host\.invalid:0"):
+        Listener("no.such.host.invalid", 0, CollectorRegistry(), lambda: True)
+
+
+def test_after_stop_nobody_answers() -> None:
+    made = Listener("127.0.0.1", 0, CollectorRegistry(), lambda: True)
+    made.stop()
+    with pytest.raises(ConnectionRefusedError):
+        ask(made, "/health/live")

@@ -1,0 +1,462 @@
+"""A source partition: progress, idleness, pauses, trouble, stops, and what a resume remembers; time by an own clock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import orjson
+import pytest
+
+from connectors.base import Chunk, Reader, State
+from connectors.config import ReliabilityConfig
+from connectors.source import Pace, SourceSettings, TelemetryPartition, TelemetrySource
+from operators.config import DecodeConfig, TimeConfig
+from operators.decode.registry import DECODERS
+from operators.errors import ConfigError, FatalError, RetryableError
+from operators.intake import Balance, Batch
+from operators.model import SECOND, Events
+from operators.watermark import End, Idle, Watermark
+
+T0 = 1_767_225_600
+RETRY = ReliabilityConfig(backoff_first_s=1, backoff_most_s=4, budget_s=10)
+
+
+def event(second: float, event_id: str = "") -> bytes:
+    return orjson.dumps({"timestamp": T0 + second, "service": "chat", "event_id": event_id})
+
+
+def unchanged(events: Events) -> Events:
+    return events
+
+
+class Topic:
+    """Partitions of records; what each poll meets beside them is told in advance by `script`."""
+
+    def __init__(self, **records: list[bytes]) -> None:
+        self.records = records
+        self.first = 0  # records before it are gone
+        self.script: list[Exception | str] = []  # of the polls of any reader: an error to raise, "nothing", "finished"
+        self.opened: list[TopicReader] = []
+
+    def partitions(self) -> list[str]:
+        return sorted(self.records)
+
+    def origin(self, partition: str) -> tuple[str, int]:
+        return "topic", self.partitions().index(partition)
+
+    def open(self, partition: str, position: int | None) -> Reader:
+        self.opened.append(TopicReader(self, partition, position or 0))
+        return self.opened[-1]
+
+    def identity(self) -> str:
+        return "topic"
+
+
+class TopicReader:
+    def __init__(self, topic: Topic, partition: str, position: int) -> None:
+        self.topic = topic
+        self.values = topic.records[partition]
+        self.at = position
+        self.was_durable: list[int] = []
+        self.closed = False
+
+    def poll(self, most: int) -> Chunk:
+        told = self.topic.script.pop(0) if self.topic.script else ""
+        if isinstance(told, Exception):
+            raise told
+        if self.at < self.topic.first:
+            raise ConfigError(f"records {self.at} to {self.topic.first - 1} are gone")
+        low = self.at
+        values = [] if told == "nothing" else self.values[low : low + most]
+        self.at += len(values)
+        return Chunk(
+            values, np.arange(low, self.at, dtype=np.int64), None,
+            at_end=told != "nothing" and self.at == len(self.values), finished=told == "finished",
+        )  # fmt: skip
+
+    def position(self) -> int:
+        return self.at
+
+    def durable(self, position: int) -> None:
+        self.was_durable.append(position)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class World:
+    """A topic, a clock, a stop flag and an observer, and the partitions made with them."""
+
+    def __init__(self, topic: Topic, dedupe_s: float = 0, batch_size: int = 10, **time: float) -> None:
+        self.topic = topic
+        self.now = (T0 + 100_000) * SECOND
+        self.stopped = False
+        self.seen: list[tuple[str, int, int | None]] = []
+        self.settings = SourceSettings(
+            factory=topic,
+            decoder=DECODERS["native"],
+            enrich=unchanged,
+            time=TimeConfig.model_validate({"idle_s": 30, "lateness_s": 10, **time}),
+            decode=DecodeConfig(dedupe_s=dedupe_s),
+            retry=RETRY,
+            batch_size=batch_size,
+            now=lambda: self.now,
+            stopping=lambda: self.stopped,
+            observer=self,
+        )
+        self.source = TelemetrySource(self.settings)
+
+    def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
+        self.seen.append((partition, balance.records, watermark))
+
+    def part(self, key: str = "p0", resume: State | None = None) -> TelemetryPartition:
+        return self.source.build_part("telemetry", key, resume)
+
+    def later(self, seconds: float) -> None:
+        self.now += round(seconds * SECOND)
+
+
+def said(batches: list[Batch]) -> list[object]:
+    return [batch.progress for batch in batches]
+
+
+def test_progress_and_the_list_of_partitions_ride_with_the_rows() -> None:
+    world = World(Topic(p0=[event(0), event(100)], p1=[]), batch_size=1)
+    assert world.source.list_parts() == ["p0", "p1"]
+    part = world.part()
+    (first,), (second,) = part.next_batch(), part.next_batch()
+    assert (first.partition, first.partitions) == ("p0", ("p0", "p1"))
+    assert (first.progress, second.progress) == (Watermark((T0 - 10) * SECOND), Watermark((T0 + 90) * SECOND))
+    assert (len(first.events), part.next_awake()) == (1, None)
+    assert world.seen == [("p0", 1, (T0 - 10) * SECOND), ("p0", 2, (T0 + 90) * SECOND)]
+
+
+def test_dead_letters_before_any_event_say_no_progress() -> None:
+    part = World(Topic(p0=[b"{"])).part()
+    (batch,) = part.next_batch()
+    assert batch.progress is None and len(batch.dead) == 1
+
+
+def test_idle_only_after_polls_that_stood_at_the_end_and_again_every_pane() -> None:
+    world = World(Topic(p0=[event(0)]))
+    part = world.part()
+    part.next_batch()
+    world.later(10_000)  # no poll was made meanwhile: that is not idleness
+    assert part.next_batch() == []
+    world.later(29)
+    assert part.next_batch() == []
+    world.later(1)
+    began = world.now
+    assert said(part.next_batch()) == [Idle(began - 20 * SECOND)]  # the clock less lateness and a pane
+    world.later(9.9)
+    assert part.next_batch() == []
+    world.later(0.1)
+    assert said(part.next_batch()) == [Idle(began - 10 * SECOND)]
+
+
+def test_a_poll_that_did_not_stand_at_the_end_begins_the_wait_anew() -> None:
+    world = World(Topic(p0=[]))
+    part = world.part()
+    part.next_batch()
+    world.later(29)
+    world.topic.script = ["nothing"]
+    assert part.next_batch() == []
+    world.later(2)
+    assert part.next_batch() == []
+    world.later(29)
+    assert part.next_batch() == []
+    world.later(1)
+    assert [type(p) for p in said(part.next_batch())] == [Idle]
+
+
+def test_what_comes_ends_idleness_and_the_next_wait_begins_anew() -> None:
+    world = World(Topic(p0=[event(0)]))
+    part = world.part()
+    part.next_batch()
+    part.next_batch()
+    world.later(30)
+    assert [type(p) for p in said(part.next_batch())] == [Idle]
+    world.topic.records["p0"].append(event(50))
+    assert said(part.next_batch()) == [Watermark((T0 + 40) * SECOND)]
+    world.later(30)
+    assert part.next_batch() == []
+    world.later(30)
+    assert [type(p) for p in said(part.next_batch())] == [Idle]
+
+
+def test_trouble_is_not_idleness() -> None:
+    world = World(Topic(p0=[]))
+    part = world.part()
+    part.next_batch()
+    world.later(29)
+    world.topic.script = [RetryableError("away")]
+    part.next_batch()
+    world.later(5)
+    assert part.next_batch() == []
+
+
+def test_trouble_is_tried_again_with_doubled_waits_until_it_passes(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(Topic(p0=[event(0)]))
+    part = world.part()
+    world.topic.script = [RetryableError("away") for _ in range(5)]
+    waits = []
+    with caplog.at_level(logging.WARNING):
+        for _ in range(5):
+            began = datetime.now(UTC)
+            assert part.next_batch() == []
+            waits.append(awake(part) - began)
+            world.later(1)
+    assert [round(w.total_seconds(), 1) for w in waits] == [1, 2, 4, 4, 4]
+    assert caplog.messages[1] == "source partition p0: away; trying again in 2.0 s"
+    assert len(part.next_batch()) == 1
+    assert part.next_awake() is None
+    world.topic.script = [RetryableError("away")]
+    began = datetime.now(UTC)
+    part.next_batch()
+    assert round((awake(part) - began).total_seconds(), 1) == 1  # the trouble before is forgotten
+
+
+def awake(part: TelemetryPartition) -> datetime:
+    at = part.next_awake()
+    assert at is not None
+    return at
+
+
+def test_trouble_beyond_the_budget_ends_the_process() -> None:
+    world = World(Topic(p0=[]))
+    part = world.part()
+    world.topic.script = [RetryableError("away"), RetryableError("away"), RetryableError("still away")]
+    part.next_batch()
+    world.later(10)
+    part.next_batch()
+    world.later(0.1)
+    with pytest.raises(FatalError, match=r"source partition p0 failed for 10 s \(budget_s = 10\).*still away"):
+        part.next_batch()
+
+
+def test_who_is_too_far_ahead_of_the_slowest_live_one_waits() -> None:
+    world = World(Topic(p0=[event(s) for s in range(0, 3000, 300)], p1=[event(0), event(500)]), batch_size=1,
+                  max_ahead_s=600)  # fmt: skip
+    fast, slow = world.part("p0"), world.part("p1")
+    slow.next_batch()
+    ahead = [len(fast.next_batch()) for _ in range(6)]
+    assert ahead == [1, 1, 1, 1, 0, 0]  # at 900 s: more than 600 s ahead of 0 s
+    assert awake(fast) - datetime.now(UTC) < timedelta(milliseconds=50)
+    slow.next_batch()
+    assert len(fast.next_batch()) == 1
+    assert fast.next_batch() == []  # at 1200 s, of 500 s
+    slow.next_batch()  # at its end
+    world.later(30)
+    assert fast.next_batch() == []
+    slow.next_batch()  # idle: it holds nobody back
+    assert len(fast.next_batch()) == 1
+
+
+def test_a_partition_that_has_ended_holds_nobody_back() -> None:
+    world = World(Topic(p0=[event(0), event(5000), event(5001)], p1=[event(0)]), batch_size=1)
+    fast, slow = world.part("p0"), world.part("p1")
+    slow.next_batch()
+    fast.next_batch()
+    fast.next_batch()
+    assert fast.next_batch() == []
+    world.topic.script = ["finished"]
+    slow.next_batch()
+    assert len(fast.next_batch()) == 1
+
+
+def test_pace_alone() -> None:
+    pace = Pace(10, {"a": 0, "b": 11, "c": 10})
+    assert [pace.ahead(p) for p in "abcd"] == [False, True, False, False]
+
+
+def test_a_finite_source_ends_with_one_word() -> None:
+    world = World(Topic(p0=[event(3), event(1)]))
+    part = world.part()
+    world.topic.script = ["finished"]
+    (batch,) = part.next_batch()
+    assert batch.progress == End((T0 + 3) * SECOND, (T0 + 3) * SECOND)
+    assert len(batch.events) == 2
+    with pytest.raises(StopIteration):
+        part.next_batch()
+
+
+def test_a_stop_ends_it_without_a_word() -> None:
+    world = World(Topic(p0=[event(0), event(1)]), batch_size=1)
+    part = world.part()
+    part.next_batch()
+    world.stopped = True
+    with pytest.raises(StopIteration):
+        part.next_batch()
+    assert len(world.seen) == 1
+    part.close()
+    assert world.topic.opened[0].closed
+
+
+def test_durable_is_said_once_at_the_first_poll_after_a_snapshot() -> None:
+    world = World(Topic(p0=[event(0), event(1)]), batch_size=1)
+    part = world.part()
+    reader = world.topic.opened[0]
+    part.next_batch()
+    part.snapshot()
+    assert reader.was_durable == []
+    part.next_batch()
+    part.next_batch()
+    assert reader.was_durable == [1]
+    part.snapshot()
+    world.stopped = True
+    with pytest.raises(StopIteration):
+        part.next_batch()
+    assert reader.was_durable == [1, 2]
+
+
+def test_what_the_system_lost_is_counted() -> None:
+    world = World(Topic(p0=[event(0)]))
+    part = world.part()
+
+    class Gap(TopicReader):
+        def poll(self, most: int) -> Chunk:
+            chunk = super().poll(most)
+            chunk.skipped = 5
+            return chunk
+
+    part._reader = Gap(world.topic, "p0", 0)
+    part.next_batch()
+    saved = part.snapshot()
+    again = world.part(resume=saved)
+    assert again._intake.balance.skipped == 5
+
+
+def test_a_successor_goes_on_after_the_snapshot() -> None:
+    records = [event(s) for s in range(6)]
+    world = World(Topic(p0=records), batch_size=2)
+    part = world.part()
+    part.next_batch()
+    saved = part.snapshot()
+    part.next_batch()
+    again = world.part(resume=saved)
+    (batch,) = again.next_batch()
+    assert batch.events.start.tolist() == [(T0 + 2) * SECOND, (T0 + 3) * SECOND]
+    assert batch.progress == Watermark((T0 - 7) * SECOND)
+    assert world.seen[-1][1] == 4
+
+
+def test_idleness_does_not_survive_a_resume() -> None:
+    world = World(Topic(p0=[event(0)]))
+    part = world.part()
+    part.next_batch()
+    part.next_batch()
+    world.later(30)
+    part.next_batch()
+    again = world.part(resume=part.snapshot())
+    world.later(5)
+    assert again.next_batch() == []
+
+
+def test_the_state_of_another_version_is_refused() -> None:
+    with pytest.raises(FatalError, match="source partition p0 has version 7; this release reads 1"):
+        World(Topic(p0=[])).part(resume=(7, 0, ()))
+
+
+# --- the memory for duplicates -------------------------------------------------------------------------------------
+
+
+def remembering() -> tuple[World, State]:
+    """Ten minutes of events, one every ten seconds, read up to the 40th; then the first 60 ids again."""
+    records = [event(10 * i, f"e{i}") for i in range(60)]
+    world = World(Topic(p0=[*records, *(event(600, f"e{i}") for i in range(60))]), dedupe_s=3600)
+    part = world.part()
+    for _ in range(4):
+        part.next_batch()
+    return world, part.snapshot()
+
+
+def drain(part: TelemetryPartition) -> Iterator[Batch]:
+    for _ in range(100):
+        yield from part.next_batch()
+
+
+def balance_after(world: World, part: TelemetryPartition) -> Balance:
+    list(drain(part))
+    return part._intake.balance
+
+
+def test_the_memory_for_duplicates_is_rebuilt_by_reading_again() -> None:
+    world, saved = remembering()
+    part = world.part(resume=saved)
+    balance = balance_after(world, part)
+    assert (balance.records, balance.on_time, balance.duplicate) == (120, 60, 60)
+    main, again = world.topic.opened[-2:]
+    assert not main.closed and again.closed
+
+
+def test_reading_again_is_retried_within_the_budget() -> None:
+    world, saved = remembering()
+    part = world.part(resume=saved)
+    world.topic.script = ["", RetryableError("away"), "nothing", RetryableError("away")]
+    assert part.next_batch() == [] and part.next_awake() is None
+    assert part.next_batch() == [] and part.next_awake() is not None
+    balance = balance_after(world, part)
+    assert balance.duplicate == 60
+    world, saved = remembering()
+    part = world.part(resume=saved)
+    world.topic.script = [RetryableError("away"), RetryableError("away")]
+    part.next_batch()
+    world.later(11)
+    with pytest.raises(FatalError, match="failed for 11 s"):
+        part.next_batch()
+
+
+def test_records_that_are_gone_by_now_shorten_the_memory_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    world, saved = remembering()
+    world.topic.first = 15
+    with caplog.at_level(logging.WARNING):
+        part = world.part(resume=saved)
+        balance = balance_after(world, part)
+    assert balance.records == 120
+    # The minutes from record 18 on are still there: half of those from the start are given up at a time.
+    assert 60 - 24 <= balance.duplicate <= 60 - 15
+    assert "duplicates of some earlier records will not be noticed" in caplog.text
+    assert "records 0 to 14 are gone" in caplog.text
+
+
+def test_nothing_but_the_position_left_is_enough() -> None:
+    world, saved = remembering()
+    world.topic.first = 40
+    part = world.part(resume=saved)
+    balance = balance_after(world, part)
+    assert (balance.records, balance.duplicate) == (120, 20)
+    world.topic.opened[-1].close()
+    again = world.part(resume=part.snapshot())
+    assert again._intake.balance == balance
+
+
+def test_a_gap_on_the_way_back_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    world, saved = remembering()
+    part = world.part(resume=saved)
+    reader = world.topic.opened[-1]
+    poll: Callable[[int], Chunk] = reader.poll
+
+    def after_gap(most: int) -> Chunk:
+        chunk = poll(most)
+        chunk.skipped = 3
+        return chunk
+
+    reader.poll = after_gap  # type: ignore[method-assign]
+    with caplog.at_level(logging.WARNING):
+        part.next_batch()
+    assert "duplicates of 3 earlier records will not be noticed" in caplog.text
+
+
+def test_a_stop_while_reading_again_closes_both_readers() -> None:
+    world, saved = remembering()
+    part = world.part(resume=saved)
+    part.next_batch()
+    assert part.snapshot() == saved
+    world.stopped = True
+    with pytest.raises(StopIteration):
+        part.next_batch()
+    part.close()
+    assert all(reader.closed for reader in world.topic.opened[-2:])

@@ -1,0 +1,158 @@
+"""The laws of every decoder in the registry. A new format gives `tests.records` its records and meets them all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operators.config import DecodeConfig
+from operators.decode.base import Decoded, Decoder
+from operators.decode.registry import DECODERS, decoder
+from operators.errors import ConfigError
+from operators.model import LABELS, METRICS, MISSING, Reason
+from operators.times import EARLIEST, LATEST
+from tests.records import RECORDS, SECRETS
+
+LIMITS = DecodeConfig(max_record_bytes=2_000, max_string=30, max_attributes=5, payload_bytes=200)
+
+formats = pytest.mark.parametrize("name", sorted(DECODERS))
+
+
+def test_every_format_has_records() -> None:
+    assert set(RECORDS) == set(DECODERS) == set(SECRETS)
+
+
+def test_a_format_is_found_by_name() -> None:
+    assert decoder("native") is DECODERS["native"]
+    with pytest.raises(ConfigError, match="unknown record format 'nativ': use one of native"):
+        decoder("nativ")
+
+
+def rows(decoded: Decoded, shift: int = 0) -> list[tuple[int, Any]]:
+    """Each event and fault in plain values, with the index of its record."""
+    events = decoded.events
+    found: list[tuple[int, Any]] = [
+        (
+            int(events.record[i]) + shift,
+            (
+                int(events.start[i]),
+                int(events.end[i]),
+                tuple(events.values[:, i].tolist()),
+                bool(events.error[i]),
+                events.combos[events.combo[i]],
+                events.event_id[i],
+                events.trace_id[i],
+            ),
+        )
+        for i in range(len(events))
+    ]
+    found += [(fault.record + shift, (fault.reason, fault.detail, fault.payload)) for fault in decoded.faults]
+    return sorted(found, key=lambda row: row[0])
+
+
+def check_form(decoded: Decoded, records: int) -> None:
+    """What `Events` and `Fault` promise, whatever came in."""
+    events, n = decoded.events, len(decoded.events)
+    assert events.values.shape == (len(METRICS), n)
+    assert events.values.dtype == events.start.dtype == events.end.dtype == events.record.dtype == np.int64
+    assert events.combo.dtype == np.int32
+    assert events.error.dtype == np.bool_
+    assert len(events.event_id) == len(events.trace_id) == len(events.error) == len(events.combo) == n
+    assert len(set(events.combos)) == len(events.combos)
+    assert all(len(labels) == len(LABELS) for labels in events.combos)
+    assert (np.diff(events.record) >= 0).all()
+    assert ((events.end >= events.start) & (events.end >= EARLIEST) & (events.start < LATEST)).all()
+    limits = np.array([round(metric.limit * metric.scale) for metric in METRICS])[:, None]
+    assert ((events.values >= MISSING) & (events.values <= limits)).all()
+    error_types = [events.combos[i][LABELS.index("error_type")] for i in events.combo.tolist()]
+    assert [bool(text) for text in error_types] == events.error.tolist()
+    assert all(events.combos[i][0] and events.combos[i][1] for i in events.combo.tolist())
+    faulty = [fault.record for fault in decoded.faults]
+    assert faulty == sorted(set(faulty))
+    assert set(faulty).isdisjoint(events.record.tolist())
+    assert set(faulty) | set(events.record.tolist()) == set(range(records))
+    for fault in decoded.faults:
+        assert fault.reason in Reason.ALL
+        assert fault.detail
+        assert len(fault.payload.encode()) <= LIMITS.payload_bytes
+
+
+@formats
+def test_every_record_is_an_event_or_a_fault(name: str) -> None:
+    @settings(max_examples=300)
+    @given(st.lists(RECORDS[name], max_size=8), st.sampled_from(["start", "end"]))
+    def law(values: list[bytes], timestamp_is: Any) -> None:
+        check_form(DECODERS[name].decode(values, LIMITS, timestamp_is), len(values))
+
+    law()
+
+
+@formats
+def test_how_records_are_cut_and_ordered_changes_nothing(name: str) -> None:
+    @settings(max_examples=100)
+    @given(st.lists(RECORDS[name], max_size=8).flatmap(lambda v: st.tuples(st.permutations(range(len(v))), st.just(v))))
+    def law(drawn: tuple[list[int], list[bytes]]) -> None:
+        order, values = drawn
+        read: Decoder = DECODERS[name]
+        alone = [row for i, value in enumerate(values) for row in rows(read.decode([value], LIMITS), i)]
+        assert rows(read.decode(values, LIMITS)) == alone
+        shuffled = rows(read.decode([values[i] for i in order], LIMITS))
+        assert sorted(((order[i], what) for i, what in shuffled), key=lambda row: row[0]) == alone
+
+    law()
+
+
+@formats
+def test_the_end_of_an_event_is_its_timestamp_where_that_is_meant(name: str) -> None:
+    @settings(max_examples=50)
+    @given(st.lists(RECORDS[name], max_size=8))
+    def law(values: list[bytes]) -> None:
+        start, end = (DECODERS[name].decode(values, LIMITS, meant) for meant in ("start", "end"))
+        assert start.faults == end.faults
+        assert start.events.start.tolist() == end.events.end.tolist()
+        assert (start.events.end - start.events.start).tolist() == (end.events.end - end.events.start).tolist()
+
+    law()
+
+
+@formats
+@pytest.mark.parametrize("limits", [DecodeConfig(), LIMITS, DecodeConfig(max_record_bytes=256, payload_bytes=100_000)])
+def test_no_content_is_in_any_event_or_fault(name: str, limits: DecodeConfig) -> None:
+    words = ("zebra", "umbrella", "lighthouse")
+    values = SECRETS[name](" ".join(words) + ", è vero?")
+    decoded = DECODERS[name].decode(values, limits)
+    assert len(decoded.faults) + len(decoded.events) == len(values)
+    assert len(decoded.faults) > len(values) * 3 / 4
+    assert {fault.reason for fault in decoded.faults} >= {Reason.NOT_JSON, Reason.BAD_NUMBER, Reason.NOT_UTF8}
+    for shown in (repr(decoded.faults), repr(decoded.events)):
+        assert not [word for word in words if word in shown.lower()]
+
+
+@formats
+def test_content_is_not_shown_wherever_a_record_is_broken(name: str) -> None:
+    secrets = SECRETS[name]("zebra umbrella")
+
+    @settings(max_examples=150)
+    @given(
+        st.sampled_from(secrets),
+        st.integers(0, 300),
+        st.sampled_from([b"", b'"', b"\\", b"{", b"}", b",", b"\xff", b"\n"]),
+    )
+    def law(value: bytes, place: int, patch: bytes) -> None:
+        broken = value[:place] + patch + value[place + 1 :]
+        shown = repr(DECODERS[name].decode([broken, value[:place]], DecodeConfig()).faults)
+        assert "zebra" not in shown
+        assert "umbrella" not in shown
+
+    law()
+
+
+@formats
+def test_nothing_gives_nothing(name: str) -> None:
+    decoded = DECODERS[name].decode([], LIMITS)
+    check_form(decoded, 0)
+    assert not decoded.faults

@@ -1,0 +1,117 @@
+"""The laws that every reader keeps: each source of the registry, on a small finite input."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors.base import Reader, ReaderFactory
+from connectors.config import FilesConfig
+from connectors.files import FilesFactory
+from connectors.registry import SOURCES
+from connectors.simulation.config import SimulatorConfig
+from connectors.simulator import Simulator
+
+Record = tuple[int, bytes]
+LINES = b"".join(b'{"n": %d}\r\n\n' % n for n in range(200)) + b'{"last": "without a newline"}'
+
+
+def files(folder: Path) -> ReaderFactory:
+    plain, packed = folder / "a.jsonl", folder / "b.jsonl.gz"
+    plain.write_bytes(LINES)
+    packed.write_bytes(gzip.compress(LINES[:900]) + gzip.compress(LINES[900:]))
+    return FilesFactory(FilesConfig(paths=(plain, packed)), 1_000)
+
+
+def simulator(folder: Path) -> ReaderFactory:
+    return Simulator(SimulatorConfig(hours=0.1, rate=1))
+
+
+MAKERS: dict[str, Callable[[Path], ReaderFactory]] = {"files": files, "simulator": simulator}
+
+
+def test_the_laws_meet_every_registered_source() -> None:
+    assert SOURCES.keys() <= MAKERS.keys()
+
+
+@pytest.fixture(params=MAKERS, scope="module")
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ReaderFactory:
+    return MAKERS[str(request.param)](tmp_path_factory.mktemp("source"))
+
+
+def take(reader: Reader, sizes: list[int]) -> tuple[list[Record], bool]:
+    """What polls of these sizes give, the last size again and again until the end; whether it finished."""
+    out: list[Record] = []
+    for size in sizes:
+        chunk = reader.poll(size)
+        assert len(chunk.values) == len(chunk.offsets) <= size
+        assert chunk.arrivals is None or len(chunk.arrivals) == len(chunk.values)
+        out += zip(chunk.offsets.tolist(), chunk.values, strict=True)
+        if chunk.finished:
+            return out, True
+    return out, False
+
+
+def everything(source: ReaderFactory, partition: str, position: int | None = None) -> list[Record]:
+    reader = source.open(partition, position)
+    out, finished = take(reader, [1_000] * 1_000)
+    reader.close()
+    assert finished
+    return out
+
+
+def test_partitions_are_sorted_and_stable_and_have_an_origin(source: ReaderFactory) -> None:
+    partitions = source.partitions()
+    assert partitions == sorted(set(partitions)) == source.partitions()
+    assert len({source.origin(p) for p in partitions}) == len(partitions)
+    assert source.identity() == source.identity() != ""
+    assert pickle.loads(pickle.dumps(source.identity())) == source.identity()
+
+
+def test_offsets_ascend_and_the_end_stays_the_end(source: ReaderFactory) -> None:
+    for partition in source.partitions():
+        records = everything(source, partition)
+        offsets = [offset for offset, _ in records]
+        assert len(records) > 10
+        assert offsets == sorted(set(offsets))
+        reader = source.open(partition, None)
+        take(reader, [1_000] * 1_000)
+        for _ in range(2):
+            chunk = reader.poll(5)
+            assert (chunk.values, chunk.finished) == ([], True)
+        end = reader.position()
+        reader.close()
+        assert end > offsets[-1]
+        assert everything(source, partition, end) == []
+
+
+def test_every_record_can_be_opened_at_by_its_offset(source: ReaderFactory) -> None:
+    for partition in source.partitions():
+        whole = everything(source, partition)
+        for i in (0, 1, len(whole) // 2, len(whole) - 2, len(whole) - 1):
+            assert everything(source, partition, whole[i][0]) == whole[i:]
+
+
+@settings(max_examples=15, deadline=None)
+@given(sizes=st.lists(st.integers(1, 40), max_size=30), rest=st.integers(1, 300))
+def test_any_polls_give_the_same_records_and_a_position_goes_on_after_the_last(
+    source: ReaderFactory, sizes: list[int], rest: int
+) -> None:
+    for partition in source.partitions():
+        whole = everything(source, partition)
+        reader = source.open(partition, None)
+        first, finished = take(reader, sizes)
+        assert first == whole[: len(first)]
+        position = reader.position()
+        reader.durable(position)
+        assert everything(source, partition, position) == whole[len(first) :]
+        if not finished:
+            second, _ = take(reader, [rest] * 1_000)
+            assert first + second == whole
+        reader.close()

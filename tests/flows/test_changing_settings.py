@@ -1,0 +1,285 @@
+"""What a change of settings does to a recovery store that lives: each row of the table in docs/changing-settings.md."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from bytewax.errors import BytewaxRuntimeError
+
+from connectors.tables import PANES
+from flows import main, recovery
+from flows.pipeline import Shape
+from flows.settings import Settings
+from operators.config import DetectConfig
+from operators.detect.base import Watch
+from operators.errors import ConfigError
+from tests.conftest import ROOT
+from tests.flows.test_laws import SHAPE, dealt, traffic, world
+from tests.harness import MemoryLog, MemoryStore, World
+
+BEFORE_THE_INCIDENT = 12
+"""Polls of 50 records of two partitions after which the run dies: a good minute before a service becomes slow."""
+
+Alerts = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return stopped(tmp_path_factory.mktemp("before"))
+
+
+@pytest.fixture
+def w(before: World, tmp_path: Path) -> World:
+    """A run that died warm, shortly before the first incident."""
+    assert before.recovery is not None
+    folder = tmp_path / "store"
+    shutil.copytree(before.recovery, folder)
+    return replace(deepcopy(before), recovery=folder)
+
+
+def stopped(folder: Path, **fields: Any) -> World:
+    """A run that died after five minutes, warm, shortly before the first incident."""
+    folder.mkdir(exist_ok=True)
+    w = world(dealt(traffic(1), 2, 1), recovery=folder, **fields)
+    w.topic.crash_after = [BEFORE_THE_INCIDENT]
+    with pytest.raises(BytewaxRuntimeError):
+        w.run(50)
+    return w
+
+
+def alerts(w: World) -> Alerts:
+    return [orjson.loads(line.value) for line in w.alerts.lines]
+
+
+def slow(found: Alerts, dimensions: set[str]) -> bool:
+    """Whether the incident was seen, while it lasted, by the latency of a series of this dimension set."""
+    return any(
+        a["status"] == "firing"
+        and a["metric"] == "latency"
+        and set(a["series"]) == dimensions
+        and a["series"].get("service", "chat") == "chat"
+        for a in found
+    )
+
+
+SERVICE = {"service", "model", "operation"}
+
+
+def test_what_these_tests_rest_on(w: World) -> None:
+    """The incident is seen by a flow that goes on, and not by one that starts cold before it."""
+    cold = deepcopy(w)
+    w.run(50)
+    assert slow(alerts(w), SERVICE)
+    cold.topic.records = {p: r[(BEFORE_THE_INCIDENT // 2) * 50 :] for p, r in cold.topic.records.items()}
+    cold.recovery = None
+    cold.run(50)
+    assert not slow(alerts(cold), SERVICE)
+
+
+KEEPS: dict[str, Callable[[Shape], Shape]] = {
+    "a shorter lateness": lambda s: replace(s, time=s.time.model_copy(update={"lateness_s": 4.0})),
+    "a longer lateness": lambda s: replace(s, time=s.time.model_copy(update={"lateness_s": 25.0})),
+    "another horizon of corrections": lambda s: replace(s, time=s.time.model_copy(update={"correction_s": 600})),
+    "fewer series a shard, but enough": lambda s: replace(s, panes=s.panes.model_copy(update={"series_per_shard": 9})),
+    "more series a shard": lambda s: replace(s, panes=s.panes.model_copy(update={"series_per_shard": 500})),
+    "another expiry": lambda s: replace(s, panes=s.panes.model_copy(update={"expiry_s": 600})),
+    "less evidence": lambda s: replace(s, panes=s.panes.model_copy(update={"evidence": 0})),
+    "more evidence": lambda s: replace(s, panes=s.panes.model_copy(update={"evidence": 5})),
+    "smaller breakdowns": lambda s: replace(s, panes=s.panes.model_copy(update={"breakdown_values": 1})),
+    "larger breakdowns": lambda s: replace(s, panes=s.panes.model_copy(update={"breakdown_values": 20})),
+    "another threshold": lambda s: replace(s, detect=s.detect.model_copy(update={"false_alarms_per_series_day": 0.35})),
+    "another half-life": lambda s: replace(s, detect=s.detect.model_copy(update={"half_life_s": 3_600.0})),
+    "a longer warm-up": lambda s: replace(s, detect=s.detect.model_copy(update={"warm_up_panes": 20})),
+    "another least change": lambda s: replace(s, detect=judged(s, latency={"min_change": 2.0, "min_count": 3})),
+    "other rules of episodes": lambda s: replace(
+        s, episodes=s.episodes.model_copy(update={"open_panes": 1, "open_of": 8, "resolve_s": 30})
+    ),
+    "a dimension set more": lambda s: sets(s, ("service",)),
+    "a dimension set less": lambda s: replace(
+        s, panes=s.panes.model_copy(update={"dimension_sets": s.panes.dimension_sets[:1]})
+    ),
+}
+
+
+def judged(shape: Shape, **metrics: dict[str, Any]) -> DetectConfig:
+    plain = shape.detect.model_dump()
+    return DetectConfig.model_validate({**plain, "metrics": {**plain["metrics"], **metrics}})
+
+
+def sets(shape: Shape, more: tuple[str, ...]) -> Shape:
+    return replace(shape, panes=shape.panes.model_copy(update={"dimension_sets": (*shape.panes.dimension_sets, more)}))
+
+
+@pytest.mark.parametrize("change", KEEPS)
+def test_keeps_its_state(w: World, change: str) -> None:
+    w.shape = KEEPS[change](w.shape)
+    w.run(50)
+    assert slow(alerts(w), SERVICE)
+    assert Watch(w.shape.detect, w.shape.time.pane_s).form == Watch(SHAPE.detect, SHAPE.time.pane_s).form
+
+
+def test_a_new_dimension_set_starts_cold_beside_the_others(w: World, tmp_path: Path) -> None:
+    w.shape = sets(w.shape, ("service",))
+    w.run(50)
+    assert slow(alerts(w), SERVICE)
+    assert not slow(alerts(w), {"service"})
+    always = stopped(tmp_path / "always", shape=sets(SHAPE, ("service",)))
+    always.run(50)
+    assert slow(alerts(always), {"service"})
+
+
+def test_a_dimension_set_that_goes_is_no_silence(tmp_path: Path) -> None:
+    quick = SHAPE.detect.traffic.model_copy(update={"trusted_after_s": 0, "min_horizon_s": 10})
+    detect = SHAPE.detect.model_copy(update={"false_alarms_per_series_day": 35.0, "traffic": quick})
+    w = stopped(tmp_path, shape=replace(SHAPE, detect=detect))
+    told = len(w.alerts.lines)
+    w.shape = replace(w.shape, panes=w.shape.panes.model_copy(update={"dimension_sets": (("service", "model"),)}))
+    w.run(50)
+    gone = [a for a in alerts(w)[told:] if set(a["series"]) in ({"tenant"}, SERVICE)]
+    assert [a for a in gone if a["status"] != "resolved" and a["metric"] == "requests"] == []
+
+
+def test_episodes_on_a_dimension_set_that_goes_are_resolved(tmp_path: Path) -> None:
+    w = world(dealt(traffic(1), 2, 1), recovery=tmp_path)
+    w.topic.crash_after = [15]  # within the incident
+    with pytest.raises(BytewaxRuntimeError):
+        w.run(50)
+    told = [a for a in alerts(w) if set(a["series"]) == SERVICE]
+    opened = {a["episode_id"] for a in told} - {a["episode_id"] for a in told if a["status"] == "resolved"}
+    assert opened
+    w.shape = replace(w.shape, panes=w.shape.panes.model_copy(update={"dimension_sets": (("tenant",),)}))
+    w.run(50)
+    after = [a for a in alerts(w) if set(a["series"]) == SERVICE][len(told) :]
+    assert {a["episode_id"] for a in after if "no longer watched" in a["text"]} == opened
+    assert {a["episode_id"] for a in after} == opened
+
+
+FORMS: dict[str, Callable[[Shape], DetectConfig]] = {
+    "detect.horizons_s": lambda s: s.detect.model_copy(update={"horizons_s": (10, 60)}),
+    "detect.metrics": lambda s: judged(s, quality={"watch": False}),
+    "detect.metrics, in logs": lambda s: judged(s, latency={"in_logs": False, "min_count": 3}),
+    "detect.metrics, offset": lambda s: judged(s, latency={"offset": 50.0, "min_count": 3}),
+}
+
+
+def claim(folder: Path, shape: Shape, source: str = "memory", relearn: bool = False) -> None:
+    """What a start does before anything else."""
+    form = Watch(shape.detect, shape.time.pane_s).form
+    held = recovery.claim(
+        recovery.Place(folder, 0, 1), shape.shards, shape.time.pane_s, source, "shared", form, relearn
+    )
+    assert held is not None
+    held.release()
+
+
+@pytest.mark.parametrize("change", FORMS)
+def test_what_was_learned_in_another_form_is_refused_or_learned_anew(w: World, tmp_path: Path, change: str) -> None:
+    claim(tmp_path, SHAPE)
+    w.shape = replace(w.shape, detect=FORMS[change](w.shape))
+    with pytest.raises(ConfigError, match=re.escape(change.partition(",")[0])) as refused:
+        claim(tmp_path, w.shape)
+    assert "recovery.relearn" in str(refused.value)
+
+    claim(tmp_path, w.shape, relearn=True)
+    w.shape = replace(w.shape, relearn=True)
+    w.run(50)
+    assert not slow(alerts(w), SERVICE)
+    assert sum(b.records for b in w.balances.values()) == sum(map(len, w.topic.records.values()))
+
+    claim(tmp_path, w.shape)  # from now on the new form is the one that fits
+    with pytest.raises(ConfigError):
+        claim(tmp_path, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("shape", "source", "said"),
+    [
+        (replace(SHAPE, time=SHAPE.time.model_copy(update={"pane_s": 20})), "memory", "time.pane_s = 10, now it is 20"),
+        (replace(SHAPE, shards=4), "memory", "recovery.shards = 3, now it is 4"),
+        (SHAPE, "kafka x", "the source = 'memory', now it is 'kafka x'"),
+    ],
+)
+def test_refused(tmp_path: Path, shape: Shape, source: str, said: str) -> None:
+    claim(tmp_path, SHAPE)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        claim(tmp_path, shape, source, relearn=True)
+    claim(tmp_path, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SENTINEL_DETECT__HORIZONS_S", "[10]"),
+        ("SENTINEL_DETECT__METRICS__COST__WATCH", "false"),
+        ("SENTINEL_RECOVERY__SHARDS", "8"),
+        ("SENTINEL_TIME__PANE_S", "20"),
+        ("SENTINEL_SOURCE__SIMULATOR__SEED", "8"),
+    ],
+)
+def test_a_refusal_is_one_message_and_exit_code_78(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    settings = Settings()
+    form = Watch(settings.detect, settings.time.pane_s).form
+    where = recovery.Place(tmp_path / "recovery", 0, 1)
+    held = recovery.claim(
+        where, settings.recovery.shards, settings.time.pane_s, main.reader(settings).identity(), "shared", form
+    )
+    assert held is not None
+    held.release()
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["flow", "-r", "recovery"])
+    with pytest.raises(SystemExit) as ended:
+        main.flow()
+    assert ended.value.code == 78
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("llm-sentinel cannot start: ")
+
+
+def test_a_sink_that_is_added_takes_what_comes_from_then_on(w: World) -> None:
+    w.sinks["second"] = MemoryLog("second")
+    before = len(w.alerts.lines)
+    w.run(50)
+    assert slow(alerts(w), SERVICE)
+    assert [line.value for line in w.sinks["second"].lines] == [line.value for line in w.alerts.lines[before:]]
+
+
+def test_a_sink_that_goes_and_a_store_that_is_another(tmp_path: Path) -> None:
+    w = stopped(tmp_path, sinks={"second": MemoryLog("second")})
+    w.sinks.clear()
+    first, w.store = w.store, MemoryStore("another")
+    w.steps["store"] = "store_another"
+    w.run(50)
+    assert slow(alerts(w), SERVICE)
+    # A bucket of rows that was open goes to the new store whole; what was over before stays in the old one.
+    assert w.store.rows[PANES.name]
+    assert set(first.rows[PANES.name]) - set(w.store.rows[PANES.name])
+
+
+def test_stores_and_topics_with_other_partitions_are_other_steps() -> None:
+    def steps(**changes: Any) -> dict[str, str]:
+        return main.steps(Settings.model_validate(changes))
+
+    greptime = {"store": {"kind": "greptime"}}
+    four = {"store": {"kind": "greptime", "greptime": {"partitions": 3}}}
+    assert len({steps().get("store"), steps(**greptime)["store"], steps(**four)["store"]}) == 3
+    other = steps(kafka={"alert_topic": "a.b", "dead_letter_topic": "c"})
+    assert other == {"alerts_kafka": "alerts_kafka_a-b", "dead_letters_kafka": "dead_letters_kafka_c"}
+    assert not set(other.values()) & set(steps().values())
+
+
+def test_the_table_names_every_setting_that_is_tested() -> None:
+    text = (ROOT / "docs" / "changing-settings.md").read_text()
+    for key in ("time.pane_s", "recovery.shards", "detect.horizons_s", "panes.series_per_shard", "time.lateness_s"):
+        assert f"`{key}`" in text

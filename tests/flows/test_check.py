@@ -1,0 +1,132 @@
+"""`python -m flows.check`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows import __version__
+from flows.check import explain, main
+from flows.reference import example, reference
+from flows.schema import dotted, settings_of
+from flows.settings import Settings, load
+from operators.errors import ConfigError
+from tests.conftest import ROOT
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SENTINEL_CONFIG", raising=False)
+
+
+def test_right_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("sentinel.toml").write_text("[time]\npane_s = 20\n")
+    assert main([]) == 0
+    shown, summary = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"time.pane_s = 20  \(.*sentinel.toml, line 2\)", shown)
+    assert summary.startswith("The settings are right: 1 set, ")
+
+
+def test_wrong_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("sentinel.toml").write_text("[time]\npane_s = 7\n")
+    assert main([]) == 78
+    assert "time.pane_s = 7: must divide a minute" in capsys.readouterr().err
+
+
+def test_explain_one_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--explain", "time.pane_s"]) == 0
+    shown, takes, environment = capsys.readouterr().out.splitlines()
+    assert shown == "time.pane_s = 10  (the default)"
+    assert takes.startswith("  takes: integer, at least 1, at most 3600. Width of a pane")
+    assert environment == "  environment: SENTINEL_TIME__PANE_S"
+
+
+def test_explain_what_is_not_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--explain", "source.files.paths"]) == 0
+    assert capsys.readouterr().out.startswith("source.files.paths is not set\n  takes: list of path")
+
+
+def test_explain_a_section_and_everything() -> None:
+    loaded = load({}, Path.cwd())
+    assert len(explain(loaded, "time").splitlines()) == len(type(loaded.settings.time).model_fields)
+    assert len(explain(loaded).splitlines()) == len(loaded.provenance)
+
+
+def test_explain_an_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--explain", "time.pan"]) == 78
+    assert "there is no setting time.pan" in capsys.readouterr().err
+    with pytest.raises(ConfigError):
+        explain(load({}, Path.cwd()), "nothing")
+
+
+@pytest.mark.parametrize(("name", "made"), [("sentinel.example.toml", example), ("docs/configuration.md", reference)])
+def test_what_is_made_from_the_settings_is_fresh(name: str, made: Callable[[], str]) -> None:
+    assert (ROOT / name).read_text() == made(), "make docs"
+
+
+def test_the_reference_holds_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--reference"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == reference()
+    for setting in settings_of(Settings):
+        assert f"`{dotted(setting.key)}" in printed
+
+
+def test_the_example_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--example"]) == 0
+    assert capsys.readouterr().out == example()
+
+
+def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"llm-sentinel {__version__}\n"
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
+
+
+def test_explain_masks_secrets(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("sentinel.toml").write_text(
+        '[kafka.options]\n"sasl.password" = "hunter2"\n[store.greptime]\nusername = "me"\npassword = "hunter3"\n'
+    )
+    monkeypatch.setenv("SENTINEL_KAFKA__PRODUCER_OPTIONS", '{"ssl.key.password": "hunter4"}')
+    for arguments in (["--explain"], ["--explain", "kafka"], ["--explain", "store.greptime.password"], []):
+        assert main(arguments) == 0
+        shown = capsys.readouterr().out
+        assert "hunter" not in shown
+        assert "**********" in shown
+
+
+def test_the_example_says_the_defaults_and_holds_every_setting() -> None:
+    assert load({"SENTINEL_CONFIG": str(ROOT / "sentinel.example.toml")}, Path.cwd()).settings == Settings()
+    switched_on = re.sub(r"(?m)^#(?=[\w\"]+ = .)", "", example())
+    Path("all.toml").write_text(switched_on)
+    loaded = load({"SENTINEL_CONFIG": "all.toml"}, Path.cwd())
+    assert loaded.settings == Settings()
+    layers = {key: origin.layer for key, origin in loaded.provenance.items()}
+    unset = {key for key, layer in layers.items() if layer == "default"}
+    assert {key.rsplit(".", 1)[-1] for key in unset} <= set(re.findall(r"(?m)^#(\w+) =$", example())) | {
+        "files",
+        "options",
+        "consumer_options",
+        "producer_options",
+        "families",
+    }
+    assert tomllib.loads(switched_on)["time"]["pane_s"] == 10
+
+
+def test_an_option_that_librdkafka_does_not_know_is_found_without_a_broker(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("sentinel.toml").write_text('[alerts]\nkafka = true\n[kafka]\noptions = {"linger.mss" = 5}\n')
+    assert main([]) == 78
+    said = capsys.readouterr().err
+    assert said.startswith("flows.check: kafka.options: ") and "linger.mss" in said
+
+
+def test_options_are_not_looked_at_where_kafka_is_not_used() -> None:
+    Path("sentinel.toml").write_text('[kafka]\noptions = {"linger.mss" = 5}\n')
+    assert main([]) == 0

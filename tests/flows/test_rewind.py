@@ -1,0 +1,85 @@
+"""Snapshots of an epoch that was not finished go before the store is opened; all others stay."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from bytewax.recovery import init_db_dir
+
+from flows.rewind import forget_unfinished
+from operators.errors import ConfigError
+
+
+def store(
+    folder: Path, partitions: int, executions: list[tuple[int, int, int]], fronts: list[tuple[int, int, int]]
+) -> None:
+    """A store with a snapshot of every key in each of the epochs 1 to 9, its rows spread over the partitions."""
+    init_db_dir(folder, partitions)  # type: ignore[no-untyped-call]
+    for number in range(partitions):
+        with closing(sqlite3.connect(folder / f"part-{number}.sqlite3")) as db, db:
+            db.executemany(
+                "INSERT INTO exs (ex_num, worker_count, resume_epoch) VALUES (?, ?, ?)", executions[number::partitions]
+            )
+            db.executemany(
+                "INSERT INTO fronts (ex_num, worker_index, worker_frontier) VALUES (?, ?, ?)",
+                fronts[number::partitions],
+            )
+            db.executemany(
+                "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES ('step', ?, ?, x'00')",
+                [(f"key-{number}", epoch) for epoch in range(1, 10)],
+            )
+
+
+def epochs(folder: Path) -> list[list[int]]:
+    """The epochs of the snapshots that are left, by partition."""
+    out = []
+    for file in sorted(folder.glob("part-*.sqlite3")):
+        with closing(sqlite3.connect(file)) as db:
+            out.append([epoch for (epoch,) in db.execute("SELECT snap_epoch FROM snaps ORDER BY snap_epoch")])
+    return out
+
+
+@pytest.mark.parametrize(
+    ("executions", "fronts", "resumed_from"),
+    [
+        ([(0, 1, 1)], [], 1),  # died in its first epoch
+        ([(0, 1, 1)], [(0, 0, 8)], 8),
+        ([(0, 1, 1), (1, 1, 5)], [(0, 0, 5)], 5),  # the second run died before it got further
+        ([(0, 1, 1), (1, 1, 5)], [(0, 0, 5), (1, 0, 7)], 7),
+        ([(0, 2, 1)], [(0, 0, 8), (0, 1, 7)], 7),  # the slower of two workers
+        ([(0, 2, 1)], [(0, 0, 2)], 1),  # one of two said nothing yet
+        ([(0, 2, 1), (1, 1, 6)], [(0, 0, 6), (0, 1, 6), (1, 0, 9)], 9),  # fewer workers than before
+    ],
+)
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_only_finished_epochs_stay(
+    tmp_path: Path,
+    executions: list[tuple[int, int, int]],
+    fronts: list[tuple[int, int, int]],
+    resumed_from: int,
+    partitions: int,
+) -> None:
+    store(tmp_path, partitions, executions, fronts)
+    kept = list(range(1, resumed_from))
+    assert forget_unfinished(tmp_path) == partitions * (9 - len(kept))
+    assert epochs(tmp_path) == [kept] * partitions
+    assert forget_unfinished(tmp_path) == 0
+
+
+def test_a_new_store_and_one_of_several_volumes_are_left_alone(tmp_path: Path) -> None:
+    init_db_dir(tmp_path, 1)  # type: ignore[no-untyped-call]
+    assert forget_unfinished(tmp_path) == 0
+    (tmp_path / "own").mkdir()
+    store(tmp_path / "own", 2, [(0, 2, 1)], [(0, 0, 3), (0, 1, 3)])
+    (tmp_path / "own" / "part-1.sqlite3").unlink()
+    assert forget_unfinished(tmp_path / "own") == 0
+    assert epochs(tmp_path / "own") == [list(range(1, 10))]
+
+
+def test_a_partition_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "part-0.sqlite3").write_text("no database" * 100)
+    with pytest.raises(ConfigError, match=r"part-0\.sqlite3 cannot be read .*restore it, or give -r a new folder"):
+        forget_unfinished(tmp_path)

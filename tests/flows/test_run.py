@@ -1,0 +1,86 @@
+"""`python -m flows.run`: folders, status, and what it hands to the flow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.run import changed, main, new_folder, read_status, stopped_run, variables, write_status
+from flows.settings import load
+from operators.errors import ConfigError
+
+
+def test_folders_are_numbered(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    assert [new_folder(runs).name for _ in range(2)] == ["0001", "0002"]
+    (runs / "0041").mkdir()
+    (runs / "notes").mkdir()
+    (runs / "sentinel.db").touch()
+    assert new_folder(runs).name == "0042"
+
+
+def test_the_newest_run_that_did_not_finish_is_resumed(tmp_path: Path) -> None:
+    for number, status in enumerate(["stopped", "running", "failed", "finished"], 1):
+        (folder := tmp_path / f"{number:04d}").mkdir()
+        write_status(folder, status=status)
+        assert stopped_run(tmp_path).name == f"{min(number, 3):04d}"
+    (tmp_path / "0009").mkdir()
+    (tmp_path / "0009" / "run.json").write_text("[]")
+    assert stopped_run(tmp_path).name == "0003"
+
+
+def test_nothing_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match=r"no run in .* was stopped before its end"):
+        stopped_run(tmp_path)
+    assert main(["--resume", "--runs", str(tmp_path)]) == 78
+    assert "start a new one" in capsys.readouterr().err
+
+
+def test_what_others_wrote_into_the_status_stays(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"balance": {"late": 3}, "status": "running"}')
+    write_status(tmp_path, status="finished", exit_code=0)
+    assert read_status(tmp_path) == {"balance": {"late": 3}, "status": "finished", "exit_code": 0}
+
+
+def test_files_go_into_the_folder_unless_they_are_set(tmp_path: Path) -> None:
+    loaded = load({"SENTINEL_ALERTS__JSONL": "mine.jsonl"}, tmp_path)
+    found = variables(loaded, Path("runs/0007"), ["a b.jsonl"])
+    assert found["SENTINEL_STORE__SQLITE__PATH"] == "runs/0007/sentinel.db"
+    assert found["SENTINEL_DEAD_LETTERS__JSONL"] == "runs/0007/dead_letters.jsonl"
+    assert "SENTINEL_ALERTS__JSONL" not in found
+    assert json.loads(found["SENTINEL_SOURCE__FILES__PATHS"]) == ["a b.jsonl"]
+    settings = load(found, tmp_path).settings
+    assert settings.source.kind == "files"
+    assert settings.sinks.rejected_file == Path("runs/0007/rejected.jsonl")
+
+
+def test_what_is_not_the_default_is_noted_and_no_secret_with_it(tmp_path: Path) -> None:
+    (tmp_path / "sentinel.toml").write_text('[kafka.options]\n"sasl.password" = "hunter2"\n')
+    loaded = load({"SENTINEL_TIME__PANE_S": "30"}, tmp_path, {"source.kind": ("kafka", "--kind")})
+    found = changed(loaded)
+    assert found["time.pane_s"] == ["30", "environment variable SENTINEL_TIME__PANE_S"]
+    assert found["source.kind"] == ['"kafka"', "--kind"]
+    assert found['kafka.options."sasl.password"'][0] == "**********"
+    assert len(found) == 3
+    write_status(tmp_path, settings=found)
+    assert "hunter2" not in (tmp_path / "run.json").read_text()
+
+
+def test_files_that_are_not_there_are_named_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    assert main(["--runs", str(runs), "--events", str(tmp_path / "gone.jsonl")]) == 78
+    assert f"there is no file {tmp_path / 'gone.jsonl'}" in capsys.readouterr().err
+    assert not runs.exists()
+
+
+def test_wrong_settings_make_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SENTINEL_TIME__PANE_S", "7")
+    assert main(["--runs", str(tmp_path / "runs")]) == 78
+    assert "SENTINEL_TIME__PANE_S" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,284 @@
+"""A shard's detection: the same alerts however its panes come, what it learns, what it forgets."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operators.config import DetectConfig, EpisodesConfig, TimeConfig
+from operators.detect.monitor import ShardMonitor
+from operators.errors import ConfigError, FatalError
+from operators.model import SECOND, Alert
+from operators.pane_table import Closed
+from operators.panes import EMPTY
+from tests.watching import BEGIN, PANE_S, Request, closings, monitor, steady, table, watch_all
+
+QUICK = DetectConfig.model_validate(
+    {
+        "horizons_s": (10, 60, 300),
+        "warm_up_panes": 12,
+        "traffic": {"trusted_after_s": 0},
+        "metrics": {name: {"min_count": 4} for name in DetectConfig().metrics},
+    }
+)
+COUNT = 150
+
+
+def usual(_: int, draw: random.Random) -> dict[str, float]:
+    latency = draw.lognormvariate(6.0, 0.2)
+    return {"latency": latency, "cost": 0.001 * draw.lognormvariate(0, 0.2), "quality": draw.uniform(0.7, 0.9)}
+
+
+def incident(pane: int, draw: random.Random) -> dict[str, float]:
+    """Latency tenfold and dear in panes 80 to 99."""
+    values = usual(pane, draw)
+    if 80 <= pane < 100:
+        values["latency"] *= 10
+        values["cost"] *= 10
+    return values
+
+
+def scenario() -> list[Request]:
+    """Three series: one with slow and dear requests for a while, one that fails and then falls silent, one in order."""
+    requests = steady(COUNT, 6, incident, 1, "slow") + steady(COUNT, 6, usual, 3, "well")
+    for r in steady(COUNT, 6, usual, 2, "silent"):
+        pane = r.end // PANE_S
+        if pane < 100:
+            requests.append(Request(r.end, r.values, 60 <= pane < 70 and r.end % 10 < 7, r.service))
+    return requests
+
+
+ROWS = table(scenario())
+PIECES = closings(ROWS, COUNT, range(1, COUNT))
+
+
+@pytest.fixture(scope="module")
+def alerts() -> list[Alert]:
+    return watch_all(monitor(QUICK), PIECES)
+
+
+def at(pane: int) -> int:
+    """Microseconds of the start of a pane of the scenario."""
+    return (BEGIN + pane) * PANE_S * SECOND
+
+
+def told(alerts: list[Alert], kind: str) -> list[Alert]:
+    return [a for a in alerts if a.kind == kind]
+
+
+def test_each_incident_is_told_once_from_its_first_pane_to_its_last(alerts: list[Alert]) -> None:
+    assert {(a.series["service"], a.kind) for a in alerts} == {
+        ("slow", "latency_spike"),
+        ("slow", "cost_spike"),
+        ("silent", "error_burst"),
+        ("silent", "silence"),
+    }
+    slow = told(alerts, "latency_spike")
+    assert slow[0].status == "firing"
+    assert slow[-1].status == "resolved"
+    assert {a.status for a in slow[1:-1]} <= {"updated"}
+    assert [a.sequence for a in slow] == list(range(len(slow)))
+    assert {a.since for a in slow} == {at(80)}
+    assert all(a.until is None for a in slow[:-1])
+    assert slow[-1].until == at(100)
+    assert slow[0].at <= at(82) + 10 * SECOND
+    assert slow[-1].at == at(100) + (300 + 10) * SECOND
+
+
+def test_a_silence_stays_open_while_it_lasts(alerts: list[Alert]) -> None:
+    silence = told(alerts, "silence")
+    assert silence[0].status == "firing"
+    assert "resolved" not in {a.status for a in silence}
+    assert silence[0].observed < 0.35 * silence[0].expected
+    assert "Service silent has sent nothing for" in silence[0].text
+    assert silence[0].unit == "1/min"
+    assert silence[0].expected == pytest.approx(36, rel=0.05)
+    assert at(100) <= silence[0].since < at(130)
+
+
+def test_an_alert_carries_values_in_units_and_the_requests_that_show_it(alerts: list[Alert]) -> None:
+    alert = told(alerts, "latency_spike")[0]
+    assert alert.unit == "ms"
+    assert alert.expected == pytest.approx(math.exp(6.0), rel=0.05)
+    assert alert.observed > 5 * alert.expected
+    assert alert.lower is not None
+    assert alert.upper is not None
+    assert alert.lower < alert.expected < alert.upper < alert.observed
+    assert alert.detectors == ("zscore",)
+    assert 1 <= len(alert.evidence) <= 5
+    by_id = {f"e{i}": r for i, r in enumerate(scenario())}
+    values = [float(e["value"]) for e in alert.evidence]
+    assert values == sorted(values, reverse=True)
+    for e in alert.evidence:
+        request = by_id[str(e["event_id"])]
+        assert request.service == "slow"
+        assert e["value"] == pytest.approx(request.values["latency"], rel=1e-3)
+        assert str(e["trace_id"])[1:] == str(e["event_id"])[1:]
+
+
+def test_errors_show_the_requests_that_failed(alerts: list[Alert]) -> None:
+    by_id = {f"e{i}": r for i, r in enumerate(scenario())}
+    evidence = told(alerts, "error_burst")[-1].evidence
+    assert evidence
+    assert all(by_id[str(e["event_id"])].error for e in evidence)
+
+
+def test_alerts_come_in_order_and_with_different_ids(alerts: list[Alert]) -> None:
+    keys = [(a.at, ",".join(f"{k}={v}" for k, v in a.series.items()), a.metric) for a in alerts]
+    assert keys == sorted(keys)
+    assert len({a.alert_id for a in alerts}) == len(alerts)
+
+
+def test_severity_never_falls_within_an_episode(alerts: list[Alert]) -> None:
+    order = ["low", "medium", "high", "critical"]
+    worst: dict[str, int] = {}
+    for a in alerts:
+        level = order.index(a.severity)
+        assert level >= worst.get(a.episode_id, 0)
+        if a.status == "updated":
+            assert level > worst[a.episode_id]
+        worst[a.episode_id] = level
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    cuts=st.lists(st.integers(1, COUNT - 1), max_size=20),
+    resumes=st.sets(st.integers(0, 20), max_size=4),
+)
+def test_the_same_alerts_however_panes_come_and_wherever_it_is_resumed(cuts: list[int], resumes: set[int]) -> None:
+    watcher = monitor(QUICK)
+    found: list[Alert] = []
+    for i, closed in enumerate(closings(ROWS, COUNT, cuts)):
+        if i in resumes:
+            state = pickle.loads(pickle.dumps(watcher.save()))
+            watcher = ShardMonitor.load(state, QUICK, EpisodesConfig(), TimeConfig())
+        found += watcher.take(closed)
+    assert found == watch_all(monitor(QUICK), PIECES)
+
+
+def test_the_same_alerts_whichever_series_share_the_shard(alerts: list[Alert]) -> None:
+    apart: list[Alert] = []
+    for service in ("slow", "silent", "well"):
+        whole = [(i, r) for i, r in enumerate(scenario())]
+        # Other services' requests stay in the list, far away, so that the events keep their names.
+        mine = [r if r.service == service else Request(10**7 + i, {}, service="other") for i, r in whole]
+        apart += watch_all(monitor(QUICK), closings(table(mine), COUNT, range(1, COUNT)))
+    key = lambda a: (a.at, a.series["service"], a.metric)  # noqa: E731
+    assert sorted(apart, key=key) == alerts
+
+
+def test_saving_gives_builtins_and_arrays_that_do_not_change_later() -> None:
+    watcher = monitor(QUICK)
+    watch_all(watcher, PIECES[:90])
+    state = watcher.save()
+    image = pickle.dumps(state)
+    allowed = (tuple, list, dict, str, int, float, type(None), np.ndarray)
+
+    def plain(value: object) -> None:
+        assert type(value) in allowed
+        inner = value if isinstance(value, (tuple, list)) else value.values() if isinstance(value, dict) else ()
+        for v in inner:
+            plain(v)
+
+    plain(state)
+    watch_all(watcher, PIECES[90:])
+    assert pickle.dumps(state) == image
+
+
+def test_a_state_of_another_version_or_for_other_settings_is_refused() -> None:
+    state = monitor(QUICK).save()
+    with pytest.raises(FatalError, match="version 99"):
+        ShardMonitor.load((99, *state[1:]), QUICK, EpisodesConfig(), TimeConfig())
+    with pytest.raises(ConfigError, match=r"time\.pane_s"):
+        ShardMonitor.load(state, QUICK, EpisodesConfig(), TimeConfig(pane_s=60))
+    other = DetectConfig.model_validate({"metrics": {"cost": {"watch": False}}})
+    with pytest.raises(ConfigError, match=r"detect\.metrics"):
+        ShardMonitor.load(state, other, EpisodesConfig(), TimeConfig())
+
+
+def test_panes_are_not_judged_after_the_end_nor_twice() -> None:
+    whole = monitor(QUICK)
+    before = watch_all(whole, PIECES[:82])
+    assert told(before, "latency_spike")
+    cut = monitor(QUICK)
+    first = Closed(BEGIN, BEGIN + 82, BEGIN + 78, PIECES[0].table)
+    rows = closings(ROWS, 82)[0].table
+    assert not told(cut.take(Closed(first.low, first.high, first.judged, rows)), "latency_spike")
+    again = watch_all(whole, [closings(ROWS, 82)[0]])
+    assert again == []
+
+
+def test_nothing_is_learned_from_an_incident() -> None:
+    healthy, sick = monitor(QUICK), monitor(QUICK)
+    rest = [r for r in scenario() if r.service == "slow"]
+    watch_all(sick, closings(table(rest), 100))
+    watch_all(healthy, closings(table(rest), 80))
+    for key in ("mean", "above", "below"):
+        before, after = healthy._panel.owners[0].state[key][0], sick._panel.owners[0].state[key][0]
+        latency, quality = 0, healthy.watch.cells.index("quality")
+        assert np.array_equal(before[latency], after[latency])
+        assert not np.array_equal(before[quality], after[quality])  # other metrics go on learning
+
+
+def test_a_series_that_is_silent_too_long_is_forgotten_and_its_episodes_end() -> None:
+    requests = [r for r in scenario() if r.service == "silent"]
+    watcher = monitor(QUICK, expiry_s=1200)
+    rows = table(requests)
+    found = watch_all(watcher, closings(rows, 100)) + watcher.take(Closed(BEGIN + 100, BEGIN + 300, BEGIN + 300, EMPTY))
+    last = told(found, "silence")[-1]
+    assert last.status == "resolved"
+    assert last.at == at(99 + 120) + (PANE_S + 10) * SECOND
+    assert "no longer watched" in last.text
+    assert len(watcher) == 0
+    assert len(told(found, "silence")) <= 4
+
+
+def test_a_forgotten_series_comes_back_as_a_new_one() -> None:
+    watcher = monitor(QUICK, expiry_s=1200)
+    watch_all(watcher, closings(table(steady(100, 6, usual)), 100))
+    rows = table([Request(r.end + 10_000, r.values) for r in steady(13, 6, lambda p, d: {"latency": 1e5})])
+    low, high = BEGIN + 100, BEGIN + 1013
+    found = watcher.take(Closed(low, high, high, rows))
+    assert not told(found, "latency_spike")
+    assert len(watcher) == 1
+    assert watcher._slots.used == 1
+
+
+def test_a_gap_of_a_year_takes_no_time() -> None:
+    watcher = monitor(QUICK, expiry_s=3600)
+    watch_all(watcher, closings(table(steady(30, 6, usual)), 30))
+    year = 365 * 8640
+    found = watcher.take(Closed(BEGIN + 30, BEGIN + year, BEGIN + year, EMPTY))
+    assert {a.kind for a in found} <= {"silence", "traffic_drop"}
+    assert len(watcher) == 0
+    later = table([Request(r.end + year * PANE_S, r.values) for r in steady(5, 6, usual)])
+    watcher.take(Closed(BEGIN + year, BEGIN + 2 * year, BEGIN + 2 * year, later))
+    assert len(watcher) == 0
+
+
+def test_many_series_grow_the_arrays() -> None:
+    requests = [r for i in range(40) for r in steady(3, 1, usual, i, f"s{i:02d}")]
+    watcher = monitor(QUICK)
+    watch_all(watcher, closings(table(requests), 3))
+    assert len(watcher) == 40
+    assert watcher._slots.used == 40
+    again = ShardMonitor.load(watcher.save(), QUICK, EpisodesConfig(), TimeConfig())
+    assert pickle.dumps(again.save()) == pickle.dumps(watcher.save())
+
+
+def test_the_hot_state_of_a_series_is_small() -> None:
+    watcher = monitor()
+    bytes_each = sum(a.nbytes for owner in watcher._owners for a in owner.state.values()) / watcher._panes.capacity
+    assert bytes_each <= 5632
+
+
+def test_two_metrics_of_one_series_are_two_episodes(alerts: list[Alert]) -> None:
+    slow = {a.metric: a.episode_id for a in alerts if a.series["service"] == "slow"}
+    assert set(slow) == {"latency", "cost"}
+    assert len(set(slow.values())) == 2

@@ -1,0 +1,132 @@
+"""Surges, drops and silence."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from operators.config import DetectConfig
+from operators.detect.base import Watch
+from operators.detect.traffic import Traffic
+from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT
+from tests.watching import BEGIN, Feed, Row
+
+
+class Run:
+    def __init__(self, trusted_after_s: int = 0, **settings: object) -> None:
+        traffic = {"trusted_after_s": trusted_after_s}
+        self.watch = Watch(
+            DetectConfig.model_validate({"horizons_s": (10, 60, 300), "traffic": traffic, **settings}), 10
+        )
+        self.detector = Traffic(self.watch)
+        self.state = self.detector.state(1)
+        self.feed = Feed(self.watch, 1)
+        self.pane = BEGIN
+
+    def __call__(self, requests: int, learn: bool = True) -> np.ndarray:
+        block = self.feed.pane(self.pane, {0: Row(requests)} if requests else {})
+        self.pane += 1
+        table = self.detector.score(self.state, block).table
+        self.detector.learn(self.state, block, np.full((1, len(self.watch.cells)), not learn))
+        verdict: np.ndarray = table[0, 0]
+        return verdict
+
+
+def poisson(draw: random.Random, mean: float) -> int:
+    """So many arrivals of a Poisson process in one unit of time."""
+    n, t = 0, draw.expovariate(mean)
+    while t < 1:
+        n, t = n + 1, t + draw.expovariate(mean)
+    return n
+
+
+def warmed(mean: float = 5.0, panes: int = 600, **settings: object) -> Run:
+    run, draw = Run(**settings), random.Random(6)  # type: ignore[arg-type]
+    run(1)
+    for _ in range(panes):
+        run(poisson(draw, mean))
+    return run
+
+
+def most(run: Run, requests: int, panes: int) -> np.ndarray:
+    """The verdict with the highest score over so many panes of so many requests, nothing learned."""
+    return max((run(requests, learn=False) for _ in range(panes)), key=lambda v: float(v[SCORE]))
+
+
+def test_a_surge_and_a_drop_are_anomalies() -> None:
+    surge = most(warmed(), 40, 6)
+    assert surge[SCORE] >= 0.5
+    assert surge[OBSERVED] > surge[UPPER] > surge[EXPECTED] == pytest.approx(5.0, rel=0.1)
+    drop = most(warmed(), 1, 30)
+    assert drop[SCORE] >= 0.5
+    assert drop[OBSERVED] < drop[LOWER] < drop[EXPECTED]
+
+
+def test_silence_is_an_anomaly_where_traffic_is_usual() -> None:
+    verdict = most(warmed(), 0, 30)
+    assert verdict[SCORE] >= 0.5
+    assert verdict[WEIGHT] == 0
+    assert verdict[OBSERVED] == 0.0
+
+
+def test_silence_is_none_where_traffic_is_rare() -> None:
+    assert most(warmed(mean=0.05), 0, 30)[SCORE] < 0.5
+
+
+def test_ordinary_traffic_raises_nothing_over_a_day() -> None:
+    run, draw = Run(), random.Random(7)
+    assert max(float(run(poisson(draw, 3.0))[SCORE]) for _ in range(8640)) < 0.5
+
+
+def test_a_change_below_the_least_is_none_however_even_the_traffic() -> None:
+    run = Run()
+    for _ in range(600):
+        run(100)
+    assert most(run, 230, 40)[SCORE] < 0.5
+    assert most(run, 300, 40)[SCORE] >= 0.5
+
+
+def test_bursts_that_are_usual_are_none() -> None:
+    """Dispersion is learned: a series that always comes in bursts is allowed them."""
+    bursty = Run()
+    for minute in range(600):
+        for _ in range(6):
+            bursty(30 if minute % 10 < 2 else 1)
+    even = warmed(mean=7.0, panes=3600)
+    assert most(bursty, 30, 6)[SCORE] < 0.5 <= most(even, 30, 6)[SCORE]
+
+
+def test_it_is_trusted_less_before_a_day_was_seen() -> None:
+    young, old = warmed(trusted_after_s=86_400), warmed(trusted_after_s=0)
+    assert most(young, 16, 6)[SCORE] < 0.5 <= most(old, 16, 6)[SCORE]
+
+
+def test_it_is_over_when_the_present_is_well_again() -> None:
+    run = warmed()
+    for _ in range(12):
+        run(60, learn=False)
+    for _ in range(6):
+        verdict = run(5)
+    assert verdict[SCORE] < 0.5
+
+
+def test_horizons_under_a_minute_do_not_judge() -> None:
+    run = warmed()
+    assert run(30)[SPAN] >= 6
+
+
+def test_where_all_horizons_are_short_the_longest_judges() -> None:
+    run = warmed(horizons_s=(10, 30))
+    assert most(run, 60, 3)[SPAN] == 3
+
+
+def test_what_was_before_the_first_request_is_not_taken_for_silence() -> None:
+    run = Run()
+    run(50)
+    assert run.state["learned"][0].tolist() == [1, 0, 0]
+    for _ in range(5):
+        run(50)
+    assert run.state["learned"][0].tolist() == [6, 1, 0]
+    assert run.state["mean"][0, 1] == pytest.approx(300**0.5)

@@ -1,0 +1,72 @@
+"""Events as plain objects, and how tests draw and fold them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+from operators import panes
+from operators.model import LABELS, METRICS, MISSING, Events
+from operators.pane_table import PaneTable
+
+M = len(METRICS)
+SETS = (("service", "model", "operation"), ("tenant",))
+WIDTH = 10_000_000
+BASE = 1_700_000_000_000_000
+EVIDENCE = 2
+VALUES = 3
+
+
+@dataclass
+class Call:
+    """One event, as a plain object."""
+
+    start: int
+    took: int
+    labels: tuple[str, ...]
+    values: tuple[int, ...]
+    error: bool
+    event: str
+    trace: str
+
+
+def columns(calls: list[Call]) -> Events:
+    combos = list(dict.fromkeys(c.labels for c in calls))
+    place = {c: i for i, c in enumerate(combos)}
+    return Events(
+        record=np.arange(len(calls)),
+        start=np.array([c.start for c in calls], np.int64),
+        end=np.array([c.start + c.took for c in calls], np.int64),
+        values=np.array([c.values for c in calls], np.int64).reshape(-1, M).T.copy(),
+        error=np.array([c.error for c in calls], np.bool_),
+        combo=np.array([place[c.labels] for c in calls], np.int32),
+        combos=combos,
+        event_id=[c.event for c in calls],
+        trace_id=[c.trace for c in calls],
+    )
+
+
+def fold(calls: list[Call], sets: tuple[tuple[str, ...], ...] = SETS) -> PaneTable:
+    return panes.fold_events(columns(calls), np.ones(len(calls), np.bool_), sets, WIDTH, EVIDENCE, VALUES)
+
+
+def merge(tables: list[PaneTable]) -> PaneTable:
+    return panes.merge(tables, EVIDENCE, VALUES)
+
+
+names = st.sampled_from(["", "a", "b", "c,=%", "d", "e", "é"])
+labels = st.tuples(*[names.filter(bool) if x == "service" else names for x in LABELS])
+value = st.one_of(st.just(MISSING), st.integers(0, 3), st.integers(0, 10**6), st.sampled_from([63, 64, 65, 10**13]))
+call = st.builds(
+    Call,
+    start=st.integers(0, 6).map(lambda k: BASE + k * 7_000_000),
+    took=st.sampled_from([0, 1, 5_000_000, 9_000_000, 70_000_000]),
+    labels=st.one_of(labels, st.sampled_from([("a",) * len(LABELS), ("a", "b", "", "", "", "", "timeout", "", "")])),
+    values=st.tuples(*[value] * M),
+    error=st.booleans(),
+    event=st.sampled_from(["", "e1", "e2", "e3"]),
+    trace=st.sampled_from(["", "t1"]),
+)
+calls = st.lists(call, max_size=25)

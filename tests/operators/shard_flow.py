@@ -1,0 +1,196 @@
+"""Source partitions, shards and buckets of rows wired as in the dataflow, by hand: who comes next is up to the test."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from operators import pane_table, panes, series
+from operators.config import PanesConfig, TimeConfig
+from operators.intake import Batch
+from operators.model import LABELS, METRICS, MISSING, SECOND
+from operators.pane_table import Closed, PaneTable
+from operators.rollup import Bucket
+from operators.shard import Shard
+from operators.steps import PartialPanes, shard_key
+from operators.watermark import End, Idle, Progress, Watermark, judge
+from tests.operators.pane_events import Call, columns
+
+K = TypeVar("K")
+
+DAY = 1_767_225_600 * SECOND
+"""A midnight, in microseconds."""
+
+
+def call(at: float, took: float = 0, service: str = "a", tenant: str = "") -> Call:
+    """A request that starts `at` seconds after `DAY`."""
+    labels = tuple({"service": service, "tenant": tenant}.get(name, "") for name in LABELS)
+    values = tuple(round(took * SECOND) if metric.name == "latency" else MISSING for metric in METRICS)
+    return Call(DAY + round(at * SECOND), round(took * SECOND), labels, values, False, "", "")
+
+
+@dataclass
+class Partition:
+    """What one partition has still to give, and what it has counted."""
+
+    calls: list[Call]
+    read: int = 0
+    start: int | None = None
+    end: int | None = None
+    on_time: int = 0
+    late: int = 0
+
+
+@dataclass
+class Flow:
+    """A run over partitions `p0`, `p1`, ...; `stored` is what an upserting store holds by (width, pane, series)."""
+
+    time: TimeConfig
+    config: PanesConfig
+    partitions: dict[str, Partition]
+    shards: int = 2
+    stored: dict[tuple[int, int, str], tuple[PaneTable, int]] = field(default_factory=dict)  # a table, and its row
+    closed: list[Closed] = field(default_factory=list)
+    overtaken: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._partial = PartialPanes(self.shards, self.time, self.config)
+        self.merging: dict[str, Shard] = {}
+        self.rollup: dict[str, Bucket] = {}
+
+    def _shard(self) -> Shard:
+        return Shard(self.shards, self.time, self.config, self._observe)
+
+    def _observe(self, shard: int, watched: int, overtaken: int) -> None:
+        self.overtaken[shard] = self.overtaken.get(shard, 0) + overtaken
+
+    def poll(self, name: str, most: int) -> None:
+        """The partition's next calls go through."""
+        p = self.partitions[name]
+        taken = p.calls[p.read : p.read + most]
+        p.read += len(taken)
+        events = columns(taken)
+        time = self.time
+        judged = judge(
+            events.start, events.end, p.start, round(time.lateness_s * SECOND), time.pane_s * SECOND,
+            time.correction_s // time.pane_s,
+        )  # fmt: skip
+        p.start = judged.max_start
+        p.end = max([*events.end.tolist(), *([] if p.end is None else [p.end])], default=None)
+        p.on_time += int(judged.on_time.sum())
+        p.late += int(judged.late.sum())
+        mark = None if p.start is None else Watermark(p.start - round(time.lateness_s * SECOND))
+        self._send(Batch(name, tuple(self.partitions), mark, events, judged.on_time, judged.late, []))
+
+    def say(self, name: str, progress: Progress) -> None:
+        """The partition says something without an event."""
+        none = np.zeros(0, np.bool_)
+        self._send(Batch(name, tuple(self.partitions), progress, columns([]), none, none, []))
+
+    def idle(self, name: str, bound: float) -> None:
+        """The partition is idle; panes up to `bound` seconds after `DAY` may close."""
+        self.say(name, Idle(DAY + round(bound * SECOND)))
+
+    def end(self, *names: str) -> None:
+        """The sources of these partitions (of all, where none is named) are over."""
+        for name in names or self.partitions:
+            p = self.partitions[name]
+            self.say(name, End(p.start, p.end))
+
+    def finish(self, most: int = 1_000) -> Flow:
+        """Read what is left, partition after partition, and end."""
+        for name, p in self.partitions.items():
+            while p.read < len(p.calls):
+                self.poll(name, most)
+        self.end()
+        return self
+
+    def _send(self, batch: Batch) -> None:
+        for key, item in self._partial(batch):
+            shard = self.merging.setdefault(key, self._shard())
+            for out in list(shard.take([item])):
+                if isinstance(out, Closed):
+                    self.closed.append(out)
+                    continue
+                bucket = self.rollup.setdefault(out.key, Bucket(self.time.pane_s, self.config))
+                for rows in bucket.take([out]):
+                    for i, s in enumerate(rows.table.row_series.tolist()):
+                        self.stored[rows.width_s, int(rows.table.pane[i]), rows.table.series[s]] = rows.table, i
+                if bucket.dropped:
+                    del self.rollup[out.key]
+
+    def snapshot(self) -> bytes:
+        """All that a recovery store would hold."""
+        return pickle.dumps((
+            {key: shard.save() for key, shard in self.merging.items()},
+            {key: bucket.save() for key, bucket in self.rollup.items()},
+            {name: (p.read, p.start, p.end, p.on_time, p.late) for name, p in self.partitions.items()},
+        ))  # fmt: skip
+
+    def resume(self, snapshot: bytes) -> None:
+        """Go on from there; the store keeps what was written since."""
+        merging, rollup, partitions = pickle.loads(snapshot)
+        self.merging = {key: self._shard() for key in merging}
+        for key, shard in self.merging.items():
+            shard.restore(merging[key])
+        self.rollup = {key: Bucket(self.time.pane_s, self.config) for key in rollup}
+        for key, bucket in self.rollup.items():
+            bucket.restore(rollup[key])
+        for name, state in partitions.items():
+            p = self.partitions[name]
+            p.read, p.start, p.end, p.on_time, p.late = state
+
+    def requests(self, width: int, dimension_set: str = "service") -> int:
+        """The requests in the stored rows of this width."""
+        return sum(
+            int(table.requests[i])
+            for (w, _, s), (table, i) in self.stored.items()
+            if w == width and series.dimension_set(s) == dimension_set
+        )
+
+    def row(self, width: int, start: float, name: str = "service=a") -> int | None:
+        """The requests of the stored row that starts so many seconds after `DAY`; None where there is none."""
+        found = self.stored.get((width, round((DAY / SECOND + start) / width), name))
+        return None if found is None else int(found[0].requests[found[1]])
+
+    def rows(self) -> dict[tuple[int, int, str], PaneTable]:
+        """The stored rows, each as a table of its own."""
+        return {key: one_row(*found) for key, found in self.stored.items()}
+
+    def judged(self, shard: int) -> list[Closed]:
+        """What went to detection from this shard, but for what followed from the end of the source."""
+        return [c for c in self.closed if c.shard == shard and not c.final]
+
+
+def one_row(table: PaneTable, row: int) -> PaneTable:
+    """The row as a table."""
+    return panes.select(table, np.arange(len(table.pane)) == row)
+
+
+def same(one: Mapping[K, PaneTable], other: Mapping[K, PaneTable]) -> bool:
+    """Whether the rows are the same, array by array."""
+    return one.keys() == other.keys() and all(pane_table.equal(one[key], other[key]) for key in one)
+
+
+def reference(
+    calls: Sequence[Call], time: TimeConfig, config: PanesConfig, width: int
+) -> dict[tuple[int, int, str], PaneTable]:
+    """The rows of this width that the calls make, all at once."""
+    events = columns(list(calls))
+    table = panes.fold_events(
+        events, np.ones(len(calls), np.bool_), config.dimension_sets, time.pane_s * SECOND, config.evidence,
+        config.breakdown_values,
+    )  # fmt: skip
+    table = panes.widen(table, width // time.pane_s, config.evidence, config.breakdown_values)
+    return {
+        (width, int(table.pane[i]), table.series[s]): one_row(table, i) for i, s in enumerate(table.row_series.tolist())
+    }
+
+
+def key_of(service: str, shards: int) -> str:
+    """The key of the shard that owns the service."""
+    return shard_key(series.shard_of(f"service={service}", shards))

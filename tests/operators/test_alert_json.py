@@ -1,0 +1,124 @@
+"""Alerts as bytes and back, and their headers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.alert_json import from_json, headers, microseconds, rfc3339, to_json
+from operators.errors import DataError
+from operators.model import Alert
+
+ALERT = Alert(
+    alert_id="a1",
+    episode_id="e1",
+    group_id="",
+    related=(),
+    sequence=1,
+    status="updated",
+    severity="high",
+    kind="latency_spike",
+    series={"service": "chat", "model": ""},
+    metric="latency",
+    unit="ms",
+    at=1_741_065_520_000_000,
+    since=1_741_065_500_000_000,
+    until=None,
+    observed=6100.0,
+    expected=1200.0,
+    lower=None,
+    upper=1900.5,
+    score=0.87,
+    detectors=("zscore",),
+    evidence=({"event_id": "x", "trace_id": "", "value": 9000.25},),
+    text="é",
+)
+
+
+def test_the_bytes_are_fixed() -> None:
+    assert to_json(ALERT).decode() == (
+        '{"schema":1,"alert_id":"a1","episode_id":"e1","group_id":"","related":[],"sequence":1,"status":"updated",'
+        '"severity":"high","kind":"latency_spike","series":{"service":"chat","model":""},"metric":"latency","unit":"ms",'
+        '"at":"2025-03-04T05:18:40.000Z","since":"2025-03-04T05:18:20.000Z","until":null,"observed":6100.0,'
+        '"expected":1200.0,"lower":null,"upper":1900.5,"score":0.87,"detectors":["zscore"],"contributors":[],'
+        '"evidence":[{"event_id":"x","trace_id":"","value":9000.25}],"text":"é","links":{}}'
+    )
+
+
+def test_every_field_of_an_alert_is_written() -> None:
+    assert set(json.loads(to_json(ALERT))) == {"schema", *(f.name for f in dataclasses.fields(Alert))}
+
+
+floats = st.floats(allow_nan=False, allow_infinity=False)
+times = st.integers(0, 4_102_444_800_000).map(lambda ms: ms * 1000)
+
+
+@given(
+    st.builds(
+        dataclasses.replace,
+        st.just(ALERT),
+        at=times,
+        since=times,
+        until=st.none() | times,
+        observed=floats,
+        lower=st.none() | floats,
+        series=st.dictionaries(st.sampled_from(["service", "model"]), st.text(st.characters(codec="utf-8"))),
+        detectors=st.lists(st.text(max_size=3), max_size=2).map(tuple),
+        related=st.lists(st.sampled_from(["g1", "g2"]), max_size=2).map(tuple),
+        links=st.dictionaries(st.sampled_from(["run"]), st.just("https://example.org")),
+    )
+)
+def test_back_and_forth(alert: Alert) -> None:
+    assert from_json(to_json(alert)) == alert
+
+
+def test_fields_that_are_not_known_are_passed_over() -> None:
+    assert from_json(json.dumps({**json.loads(to_json(ALERT)), "new": 1}).encode()) == ALERT
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"", "not_an_alert"),
+        (b"[]", "not_an_alert"),
+        (b"{}", "not_an_alert"),
+        (to_json(ALERT).replace(b'"schema":1', b'"schema":2'), "schema"),
+        (to_json(ALERT).replace(b'"kind"', b'"sort"'), "not_an_alert"),
+        (to_json(ALERT).replace(b"05:18:40.000Z", b"05:18:40.000"), "not_an_alert"),
+        (to_json(ALERT).replace(b'"2025-03-04T05:18:40.000Z"', b"12"), "not_an_alert"),
+    ],
+)
+def test_what_is_no_alert_is_refused_with_a_reason(value: bytes, reason: str) -> None:
+    with pytest.raises(DataError) as caught:
+        from_json(value)
+    assert caught.value.reason == reason
+
+
+@given(times)
+def test_times_are_rfc_3339(time: int) -> None:
+    text = rfc3339(time)
+    assert microseconds(text) == time
+    assert datetime.fromisoformat(text).utcoffset() is not None
+    assert len(text) == 24
+    assert rfc3339(time + 999) == text
+
+
+def test_a_time_with_another_offset_is_read() -> None:
+    assert microseconds("2025-03-04T06:18:40.000+01:00") == ALERT.at
+
+
+def test_headers_are_those_of_cloud_events() -> None:
+    assert headers(ALERT) == {
+        "ce_specversion": "1.0",
+        "ce_id": "a1",
+        "ce_source": "llm-sentinel",
+        "ce_type": "llm-sentinel.alert.updated",
+        "ce_time": "2025-03-04T05:18:40.000Z",
+        "content-type": "application/json",
+    }
+    assert headers(ALERT, replayed=True)["replayed"] == "true"

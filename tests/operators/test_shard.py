@@ -1,0 +1,363 @@
+"""A shard's open panes and the rows that follow: nothing is lost, doubled or dependent on who came first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operators import pane_table, panes, series
+from operators.config import PanesConfig, TimeConfig
+from operators.errors import FatalError
+from operators.model import SECOND
+from operators.shard import Partial, Shard, Slice, bucket_widths
+from operators.watermark import Watermark
+from tests.operators.pane_events import Call
+from tests.operators.shard_flow import DAY, Flow, Partition, call, key_of, reference, same
+
+PANES = PanesConfig(dimension_sets=(("service",), ("tenant",)), breakdown_values=2)
+WIDTHS = [1, 10, 60, 300, 3600]
+
+
+def flow(
+    *partitions: Sequence[Call], pane_s: int = 10, config: PanesConfig = PANES, shards: int = 1, **time: float
+) -> Flow:
+    given_time = {"lateness_s": 0.0, "correction_s": 600 if pane_s < 600 else 2 * pane_s, **time}
+    return Flow(
+        TimeConfig.model_validate({"pane_s": pane_s, **given_time}),
+        config,
+        {f"p{i}": Partition(list(calls)) for i, calls in enumerate(partitions)},
+        shards,
+    )
+
+
+def widths(run: Flow) -> set[int]:
+    return {run.time.pane_s, *bucket_widths(run.time.pane_s)}
+
+
+@st.composite
+def traffic(draw: st.DrawFn, late: bool = True) -> list[Call]:
+    """Up to some forty requests over some hours; one in four began a while before the one before it."""
+    at = 0.0
+    calls = []
+    for _ in range(draw(st.integers(0, 40))):
+        at += draw(st.sampled_from([0.0, 0.4, 3.0, 9.0, 40.0, 200.0, 900.0]))
+        back = draw(st.sampled_from([0, 0, 0, 15, 70, 500, 3000])) if late else 0
+        took = draw(st.sampled_from([0, 0.3, 12, 90]))
+        calls.append(
+            call(max(at - back, 0), took, draw(st.sampled_from("abcdef")), draw(st.sampled_from(["", "t", "u"])))
+        )
+    return calls
+
+
+def disturb(run: Flow, random: Random, crashes: bool = True) -> None:
+    """Read everything in random cuts and turns, with resumes and crashes in between."""
+    saved = run.snapshot()
+    left = 3 if crashes else 0
+    while waiting := [name for name, p in run.partitions.items() if p.read < len(p.calls)]:
+        run.poll(random.choice(waiting), random.choice([1, 3, 10, 30]))
+        chance = random.random()
+        if chance < 0.2 and left:
+            left -= 1
+            run.resume(saved)
+        elif chance < 0.4:
+            saved = run.snapshot()
+            if chance < 0.3:
+                run.resume(saved)
+
+
+LAW = settings(max_examples=25, deadline=None)
+
+
+@LAW
+@given(
+    st.lists(traffic(), min_size=1, max_size=3),
+    st.sampled_from(WIDTHS),
+    st.sampled_from([1, 3, 50]),
+    st.integers(1, 3),
+    st.sampled_from([0, 10]),
+    st.randoms(use_true_random=False),
+)
+def test_every_row_width_holds_every_event_that_may_be_in_it(
+    partitions: list[list[Call]], pane_s: int, cap: int, shards: int, lateness: float, random: Random
+) -> None:
+    config = PANES.model_copy(update={"series_per_shard": cap})
+    run = flow(*partitions, pane_s=pane_s, config=config, shards=shards, lateness_s=lateness)
+    disturb(run, random)
+    run.end()
+    parts = run.partitions.values()
+    assert sum(p.on_time + p.late for p in parts) <= sum(map(len, partitions))
+    for width in widths(run):
+        assert run.requests(width) == sum(p.on_time + p.late for p in parts)
+    assert sum(run.overtaken.values()) == 0
+
+    whole = flow(*partitions, pane_s=pane_s, config=config, shards=shards, lateness_s=lateness).finish()
+    assert same(run.rows(), whole.rows())
+
+
+@LAW
+@given(
+    st.lists(traffic(late=False), min_size=1, max_size=3),
+    st.sampled_from(WIDTHS),
+    st.randoms(use_true_random=False),
+)
+def test_rows_are_what_folding_all_events_at_once_gives(
+    partitions: list[list[Call]], pane_s: int, random: Random
+) -> None:
+    run = flow(*partitions, pane_s=pane_s, shards=2)
+    disturb(run, random)
+    run.end()
+    calls = [c for p in partitions for c in p]
+    if not calls:
+        assert not run.stored
+        return
+    expected = {}
+    for width in widths(run):
+        expected.update(reference(calls, run.time, PANES, width))
+    assert same(run.rows(), expected)
+
+
+@LAW
+@given(st.lists(traffic(), min_size=1, max_size=3), st.sampled_from(WIDTHS), st.randoms(use_true_random=False))
+def test_detection_gets_every_pane_once_in_order_and_on_time_events_alone(
+    partitions: list[list[Call]], pane_s: int, random: Random
+) -> None:
+    run = flow(*partitions, pane_s=pane_s, shards=2)
+    disturb(run, random, crashes=False)
+    run.end()
+    requests = 0
+    for shard in range(2):
+        judged = run.judged(shard)
+        last = [c for c in run.closed if c.shard == shard and c.final]
+        for one, following in zip([*judged], [*judged[1:], *last], strict=False):
+            assert one.high == following.low or (one.low == one.high and not len(one.table.pane))
+        for closed in [*judged, *last]:
+            assert closed.low <= closed.judged <= closed.high
+            assert (
+                len(closed.table.pane) == 0 or closed.low <= closed.table.pane[0] <= closed.table.pane[-1] < closed.high
+            )
+            requests += panes.requests_of(closed.table, ("service",))
+    assert requests == sum(p.on_time for p in run.partitions.values())
+
+
+@LAW
+@given(traffic(), traffic(), st.sampled_from(WIDTHS), st.randoms(use_true_random=False))
+def test_a_source_that_ended_and_has_grown_gives_the_rows_of_one_that_had_not_ended(
+    before: list[Call], after: list[Call], pane_s: int, random: Random
+) -> None:
+    calls = [*before, *(Call(c.start + 600 * SECOND, c.took, c.labels, c.values, c.error, "", "") for c in after)]
+    run = flow(before, pane_s=pane_s)
+    disturb(run, random)
+    run.end()
+    run.resume(run.snapshot())
+    run.partitions["p0"].calls = calls
+    disturb(run, random)
+    run.end()
+    assert same(run.rows(), flow(calls, pane_s=pane_s).finish().rows())
+    part = run.partitions["p0"]
+    for width in widths(run):
+        assert run.requests(width) == part.on_time + part.late
+
+
+def test_a_pane_closes_when_the_slowest_partition_has_passed_it() -> None:
+    run = flow([call(0), call(20)], [call(1), call(9), call(10)])
+    run.poll("p0", 2)
+    assert run.closed == []  # p1 has not spoken
+    run.poll("p1", 2)
+    assert run.row(10, 0) is None
+    run.poll("p1", 1)
+    assert run.row(10, 0) == 3
+    assert run.row(10, 10) is None
+
+
+def test_a_minute_and_an_hour_are_stored_when_they_are_over_and_corrected_after() -> None:
+    calls = [call(1), call(59), call(61), call(3601), call(3590), call(3660), call(30), call(8000)]
+    run = flow(calls, correction_s=3600)
+    run.poll("p0", 2)
+    assert run.row(60, 0) is None
+    run.poll("p0", 1)
+    assert run.row(60, 0) == 2 and run.row(3600, 0) is None
+    run.poll("p0", 1)
+    assert run.row(3600, 0) == 3
+    run.poll("p0", 1)  # late: straight to its rows; that of its minute, the first one, is sealed with the next closing
+    assert (run.row(10, 3590), run.row(60, 3540), run.row(3600, 0)) == (1, None, 4)
+    run.poll("p0", 2)  # the next closing; and one that came too late to correct anything
+    assert (run.row(10, 30), run.row(60, 0), run.row(60, 3540), run.row(3600, 0)) == (None, 2, 1, 4)
+    assert run.rollup.keys() >= {f"0000/3600/{DAY // SECOND // 3600}"}
+    run.poll("p0", 1)
+    assert f"0000/3600/{DAY // SECOND // 3600}" not in run.rollup  # no correction can reach it any more
+
+
+def test_buckets_are_dropped_so_that_memory_is_bounded() -> None:
+    run = flow([call(60.0 * i) for i in range(600)], correction_s=120)
+    most = 0
+    while run.partitions["p0"].read < 600:
+        run.poll("p0", 7)
+        most = max(most, len(run.rollup))
+    assert most <= 2 + 3 + 7  # an hour or two, and the minutes of the correction horizon
+
+
+def test_late_rows_of_open_panes_wait_and_never_reach_detection() -> None:
+    # p0 is far ahead; its late event belongs to a pane that the shard, held back by p1, has still open.
+    run = flow([call(0), call(100), call(12)], [call(0), call(5), call(200)])
+    run.poll("p0", 3)
+    run.poll("p1", 2)
+    assert run.partitions["p0"].late == 1
+    run.resume(run.snapshot())
+    run.poll("p1", 1)
+    assert run.row(10, 10) == 1
+    assert sum(panes.requests_of(c.table, ("service",)) for c in run.closed) == 3
+    run.end()
+    assert run.requests(10) == run.requests(60) == run.requests(3600) == 6
+
+
+def test_many_late_rows_of_open_panes_are_kept_as_one_table() -> None:
+    run = flow([call(0), call(100), *[call(12 + i / 100) for i in range(300)]], [call(0), call(200)])
+    for _ in range(302):
+        run.poll("p0", 1)
+    assert len(run.merging["0000"]._pending_late) < 70
+    run.poll("p1", 2)
+    run.end()
+    assert run.requests(10) == 304
+    assert run.row(10, 10) == 300
+
+
+def test_what_an_idle_partition_brings_for_closed_panes_is_counted_and_corrects_rows() -> None:
+    run = flow([call(0), call(100)], [call(1), call(15)], shards=1)
+    run.poll("p1", 1)
+    run.poll("p0", 2)
+    assert run.row(10, 0) is None
+    run.idle("p1", 60)  # the other one decides now
+    assert run.row(10, 0) == 2
+    run.poll("p1", 1)  # on time for its partition, overtaken here
+    assert run.partitions["p1"].on_time == 2
+    assert (run.row(10, 10), run.row(60, 0)) == (1, 3)
+    assert sum(panes.requests_of(c.table, ("service",)) for c in run.closed) == 2
+    run.partitions["p0"].calls += [call(170)]
+    run.poll("p0", 1)
+    run.partitions["p1"].calls += [call(180)]
+    run.poll("p1", 1)
+    run.resume(run.snapshot())
+    run.end()
+    assert run.overtaken == {0: 1}
+    for width in (10, 60, 3600):
+        assert run.requests(width) == 6
+
+
+def test_when_all_partitions_are_idle_the_least_bound_closes() -> None:
+    run = flow([call(0)], [call(4)])
+    run.poll("p0", 1)
+    run.poll("p1", 1)
+    run.idle("p0", 100)
+    run.idle("p1", 35)
+    assert run.row(10, 0) == 2
+    assert run.merging["0000"].closed == (DAY // SECOND + 30) // 10
+
+
+def test_a_file_that_has_grown_never_overwrites_rows_that_are_settled() -> None:
+    # p0 ended early and p1 went on for hours: p0's last buckets are gone, so what it has more comes too late.
+    run = flow([call(0), call(1)], [call(60.0 * i) for i in range(200)], correction_s=60)
+    run.finish()
+    settled = run.rows()
+    assert run.row(3600, 0) == 62
+    run.resume(run.snapshot())
+    run.partitions["p0"].calls += [call(2), call(5)]
+    run.finish()
+    assert same(run.rows(), settled)
+    assert run.overtaken == {0: 2}
+
+
+def test_late_series_without_a_row_in_their_pane_go_to_the_overflow() -> None:
+    run = flow([call(0, service="a"), call(100, service="a"), call(50, service="b")]).finish()
+    assert run.row(10, 50, "service=b") is None
+    assert run.row(10, 50, "service=__other__.0") == 1
+
+
+def test_the_end_judges_up_to_the_last_start_and_stores_the_rest() -> None:
+    run = flow([call(0), call(25, took=40)], lateness_s=10).finish()
+    (last,) = [c for c in run.closed if c.final]
+    first = DAY // SECOND // 10
+    assert (last.high - first, last.judged - first) == (7, 2)
+    assert (run.row(10, 60), run.row(60, 60), run.row(3600, 0)) == (1, 1, 2)
+
+
+def test_the_end_admits_nothing_for_good() -> None:
+    config = PANES.model_copy(update={"series_per_shard": 1, "dimension_sets": (("service",),)})
+    first, second = sorted("ab", key=lambda s: series.rank(f"service={s}"))
+    calls = [call(0, service=second), call(1, service=first), call(20, service=first)]
+    run = flow(calls[:1], config=config).finish()
+    assert run.row(10, 0, f"service={second}") == 1
+    run.resume(run.snapshot())
+    run.partitions["p0"].calls = calls
+    run.finish()
+    whole = flow(calls, config=config).finish()
+    assert sorted(run.judged(0)[-1].table.series) == ["service=__other__.0", f"service={first}"]
+    assert pane_table.equal(run.judged(0)[-1].table, whole.judged(0)[-1].table)
+
+
+def test_the_end_of_a_source_without_events_says_nothing() -> None:
+    run = flow([], []).finish()
+    assert run.closed == [] and run.stored == {}
+
+
+def test_a_flood_before_anything_closes_is_kept_merged() -> None:
+    run = flow([call(i % 5, service=f"s{i % 3_000}") for i in range(9_000)], [])
+    for _ in range(9):
+        run.poll("p0", 1_000)
+    shard = run.merging["0000"]
+    assert sum(len(t.pane) for t in shard._pending) < 2 * 3_000 + 4_096
+    run.end()
+    assert run.requests(10) == 9_000
+
+
+def test_a_flood_of_new_series_is_pruned_while_their_pane_is_open() -> None:
+    config = PANES.model_copy(update={"series_per_shard": 10, "dimension_sets": (("service",),)})
+    calls = [call(0), call(10), *[call(11, service=f"s{i}") for i in range(12_000)]]
+    run = flow(calls, config=config)
+    for _ in range(13):
+        run.poll("p0", 1_000)
+    shard = run.merging["0000"]
+    assert sum(len(t.pane) for t in shard._pending) < 6_000
+    run.end()
+    assert run.requests(10) == len(calls)
+    assert len([1 for width, _, _ in run.stored if width == 10]) <= 1 + 12
+
+
+def test_the_series_and_the_newly_overtaken_are_told_at_each_closing() -> None:
+    told = []
+    shard = Shard(1, TimeConfig(pane_s=10), PANES, lambda *seen: told.append(seen))
+    assert shard.dropped is False
+
+    def item(at: int, table: pane_table.PaneTable | None = None) -> Partial:
+        return Partial(0, "p0", ("p0",), Watermark(DAY + at * SECOND), table, None)
+
+    list(shard.take([item(0), item(15)]))
+    assert told == [(0, 0, 0), (0, 0, 0)]
+
+
+def test_slices_are_keyed_by_shard_width_and_bucket() -> None:
+    assert Slice(3, 60, 17, "seal").key == "0003/60/17"
+
+
+@pytest.mark.parametrize(
+    ("pane_s", "expected"), [(1, (60, 3600)), (60, (60, 3600)), (300, (300, 3600)), (3600, (3600,))]
+)
+def test_the_widths_of_buckets(pane_s: int, expected: tuple[int, ...]) -> None:
+    assert bucket_widths(pane_s) == expected
+
+
+def test_the_state_of_another_version_or_number_of_shards_is_refused() -> None:
+    shard = Shard(2, TimeConfig(), PANES, lambda *_: None)
+    with pytest.raises(FatalError, match="version 9; this release reads 1"):
+        shard.restore((9, 0, 2))
+    with pytest.raises(FatalError, match="made with 3 shards, the flow has 2"):
+        shard.restore(Shard(3, TimeConfig(), PANES, lambda *_: None).save())
+
+
+def test_series_are_cut_by_shard() -> None:
+    run = flow([call(i, service=s) for i, s in enumerate("abcdefgh")], shards=3).finish()
+    assert {key_of(s, 3) for s in "abcdefgh"} == set(run.merging)
+    assert run.requests(10) == 8

@@ -1,0 +1,108 @@
+"""Event time: who is late, and how far a shard may close."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.errors import FatalError
+from operators.model import SECOND
+from operators.watermark import End, Idle, ShardClock, Watermark, judge
+
+LATENESS = 10 * SECOND
+WIDTH = 10 * SECOND
+
+
+def ints(values: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.array(values, np.int64)
+
+
+@given(st.lists(st.tuples(st.integers(0, 600), st.integers(0, 90)), max_size=60), st.data())
+def test_lateness_does_not_depend_on_how_a_partition_is_cut(events: list[tuple[int, int]], data: st.DataObject) -> None:
+    start = ints([s * SECOND for s, _ in events])
+    end = start + ints([took * SECOND for _, took in events])
+    whole = judge(start, end, None, LATENESS, WIDTH, 30)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(events)), max_size=4)))
+    on_time, late, before = [], [], None
+    for low, high in zip([0, *cuts], [*cuts, len(events)], strict=True):
+        part = judge(start[low:high], end[low:high], before, LATENESS, WIDTH, 30)
+        on_time += part.on_time.tolist()
+        late += part.late.tolist()
+        before = part.max_start
+    assert (on_time, late, before) == (whole.on_time.tolist(), whole.late.tolist(), whole.max_start)
+
+
+@given(st.lists(st.tuples(st.integers(0, 600), st.integers(0, 90)), max_size=60))
+def test_nothing_is_late_in_start_order_nor_in_order_of_emission(events: list[tuple[int, int]]) -> None:
+    pairs = [(s * SECOND, (s + took) * SECOND) for s, took in events]
+    for order in (sorted(pairs), sorted(pairs, key=lambda p: p[1])):
+        start, end = ints([s for s, _ in order]), ints([e for _, e in order])
+        assert judge(start, end, None, LATENESS, WIDTH, 30).on_time.all()
+
+
+def test_late_is_what_its_own_partition_had_closed_and_too_late_what_is_beyond_the_horizon() -> None:
+    start = ints([0, 100 * SECOND, 85 * SECOND, 79 * SECOND, 31 * SECOND])
+    judged = judge(start, start, None, LATENESS, WIDTH, horizon=3)
+    # The watermark stands at 90 s: the pane of 85 s is closed, and those of 79 s and 31 s were 2 and 6 panes before.
+    assert judged.on_time.tolist() == [True, True, False, False, False]
+    assert judged.late.tolist() == [False, False, True, True, False]
+
+
+def test_a_shard_stands_still_until_every_partition_has_spoken() -> None:
+    clock = ShardClock()
+    clock.observe("a", ("a", "b"), Watermark(500))
+    assert clock.closed_to() is None
+    clock.observe("b", ("a", "b"), None)
+    assert clock.closed_to() is None
+    clock.observe("b", ("a", "b"), Watermark(300))
+    assert clock.closed_to() == 300
+
+
+def test_an_idle_partition_leaves_the_minimum_and_its_bound_counts_only_when_all_are_idle() -> None:
+    clock = ShardClock()
+    clock.observe("a", ("a", "b"), Watermark(500))
+    clock.observe("b", ("a", "b"), Idle(900))
+    assert clock.closed_to() == 500
+    clock.observe("a", ("a", "b"), Idle(950))
+    assert clock.closed_to() == 900
+    clock.observe("b", ("a", "b"), Watermark(600))
+    assert clock.closed_to() == 600
+    clock.observe("b", ("a", "b"), Watermark(590))
+    assert clock.closed_to() == 600, "a watermark never falls"
+
+
+def test_an_ended_partition_leaves_the_minimum_and_the_end_comes_when_all_have_ended() -> None:
+    clock = ShardClock()
+    clock.observe("a", ("a", "b"), Watermark(500))
+    clock.observe("b", ("a", "b"), End(700, 720))
+    assert clock.closed_to() == 500
+    assert clock.ended() is None
+    clock.observe("a", ("a", "b"), End(None, None))
+    assert clock.closed_to() is None
+    assert clock.ended() == End(700, 720)
+
+
+def test_idle_and_end_marks_do_not_survive_a_resume_but_watermarks_do() -> None:
+    clock = ShardClock()
+    clock.observe("a", ("a", "b"), Watermark(500))
+    clock.observe("a", ("a", "b"), Idle(900))
+    clock.observe("b", ("a", "b"), Watermark(400))
+    clock.observe("b", ("a", "b"), End(700, 720))
+    again = ShardClock.load(clock.save())
+    assert again.closed_to() == 400
+    assert again.ended() is None
+
+
+def test_a_partition_that_was_added_is_waited_for() -> None:
+    clock = ShardClock()
+    clock.observe("a", ("a",), Watermark(500))
+    assert clock.closed_to() == 500
+    clock.observe("a", ("a", "b"), Watermark(600))
+    assert clock.closed_to() is None
+
+
+def test_the_state_of_another_version_is_refused() -> None:
+    with pytest.raises(FatalError, match="version 9"):
+        ShardClock.load((9, (), ()))

@@ -1,0 +1,163 @@
+"""The main job as its users start it: a process with settings in its environment, all that it writes in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.conftest import ROOT
+
+Settings = Mapping[str, object]
+"""Dotted keys and values: {"source.batch_size": 500}."""
+
+RowKey = tuple[str, str, int, int]
+
+
+class Process:
+    """A started job. Leaving the context kills it if it is still there."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        self._from = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def said(self) -> str:
+        """What it has written to its standard output and error so far."""
+        return self._log.read_bytes()[self._from :].decode()
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        """Returns when it has said so; AssertionError if it ends before, or takes longer."""
+        deadline = time.monotonic() + seconds
+        while text not in self.said():
+            assert self._process.poll() is None, f"it ended without {text!r}:\n{self.said()}"
+            assert time.monotonic() < deadline, f"it did not say {text!r} in {seconds:g} s:\n{self.said()}"
+            time.sleep(0.01)
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def finish(self, seconds: float = 100) -> int:
+        """Its exit code: minus the number of the signal that ended it, if one did."""
+        return self._process.wait(seconds)
+
+    def finish_watched(self, seconds: float = 100) -> tuple[int, float]:
+        """Its exit code, and the most memory it held, in MiB.
+
+        Looked up while it runs: what the system reports at the end counts what the parent held when it forked.
+        """
+        deadline = time.monotonic() + seconds
+        status, peak = Path(f"/proc/{self._process.pid}/status"), 0.0
+        while self._process.poll() is None:
+            assert time.monotonic() < deadline, self.said()
+            for line in status.read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    peak = int(line.split()[1]) / 1024
+            time.sleep(0.05)
+        return self._process.returncode, peak
+
+
+class Job:
+    """Settings and a folder with the job's store, alerts, dead letters, balance, recovery store and log."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "settings.toml").touch()  # so that nobody's own sentinel.toml is read
+        self._settings: dict[str, object] = {
+            "store.sqlite.path": folder / "sentinel.db",
+            "alerts.jsonl": folder / "alerts.jsonl",
+            "alerts.terminal": False,
+            "dead_letters.jsonl": folder / "dead_letters.jsonl",
+            "metrics.balance_file": folder / "balance.json",
+            **settings,
+        }
+
+    def environment(self, changes: Settings) -> dict[str, str]:
+        """That of this process without what is set for the job there, and the job's own settings."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SENTINEL_", "BYTEWAX_"))}
+        ours = {
+            f"SENTINEL_{key.replace('.', '__').upper()}": value if isinstance(value, str) else _text(value)
+            for key, value in {**self._settings, **changes}.items()
+        }
+        return {**kept, "SENTINEL_CONFIG": str(self.folder / "settings.toml"), **ours}
+
+    def start(
+        self, *arguments: str, flow: str = "flows.main", changes: Settings | None = None, log: str = "log"
+    ) -> Process:
+        """Start it with these arguments of `bytewax.run`."""
+        command = [sys.executable, "-m", "bytewax.run", flow, *arguments]
+        return Process(command, self.environment(changes or {}), self.folder / log)
+
+    def recovered(self, snapshot_s: int = 0) -> tuple[str, ...]:
+        """The arguments of a run whose state is stored, after each batch or so many seconds."""
+        return "-r", str(self.folder / "recovery"), "-s", str(snapshot_s), "-b", "0"
+
+    def run(self, *arguments: str, seconds: float = 100) -> str:
+        """Run it to its end and return what it said; AssertionError unless it ends well."""
+        with self.start(*arguments) as process:
+            code = process.finish(seconds)
+        assert code == 0, process.said()
+        return process.said()
+
+    def alerts(self) -> list[bytes]:
+        """The lines of the alert file, in order."""
+        return _lines(self.folder / "alerts.jsonl")
+
+    def letters(self) -> list[bytes]:
+        """The lines of the dead-letter file, sorted: two partitions have no order between them."""
+        return sorted(_lines(self.folder / "dead_letters.jsonl"))
+
+    def rows(self, table: str) -> dict[RowKey, tuple[object, ...]]:
+        """The rows of a table of the store by their first four columns, which name a row of `llm_panes`."""
+        path = self.folder / "sentinel.db"
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return {row[:4]: row for row in db.execute(f"SELECT * FROM {table}")}
+
+    def requests(self, dimension_set: str) -> dict[int, int]:
+        """All requests in the pane rows of a dimension set, by the rows' width in seconds."""
+        query = "SELECT width_s, sum(requests) FROM llm_panes WHERE dimension_set = ? GROUP BY width_s"
+        path = self.folder / "sentinel.db"
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return dict(db.execute(query, (dimension_set,)))
+
+    def balance(self) -> dict[str, Any]:
+        """What became of every record, of the last run (and of all runs that it resumed)."""
+        found: dict[str, Any] = json.loads((self.folder / "balance.json").read_bytes())
+        return found
+
+    def outcome(self) -> tuple[object, ...]:
+        """All that a user sees of it, comparable."""
+        return self.alerts(), self.letters(), self.balance(), self.rows("llm_panes"), self.rows("llm_alerts")
+
+
+def files(*paths: Path) -> dict[str, object]:
+    """The settings of a run over these files, a partition each."""
+    return {"source.kind": "files", "source.files.paths": paths}
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, default=str) if not isinstance(value, Path) else str(value)
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines() if path.exists() else []

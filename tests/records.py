@@ -1,0 +1,164 @@
+"""Records of every kind for the laws of the decoders: good, bad, odd and broken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Final
+
+from hypothesis import strategies as st
+
+from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS
+
+FIELDS: Final = ("timestamp", *TEXT_FIELDS, *METRIC_FIELDS, "attributes", "prompt", "messages", "unknown")
+
+times = st.sampled_from(
+    [
+        '"2025-03-03T00:00:00.002Z"',
+        '"2025-03-03T00:00:01Z"',
+        '"2025-03-03T01:00:01+01:00"',
+        "1740960000",
+        "1740960000.5",
+        '"1740960000123"',
+        '"2025-03-03T00:00:00"',
+        '"1999-01-01T00:00:00Z"',
+        "5",
+        '""',
+        "1e400",
+        '"soon"',
+        "true",
+    ]
+)
+good_times = st.sampled_from(['"2025-03-03T00:00:00.002Z"', '"2025-03-03T00:00:01Z"', "1740960000", "1740960000.5"])
+texts = st.one_of(
+    st.sampled_from(
+        ['""', "null", '"gpt-4o"', '"chat"', '"error"', '"FAILED"', '"ok"', '"timeout"', '"a\\u0000b"', '"é"']
+    ),
+    st.text(max_size=20).map(lambda text: json.dumps(text, ensure_ascii=False)),
+    st.text(max_size=20).map(json.dumps),
+    st.integers(0, 40).map(lambda n: json.dumps("x" * n)),
+)
+numbers = st.one_of(
+    st.integers(0, 5_000).map(str),
+    st.floats(0, 5_000).map(repr),
+    st.from_regex(r"-?(0|[1-9][0-9]{0,22})(\.[0-9]{1,22})?([eE][+-]?[0-9]{1,3})?", fullmatch=True),
+    st.sampled_from(["-0", "-0.0", "5.0", "5e0", "1e308", "1e999", "NaN", "Infinity", "-1", "01", "1.", "9" * 400]),
+    st.just("null"),
+)
+others = st.one_of(
+    st.sampled_from(
+        ["true", "{}", "[]", "[1e999]", '{"a":{"a":[]}}', '"\\ud800"', '"\\udc00\\ud800"', "nul", "[1,]", ""]
+    ),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=6,
+    ).map(json.dumps),
+    st.integers(0, 8).map(lambda n: json.dumps({str(i): "a,b" for i in range(n)})),
+)
+
+
+def _value(field: str) -> st.SearchStrategy[str]:
+    fitting = times if field == "timestamp" else numbers if field in METRIC_FIELDS else texts
+    fitting = others if field in ("attributes", "unknown", "messages") else fitting
+    return st.one_of(fitting, fitting, fitting, fitting, st.one_of(times, texts, numbers, others))
+
+
+def _pair(field: str) -> st.SearchStrategy[tuple[str, str]]:
+    return st.tuples(st.just(field), _value(field))
+
+
+def _join(space: str, pairs: list[tuple[str, str]]) -> bytes:
+    text = ",".join(f'{space}"{name}"{space}:{space}{value}{space}' for name, value in pairs)
+    return f"{space}{{{text}}}{space}".encode("utf-8", "surrogatepass")
+
+
+def _good(timestamp: str, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [("timestamp", timestamp), ("service", '"chat-api"'), *pairs]
+
+
+pairs = st.lists(st.sampled_from(FIELDS).flatmap(_pair), max_size=8)
+near = st.lists(st.sampled_from(FIELDS[2:]).flatmap(_pair), max_size=3)
+objects = st.builds(_join, st.sampled_from(["", "", " ", "\n\t"]), st.one_of(pairs, st.builds(_good, good_times, near)))
+
+
+def _broken(value: bytes, place: int, patch: bytes, how: str) -> bytes:
+    place %= len(value) + 1
+    match how:
+        case "cut":
+            return value[:place]
+        case "insert":
+            return value[:place] + patch + value[place:]
+        case _:
+            return value[:place] + patch + value[place + len(patch) :]
+
+
+broken = st.builds(
+    _broken,
+    objects,
+    st.integers(0, 10_000),
+    st.one_of(
+        st.binary(max_size=3), st.sampled_from([b"\xff", b"\xed\xa0\x80", b"\\ud800", b'"', b"\x00", b"[" * 600])
+    ),
+    st.sampled_from(["cut", "insert", "replace"]),
+)
+
+NATIVE: Final = st.one_of(objects, objects, objects, broken, st.binary(max_size=40))
+
+RECORDS: Final[dict[str, st.SearchStrategy[bytes]]] = {"native": NATIVE}
+"""For each registered format: records of every kind."""
+
+
+def _json_with(secret: str) -> list[bytes]:
+    """Native records that carry a secret text in every place where senders put content, most of them faulty."""
+    inside = json.dumps(secret)
+    head = b'{"timestamp":"2025-03-03T00:00:00Z","service":"chat-api","latency_ms":-1'
+
+    def bad(tail: str) -> bytes:
+        return head + b"," + tail.encode() + b"}"
+
+    def sound(tail: str) -> bytes:
+        return bad(f'"latency_ms":1,{tail}')
+
+    shapes = [
+        bad(f'"prompt":{inside}'),
+        bad(f'"completion":{inside},"input":{inside},"output":[{inside}]'),
+        bad(f'"messages":[{{"role":"user","content":{inside}}}]'),
+        bad(f'"messages":{{"content":{{"parts":[{{"text":{inside}}}]}}}}'),
+        bad(f'"attributes":{{"gen_ai.prompt":{inside},{inside}:1}}'),
+        bad(f'"attributes":{inside}'),
+        bad(f"{inside}:1"),
+        bad(f'"top_logprobs":{{{",".join(json.dumps(word) + ":-0.1" for word in secret.split())}}}'),
+        bad(f'"body":{json.dumps(json.dumps({"prompt": secret}))}'),
+        bad('"prompt":"' + "".join(f"\\u{ord(c):04x}" for c in secret) + '"'),
+        *(bad(f'"{field}":{inside}') for field in TEXT_FIELDS),
+        *(bad(f'"{field}":{{"text":{inside}}}') for field in TEXT_FIELDS),
+        *(bad(f'"{field}":[{inside}]') for field in (*TEXT_FIELDS, *METRIC_FIELDS)),
+        *(bad(f'"{field}":{inside}') for field in METRIC_FIELDS),
+        bad(f'"timestamp":{inside}'),
+        bad(f'"model":{json.dumps(secret * 200)}'),
+        sound(f'"prompt":{inside},"messages":[{{"role":"user","content":{inside}}}]'),
+        sound(f'"attributes":{{"gen_ai.prompt":{inside},{inside}:{{"a":{inside}}}}},"span_id":{inside}'),
+        b'{"prompt":' + inside.encode() + b"}",
+        inside.encode(),
+        b"[" + inside.encode() + b"]",
+        secret.encode(),
+        b"",
+    ]
+    breaks: list[Callable[[bytes], bytes]] = [
+        lambda v: v[:-1],
+        lambda v: v[: len(v) * 3 // 4],
+        lambda v: b"\xef\xbb\xbf" + v,
+        lambda v: v + b"\xff",
+        lambda v: v.replace(b'"', b"'"),
+        lambda v: v.replace(b"-1", b"NaN"),
+        lambda v: v.replace(b":", b":" + b"[" * 600, 1),
+        lambda v: v + v,
+        lambda v: v + b" " * 5_000,
+        lambda v: v.decode().encode("utf-16"),
+    ]
+    return shapes + [change(shape) for shape in shapes for change in breaks]
+
+
+SECRETS: Final[dict[str, Callable[[str], list[bytes]]]] = {"native": _json_with}
+"""For each registered format: records that carry this text where content stands, sound and broken."""

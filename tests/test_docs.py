@@ -1,0 +1,92 @@
+"""What the documents name exists: files, anchors, make targets, commands and their options, settings."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from flows.schema import setting_at, settings_of
+from flows.settings import Settings
+from tests.conftest import ROOT
+from tests.test_architecture import PACKAGES, tracked
+
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"(?ms)^```.*?^```$")
+
+documents = pytest.mark.parametrize(
+    "path", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in tracked() if p.suffix == ".md"]
+)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings, as code hosts make them."""
+    heads = re.findall(r"(?m)^#+ (.+)$", FENCE.sub("", path.read_text()))
+    return {re.sub(r"[^\w\- ]", "", head.strip().lower()).replace(" ", "-") for head in heads}
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
+
+
+@documents
+def test_links_resolve(path: Path) -> None:
+    for link in LINK.findall(FENCE.sub("", path.read_text())):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        found = (path.parent / name).resolve() if name else path
+        assert found.exists(), f"{link} is not there"
+        assert found.is_relative_to(ROOT), f"{link} points out of the repository"
+        if anchor:
+            assert anchor in anchors(found), f"{link}: no such heading"
+
+
+@documents
+def test_commands_exist(path: Path) -> None:
+    text = path.read_text()
+    for target in re.findall(r"(?:^|`|\$ )make ([a-z]+)", text, re.MULTILINE):
+        assert target in targets(), f"make {target}"
+    for module, options in re.findall(r"python -m ([a-z_.]+[a-z_])([^`\n]*)", text):
+        found = importlib.util.find_spec(module)
+        assert found is not None, f"python -m {module}"
+        if module.split(".")[0] in PACKAGES:
+            assert found.origin is not None
+            code = Path(found.origin).read_text()
+            unknown = [o for o in re.findall(r" (--[a-z-]+)", options) if f'"{o}"' not in code]
+            assert unknown == [] or '"--{name}"' in code, f"python -m {module}: {unknown}"
+
+
+@documents
+def test_settings_that_are_named_exist(path: Path) -> None:
+    text = path.read_text()
+    names = {"__".join(s.key).upper() for s in settings_of(Settings)} | {"CONFIG"}
+    for name in re.findall(r"SENTINEL_([A-Z][A-Z0-9_]*[A-Z0-9])\b(?!_)", text):
+        key = tuple(name.lower().split("__"))
+        assert name in names or name == "" or setting_at(Settings, key) is not None, f"SENTINEL_{name}"
+    sections = "|".join(Settings.model_fields)
+    for key in re.findall(rf"`((?:{sections})(?:\.[a-z_]+)+)`", text):
+        parts = tuple(key.split("."))
+        is_section = any(s.key[: len(parts)] == parts for s in settings_of(Settings))
+        is_file = (ROOT / key).exists() or key.endswith((".py", ".toml"))
+        assert is_section or is_file or setting_at(Settings, parts) is not None, key
+
+
+@documents
+def test_files_that_are_named_exist(path: Path) -> None:
+    """Paths in code marks that begin with a folder of the repository."""
+    folders = "|".join(p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith((".", "runs")))
+    for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", path.read_text()):
+        assert (ROOT / name).exists(), name
+
+
+def test_there_are_documents() -> None:
+    found = {p.name for p in tracked() if p.suffix == ".md"}
+    assert {"CHANGELOG.md", "CONTRIBUTING.md"} <= found
+
+
+def test_every_decision_is_numbered_and_listed_once() -> None:
+    numbers = sorted(int(p.name[:4]) for p in (ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    assert numbers == list(range(1, len(numbers) + 1))

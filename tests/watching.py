@@ -1,0 +1,163 @@
+"""How tests hand panes to detectors: dense blocks for one detector, closed panes for a whole shard."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from operators import panes
+from operators.config import DetectConfig, EpisodesConfig, LimitConfig, TimeConfig
+from operators.detect.base import Block, Requests, Watch
+from operators.detect.monitor import ShardMonitor
+from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Alert, Events
+from operators.pane_table import Closed, PaneTable
+
+PANE_S = 10
+BEGIN = 174_096_000
+"""2025-03-03T00:00:00Z, as a pane."""
+
+
+@dataclass
+class Row:
+    """One series in one pane: requests, errors, and the values of its metrics on the scale they are judged in."""
+
+    requests: int
+    errors: int = 0
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+def _beyond(watch: Watch, limit: LimitConfig) -> Callable[[Row], tuple[float, float]]:
+    """The two numbers of a static limit: requests above it and their logarithmic excess, or the total and nothing."""
+    settings = watch.config.metrics.get(limit.metric)
+    if settings is None:
+        return lambda row: (0.0, 0.0)
+
+    def numbers(row: Row) -> tuple[float, float]:
+        judged = row.values.get(limit.metric, ())
+        values = [math.exp(min(v, 700.0)) - settings.offset if settings.in_logs else v for v in judged]
+        if limit.statistic in ("mean", "sum"):
+            return sum(values), 0.0
+        assert limit.above is not None
+        excess = [math.log(v / limit.above) for v in values if v > limit.above]
+        return float(len(excess)), sum(excess)
+
+    return numbers
+
+
+class Feed:
+    """Makes the blocks that a detector is given, pane by pane."""
+
+    def __init__(self, watch: Watch, slots: int) -> None:
+        self.watch = watch
+        self.limits = [_beyond(watch, limit) for limit in watch.config.limits]
+        self.slots = slots
+        self._ring = watch.horizons.blank(slots, watch.columns)
+        self._born = np.full(slots, -1, np.int64)
+        self._last = -1
+
+    def pane(self, pane: int, rows: Mapping[int, Row]) -> Block:
+        """The block of this pane; slots are born with their first row. Every block has arrays of its own."""
+        watch = self.watch
+        slots = np.array(sorted(rows), np.int64)
+        stats, squares = np.zeros((len(rows), watch.columns)), np.zeros((len(rows), len(watch.metrics)))
+        for i, slot in enumerate(slots.tolist()):
+            row = rows[slot]
+            stats[i, :2] = row.requests, row.errors
+            for j, limit in enumerate(self.limits):
+                stats[i, watch.own_columns + 2 * j : watch.own_columns + 2 * j + 2] = limit(row)
+            for k, metric in enumerate(watch.metrics):
+                values = np.array(row.values.get(metric.name, ()))
+                stats[i, 2 + 2 * k : 4 + 2 * k] = len(values), values.sum()
+                squares[i, k] = (values * values).sum()
+            if self._born[slot] < 0:
+                self._born[slot] = pane
+        now, square = np.zeros((self.slots, watch.columns)), np.zeros((self.slots, len(watch.metrics)))
+        sums = np.zeros((self.slots, len(watch.horizons), watch.columns))
+        watch.horizons.advance(self.slots, self._last, pane, slots, stats, squares, self._ring, now, square, sums)
+        self._last = pane
+        most, start = np.zeros((self.slots, len(watch.metrics))), [0]
+        found: list[float] = []
+        for slot in slots.tolist():
+            for k, metric in enumerate(watch.metrics):
+                ordered = sorted(rows[slot].values.get(metric.name, ()))
+                most[slot, k] = ordered[-1] if ordered else 0.0
+                found += ordered
+                start.append(len(found))
+        ones = np.ones(len(found), np.int64)
+        requests = Requests(slots, np.array(start, np.int64), np.array(found, np.float64), ones)
+        limited = np.ones((self.slots, len(watch.config.limits)), np.bool_)
+        spans = watch.horizons.spans.copy()
+        return Block(pane, self.slots, self._born.copy(), now, square, sums, spans, most, requests, limited)
+
+
+@dataclass
+class Request:
+    """One request of a series: when it ended (seconds since BEGIN), and its values in the metrics' units."""
+
+    end: float
+    values: Mapping[str, float]
+    error: bool = False
+    service: str = "chat"
+
+
+def table(requests: Sequence[Request], sets: tuple[tuple[str, ...], ...] = (("service",),)) -> PaneTable:
+    """The pane rows of the requests; a request is named for its place in the list."""
+    ends = [BEGIN * PANE_S * SECOND + round(r.end * SECOND) for r in requests]
+    values = np.full((len(METRICS), len(requests)), MISSING, np.int64)
+    for i, r in enumerate(requests):
+        for name, value in r.values.items():
+            m = METRIC_INDEX[name]
+            values[m, i] = round(value * METRICS[m].scale)
+    services = sorted({r.service for r in requests})
+    combos = [tuple(s if label == "service" else "" for label in LABELS) for s in services]
+    latency = np.maximum(values[METRIC_INDEX["latency"]], 0)
+    events = Events(
+        record=np.arange(len(requests)),
+        start=np.array(ends, np.int64) - latency,
+        end=np.array(ends, np.int64),
+        values=values,
+        error=np.array([r.error for r in requests], np.bool_),
+        combo=np.array([services.index(r.service) for r in requests], np.int32),
+        combos=combos,
+        event_id=[f"e{i}" for i in range(len(requests))],
+        trace_id=[f"t{i}" for i in range(len(requests))],
+    )
+    return panes.fold_events(events, np.ones(len(requests), np.bool_), sets, PANE_S * SECOND, 3, 10)
+
+
+def closings(rows: PaneTable, count: int, cuts: Sequence[int] = (), final: bool = False) -> list[Closed]:
+    """`count` panes from BEGIN on, handed over in pieces that end at the `cuts` (panes after BEGIN)."""
+    edges = sorted({0, count, *(c for c in cuts if 0 < c < count)})
+    pieces = [(BEGIN + a, BEGIN + b) for a, b in pairwise(edges)]
+    return [Closed(a, b, b, panes.between(rows, a, b), final=final and b == BEGIN + count) for a, b in pieces]
+
+
+def monitor(
+    detect: DetectConfig | None = None, episodes: EpisodesConfig | None = None, expiry_s: int = 86_400
+) -> ShardMonitor:
+    return ShardMonitor(detect or DetectConfig(), episodes or EpisodesConfig(), TimeConfig(), expiry_s)
+
+
+def watch_all(watcher: ShardMonitor, pieces: Sequence[Closed]) -> list[Alert]:
+    return [alert for closed in pieces for alert in watcher.take(closed)]
+
+
+def steady(
+    count: int,
+    each: int,
+    values: Callable[[int, random.Random], Mapping[str, float]],
+    seed: int = 1,
+    service: str = "chat",
+) -> list[Request]:
+    """`each` requests in each of `count` panes; `values` gives a request's by its pane and a seeded random."""
+    draw = random.Random(seed)
+    return [
+        Request(p * PANE_S + (i + 0.5) * PANE_S / each, values(p, draw), service=service)
+        for p in range(count)
+        for i in range(each)
+    ]
