@@ -1,0 +1,47 @@
+# The packages are a layer of their own: it is built again only when the lock changes.
+FROM python:3.12-slim AS packages
+COPY requirements.lock .
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+
+FROM python:3.12-slim
+RUN groupadd --gid 10001 sentinel \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin sentinel \
+    && install -d -o 10001 -g 10001 /data /var/cache/llm-sentinel
+COPY --from=packages /opt/venv /opt/venv
+WORKDIR /app
+COPY LICENSE ./
+COPY operators operators
+COPY connectors connectors
+COPY flows flows
+
+# What the container is without a settings file of its own (SENTINEL_CONFIG): the embedded run, with its files in /data.
+COPY <<"EOF" sentinel.toml
+[store.sqlite]
+path = "/data/sentinel.db"
+
+[alerts]
+jsonl = "/data/alerts.jsonl"
+
+[dead_letters]
+jsonl = "/data/dead_letters.jsonl"
+
+[metrics]
+port = 9464
+EOF
+
+# The root file system may be read-only: what is written goes to /data, and compiled loops to the cache.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    NUMBA_CACHE_DIR=/var/cache/llm-sentinel
+VOLUME ["/data", "/var/cache/llm-sentinel"]
+USER 10001:10001
+STOPSIGNAL SIGTERM
+
+# The listener is inside the container's loopback, where this looks too.
+HEALTHCHECK --interval=15s --timeout=3s --start-period=120s --retries=4 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9464/health/live', timeout=2)"]
+
+ENTRYPOINT ["python", "-m", "bytewax.run"]
+CMD ["flows.main", "-r", "/data/recovery", "-s", "10", "-b", "0"]
