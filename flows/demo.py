@@ -88,19 +88,6 @@ def _free_port() -> int:
         return port
 
 
-def _environment(loaded: Loaded, folder: Path) -> dict[str, str]:
-    """The variables that tell the flow the same."""
-    found = variables(loaded, folder, [])
-    for key, origin in loaded.provenance.items():
-        if origin.layer == "command":
-            value: object = loaded.settings
-            for part in key.split("."):
-                value = getattr(value, part)
-            text = value.isoformat() if isinstance(value, datetime) else str(value)
-            found[f"SENTINEL_{key.replace('.', '__').upper()}"] = text
-    return found
-
-
 @contextmanager
 def _flow(folder: Path, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """The flow, as production starts it, its words in `flow.log`; stopped at the end as a supervisor does."""
@@ -193,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return CONFIG_EXIT_CODE
     settings = loaded.settings
     folder = new_folder(args.runs)
-    environ = _environment(loaded, folder)
+    environ = variables(loaded, folder)
     simulator = Simulator(settings.source.simulator)
     store = Path(environ.get("SENTINEL_STORE__SQLITE__PATH", settings.store.sqlite.path))
     alerts = Path(environ.get("SENTINEL_ALERTS__JSONL", settings.alerts.jsonl or folder / "alerts.jsonl"))

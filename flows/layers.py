@@ -26,6 +26,7 @@ from flows.schema import (
     annotation_at,
     as_json,
     dotted,
+    named_like_a_secret,
     plain,
     section,
     setting_at,
@@ -54,6 +55,10 @@ class Origin:
     def __str__(self) -> str:
         words = {"default": "the default", "file": "", "environment": "environment variable ", "command": ""}
         return words[self.layer] + self.place
+
+
+Overrides = Mapping[str, tuple[object, str]]
+"""What a command sets: dotted key to (value, the option it came from)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,18 +175,39 @@ def environment_layer(
     return leaves
 
 
-def command_layer(
-    overrides: Mapping[str, tuple[object, str]], model: type[BaseModel], problems: Problems
-) -> list[Leaf]:
-    """What a command sets: dotted key to (value, the option it came from)."""
+def command_layer(overrides: Overrides, model: type[BaseModel], problems: Problems) -> list[Leaf]:
+    """What a command sets."""
     leaves: list[Leaf] = []
     for name, (value, option) in overrides.items():
         origin = Origin("command", option)
         tree: Any = value
-        for part in reversed(name.split(".")):
+        for part in reversed(_toml_key(name)):
             tree = {part: tree}
         leaves.extend(_leaves(tree, model, (), _always(origin), problems))
     return leaves
+
+
+def set_options(texts: Sequence[str]) -> dict[str, tuple[object, str]]:
+    """What options `--set KEY=VALUE` ask for: values as in a settings file, or bare text.
+
+    Raises `ConfigError` where one is not of this form, and for a secret: who lists processes reads command lines.
+    """
+    found: dict[str, tuple[object, str]] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        key = _toml_key(name)
+        if not equals or not key:
+            raise ConfigError(f"--set {name}: write KEY=VALUE, as in --set detect.half_life_s=86400")
+        if named_like_a_secret(key):
+            raise ConfigError(
+                f"--set {name}: a secret is not for a command line, which others can read: set it in the settings file "
+                "or the environment"
+            )
+        try:
+            found[name] = (tomllib.loads(f"value = {value}")["value"], "--set")
+        except tomllib.TOMLDecodeError:
+            found[name] = (value, "--set")
+    return found
 
 
 def _always(origin: Origin) -> Callable[[Key], Origin]:

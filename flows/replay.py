@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 import time
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from connectors.files import FilesFactory
 from connectors.kafka.range import KafkaRange, parse_address
 from flows import main
 from flows.ending import cause
+from flows.layers import Overrides, set_options
 from flows.progress import Progress
 from flows.scoring import Extent
 from flows.settings import CONFIG_VARIABLE, Loaded, Settings, load
@@ -97,19 +97,12 @@ class Replayed:
         return [orjson.loads(line) for line in self.alerts]
 
 
-def choices(sets: Sequence[str]) -> dict[str, tuple[object, str]]:
-    """What `--set KEY=VALUE` asks for: values as in a settings file, or bare text. ConfigError where one is not it."""
-    found: dict[str, tuple[object, str]] = {}
-    for text in sets:
-        key, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or not key:
-            raise ConfigError(f"--set {text}: write KEY=VALUE, as in --set detect.half_life_s=86400")
+def choices(sets: Sequence[str]) -> Overrides:
+    """What `--set KEY=VALUE` asks for. ConfigError where one is not of this form, or not for a backtest to be told."""
+    found = set_options(sets)
+    for key in found:
         if any(key == ours or key.startswith(f"{ours}.") for ours in _OURS):
             raise ConfigError(f"--set {key}: a backtest decides this itself; leave it out")
-        try:
-            found[key] = (tomllib.loads(f"value = {value}")["value"], "--set")
-        except tomllib.TOMLDecodeError:
-            found[key] = (value, "--set")
     return found
 
 

@@ -14,12 +14,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from flows.schema import dotted, show, values_of
-from flows.settings import CONFIG_EXIT_CODE, Loaded, load
+from pydantic import SecretStr
+
+from flows.layers import set_options
+from flows.schema import MASK, as_json, dotted, setting_at, settings_of, show, values_of, values_of_table
+from flows.settings import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
 from operators.errors import ConfigError
 
 SNAPSHOT_S: Final = 5
@@ -73,16 +77,26 @@ def write_status(folder: Path, **changes: object) -> None:
     temporary.replace(folder / _STATUS_FILE)
 
 
-def variables(loaded: Loaded, folder: Path, events: Sequence[str]) -> dict[str, str]:
-    """The environment that points the flow at its folder and its events."""
-    found = {
-        f"SENTINEL_{key.replace('.', '__').upper()}": str(folder / name)
-        for key, name in _FILES.items()
-        if loaded.origin(key).layer == "default"
-    }
-    if events:
-        found |= {"SENTINEL_SOURCE__KIND": "files", "SENTINEL_SOURCE__FILES__PATHS": json.dumps(list(events))}
+def variables(loaded: Loaded, folder: Path) -> dict[str, str]:
+    """The environment that points the flow at its folder, and gives it what the command line set."""
+    found = {variable(key): str(folder / name) for key, name in _FILES.items() if loaded.origin(key).layer == "default"}
+    for parts, _ in values_of(loaded.settings):
+        setting = setting_at(Settings, parts)
+        if setting is not None and loaded.origin(dotted(parts)).layer == "command":
+            value: Any = reduce(getattr, setting.key, loaded.settings)
+            text = "" if value is None else json.dumps(value, default=_told)
+            found[variable(dotted(setting.key))] = json.loads(text) if text.startswith('"') else text
     return found
+
+
+def _told(value: object) -> object:
+    """What the flow itself is told, secrets as well."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else as_json(value)
+
+
+def variable(key: str) -> str:
+    """The name of the environment variable that sets this key."""
+    return PREFIX + key.replace(".", "__").upper()
 
 
 def changed(loaded: Loaded) -> dict[str, list[str]]:
@@ -94,6 +108,17 @@ def changed(loaded: Loaded) -> dict[str, list[str]]:
     }
 
 
+def masked(ours: Mapping[str, str]) -> dict[str, str]:
+    """The same, but a table that holds a secret as it may be shown."""
+    found = dict(ours)
+    for setting in settings_of(Settings):
+        name = variable(dotted(setting.key))
+        if values_of_table(setting.field.annotation) is not None and name in found:
+            shown = show(setting.key, json.loads(found[name]))
+            found[name] = shown if MASK in shown else found[name]
+    return found
+
+
 def run(folder: Path, environ: Mapping[str, str], ours: Mapping[str, str]) -> int:
     """Run the flow to its end and return its exit code; 128 and the signal's number where one ended it.
 
@@ -101,7 +126,7 @@ def run(folder: Path, environ: Mapping[str, str], ours: Mapping[str, str]) -> in
     """
     command = [sys.executable, "-m", "bytewax.run", "flows.main", "-r", str(folder / "recovery")]
     command += ["-s", str(SNAPSHOT_S), "-b", "0"]
-    words = [f"{name}={shlex.quote(value)}" for name, value in ours.items()]
+    words = [f"{name}={shlex.quote(shown)}" for name, shown in masked(ours).items()]
     print(" \\\n  ".join([*words, shlex.join(["python", *command[1:]])]), file=sys.stderr, flush=True)
     caught: list[int] = []
     flow: subprocess.Popen[bytes] | None = None
@@ -136,6 +161,13 @@ def _parser() -> argparse.ArgumentParser:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--events", nargs="+", default=[], metavar="FILE", help="read these files instead of the source")
     which.add_argument("--resume", action="store_true", help="go on with the newest run that was stopped")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting over the others; may be repeated",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where run folders are made")
     return parser
 
@@ -146,8 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         folder = stopped_run(args.runs) if args.resume else None
         events = read_status(folder).get("events", []) if folder else [str(Path(e).resolve()) for e in args.events]
-        overrides = {"source.kind": ("files", "--events"), "source.files.paths": (events, "--events")} if events else {}
-        loaded = load(os.environ, Path.cwd(), overrides)
+        sets = [*(read_status(folder).get("set", []) if folder else []), *args.set]
+        files = {"source.kind": ("files", "--events"), "source.files.paths": (events, "--events")} if events else {}
+        loaded = load(os.environ, Path.cwd(), {**set_options(sets), **files})
         missing = [e for e in events if not Path(e).is_file()]
         if missing:
             raise ConfigError(f"there is no file {', '.join(missing)}")
@@ -155,8 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flows.run: {error}", file=sys.stderr)
         return CONFIG_EXIT_CODE
     folder = folder or new_folder(args.runs)
-    write_status(folder, status="running", events=events, settings=changed(loaded))
-    code = run(folder, os.environ, variables(loaded, folder, events))
+    write_status(folder, status="running", events=events, set=sets, settings=changed(loaded))
+    code = run(folder, os.environ, variables(loaded, folder))
     write_status(folder, status="finished" if code == 0 else "stopped" if code > 128 else "failed", exit_code=code)
     if code:
         print(

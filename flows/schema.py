@@ -108,9 +108,14 @@ def annotation_at(model: type[BaseModel], key: Key) -> Any:
     return annotation
 
 
+def named_like_a_secret(key: Key) -> bool:
+    """Whether what stands at the key is a secret by its name, as among the options of a client."""
+    return any(_SECRET_NAME.search(part.lower()) for part in key)
+
+
 def show(key: Key, value: object) -> str:
     """The value as text for a message, cut after 120 characters, secrets masked."""
-    if isinstance(value, SecretStr) or any(_SECRET_NAME.search(part.lower()) for part in key):
+    if isinstance(value, SecretStr) or named_like_a_secret(key):
         return MASK
     if isinstance(value, Mapping):
         text = "{" + ", ".join(f"{dotted((str(k),))} = {show((*key, str(k)), v)}" for k, v in value.items()) + "}"

@@ -184,8 +184,8 @@ class Loaded:
         return self.provenance.get(key, layers.Origin("default"))
 
 
-def load(environ: Mapping[str, str], cwd: Path, overrides: Mapping[str, tuple[object, str]] | None = None) -> Loaded:
-    """The settings of all layers. `overrides`: dotted key to (value, name of the option that set it).
+def load(environ: Mapping[str, str], cwd: Path, overrides: layers.Overrides | None = None) -> Loaded:
+    """The settings of all layers. `overrides` lie over them.
 
     Raises `ConfigError` that names every problem at once: key, value, origin, and what is allowed.
     """

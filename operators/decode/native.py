@@ -123,10 +123,11 @@ def _part(
     faults: list[Fault],
 ) -> _Part:
     """The columns of these values, the first of which is record `first`; what is no event is added to `faults`."""
-    records, places = _read(first, values, limits, faults)
+    longest = max(map(len, values), default=0)
+    records, places = _read(first, values, longest, limits, faults)
     at, in_time = parse_times([record.timestamp for record in records])
     scaled = _scaled(records)
-    doubtful = _doubtful(records, max(map(len, values), default=0), in_time, scaled, limits)
+    doubtful = _doubtful(records, longest, in_time, scaled, limits)
     if len(doubtful):
         keep = np.ones(len(records), np.bool_)
         for i in doubtful.tolist():
@@ -148,16 +149,20 @@ def _part(
     )
 
 
-def _read(first: int, values: Sequence[bytes], limits: DecodeConfig, faults: list[Fault]) -> tuple[list[Record], Ints]:
+def _read(
+    first: int, values: Sequence[bytes], longest: int, limits: DecodeConfig, faults: list[Fault]
+) -> tuple[list[Record], Ints]:
     """The records that have the right form, and the index of each."""
-    suspects = _suspects(values, limits)
+    suspects = _suspects(values, longest, limits)
     records: list[Record] = []
     lost: list[int] = []
-    for i, value in enumerate(values):
+    rest = iter([b"" if i in suspects else value for i, value in enumerate(values)] if suspects else values)
+    while len(records) + len(lost) < len(values):
         try:
-            records.append(_read_record(b"" if suspects and i in suspects else value))
-        except (msgspec.DecodeError, RecursionError):
-            outcome = explain(first + i, value, limits)
+            records.extend(map(_read_record, rest))
+        except (msgspec.DecodeError, RecursionError):  # what was read before it has been added, what follows is left
+            i = len(records) + len(lost)
+            outcome = explain(first + i, values[i], limits)
             if isinstance(outcome, Fault):
                 faults.append(outcome)
                 lost.append(i)
@@ -167,13 +172,12 @@ def _read(first: int, values: Sequence[bytes], limits: DecodeConfig, faults: lis
     return records, np.delete(places, lost) if lost else places
 
 
-def _suspects(values: Sequence[bytes], limits: DecodeConfig) -> set[int]:
+def _suspects(values: Sequence[bytes], longest: int, limits: DecodeConfig) -> set[int]:
     """The values that may not be parsed. What is short and ASCII, nearly everything, is cleared as a whole.
 
     The parser does not look at the encoding of what it skips, nor is its limit of nesting always the same.
     """
-    longest = max(map(len, values), default=0)
-    if longest <= min(MAX_DEPTH, limits.max_record_bytes) and all(map(bytes.isascii, values)):
+    if longest <= min(MAX_DEPTH, limits.max_record_bytes) and b"".join(values).isascii():
         return set()
     return {i for i, value in enumerate(values) if unreadable(value, limits)}
 

@@ -13,7 +13,7 @@ from flows import __version__
 from flows.check import explain, main
 from flows.reference import example, reference
 from flows.schema import dotted, settings_of
-from flows.settings import Settings, load
+from flows.settings import CONFIG_EXIT_CODE, Settings, load
 from operators.errors import ConfigError
 from tests.conftest import ROOT
 
@@ -30,6 +30,13 @@ def test_right_settings(capsys: pytest.CaptureFixture[str]) -> None:
     shown, summary = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"time.pane_s = 20  \(.*sentinel.toml, line 2\)", shown)
     assert summary.startswith("The settings are right: 1 set, ")
+
+
+def test_one_setting_more(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--set", "time.pane_s=20", "--explain", "time.pane_s"]) == 0
+    assert "time.pane_s = 20  (--set)" in capsys.readouterr().out
+    assert main(["--set", "time.pane=20"]) == CONFIG_EXIT_CODE
+    assert "did you mean time.pane_s" in capsys.readouterr().err
 
 
 def test_wrong_settings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.run import changed, main, new_folder, read_status, stopped_run, variables, write_status
+from flows.layers import set_options
+from flows.run import changed, main, masked, new_folder, read_status, stopped_run, variables, write_status
 from flows.settings import load
 from operators.errors import ConfigError
 
@@ -45,8 +46,9 @@ def test_what_others_wrote_into_the_status_stays(tmp_path: Path) -> None:
 
 
 def test_files_go_into_the_folder_unless_they_are_set(tmp_path: Path) -> None:
-    loaded = load({"SENTINEL_ALERTS__JSONL": "mine.jsonl"}, tmp_path)
-    found = variables(loaded, Path("runs/0007"), ["a b.jsonl"])
+    files = {"source.kind": ("files", "--events"), "source.files.paths": (["a b.jsonl"], "--events")}
+    loaded = load({"SENTINEL_ALERTS__JSONL": "mine.jsonl"}, tmp_path, files)
+    found = variables(loaded, Path("runs/0007"))
     assert found["SENTINEL_STORE__SQLITE__PATH"] == "runs/0007/sentinel.db"
     assert found["SENTINEL_DEAD_LETTERS__JSONL"] == "runs/0007/dead_letters.jsonl"
     assert "SENTINEL_ALERTS__JSONL" not in found
@@ -54,6 +56,27 @@ def test_files_go_into_the_folder_unless_they_are_set(tmp_path: Path) -> None:
     settings = load(found, tmp_path).settings
     assert settings.source.kind == "files"
     assert settings.sinks.rejected_file == Path("runs/0007/rejected.jsonl")
+
+
+def test_what_the_command_line_sets_reaches_the_flow(tmp_path: Path) -> None:
+    (tmp_path / "sentinel.toml").write_text('[kafka.options]\n"sasl.password" = "hunter2"\n')
+    sets = ["time.pane_s=20", "alerts.jsonl=", 'enrich.families."GPT-4*"=four', "kafka.start=2026-01-01T00:00:00Z"]
+    sets += ['kafka.options."client.id"=mine', 'panes.dimension_sets=[["service"]]', "alerts.terminal=false"]
+    loaded = load({"SENTINEL_TIME__PANE_S": "10"}, tmp_path, set_options(sets))
+    found = variables(loaded, tmp_path)
+    again = load({**found, "SENTINEL_CONFIG": ""}, tmp_path).settings
+    assert again.time.pane_s == 20
+    assert again.alerts.jsonl is None
+    assert again == load(variables(load({}, tmp_path), tmp_path), tmp_path, set_options(sets)).settings
+    assert "hunter2" in found["SENTINEL_KAFKA__OPTIONS"]
+    assert "hunter2" not in str(masked(found)) and "client.id" in masked(found)["SENTINEL_KAFKA__OPTIONS"]
+
+
+@pytest.mark.parametrize("name", ['kafka.options."sasl.password"', "store.greptime.password"])
+def test_a_secret_is_refused_on_the_command_line(name: str) -> None:
+    with pytest.raises(ConfigError, match="not for a command line") as refused:
+        set_options([f"{name}=hunter2"])
+    assert "hunter2" not in str(refused.value)
 
 
 def test_what_is_not_the_default_is_noted_and_no_secret_with_it(tmp_path: Path) -> None:
