@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,12 @@ STRICT = os.environ.get("LLMS_TEST_STRICT") == "1"
 settings.register_profile("default", deadline=None)  # the machine may be busy
 settings.register_profile("uncompiled", deadline=None, max_examples=10)
 settings.load_profile("default")
+
+
+def pytest_configure() -> None:
+    """Some tests send Ctrl-C, which a shell that starts the tests in the background has them and their children ignore."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def leave_out(why: str) -> None:
