@@ -24,7 +24,7 @@ settings.load_profile("default")
 
 
 def pytest_configure() -> None:
-    """Some tests send Ctrl-C, which a shell that starts the tests in the background has them and their children ignore."""
+    """Some tests send Ctrl-C, which a shell that starts them in the background has them and their children ignore."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
