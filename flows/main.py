@@ -245,6 +245,7 @@ def stop_on_signals(stop: threading.Event) -> None:
 def spare_the_collector() -> None:
     """Let the cycle collector look seldom: a batch makes tens of thousands of tuples and no cycles."""
     gc.freeze()
+    gc.enable()
     gc.set_threshold(200_000, 20, 20)
 
 

@@ -15,7 +15,8 @@ _HEAD: Final = f"""# Settings
 <!-- Made by `python -m flows.check --reference` (`make docs`) from the models; do not edit. -->
 
 Later layers win: the defaults below, then the TOML file that `{CONFIG_VARIABLE}` names (`{DEFAULT_FILE}` in the working
-directory where it names none), then variables, then `--set key=value`, which `flows.run`, `flows.check` and `flows.backtest` take. In a variable lists and tables are JSON.
+directory where it names none), then variables (in which lists and tables are JSON), then `--set key=value` of
+`flows.run`, `flows.check` and `flows.backtest`.
 `python -m flows.check` says whether all is right, `python -m flows.check --explain` shows each value and where it came
 from, `python -m flows.check --connect` asks the neighbours too. What is wrong ends the start with exit code 78.
 [Changing settings](changing-settings.md) says what a change does to a store that lives.

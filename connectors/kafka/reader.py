@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 import numpy as np
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.base import Chunk
 from connectors.kafka.client import (
@@ -152,7 +152,7 @@ class KafkaReader:
             raise meaning(error_of(e), f"reading {self._name}", self._config) from None
 
     def _chunk(self, messages: list[Message]) -> Chunk:
-        records = [m for m in messages if m.error() is None]
+        records = messages if not any(map(Message.error, messages)) else [m for m in messages if m.error() is None]
         if messages:  # which may have waited here since before the brokers went: only an answer says that they are back
             self._at_end = False
         if len(records) < len(messages):
@@ -168,7 +168,7 @@ class KafkaReader:
         skipped, self._skipped = self._skipped, 0
         return Chunk(
             values=[m.value() or b"" for m in records],
-            offsets=np.array([m.offset() for m in records], np.int64),
+            offsets=_offsets(records),
             arrivals=_arrivals(records),
             at_end=self._at_end and self._down is None,
             finished=self._finished,
@@ -196,7 +196,7 @@ class KafkaReader:
         if self._end is None:
             _, high = self._consumer.get_watermark_offsets(self._at(0), cached=True)
             self._end = max(high, _offset(records[0]) + 1)
-        return [m for m in records if _offset(m) < self._end]
+        return records if _offset(records[-1]) < self._end else [m for m in records if _offset(m) < self._end]
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
@@ -290,6 +290,16 @@ def _offset(message: Message) -> int:
     return offset
 
 
+def _offsets(records: list[Message]) -> Ints:
+    """Of records in order; where none is missing between the first and the last, those two tell all."""
+    if not records:
+        return np.empty(0, np.int64)
+    first, last = _offset(records[0]), _offset(records[-1])
+    if last - first == len(records) - 1:
+        return np.arange(first, last + 1)
+    return np.array([m.offset() for m in records], np.int64)
+
+
 def _milliseconds(at: datetime) -> int:
     return -int(-at.timestamp() * 1000 // 1)
 
@@ -297,7 +307,5 @@ def _milliseconds(at: datetime) -> int:
 def _arrivals(records: list[Message]) -> Ints | None:
     if not records:
         return None
-    kinds, stamps = zip(*[m.timestamp() for m in records], strict=True)
-    if TIMESTAMP_NOT_AVAILABLE in kinds or min(stamps) < 0:
-        return None
-    return np.array(stamps, np.int64) * 1000
+    stamps = np.array([stamp for _, stamp in map(Message.timestamp, records)], np.int64)
+    return stamps * 1000 if stamps.min() >= 0 else None  # -1 where a record has none

@@ -33,6 +33,7 @@ from operators.decode.record import (
     TEXT_FIELDS,
     TOKEN_FIELDS,
     Record,
+    label_texts,
 )
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SENT_LABELS, Bools, Events, Ints
 from operators.times import parse_times
@@ -41,7 +42,6 @@ _SLICE: Final = 2_500
 _ERRORS: Final = frozenset({"error", "failure", "failed"})
 
 _read_record = msgspec.json.Decoder(Record).decode
-_labels = attrgetter(*SENT_LABELS, "status")
 _DERIVED: Final = ("",) * (len(LABELS) - len(SENT_LABELS))
 _texts = attrgetter(*TEXT_FIELDS)
 _ROWS: Final = [METRIC_INDEX[metric] for metric in METRIC_FIELDS.values()]
@@ -143,7 +143,7 @@ def _part(
         record=places,
         at=at,
         values=fixed,
-        combo=np.fromiter(map(codes.__getitem__, map(_labels, records)), np.int32, len(records)),
+        combo=np.array([codes[texts] for texts in label_texts(records)], np.int32),
         event_id=[record.event_id or "" for record in records],
         trace_id=[record.trace_id or "" for record in records],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Final
 
 from msgspec import Meta, Raw, Struct
@@ -73,3 +74,11 @@ class Record(Struct, gc=False):
     trace_id: str | None = None
     span_id: str | None = None
     attributes: Raw = ABSENT
+
+
+def label_texts(records: Iterable[Record]) -> Iterator[tuple[str | None, ...]]:
+    """The labels of each record in the order of `SENT_LABELS`, then its status."""
+    return (
+        (r.service, r.model, r.operation, r.provider, r.tenant, r.region, r.error_type, r.finish_reason, r.status)
+        for r in records
+    )
