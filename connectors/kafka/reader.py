@@ -167,7 +167,7 @@ class KafkaReader:
             self._consumer.unassign()
         skipped, self._skipped = self._skipped, 0
         return Chunk(
-            values=[m.value() or b"" for m in records],
+            values=[value or b"" for value in map(Message.value, records)],
             offsets=_offsets(records),
             arrivals=_arrivals(records),
             at_end=self._at_end and self._down is None,
