@@ -206,6 +206,7 @@ def shape(settings: Settings) -> Shape:
         settings.panes,
         settings.detect,
         settings.episodes,
+        settings.groups,
         settings.recovery.relearn,
     )
 

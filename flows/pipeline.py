@@ -20,7 +20,7 @@ from connectors.base import Message, Row
 from connectors.dead_letters import dead_letter_record
 from connectors.rows import alert_row, pane_rows
 from operators import alert_json
-from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
+from operators.config import DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
 from operators.detect.monitor import ShardMonitor
 from operators.errors import ConfigError
 from operators.groups import Groups
@@ -58,6 +58,7 @@ class Shape:
     panes: PanesConfig
     detect: DetectConfig
     episodes: EpisodesConfig
+    groups: GroupsConfig
     relearn: bool = False  # whether detection starts cold where what it had learned is of another form
 
 
@@ -147,7 +148,7 @@ def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
     judged = op.stateful_batch(DETECT, closed, step(lambda: detection(shape)))
     lateness = round(shape.time.lateness_s * SECOND)
     together = op.map("together", judged, judged_key)
-    alerts = op.stateful_batch(GROUPS, together, step(lambda: Groups(shape.shards, lateness)))
+    alerts = op.stateful_batch(GROUPS, together, step(lambda: Groups(shape.shards, lateness, shape.groups)))
     alerts = op.inspect("alerted", alerts, lambda _, item: taps.alerted(item[1]))
 
     records = op.map(

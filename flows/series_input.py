@@ -25,8 +25,9 @@ from operators.config import MetricConfig
 from operators.detect.monitor import ShardMonitor
 from operators.detect.monitor import _Rows as RowValues
 from operators.errors import ConfigError
+from operators.groups import Finding
 from operators.kernels.detect import SCORE, Floats
-from operators.model import METRICS, SECOND, Alert, Ints
+from operators.model import METRICS, SECOND, Ints
 from operators.pane_table import Closed, PaneTable
 from operators.panes import EMPTY
 from operators.times import BadTime, parse_time
@@ -192,10 +193,10 @@ class Plain(ShardMonitor):
         column = values[:, np.newaxis]
         return RowValues(stats, np.square(column), column, np.arange(n + 1), values, np.ones(n, np.int64))
 
-    def _step(self, table: PaneTable, first: int, pane: int, slots: Ints, rows: RowValues) -> list[Alert]:
-        alerts = super()._step(table, first, pane, slots, rows)
+    def _step(self, table: PaneTable, first: int, pane: int, slots: Ints, rows: RowValues) -> list[Finding]:
+        found = super()._step(table, first, pane, slots, rows)
         self._scores.append(float(self._best[0, 0, SCORE]))
-        return alerts
+        return found
 
 
 _AS_IT_IS: Final = MetricConfig(

@@ -22,6 +22,7 @@ from operators.config import (
     DetectConfig,
     EnrichConfig,
     EpisodesConfig,
+    GroupsConfig,
     PanesConfig,
     Section,
     TimeConfig,
@@ -139,6 +140,7 @@ class Settings(Section):
     panes: PanesConfig = PanesConfig()
     detect: DetectConfig = DetectConfig()
     episodes: EpisodesConfig = EpisodesConfig()
+    groups: GroupsConfig = GroupsConfig()
     store: StoreConfig = StoreConfig()
     alerts: AlertsConfig = AlertsConfig()
     dead_letters: DeadLettersConfig = DeadLettersConfig()

@@ -126,6 +126,16 @@ class EpisodesConfig(Section):
     resolve_s: int = Field(300, ge=10, description="Quiet event time after which an episode resolves.")
 
 
+class GroupsConfig(Section):
+    """Which episodes are one incident, told by one alert."""
+
+    settle_s: float = Field(
+        60, ge=0, le=3_600, description="Event time from a group's first episode to the choice of its lead."
+    )
+    join_s: float = Field(900, ge=0, le=86_400, description="Event time in which episodes of any metric join a group.")
+    members: bool = Field(False, description="Whether the other members of a group raise alerts of their own too.")
+
+
 class MetricConfig(Section):
     """How one metric is judged. What belongs to the metric stands here once, whichever detectors watch it."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from operators.config import EpisodesConfig
 from operators.detect.base import Block, State, Watch
 from operators.kernels.detect import FIELDS, Floats
-from operators.kernels.detect_panes import FADED, OPENED, RESOLVED, RISEN, STEADY, step_episodes
+from operators.kernels.detect_panes import FADED, OPENED, QUIET, RESOLVED, RISEN, STEADY, step_episodes
 from operators.model import Bools, Severity
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
@@ -60,11 +60,16 @@ class Trail:
     detectors: tuple[str, ...] = ()
     by: str = ""  # the detector of the peak
     peak: tuple[float, ...] = (0.0,) * FIELDS  # the verdict with the highest score
+    expected: float = 0.0  # in the first anomalous pane, on the scale that is judged
+    weight: float = 0.0  # requests since then; panes where requests are judged
+    shift: float = 0.0  # the sum of their deviations from what was expected
     witnesses: list[Witness] = field(default_factory=list)
 
 
 class Step(NamedTuple):
-    """A cell that was anomalous at the pane, or changed; `what` as in `operators.kernels.detect_panes`.
+    """A cell that was anomalous at the pane, or changed, or whose episode is open.
+
+    `what` is one of `operators.kernels.detect_panes`.
 
     `since` and `until` are the first and the last anomalous pane of the episode; `since` is -1 where none is open.
     """
@@ -125,6 +130,7 @@ class Episodes:
 __all__ = [
     "FADED",
     "OPENED",
+    "QUIET",
     "RESOLVED",
     "RISEN",
     "STEADY",

@@ -1,72 +1,294 @@
-"""The one step that sees all shards: alerts in one order, whatever the number of workers.
+"""One incident is one group, and one alert: the lead's.
 
-It holds a shard's alerts until every shard has closed the panes they come from. Volume is low: one marker a shard and
-closing, and the alerts.
+The one step that sees all shards. It holds what shards find until none can add anything earlier, so it sees event time
+pass, pane by pane, whatever the number of workers. Volume is low: one marker a shard and closing, and a line for each
+open episode and pane.
+
+An incident shows in several series and metrics at once: a model, the services that use it, their tenants; latency and
+errors. The first episode founds a group. Others join that begin within `join_s`, later only on the lead's metric, if
+they may be of the same requests as a member (as the lead, once there is one). After `settle_s` the lead is chosen, once
+and for all, among the members that still stand out: on the metric that is furthest out, the one that explains most
+(`Finding.explained`). Only the lead's transitions are told; who else is in the group stands in `related`. When the
+lead resolves, members that are still open found a group of their own: what goes on after the incident is told too.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, cast
 
+from operators.config import GroupsConfig
+from operators.episodes import alert_id
 from operators.errors import FatalError
-from operators.model import Alert
+from operators.model import SECOND, Alert, Status
+
+Labels = dict[str, tuple[str, ...]]
+"""By dimension, the values that a series' requests had; nothing is said of a dimension that is not there."""
+
+STANDS: Final = 2.87
+"""The level (-log10 of the tail) from which a member still stands out: three standard deviations."""
+
+
+class Finding(NamedTuple):
+    """What the series of an open episode shows at a pane that has data; in the order of (at, series, metric).
+
+    `level` is -log10 of the tail. `explained` is comparable among series of one metric: what of all requests' squared
+    deviations goes if this series' own shift since the episode began is taken out, n * d ** 2 (for counts and errors
+    the squared excess over the expected). `alert` is the transition, if there is one; `seen` comes with it.
+    """
+
+    at: int
+    series: str
+    metric: str
+    episode: str
+    level: float
+    explained: float
+    alert: Alert | None = None
+    seen: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Judged(NamedTuple):
-    """What a shard's detection says: all panes before `upto` (microseconds) are judged, these alerts came of them.
+    """What a shard's detection says: all panes before `upto` (microseconds) are judged, these are its findings.
 
     `final`: the source is over, nothing will follow.
     """
 
     shard: int
     upto: int
-    alerts: tuple[Alert, ...]
+    findings: tuple[Finding, ...]
     final: bool = False
 
 
-class Groups:
-    """Alerts of all shards, released by (at, series, metric, sequence) once no shard can add an earlier one."""
+@dataclass(slots=True)
+class _Member:
+    """An episode of a group; `alert` is its last transition."""
 
-    VERSION = 1
+    alert: Alert
+    level: float
+    explained: float
+    seen: Labels
+    told: bool = False  # an alert of its own, where members are asked for
+
+    @property
+    def open(self) -> bool:
+        return self.alert.status != "resolved"
+
+    def stands(self) -> bool:
+        return self.open and self.level >= STANDS
+
+
+@dataclass(slots=True)
+class _Group:
+    """`id` is the episode that founded it, at `founded`; `told` are the related that the last alert named."""
+
+    id: str
+    founded: int
+    members: dict[str, _Member] = field(default_factory=dict)
+    lead: str = ""
+    sequence: int = 0
+    told: tuple[str, ...] = ()
+
+    @property
+    def related(self) -> tuple[str, ...]:
+        return tuple(sorted(e for e in self.members if e != self.lead))
+
+
+class Groups:
+    """Findings of all shards in, alerts out, in the order of (at, series, metric)."""
+
+    VERSION = 2
     dropped = False
 
-    def __init__(self, shards: int, lateness: int) -> None:
+    def __init__(self, shards: int, lateness: int, config: GroupsConfig) -> None:
         self._shards = shards
         self._lateness = lateness
+        self._config = config
+        self._settle = round(config.settle_s * SECOND)
+        self._join = round(config.join_s * SECOND)
         self._upto: dict[int, int] = {}
-        self._held: list[Alert] = []
-        self._final: dict[int, tuple[Alert, ...]] = {}
+        self._held: list[Finding] = []
+        self._final: dict[int, tuple[Finding, ...]] = {}
+        self._groups: dict[str, _Group] = {}
+        self._group_of: dict[str, str] = {}
+        self._now = 0
 
     def take(self, items: Sequence[Judged]) -> list[Alert]:
-        """Take in markers and alerts; return what can be released, in order."""
+        """Take in markers and findings; return the alerts that are certain by now."""
         out: list[Alert] = []
         for item in items:
             if item.final:
-                self._final[item.shard] = item.alerts
+                self._final[item.shard] = item.findings
                 continue
             self._upto[item.shard] = item.upto
-            self._held.extend(item.alerts)
+            self._held.extend(item.findings)
         if len(self._upto) == self._shards:
             safe = min(self._upto.values()) + self._lateness
-            out += sorted((a for a in self._held if a.at <= safe), key=_order)
-            self._held = [a for a in self._held if a.at > safe]
+            ready = [f for f in self._held if f.at <= safe]
+            self._held = [f for f in self._held if f.at > safe]
+            out += self._pass(ready, safe)
         if len(self._final) == self._shards:
-            out += sorted([*self._held, *(a for alerts in self._final.values() for a in alerts)], key=_order)
+            # Should the source have grown after a resume, these panes come again: a copy sees them through.
+            rest = Groups(self._shards, self._lateness, self._config)
+            rest.restore(self.save())
+            findings = [*rest._held, *(f for found in self._final.values() for f in found)]
+            out += rest._pass(findings, max((f.at for f in findings), default=0) + self._settle)
             self._final = {}
         return out
 
+    def _pass(self, findings: Iterable[Finding], until: int) -> Iterator[Alert]:
+        """Let event time pass up to `until`: at each moment what was found, then what is to be decided."""
+        queue = sorted(findings, key=lambda f: f[:4], reverse=True)
+        while True:
+            due = [g.founded + self._settle for g in self._groups.values() if not g.lead]
+            now = min([*(t for t in due if t > self._now), *([queue[-1].at] if queue else [])], default=until + 1)
+            if now > until:
+                return
+            self._now = now
+            told: list[Alert] = []
+            while queue and queue[-1].at == now:
+                told += self._note(queue.pop())
+            for group in list(self._groups.values()):
+                told += self._decide(group, now)
+            yield from sorted(told, key=_order)
+
+    def _note(self, finding: Finding) -> Iterator[Alert]:
+        group = self._groups.get(self._group_of.get(finding.episode, ""))
+        if group is None:
+            if finding.alert is None or finding.alert.status != "firing":
+                return
+            member = _Member(finding.alert, finding.level, finding.explained, dict(finding.seen))
+            self._enter(finding.episode, member, finding.at)
+            return
+        member = group.members[finding.episode]
+        member.level, member.explained = finding.level, max(member.explained, finding.explained)
+        if finding.alert is not None:
+            member.alert = finding.alert
+            for dimension, values in finding.seen:
+                member.seen[dimension] = tuple(sorted({*member.seen.get(dimension, ()), *values}))
+            if group.lead == finding.episode:
+                yield from self._told(group, finding.alert.status, finding.at)
+            elif member.told:
+                yield dataclasses.replace(finding.alert, group_id=group.id)
+
+    def _enter(self, episode: str, member: _Member, at: int) -> None:
+        """Into the oldest group that it may belong to; it joins groups without a lead that it ties together."""
+        fitting = [g for g in self._groups.values() if self._fits(g, member, at)]
+        if not fitting:
+            group = self._groups[episode] = _Group(episode, at)
+        else:
+            group, *others = fitting
+            if not group.lead:
+                for other in others:
+                    if not other.lead:
+                        self._merge(other, group)
+        group.members[episode] = member
+        self._group_of[episode] = group.id
+
+    def _fits(self, group: _Group, member: _Member, at: int) -> bool:
+        lead = group.members.get(group.lead)
+        if lead is not None and not lead.open:
+            return False
+        if at - group.founded > self._join and (lead is None or lead.alert.metric != member.alert.metric):
+            return False
+        others = [lead] if lead is not None else [m for m in group.members.values() if m.open]
+        return any(same_requests(m.alert.series, m.seen, member.alert.series, member.seen) for m in others)
+
+    def _merge(self, group: _Group, into: _Group) -> None:
+        into.members.update(group.members)
+        for episode in group.members:
+            self._group_of[episode] = into.id
+        del self._groups[group.id]
+
+    def _decide(self, group: _Group, now: int) -> Iterator[Alert]:
+        """Choose the lead when it is time, name new members, and part when it is over."""
+        if group.id not in self._groups:
+            return
+        lead = group.members.get(group.lead)
+        if lead is None and now >= group.founded + self._settle:
+            standing = [m for m in group.members.values() if m.stands()]
+            if standing:
+                for older in self._groups.values():
+                    if older.lead and any(self._fits(older, m, group.founded) for m in standing):
+                        self._merge(group, older)
+                        yield from self._told(older, "updated", now)
+                        return
+                metric = max(standing, key=lambda m: (m.level, m.alert.episode_id)).alert.metric
+                on_it = [m for m in standing if m.alert.metric == metric]
+                lead = max(on_it, key=lambda m: (m.explained, m.alert.episode_id))
+                group.lead = lead.alert.episode_id
+                yield from self._told(group, "firing", now)
+        elif lead is not None and lead.open and group.related != group.told:
+            yield from self._told(group, "updated", now)
+        if lead is not None and not lead.open:
+            self._part(group, now)
+        elif lead is None and not any(m.open for m in group.members.values()):
+            self._drop(group)
+
+    def _drop(self, group: _Group) -> None:
+        del self._groups[group.id]
+        for episode in group.members:
+            self._group_of.pop(episode, None)
+
+    def _part(self, group: _Group, now: int) -> None:
+        """The lead is over: what is still open is looked at anew, as if it had begun now."""
+        self._drop(group)
+        for episode, member in sorted(group.members.items()):
+            if member.open:
+                self._enter(episode, member, now)
+
+    def _told(self, group: _Group, status: Status, at: int) -> Iterator[Alert]:
+        """The lead's alert as the group's next one; then, if they are asked for, those of members that are new."""
+        group.told = group.related
+        yield dataclasses.replace(
+            group.members[group.lead].alert,
+            alert_id=alert_id(group.lead, group.sequence),
+            group_id=group.id,
+            related=group.told,
+            sequence=group.sequence,
+            status=status,
+            at=at,
+        )
+        group.sequence += 1
+        for episode in group.told if self._config.members else ():
+            member = group.members[episode]
+            if member.open and not member.told:
+                member.told = True
+                yield dataclasses.replace(member.alert, group_id=group.id, status="firing", at=at)
+
     def save(self) -> tuple[object, ...]:
-        held = tuple(tuple(getattr(a, f) for f in _FIELDS) for a in sorted(self._held, key=_order))
-        return (self.VERSION, self._shards, tuple(sorted(self._upto.items())), _FIELDS, held)
+        return (
+            self.VERSION,
+            self._shards,
+            tuple(sorted(self._upto.items())),
+            self._now,
+            tuple(_plain(f) for f in sorted(self._held, key=lambda f: f[:4])),
+            tuple(
+                (
+                    g.id, g.founded, g.lead, g.sequence, g.told,
+                    tuple(
+                        (_fields(m.alert), m.level, m.explained, tuple(m.seen.items()), m.told)
+                        for m in g.members.values()
+                    ),
+                )
+                for g in self._groups.values()
+            ),
+        )  # fmt: skip
 
     def restore(self, state: tuple[object, ...]) -> None:
         """Take over the state of a predecessor. Raises `FatalError` for another version or number of shards."""
-        match state:
-            case (self.VERSION, self._shards, tuple() as upto, tuple() as fields, tuple() as held):
+        match cast(Any, state):
+            case (self.VERSION, self._shards, upto, now, held, groups):
                 self._upto = dict(upto)
-                self._held = [Alert(**dict(zip(fields, values, strict=True))) for values in held]
+                self._now = now
+                self._held = [Finding(*f)._replace(alert=None if f[6] is None else Alert(*f[6])) for f in held]
+                for group_id, founded, lead, sequence, told, members in groups:
+                    group = self._groups[group_id] = _Group(group_id, founded, {}, lead, sequence, told)
+                    for fields, level, explained, seen, was_told in members:
+                        alert = Alert(*fields)
+                        group.members[alert.episode_id] = _Member(alert, level, explained, dict(seen), was_told)
+                        self._group_of[alert.episode_id] = group_id
             case _:
                 raise FatalError(
                     f"the state of the alert step has version {state[0]!r} and {state[1]!r} shards; "
@@ -74,7 +296,30 @@ class Groups:
                 )
 
 
+def same_requests(one: dict[str, str], seen_of_one: Labels, other: dict[str, str], seen_of_other: Labels) -> bool:
+    """Whether two series may hold the same requests.
+
+    Not so where both name a dimension with different values, nor where neither's requests were seen with the values
+    that the other names: the rarer the requests of one, the fewer of its values were seen in the other's.
+    """
+    if any(other.get(dimension, value) != value for dimension, value in one.items()):
+        return False
+    return _may_be_of(one, other, seen_of_other) or _may_be_of(other, one, seen_of_one)
+
+
+def _may_be_of(series: dict[str, str], other: dict[str, str], seen_of_other: Labels) -> bool:
+    return all(value in seen_of_other.get(d, (value,)) for d, value in series.items() if d not in other)
+
+
 _FIELDS = tuple(f.name for f in dataclasses.fields(Alert))
+
+
+def _fields(alert: Alert) -> tuple[object, ...]:
+    return tuple(getattr(alert, name) for name in _FIELDS)
+
+
+def _plain(finding: Finding) -> tuple[object, ...]:
+    return (*finding[:6], None if finding.alert is None else _fields(finding.alert), finding.seen)
 
 
 def _order(alert: Alert) -> tuple[int, str, str, int]:

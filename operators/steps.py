@@ -127,8 +127,7 @@ class Detect:
     def take(self, items: Sequence[Closed]) -> Iterator[Judged]:
         for closed in items:
             monitor = self._load(self._monitor.save()) if closed.final else self._monitor
-            alerts = tuple(monitor.take(closed))
-            yield Judged(closed.shard, closed.high * self._width, alerts, closed.final)
+            yield Judged(closed.shard, closed.high * self._width, tuple(monitor.take(closed)), closed.final)
 
     def save(self) -> State:
         return self._monitor.save()

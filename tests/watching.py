@@ -144,7 +144,7 @@ def monitor(
 
 
 def watch_all(watcher: ShardMonitor, pieces: Sequence[Closed]) -> list[Alert]:
-    return [alert for closed in pieces for alert in watcher.take(closed)]
+    return [f.alert for closed in pieces for f in watcher.take(closed) if f.alert is not None]
 
 
 def steady(

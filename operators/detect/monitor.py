@@ -22,13 +22,14 @@ from operators.detect.panel import Panel
 from operators.detect.slots import Arrays, Slots
 from operators.detect.static_limits import StaticLimits, applying
 from operators.errors import ConfigError, FatalError
+from operators.groups import Finding
 from operators.kernels.detect import EXPECTED, FIELDS, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
 from operators.kernels.detect_panes import request_values, row_statistics
-from operators.model import MISSING, SECOND, Alert, Bools, Ints, Status
+from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Bools, Ints, Status
 from operators.pane_table import Closed, PaneTable
 from operators.sketch import MIDDLE
 
-VERSION = 2
+VERSION = 3
 EXPIRY_S: int = PanesConfig.model_fields["expiry_s"].default
 _STATUS: dict[int, Status] = {ep.OPENED: "firing", ep.RISEN: "updated", ep.RESOLVED: "resolved"}
 
@@ -98,8 +99,8 @@ class ShardMonitor:
         """Series that are known."""
         return len(self._slots)
 
-    def take(self, closed: Closed) -> list[Alert]:
-        """Judge the closed panes; the alerts in the order of (at, series, metric).
+    def take(self, closed: Closed) -> list[Finding]:
+        """Judge the closed panes; what they show of open episodes, in the order of (at, series, metric).
 
         Panes that were judged before are passed over. Everything is remembered, of a final `closed` too: a caller
         that will see those panes again judges them on a copy (`load` of `save`).
@@ -109,7 +110,7 @@ class ShardMonitor:
         pane = max(closed.low, self._last + 1)
         rows = self._row_values(table)
         where = self._where(table)
-        alerts: list[Alert] = []
+        found: list[Finding] = []
         bounds = (
             np.searchsorted(table.pane, np.arange(pane, high + 1)).tolist()
             if high - pane < 4 * len(table.pane) + 64
@@ -126,7 +127,7 @@ class ShardMonitor:
                 pane = min(int(table.pane[a]), high) if a < len(table.pane) else high
                 self._last = pane - 1
                 continue
-            told: list[Alert] = []
+            told: list[Finding] = []
             if pane >= self._next_expiry and self._expire(pane, told):
                 where = self._where(table)
             slots = where[table.row_series[a:b]]
@@ -137,10 +138,10 @@ class ShardMonitor:
                     slots = where[table.row_series[a:b]]
                 self._panes.state["seen"][slots] = pane
             told += self._step(table, a, pane, slots, rows)
-            alerts += sorted(told, key=_order)
+            found += sorted(told, key=_order)
             self._last = pane
             pane += 1
-        return alerts
+        return found
 
     def _row_values(self, table: PaneTable) -> _Rows:
         rows, metrics = len(table.pane), len(self.watch.metrics)
@@ -183,7 +184,7 @@ class ShardMonitor:
             self._scratch(self._panes.capacity)
         self._next_expiry = min(self._next_expiry, pane + self._expiry)
 
-    def _expire(self, pane: int, told: list[Alert]) -> bool:
+    def _expire(self, pane: int, told: list[Finding]) -> bool:
         """Forget series that were silent too long, closing what is open on them; whether there were any."""
         born, seen = self._panes.state["born"], self._panes.state["seen"]
         live = np.flatnonzero(born[: self._slots.used] >= 0)
@@ -194,7 +195,8 @@ class ShardMonitor:
                 severity = ep.SEVERITIES[self._open.state["severity"][slot, cell]]
                 step = ep.Step(slot, cell, ep.RESOLVED, int(opened[cell]), int(last[cell]), severity)
                 trail = self._trails[slot, cell]
-                told.append(self._alert(step, trail, pane, trail.peak, trail.by, forgotten=True))
+                alert = self._alert(step, trail, pane, trail.peak, trail.by, forgotten=True)
+                told.append(self._finding(step, trail, pane, 0.0, alert))
             for key in [k for k in self._trails if k[0] == slot]:
                 del self._trails[key]
             self._slots.drop(slot)
@@ -204,7 +206,7 @@ class ShardMonitor:
         self._next_expiry = int(kept.min()) + self._expiry if len(kept) else 0
         return len(gone) > 0
 
-    def _step(self, table: PaneTable, first: int, pane: int, slots: Ints, rows: _Rows) -> list[Alert]:
+    def _step(self, table: PaneTable, first: int, pane: int, slots: Ints, rows: _Rows) -> list[Finding]:
         used, state = self._slots.used, self._panes.state
         last, metrics = first + len(slots), len(self.watch.metrics)
         start = rows.start[first * metrics : last * metrics + 1]
@@ -232,10 +234,10 @@ class ShardMonitor:
         self._panel.learn(block, self._excluded)
         return self._tell(steps, table, first, pane, slots) if steps else []
 
-    def _tell(self, steps: list[ep.Step], table: PaneTable, first: int, pane: int, slots: Ints) -> list[Alert]:
+    def _tell(self, steps: list[ep.Step], table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
         """Keep the trails of what is anomalous, and make the alerts of what changed."""
         row_of = {slot: first + i for i, slot in enumerate(slots.tolist())}
-        alerts: list[Alert] = []
+        found: list[Finding] = []
         for step in steps:
             key = (step.slot, step.cell)
             if step.what == ep.FADED:
@@ -243,16 +245,23 @@ class ShardMonitor:
                 continue
             if step.what == ep.RESOLVED:
                 trail = self._trails.pop(key)
-                alerts.append(self._alert(step, trail, pane, trail.peak, trail.by))
+                alert = self._alert(step, trail, pane, trail.peak, trail.by)
+                found.append(self._finding(step, trail, pane, 0.0, alert))
                 continue
-            trail = self._trails.setdefault(key, ep.Trail())
             verdict = tuple(self._best[step.slot, step.cell].tolist())
+            trail = self._trails.setdefault(key, ep.Trail(expected=verdict[EXPECTED]))
+            self._add_up(trail, step)
+            if step.what == ep.QUIET:
+                found.append(self._finding(step, trail, pane, verdict[SCORE]))
+                continue
             by = self._panel.detectors[self._winner[step.slot, step.cell]].name
             if verdict[SCORE] > trail.peak[SCORE]:
                 trail.peak, trail.by = verdict, by
             if step.slot in row_of:
                 self._witness(trail, step, table, row_of[step.slot], pane, verdict, by)
             if step.what == ep.STEADY:
+                if step.since >= 0:
+                    found.append(self._finding(step, trail, pane, verdict[SCORE]))
                 continue
             if step.what == ep.OPENED:
                 up = verdict[OBSERVED] >= verdict[EXPECTED]
@@ -260,8 +269,56 @@ class ShardMonitor:
                 trail.kind = explain.kind(self.watch.cells[step.cell], up, missing >= explain.SILENT_REQUESTS, by)
                 trail.witnesses = [w for w in trail.witnesses if w.pane >= step.since]
             trail.detectors = self._panel.agreeing(step.slot, step.cell)
-            alerts.append(self._alert(step, trail, pane, verdict, by))
-        return alerts
+            alert = self._alert(step, trail, pane, verdict, by)
+            seen = self._seen(table, row_of[step.slot], alert) if step.slot in row_of else ()
+            found.append(self._finding(step, trail, pane, verdict[SCORE], alert, seen))
+        return found
+
+    def _add_up(self, trail: ep.Trail, step: ep.Step) -> None:
+        """Add this pane's deviation from what was expected when the episode's first anomalous pane came."""
+        now, cell = self._now[step.slot], step.cell
+        match self.watch.cells[cell]:
+            case "requests":
+                n, total = 1.0, float(now[0])
+            case "error_ratio":
+                n, total = float(now[0]), float(now[1])
+            case _:
+                n, total = float(now[2 + 2 * cell]), float(now[3 + 2 * cell])
+        trail.weight += n
+        trail.shift += total - n * trail.expected
+
+    def _seen(self, table: PaneTable, row: int, alert: Alert) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """By dimension that the series does not name, the values of its requests in this pane; none where some are
+        folded.
+        """
+        a, b = np.searchsorted(table.breakdown_row, (row, row + 1)).tolist()
+        values: dict[str, list[str]] = {}
+        for label, value in zip(table.breakdown_label[a:b].tolist(), table.breakdown_value[a:b].tolist(), strict=True):
+            if LABELS[label] in DIMENSIONS and LABELS[label] not in alert.series:
+                values.setdefault(LABELS[label], []).append(table.breakdown_values[value])
+        return tuple((d, tuple(v)) for d, v in values.items() if names.OTHER not in v)
+
+    def _finding(
+        self,
+        step: ep.Step,
+        trail: ep.Trail,
+        pane: int,
+        score: float,
+        alert: Alert | None = None,
+        seen: tuple[tuple[str, tuple[str, ...]], ...] = (),
+    ) -> Finding:
+        series, metric = self._slots.texts[step.slot], self.watch.cells[step.cell]
+        scale = trail.expected if step.cell >= len(self.watch.metrics) else 1.0
+        return Finding(
+            at=(pane + 1) * self._width + self._lateness,
+            series=series,
+            metric=metric,
+            episode=ep.episode_id(series, metric, step.since * self._width) if alert is None else alert.episode_id,
+            level=self.watch.threshold * score / (1.0 - score),
+            explained=trail.shift**2 / max(trail.weight * scale, 1e-9),
+            alert=alert,
+            seen=seen,
+        )
 
     def _witness(
         self, trail: ep.Trail, step: ep.Step, table: PaneTable, row: int, pane: int, verdict: tuple[float, ...], by: str
@@ -361,10 +418,13 @@ class ShardMonitor:
             self._panes.save(used),
             tuple(limit.model_dump_json() for limit in self.watch.config.limits),
             [
-                (slot, cell, t.sequence, t.kind, t.detectors, t.by, t.peak, [tuple(w) for w in t.witnesses])
+                (
+                    slot, cell, t.sequence, t.kind, t.detectors, t.by, t.peak, t.expected, t.weight, t.shift,
+                    [tuple(w) for w in t.witnesses],
+                )
                 for (slot, cell), t in sorted(self._trails.items())
             ],
-        )
+        )  # fmt: skip
 
     @classmethod
     def load(
@@ -381,7 +441,7 @@ class ShardMonitor:
         """
         self = cls(config, episodes, time, expiry_s)
         match cast(Any, state):
-            case (2, made_for, last, texts, learned, opened, panes, limits, trails):
+            case (3, made_for, last, texts, learned, opened, panes, limits, trails):
                 pass
             case _:
                 raise FatalError(
@@ -400,9 +460,9 @@ class ShardMonitor:
         self._open.load(self._episodes.fitted(opened))
         self._panes.load({**panes, "ring": self._refitted(panes["ring"], limits)})
         self._scratch(self._panes.capacity)
-        for slot, cell, sequence, kind, detectors, by, peak, witnesses in trails:
+        for slot, cell, sequence, kind, detectors, by, peak, expected, weight, shift, witnesses in trails:
             self._trails[slot, cell] = ep.Trail(
-                sequence, kind, detectors, by, peak, [ep.Witness(*w) for w in witnesses]
+                sequence, kind, detectors, by, peak, expected, weight, shift, [ep.Witness(*w) for w in witnesses]
             )
         return self
 
@@ -419,8 +479,8 @@ class ShardMonitor:
         return out
 
 
-def _order(alert: Alert) -> tuple[int, str, str]:
-    return (alert.at, names.text(list(alert.series), list(alert.series.values())), alert.metric)
+def _order(finding: Finding) -> tuple[int, str, str]:
+    return finding.at, finding.series, finding.metric
 
 
 def _judged_values(watch: Watch) -> tuple[Floats, Floats]:

@@ -11,8 +11,8 @@ from operators.model import Ints
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-STEADY, OPENED, RISEN, RESOLVED, FADED = range(5)
-"""What a step says of a cell: anomalous as before, and the four changes."""
+STEADY, OPENED, RISEN, RESOLVED, FADED, QUIET = range(6)
+"""What a step says of a cell: anomalous as before, the four changes, and not anomalous while its episode is open."""
 
 
 @compiled
@@ -208,6 +208,8 @@ def step_episodes(
                 opened[s, c] = -1
                 recent[s, c] = -1
                 what = RESOLVED
+            if what < 0 and data and opened[s, c] >= 0:
+                what = QUIET
             excluded[s, c] = anomalous or opened[s, c] >= 0
             if what >= 0:
                 out[n, 0] = s
