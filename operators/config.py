@@ -90,7 +90,7 @@ class PanesConfig(Section):
     """What is aggregated, and how much of it is kept."""
 
     dimension_sets: tuple[tuple[str, ...], ...] = Field(
-        (("service", "model", "operation"), ("tenant",)),
+        (("service", "model", "operation"), ("service",), ("model",), ("tenant",)),
         min_length=1,
         description="The dimension sets whose series are watched.",
     )
@@ -158,7 +158,7 @@ class MetricConfig(Section):
 _METRIC_DEFAULTS: dict[str, dict[str, object]] = {
     "latency": {"direction": "up", "min_change": 1.5, "offset": 1.0},
     "ttft": {"direction": "up", "min_change": 1.5, "offset": 1.0},
-    "tokens_per_second": {"watch": False, "direction": "down", "min_change": 2.0, "offset": 0.1},
+    "tokens_per_second": {"direction": "down", "min_change": 1.5, "offset": 0.1},
     "prompt_tokens": {"direction": "up", "min_change": 3.0, "offset": 30.0},
     "completion_tokens": {"direction": "both", "min_change": 3.0, "offset": 10.0},
     "cached_tokens": {"watch": False, "direction": "both", "min_change": 3.0, "offset": 30.0},

@@ -20,6 +20,8 @@ _SPEED: Final = METRIC_INDEX["tokens_per_second"]
 _SCALE: Final = METRICS[_SPEED].scale
 _LIMIT: Final = round(METRICS[_SPEED].limit * _SCALE)
 
+_OF_GOOD: Final = tuple(METRIC_INDEX[name] for name in ("latency", "ttft", "completion_tokens", "quality"))
+
 Enrich = Callable[[Events], Events]
 """Fills in what follows from an event itself; may change the events it is given."""
 
@@ -39,10 +41,20 @@ class Enricher:
         object.__setattr__(self, "renames", Renames(self.config.families, self.config.dated_versions))
 
     def __call__(self, events: Events) -> Events:
+        of_good_requests(events)
         speed(events)
         self.prices().fill(events)
         self.renames.apply(events)
         return events
+
+
+def of_good_requests(events: Events) -> None:
+    """Take the times, the output and the quality from requests that failed, in place: they are of the failure.
+
+    A request that timed out, or was turned away at once, says nothing of how fast the others are answered.
+    """
+    for metric in _OF_GOOD:
+        events.values[metric, events.error] = MISSING
 
 
 def speed(events: Events) -> None:

@@ -27,6 +27,12 @@ from operators.model import SECOND, Alert, Status
 Labels = dict[str, tuple[str, ...]]
 """By dimension, the values that a series' requests had; nothing is said of a dimension that is not there."""
 
+CAUSES: Final = (
+    "requests", "error_ratio", "prompt_tokens", "cached_tokens", "reasoning_tokens", "completion_tokens", "quality",
+    "cost", "tokens_per_second", "latency", "ttft",
+)  # fmt: skip
+"""Metrics, causes before what they bring about: more or longer requests cost more and take longer, never the reverse."""
+
 STANDS: Final = 2.87
 """The level (-log10 of the tail) from which a member still stands out: three standard deviations."""
 
@@ -89,6 +95,7 @@ class _Group:
     lead: str = ""
     sequence: int = 0
     told: tuple[str, ...] = ()
+    left_over: bool = False  # of a group that is over
 
     @property
     def related(self) -> tuple[str, ...]:
@@ -141,7 +148,7 @@ class Groups:
         """Let event time pass up to `until`: at each moment what was found, then what is to be decided."""
         queue = sorted(findings, key=lambda f: f[:4], reverse=True)
         while True:
-            due = [g.founded + self._settle for g in self._groups.values() if not g.lead]
+            due = [self._due(g) for g in self._groups.values() if not g.lead]
             now = min([*(t for t in due if t > self._now), *([queue[-1].at] if queue else [])], default=until + 1)
             if now > until:
                 return
@@ -206,7 +213,7 @@ class Groups:
         if group.id not in self._groups:
             return
         lead = group.members.get(group.lead)
-        if lead is None and now >= group.founded + self._settle:
+        if lead is None and now >= self._due(group):
             standing = [m for m in group.members.values() if m.stands()]
             if standing:
                 for older in self._groups.values():
@@ -214,7 +221,8 @@ class Groups:
                         self._merge(group, older)
                         yield from self._told(older, "updated", now)
                         return
-                metric = max(standing, key=lambda m: (m.level, m.alert.episode_id)).alert.metric
+                clear = 0.5 * max(m.level for m in standing)
+                metric = min((m.alert.metric for m in standing if m.level >= clear), key=CAUSES.index)
                 on_it = [m for m in standing if m.alert.metric == metric]
                 lead = max(on_it, key=lambda m: (m.explained, m.alert.episode_id))
                 group.lead = lead.alert.episode_id
@@ -225,6 +233,9 @@ class Groups:
             self._part(group, now)
         elif lead is None and not any(m.open for m in group.members.values()):
             self._drop(group)
+
+    def _due(self, group: _Group) -> int:
+        return group.founded + (self._join if group.left_over else self._settle)
 
     def _drop(self, group: _Group) -> None:
         del self._groups[group.id]
@@ -237,6 +248,7 @@ class Groups:
         for episode, member in sorted(group.members.items()):
             if member.open:
                 self._enter(episode, member, now)
+                self._groups[self._group_of[episode]].left_over |= not self._groups[self._group_of[episode]].lead
 
     def _told(self, group: _Group, status: Status, at: int) -> Iterator[Alert]:
         """The lead's alert as the group's next one; then, if they are asked for, those of members that are new."""
@@ -266,7 +278,7 @@ class Groups:
             tuple(_plain(f) for f in sorted(self._held, key=lambda f: f[:4])),
             tuple(
                 (
-                    g.id, g.founded, g.lead, g.sequence, g.told,
+                    g.id, g.founded, g.lead, g.sequence, g.told, g.left_over,
                     tuple(
                         (_fields(m.alert), m.level, m.explained, tuple(m.seen.items()), m.told)
                         for m in g.members.values()
@@ -283,8 +295,8 @@ class Groups:
                 self._upto = dict(upto)
                 self._now = now
                 self._held = [Finding(*f)._replace(alert=None if f[6] is None else Alert(*f[6])) for f in held]
-                for group_id, founded, lead, sequence, told, members in groups:
-                    group = self._groups[group_id] = _Group(group_id, founded, {}, lead, sequence, told)
+                for group_id, founded, lead, sequence, told, left_over, members in groups:
+                    group = self._groups[group_id] = _Group(group_id, founded, {}, lead, sequence, told, left_over)
                     for fields, level, explained, seen, was_told in members:
                         alert = Alert(*fields)
                         group.members[alert.episode_id] = _Member(alert, level, explained, dict(seen), was_told)
