@@ -225,9 +225,9 @@ class _Sums:
             self.n = [row["n"] for row in rows]
             self.total = [row["total"] or 0.0 for row in rows]
             if settings is not None and settings.in_logs:
-                self.statistic, self.offset = "typical value (geometric mean)", settings.offset
+                self.statistic, self.offset = "typical value (geometric mean)", METRICS[METRIC_INDEX[metric]].offset
                 at = METRIC_INDEX[metric]
-                log = np.log(np.maximum(MIDDLE, 0.5) / METRICS[at].scale + settings.offset)
+                log = np.log(np.maximum(MIDDLE, 0.5) / METRICS[at].scale + METRICS[at].offset)
                 found = [_log_sum(row["sketch"], at, log) for row in rows]
                 self.n, self.total = [n for n, _ in found], [total for _, total in found]
         else:

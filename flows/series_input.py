@@ -199,9 +199,9 @@ class Plain(ShardMonitor):
         return found
 
 
-_AS_IT_IS: Final = MetricConfig(
-    watch=True, direction="both", in_logs=False, min_change=_LEAST, offset=0.0, min_count=1
-).model_dump(exclude_unset=True)
+_AS_IT_IS: Final = MetricConfig(watch=True, direction="both", in_logs=False, min_change=_LEAST, min_count=1).model_dump(
+    exclude_unset=True
+)
 
 
 def told(found: Floats) -> Floats:

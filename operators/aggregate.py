@@ -24,12 +24,13 @@ _L = len(LABELS)
 
 
 class Sums(NamedTuple):
-    """What is added up, of N things: requests and errors [N], count and total by metric [N, M]."""
+    """What is added up, of N things: requests and errors [N], by metric [N, M] count, total and sum of logarithms."""
 
     requests: Ints
     errors: Ints
     counts: Ints
     totals: Ints
+    logs: Ints
 
 
 class Cells(NamedTuple):

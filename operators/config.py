@@ -147,23 +147,18 @@ class MetricConfig(Section):
         gt=0,
         description="Least deviation: a factor where the metric is judged in logs, else a difference in its unit.",
     )
-    offset: float = Field(
-        0.0,
-        ge=0,
-        description="Added before the logarithm, in the metric's unit, so that small values weigh little.",
-    )
     min_count: int = Field(20, ge=1, description="Requests that a horizon must hold to be judged.")
 
 
 _METRIC_DEFAULTS: dict[str, dict[str, object]] = {
-    "latency": {"direction": "up", "min_change": 1.5, "offset": 1.0},
-    "ttft": {"direction": "up", "min_change": 1.5, "offset": 1.0},
-    "tokens_per_second": {"direction": "down", "min_change": 1.5, "offset": 0.1},
-    "prompt_tokens": {"direction": "up", "min_change": 3.0, "offset": 30.0},
-    "completion_tokens": {"direction": "both", "min_change": 3.0, "offset": 10.0},
-    "cached_tokens": {"watch": False, "direction": "both", "min_change": 3.0, "offset": 30.0},
-    "reasoning_tokens": {"watch": False, "direction": "up", "min_change": 3.0, "offset": 10.0},
-    "cost": {"direction": "up", "min_change": 2.5, "offset": 1e-6},
+    "latency": {"direction": "up", "min_change": 1.5},
+    "ttft": {"direction": "up", "min_change": 1.5},
+    "tokens_per_second": {"direction": "down", "min_change": 1.5},
+    "prompt_tokens": {"direction": "up", "min_change": 3.0},
+    "completion_tokens": {"direction": "both", "min_change": 3.0},
+    "cached_tokens": {"watch": False, "direction": "both", "min_change": 3.0},
+    "reasoning_tokens": {"watch": False, "direction": "up", "min_change": 3.0},
+    "cost": {"direction": "up", "min_change": 2.5},
     "quality": {"direction": "down", "in_logs": False, "min_change": 0.08},
 }
 
@@ -259,6 +254,11 @@ class DetectConfig(Section):
         min_length=1,
         max_length=6,
         description="How far back a pane may be judged with those before it.",
+    )
+    mix_by: Literal["", "service", "model", "operation", "provider", "tenant", "region"] = Field(
+        "tenant",
+        description="Each request is judged against what is usual for its value of this dimension within its series: "
+        'another mix is no anomaly; "" for none.',
     )
     half_life_s: float = Field(43_200, ge=60, description="After so much event time, what was learned weighs half.")
     warm_up_panes: int = Field(48, ge=2, description="Panes with data that are learned before anything is judged.")

@@ -59,6 +59,10 @@ LIMIT: Final = "static_limits"
 """The names of the detectors whose findings are told in other words."""
 
 
+RAW: Final = frozenset({OUTLIER, LIMIT})
+"""Detectors that judge values as they are, not their deviations from what the mix explains."""
+
+
 def kind(cell: str, up: bool, silent: bool, by: str = "") -> str:
     """The kind of an episode, fixed by the detector `by` whose verdict opened it.
 
@@ -83,7 +87,7 @@ def in_unit(watch: Watch, cell: int, judged: float) -> float:
     if cell < len(watch.metrics):
         settings = watch.settings[cell]
         if settings.in_logs:
-            value = max(exp(min(judged, 700.0)) - settings.offset, 0.0)
+            value = max(exp(min(judged, 700.0)) - watch.metrics[cell].offset, 0.0)
     elif watch.cells[cell] == REQUESTS:
         value = judged * 60.0 / watch.pane_s
     return float(f"{value:.6g}")

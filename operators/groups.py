@@ -31,7 +31,7 @@ CAUSES: Final = (
     "requests", "error_ratio", "prompt_tokens", "cached_tokens", "reasoning_tokens", "completion_tokens", "quality",
     "cost", "tokens_per_second", "latency", "ttft",
 )  # fmt: skip
-"""Metrics, causes before what they bring about: more or longer requests cost more and take longer, never the reverse."""
+"""Metrics, causes before what they bring about: more and longer requests cost and take more, not the reverse."""
 
 STANDS: Final = 2.87
 """The level (-log10 of the tail) from which a member still stands out: three standard deviations."""

@@ -26,7 +26,8 @@ class Metric(NamedTuple):
     """One measured value of an event.
 
     `scale` is the number of fixed-point steps in one `unit`; `limit` is the largest accepted value, in units.
-    `worst` says which end of the values is the bad one: it chooses the evidence of a pane.
+    `worst` says which end of the values is the bad one: it chooses the evidence of a pane. `offset`, in units, is added
+    before a logarithm is taken, so that small values weigh little.
     """
 
     name: str
@@ -34,18 +35,19 @@ class Metric(NamedTuple):
     scale: int
     limit: float
     worst: Literal["high", "low"]
+    offset: float
 
 
 METRICS: Final[tuple[Metric, ...]] = (
-    Metric("latency", "ms", 1_000, 86_400_000.0, "high"),
-    Metric("ttft", "ms", 1_000, 86_400_000.0, "high"),
-    Metric("tokens_per_second", "1/s", 1_000, 1_000_000.0, "low"),
-    Metric("prompt_tokens", "tokens", 1, 1_000_000_000.0, "high"),
-    Metric("completion_tokens", "tokens", 1, 1_000_000_000.0, "high"),
-    Metric("cached_tokens", "tokens", 1, 1_000_000_000.0, "high"),
-    Metric("reasoning_tokens", "tokens", 1, 1_000_000_000.0, "high"),
-    Metric("cost", "USD", 1_000_000_000, 10_000.0, "high"),
-    Metric("quality", "1", 1_000_000, 1_000_000.0, "low"),
+    Metric("latency", "ms", 1_000, 86_400_000.0, "high", 1.0),
+    Metric("ttft", "ms", 1_000, 86_400_000.0, "high", 1.0),
+    Metric("tokens_per_second", "1/s", 1_000, 1_000_000.0, "low", 0.1),
+    Metric("prompt_tokens", "tokens", 1, 1_000_000_000.0, "high", 30.0),
+    Metric("completion_tokens", "tokens", 1, 1_000_000_000.0, "high", 10.0),
+    Metric("cached_tokens", "tokens", 1, 1_000_000_000.0, "high", 30.0),
+    Metric("reasoning_tokens", "tokens", 1, 1_000_000_000.0, "high", 10.0),
+    Metric("cost", "USD", 1_000_000_000, 10_000.0, "high", 1e-6),
+    Metric("quality", "1", 1_000_000, 1_000_000.0, "low", 0.0),
 )
 """The metrics of an event, in the order of every metric axis."""
 

@@ -12,7 +12,7 @@ from operators.errors import FatalError
 from operators.kernels import varint
 from operators.model import METRICS, Ints
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """The version of what `to_state` gives."""
 
 _M = len(METRICS)
@@ -35,6 +35,7 @@ class PaneTable:
     errors: Ints  # [R]
     count: Ints  # [R, M] events that carry the metric
     total: Ints  # [R, M] sum, fixed-point
+    logs: Ints  # [R, M] sum of logarithms, in steps of `sketch.LOG_STEPS`
     least: Ints  # [R, M] minimum, MISSING where count is 0
     most: Ints  # [R, M] maximum, MISSING where count is 0
     sketch_start: Ints  # [R * M + 1]
@@ -49,6 +50,7 @@ class PaneTable:
     breakdown_errors: Ints  # [B]
     breakdown_count: Ints  # [B, M]
     breakdown_total: Ints  # [B, M]
+    breakdown_logs: Ints  # [B, M]
 
     evidence_row: NDArray[np.int32]  # [E]
     evidence_start: Ints  # [E] start of the request
@@ -92,6 +94,7 @@ _COLUMNS: tuple[tuple[str, type[np.generic], str], ...] = (
     ("errors", np.int64, "row"),
     ("count", np.int64, "row x metric"),
     ("total", np.int64, "row x metric"),
+    ("logs", np.int64, "row x metric"),
     ("least", np.int64, "row x metric"),
     ("most", np.int64, "row x metric"),
     ("sketch_bucket", np.int16, "run"),
@@ -103,6 +106,7 @@ _COLUMNS: tuple[tuple[str, type[np.generic], str], ...] = (
     ("breakdown_errors", np.int64, "entry"),
     ("breakdown_count", np.int64, "entry x metric"),
     ("breakdown_total", np.int64, "entry x metric"),
+    ("breakdown_logs", np.int64, "entry x metric"),
     ("evidence_row", np.int32, "request"),
     ("evidence_start", np.int64, "request"),
     ("evidence_values", np.int64, "request x metric"),
@@ -133,7 +137,7 @@ def to_state(table: PaneTable) -> tuple[object, ...]:
 def from_state(state: tuple[Any, ...]) -> PaneTable:
     """The table that `to_state` was given. Raises FatalError for what this release cannot read."""
     match state:
-        case (1, (int(rows), int(runs), int(entries), int(requests)), bytes(data), list(), list(), list(), list()):
+        case (2, (int(rows), int(runs), int(entries), int(requests)), bytes(data), list(), list(), list(), list()):
             lengths = {"row": rows, "run": runs, "entry": entries, "request": requests}
         case _:
             raise FatalError(

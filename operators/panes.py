@@ -72,7 +72,7 @@ def fold_events(
     members, start = group(pane_of, combo_of, len(panes), len(combos))
     firsts = members[start[:-1]]
     group_pane, group_combo = pane_of[firsts], combo_of[firsts]
-    *sums, least, most = fold_cells(members, start, values, error)
+    *sums, least, most = fold_cells(members, start, values, error, sketch.LOGS)
     cells = Cells(Sums(*sums), least, most, *sketch_events(members, start, values))
 
     # Every group goes to one row of each dimension set.
@@ -144,6 +144,7 @@ def merge(tables: Sequence[PaneTable], evidence: int, breakdown_values: int) -> 
             np.concatenate([t.errors for t in tables]),
             np.concatenate([t.count for t in tables]),
             np.concatenate([t.total for t in tables]),
+            np.concatenate([t.logs for t in tables]),
         ),
         np.concatenate([t.least for t in tables]),
         np.concatenate([t.most for t in tables]),
@@ -163,6 +164,7 @@ def merge(tables: Sequence[PaneTable], evidence: int, breakdown_values: int) -> 
             np.concatenate([t.breakdown_errors for t in tables]),
             np.concatenate([t.breakdown_count for t in tables]),
             np.concatenate([t.breakdown_total for t in tables]),
+            np.concatenate([t.breakdown_logs for t in tables]),
         ),
     )
 
@@ -241,7 +243,7 @@ def split(table: PaneTable, part: Ints, parts: int) -> list[PaneTable | None]:
     def columns(at: Ints, *wanted: str) -> dict[str, NDArray[Any]]:
         return {name: getattr(table, name)[at] for name in wanted}
 
-    by_row = columns(rows, "pane", "requests", "errors", "count", "total", "least", "most")
+    by_row = columns(rows, "pane", "requests", "errors", "count", "total", "logs", "least", "most")
     by_run = columns(in_sketch, "sketch_bucket", "sketch_count")
     by_entry = columns(
         in_breakdown,
@@ -250,6 +252,7 @@ def split(table: PaneTable, part: Ints, parts: int) -> list[PaneTable | None]:
         "breakdown_errors",
         "breakdown_count",
         "breakdown_total",
+        "breakdown_logs",
     )
     by_request = columns(in_evidence, "evidence_start", "evidence_values", "evidence_error")
     by_row["row_series"] = row_series
@@ -375,6 +378,7 @@ def _table(
         errors=cells.sums.errors,
         count=cells.sums.counts,
         total=cells.sums.totals,
+        logs=cells.sums.logs,
         least=cells.least,
         most=cells.most,
         sketch_start=cells.sketch_start,
@@ -388,6 +392,7 @@ def _table(
         breakdown_errors=breakdown.sums.errors,
         breakdown_count=breakdown.sums.counts,
         breakdown_total=breakdown.sums.totals,
+        breakdown_logs=breakdown.sums.logs,
         evidence_row=requests.row.astype(np.int32),
         evidence_start=requests.start,
         evidence_values=requests.values,
@@ -399,7 +404,7 @@ def _table(
 
 def _empty() -> PaneTable:
     none, wide = np.zeros(0, np.int64), np.zeros((0, _M), np.int64)
-    sums = Sums(none, none, wide, wide)
+    sums = Sums(none, none, wide, wide, wide)
     return _table(
         [],
         none,

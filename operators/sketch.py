@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import log
 
 import numpy as np
 
 from operators.errors import DataError
 from operators.kernels.sketch import BUCKETS, Buckets, Floats, find_ranks, moments
 from operators.kernels.varint import read, write
-from operators.model import Ints
+from operators.model import METRICS, Ints
 
 VERSION = 1
 """The first byte of the binary form."""
@@ -47,6 +48,20 @@ MIDDLE = _middles()
 
 LOG = np.log(np.maximum(MIDDLE, 0.5))
 """The natural logarithm of each bucket's representative, in fixed-point units; 0 counts as 0.5."""
+
+
+LOG_STEPS = 1 << 20
+"""Steps of a natural logarithm of one: a sum of whole steps is exact, whatever the order."""
+
+LOGS: Ints = np.array(
+    [
+        [round(LOG_STEPS * log(max(middle, 0.5) / metric.scale + metric.offset)) for middle in MIDDLE.tolist()]
+        for metric in METRICS
+    ],
+    np.int64,
+)
+"""[M, buckets]: the natural logarithm of each bucket's representative in units of the metric plus its offset, in steps;
+0 counts as half a fixed-point step."""
 
 
 def quantiles(start: Ints, bucket: Buckets, count: Ints, shares: Sequence[float]) -> Floats:

@@ -78,11 +78,12 @@ class Watch:
     @property
     def form(self) -> dict[str, str]:
         """By setting, what the arrays of what is learned are made for: with another form they mean something else."""
-        judged = (f"{m.name} {f'in logs + {s.offset:g}' if s.in_logs else 'as it is'}" for m, s in self._watched)
+        judged = (f"{m.name} {f'in logs + {m.offset:g}' if s.in_logs else 'as it is'}" for m, s in self._watched)
         return {
             "time.pane_s": str(self.pane_s),
             "detect.horizons_s": ", ".join(str(w * self.pane_s) for w in self.horizons.widths.tolist()),
             "detect.metrics": ", ".join(judged),
+            "detect.mix_by": self.config.mix_by,
         }
 
     @property

@@ -18,6 +18,7 @@ from operators import explain
 from operators import series as names
 from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
 from operators.detect.base import ERROR_RATIO, REQUESTS, Block, Requests, State, Watch
+from operators.detect.mix import Mix
 from operators.detect.panel import Panel
 from operators.detect.slots import Arrays, Slots
 from operators.detect.static_limits import StaticLimits, applying
@@ -27,7 +28,7 @@ from operators.kernels.detect import EXPECTED, FIELDS, LOWER, OBSERVED, SCORE, S
 from operators.kernels.detect_panes import request_values, row_statistics
 from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Bools, Ints, Status
 from operators.pane_table import Closed, PaneTable
-from operators.sketch import MIDDLE
+from operators.sketch import LOG_STEPS, LOGS, MIDDLE
 
 VERSION = 3
 EXPIRY_S: int = PanesConfig.model_fields["expiry_s"].default
@@ -58,13 +59,16 @@ class ShardMonitor:
         self.watch = Watch(config, time.pane_s, episodes.open_panes)
         self._panel = Panel(self.watch)
         self._limits = StaticLimits(self.watch)
+        self._mix = Mix(self.watch)
         self._episodes = ep.Episodes(episodes, self.watch)
         self._width = time.pane_s * SECOND
         self._lateness = round(time.lateness_s * SECOND)
         self._expiry = self.watch.panes(expiry_s)
         self._value_of, self._linear = _judged_values(self.watch)
         self._scale = np.array([float(m.scale) for m in self.watch.metrics])
-        self._offset = np.array([s.offset if s.in_logs else 0.0 for s in self.watch.settings])
+        self._offset = np.array(
+            [m.offset if s.in_logs else 0.0 for m, s in zip(self.watch.metrics, self.watch.settings, strict=True)]
+        )
         self._slots = Slots()
         self._open = Arrays(self._episodes.blank)
         self._panes = Arrays(self._blank)
@@ -150,8 +154,9 @@ class ShardMonitor:
         value, count = np.empty(0), np.empty(0, np.int64)
         if rows:
             row_statistics(
-                table.requests, table.errors, table.count, table.total, table.sketch_start, table.sketch_bucket,
-                table.sketch_count, self.watch.axis, self._value_of, self._linear, stats, square,
+                table.requests, table.errors, table.count, table.total, table.logs, table.sketch_start,
+                table.sketch_bucket, table.sketch_count, self.watch.axis, self._value_of, self._linear, float(LOG_STEPS),
+                stats, square,
             )  # fmt: skip
             value, count = request_values(
                 table.count.shape[1], table.sketch_start, table.sketch_bucket, table.sketch_count, self.watch.axis,
@@ -174,6 +179,7 @@ class ShardMonitor:
     def _admit(self, table: PaneTable, rows: NDArray[np.int32], pane: int) -> None:
         for i in rows.tolist():
             slot = self._slots.add(table.series[i])
+            self._mix.admit(slot, table.series[i])
             for owner in self._owners:
                 owner.reserve(self._slots.used)
             if slot < len(self._limited):
@@ -200,8 +206,10 @@ class ShardMonitor:
             for key in [k for k in self._trails if k[0] == slot]:
                 del self._trails[key]
             self._slots.drop(slot)
+            self._mix.drop(slot)
             for owner in self._owners:
                 owner.clear(slot)
+        self._mix.forget(pane - self._expiry)
         kept = seen[: self._slots.used][born[: self._slots.used] >= 0]
         self._next_expiry = int(kept.min()) + self._expiry if len(kept) else 0
         return len(gone) > 0
@@ -212,14 +220,19 @@ class ShardMonitor:
         start = rows.start[first * metrics : last * metrics + 1]
         self._most[:used] = 0.0
         self._most[slots] = rows.most[first:last]
+        stats, square = rows.stats[first:last], rows.square[first:last]
+        entries = self._mix.entries(table, first, slots)
+        if entries is not None:
+            stats, square = stats.copy(), square.copy()
+            self._mix.apply(entries, stats, square)
         horizons = self.watch.horizons
         horizons.advance(
             used,
             self._last,
             pane,
             slots,
-            rows.stats[first:last],
-            rows.square[first:last],
+            stats,
+            square,
             state["ring"],
             self._now,
             self._square,
@@ -232,6 +245,8 @@ class ShardMonitor:
         self._panel.judge(block, self._best, self._winner)
         steps = self._episodes.step(self._open.state, block, self._best, self._excluded)
         self._panel.learn(block, self._excluded)
+        if entries is not None:
+            self._mix.learn(pane, entries, self._excluded)
         return self._tell(steps, table, first, pane, slots) if steps else []
 
     def _tell(self, steps: list[ep.Step], table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
@@ -249,12 +264,15 @@ class ShardMonitor:
                 found.append(self._finding(step, trail, pane, 0.0, alert))
                 continue
             verdict = tuple(self._best[step.slot, step.cell].tolist())
-            trail = self._trails.setdefault(key, ep.Trail(expected=verdict[EXPECTED]))
+            by = self._panel.detectors[self._winner[step.slot, step.cell]].name
+            if key not in self._trails:
+                raw = self._mix.reference(step.slot, step.cell) if by in explain.RAW else 0.0
+                self._trails[key] = ep.Trail(expected=verdict[EXPECTED] - raw)
+            trail = self._trails[key]
             self._add_up(trail, step)
             if step.what == ep.QUIET:
                 found.append(self._finding(step, trail, pane, verdict[SCORE]))
                 continue
-            by = self._panel.detectors[self._winner[step.slot, step.cell]].name
             if verdict[SCORE] > trail.peak[SCORE]:
                 trail.peak, trail.by = verdict, by
             if step.slot in row_of:
@@ -320,6 +338,11 @@ class ShardMonitor:
             seen=seen,
         )
 
+    def _in_unit(self, step: ep.Step, judged: float, by: str) -> float:
+        """A value of a verdict by this detector in the unit of its cell."""
+        usual = 0.0 if by in explain.RAW else self._mix.reference(step.slot, step.cell)
+        return explain.in_unit(self.watch, step.cell, judged + usual)
+
     def _witness(
         self, trail: ep.Trail, step: ep.Step, table: PaneTable, row: int, pane: int, verdict: tuple[float, ...], by: str
     ) -> None:
@@ -329,7 +352,7 @@ class ShardMonitor:
             return
         a, b = np.searchsorted(table.evidence_row, (row, row + 1)).tolist()
         up = verdict[OBSERVED] >= verdict[EXPECTED]
-        usual = explain.in_unit(self.watch, step.cell, verdict[UPPER if by == explain.OUTLIER else EXPECTED])
+        usual = self._in_unit(step, verdict[UPPER if by == explain.OUTLIER else EXPECTED], by)
         known = {(w.event_id, w.trace_id, w.start) for w in trail.witnesses}
         for i in range(a, b):
             if cell == ERROR_RATIO:
@@ -358,7 +381,7 @@ class ShardMonitor:
         until = (step.until + 1) * self._width if status == "resolved" else None
         episode = ep.episode_id(series, watch.cells[cell], since)
         observed, expected, lower, upper = (
-            explain.in_unit(watch, cell, verdict[field]) for field in (OBSERVED, EXPECTED, LOWER, UPPER)
+            self._in_unit(step, verdict[field], by) for field in (OBSERVED, EXPECTED, LOWER, UPPER)
         )
         seen = int(self._panes.state["seen"][slot])
         silent_s = (pane - seen) * watch.pane_s if trail.kind == explain.SILENCE else 0
@@ -416,6 +439,7 @@ class ShardMonitor:
             self._panel.save(used),
             self._open.save(used),
             self._panes.save(used),
+            self._mix.save(used),
             tuple(limit.model_dump_json() for limit in self.watch.config.limits),
             [
                 (
@@ -441,7 +465,7 @@ class ShardMonitor:
         """
         self = cls(config, episodes, time, expiry_s)
         match cast(Any, state):
-            case (3, made_for, last, texts, learned, opened, panes, limits, trails):
+            case (3, made_for, last, texts, learned, opened, panes, mix, limits, trails):
                 pass
             case _:
                 raise FatalError(
@@ -457,6 +481,7 @@ class ShardMonitor:
         self._last = last
         self._slots = Slots(texts)
         self._panel.load(learned)
+        self._mix.load(mix, self._slots.texts)
         self._open.load(self._episodes.fitted(opened))
         self._panes.load({**panes, "ring": self._refitted(panes["ring"], limits)})
         self._scratch(self._panes.capacity)
@@ -489,7 +514,7 @@ def _judged_values(watch: Watch) -> tuple[Floats, Floats]:
     linear = np.zeros(len(watch.metrics))
     for k, (metric, settings) in enumerate(zip(watch.metrics, watch.settings, strict=True)):
         if settings.in_logs:
-            table[k] = np.log(np.maximum(MIDDLE, 0.5) / metric.scale + settings.offset)
+            table[k] = LOGS[watch.axis[k]] / LOG_STEPS
         else:
             table[k] = MIDDLE / metric.scale
             linear[k] = metric.scale

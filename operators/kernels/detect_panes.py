@@ -21,12 +21,14 @@ def row_statistics(
     errors: Ints,
     count: Ints,  # [R, M]
     total: Ints,  # [R, M] fixed-point
+    logs: Ints,  # [R, M] in steps
     sketch_start: Ints,
     sketch_bucket: NDArray[np.int16],
     sketch_count: Ints,
     metrics: Ints,  # [K] index on the metric axis
     value_of: Floats,  # [K, buckets] what a value of the bucket is judged as
     linear: Floats,  # [K] fixed-point steps in a unit where the metric is judged as it is, else 0
+    log_steps: float,
     stats: Floats,  # [R, 2 + 2K], written
     square: Floats,  # [R, K], written
 ) -> None:
@@ -37,14 +39,13 @@ def row_statistics(
         stats[r, 1] = errors[r]
         for k in range(len(metrics)):
             cell = r * axis + metrics[k]
-            first = 0.0
             second = 0.0
             for i in range(sketch_start[cell], sketch_start[cell + 1]):
                 v = value_of[k, sketch_bucket[i]]
-                first += sketch_count[i] * v
                 second += sketch_count[i] * v * v
             stats[r, 2 + 2 * k] = count[r, metrics[k]]
-            stats[r, 3 + 2 * k] = total[r, metrics[k]] / linear[k] if linear[k] > 0.0 else first
+            m = metrics[k]
+            stats[r, 3 + 2 * k] = total[r, m] / linear[k] if linear[k] > 0.0 else logs[r, m] / log_steps
             square[r, k] = second
 
 

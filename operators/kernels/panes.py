@@ -5,15 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from operators.kernels import compiled
+from operators.kernels.sketch import bucket_of
 from operators.model import MISSING, Bools, Ints
 
 
 @compiled
-def fold_cells(members: Ints, start: Ints, values: Ints, error: Bools) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
+def fold_cells(
+    members: Ints, start: Ints, values: Ints, error: Bools, log_of: Ints
+) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints]:
     """Aggregates of groups of events: group g is `members[start[g]:start[g + 1]]`, indexes into values [n, M], error.
 
-    Returns requests [G], errors [G], and by metric [G, M]: count, total, minimum and maximum (MISSING where no event of
-    the group carries the metric).
+    `log_of` [M, buckets] is the logarithm of a value by its bucket. Returns requests [G], errors [G], and by metric
+    [G, M]: count, total, sum of logarithms, minimum and maximum (MISSING where no event of the group has the metric).
     """
     groups = len(start) - 1
     metrics = values.shape[1]
@@ -21,6 +24,7 @@ def fold_cells(members: Ints, start: Ints, values: Ints, error: Bools) -> tuple[
     errors = np.zeros(groups, np.int64)
     count = np.zeros((groups, metrics), np.int64)
     total = np.zeros((groups, metrics), np.int64)
+    logs = np.zeros((groups, metrics), np.int64)
     least = np.full((groups, metrics), MISSING, np.int64)
     most = np.full((groups, metrics), MISSING, np.int64)
     for g in range(groups):
@@ -35,24 +39,27 @@ def fold_cells(members: Ints, start: Ints, values: Ints, error: Bools) -> tuple[
                     most[g, m] = max(most[g, m], v)
                     count[g, m] += 1
                     total[g, m] += v
-    return requests, errors, count, total, least, most
+                    logs[g, m] += log_of[m, bucket_of(v)]
+    return requests, errors, count, total, logs, least, most
 
 
 @compiled
 def add_rows(
-    sources: Ints, start: Ints, requests: Ints, errors: Ints, count: Ints, total: Ints
-) -> tuple[Ints, Ints, Ints, Ints]:
-    """The same four with row g the sum of the rows `sources[start[g]:start[g + 1]]`."""
+    sources: Ints, start: Ints, requests: Ints, errors: Ints, count: Ints, total: Ints, logs: Ints
+) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    """The same five with row g the sum of the rows `sources[start[g]:start[g + 1]]`."""
     groups = len(start) - 1
     metrics = count.shape[1]
     out_requests = np.zeros(groups, np.int64)
     out_errors = np.zeros(groups, np.int64)
     out_count = np.empty((groups, metrics), np.int64)
     out_total = np.empty((groups, metrics), np.int64)
+    out_logs = np.empty((groups, metrics), np.int64)
     for g in range(groups):
         for m in range(metrics):
             out_count[g, m] = 0
             out_total[g, m] = 0
+            out_logs[g, m] = 0
         for j in range(start[g], start[g + 1]):
             s = sources[j]
             out_requests[g] += requests[s]
@@ -60,7 +67,8 @@ def add_rows(
             for m in range(metrics):
                 out_count[g, m] += count[s, m]
                 out_total[g, m] += total[s, m]
-    return out_requests, out_errors, out_count, out_total
+                out_logs[g, m] += logs[s, m]
+    return out_requests, out_errors, out_count, out_total, out_logs
 
 
 @compiled
