@@ -261,6 +261,9 @@ class DetectConfig(Section):
         'another mix is no anomaly; "" for none.',
     )
     half_life_s: float = Field(43_200, ge=60, description="After so much event time, what was learned weighs half.")
+    adopt_after_s: int = Field(
+        7_200, ge=60, description="A lasting change is taken for the new normal after so much event time."
+    )
     warm_up_panes: int = Field(48, ge=2, description="Panes with data that are learned before anything is judged.")
     metrics: dict[str, MetricConfig] = Field(
         default_factory=dict, validate_default=True, description="Settings by metric."

@@ -61,6 +61,7 @@ class ShardMonitor:
         self._limits = StaticLimits(self.watch)
         self._mix = Mix(self.watch)
         self._episodes = ep.Episodes(episodes, self.watch)
+        self._told_by_speed = _places(self.watch, "latency", "tokens_per_second")
         self._width = time.pane_s * SECOND
         self._lateness = round(time.lateness_s * SECOND)
         self._expiry = self.watch.panes(expiry_s)
@@ -162,6 +163,11 @@ class ShardMonitor:
                 table.count.shape[1], table.sketch_start, table.sketch_bucket, table.sketch_count, self.watch.axis,
                 self._value_of, start,
             )  # fmt: skip
+            if self._told_by_speed is not None:
+                latency, speed = self._told_by_speed
+                known = stats[:, 2 + 2 * speed] > 0.0
+                stats[known, 2 + 2 * latency : 4 + 2 * latency] = 0.0
+                square[known, latency] = 0.0
             if self.watch.config.limits:
                 self._limits.statistics(table, stats)
         return _Rows(stats, square, self._judged(table.most[:, self.watch.axis]), start, value, count)
@@ -506,6 +512,12 @@ class ShardMonitor:
 
 def _order(finding: Finding) -> tuple[int, str, str]:
     return finding.at, finding.series, finding.metric
+
+
+def _places(watch: Watch, *metrics: str) -> tuple[int, ...] | None:
+    """Where these metrics are among the watched ones; None where one is not."""
+    names_ = [m.name for m in watch.metrics]
+    return tuple(names_.index(m) for m in metrics) if set(metrics) <= set(names_) else None
 
 
 def _judged_values(watch: Watch) -> tuple[Floats, Floats]:

@@ -44,6 +44,7 @@ class ZScore:
             "learned": np.zeros(shape),
             "request": np.zeros(shape[:2]),
             "dirty": np.zeros(shape[:2], np.int64),
+            "far": np.zeros(shape, np.int32),
         }
 
     def score(self, state: State, block: Block) -> Verdicts:
@@ -62,6 +63,6 @@ class ZScore:
         kernels.learn_means(
             block.used, block.pane, block.born, block.now, block.square, block.sums, watch.horizons.widths, excluded,
             state["mean"], state["above"], state["below"],
-            state["learned"], state["request"], state["dirty"],
-            watch.config.warm_up_panes, self._min_count, self._floor, 1.0 - watch.keep,
+            state["learned"], state["request"], state["dirty"], state["far"],
+            watch.config.warm_up_panes, watch.panes(watch.config.adopt_after_s), self._min_count, self._floor, 1.0 - watch.keep,
         )  # fmt: skip

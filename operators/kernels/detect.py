@@ -26,6 +26,9 @@ YOUNG = 4.0
 PRIOR_PAIRS = 1e4
 """Pairs of requests that the prior correlation of errors weighs as much as."""
 
+FAR = 3.5
+"""Deviations beyond so many times the spread are not learned, but for a lasting one."""
+
 USUAL = 0.25
 """A horizon is judged where it held enough in this share of the panes in which the next longer one did."""
 
@@ -123,12 +126,17 @@ def learn_means(
     learned: Floats,
     request: Floats,
     dirty: Ints,  # [slots, K] panes until the longest horizon holds nothing excluded
+    far: NDArray[np.int32],  # [slots, K, H] panes in a row that were too far out to be learned
     warm: int,
+    patience: int,  # panes in a row after which what is far out is learned all the same
     min_count: Ints,
     floor: Floats,
     rate: float,  # share of the new in what is learned, once there is much
 ) -> None:
-    """Move the moments towards this pane's statistics, in place, without horizons that hold something excluded."""
+    """Move the moments towards this pane's statistics, in place, without horizons that hold something excluded.
+
+    What is far out is not learned either, or a slow drift would hide in the spread that it makes itself.
+    """
     metrics, horizons = mean.shape[1], mean.shape[2]
     longest = widths[horizons - 1]
     for s in range(used):
@@ -152,11 +160,11 @@ def learn_means(
                 share = max(rate, 1.0 / (count + 1.0))
                 d = x - mean[s, k, h]
                 if count >= warm:
-                    # One outlier below the threshold must not widen the spread by more than a normal large value.
-                    reach = 4.0 * max(
-                        math.sqrt(above[s, k, h] if d > 0.0 else below[s, k, h]),
-                        floor[k],
-                    )
+                    reach = FAR * max(math.sqrt(above[s, k, h] if d > 0.0 else below[s, k, h]), floor[k])
+                    if abs(d) > reach and far[s, k, h] < patience:
+                        far[s, k, h] += 1
+                        continue
+                    far[s, k, h] = 0 if abs(d) <= reach else patience
                     d = min(max(d, -reach), reach)
                 mean[s, k, h] += share * d
                 if count > 0.0:  # the first value tells the mean, and nothing of the spread
