@@ -3,7 +3,8 @@
 A level is -log10 of a tail probability under a detector's model. Were the model right, levels would be distributed
 exponentially with mean 1 / ln 10. Per detector and cell a histogram of the levels of ordinary panes is kept, fading,
 beside that distribution, which counts as `Traits.prior` independent horizons. A pane's level counts as one over the
-panes of its horizon, for panes that share a horizon are hardly two observations. Above the 98 % quantile an
+panes of its horizon, for panes that share a horizon are hardly two observations; and a stretch in the tail, however
+long, counts as one horizon: else a slow drift would be taken for the way the series is. Above the 98 % quantile an
 exponential tail is fitted, and where the tail says that a level is more frequent than the model says, the tail is
 believed. It is never believed where it says less: no deviation below the metric's least change becomes an anomaly.
 """
@@ -29,7 +30,8 @@ class Calibration:
         self._blank = tail_of(np.zeros((1, 1, BUCKETS), np.float32), self._prior, 0, 0)
 
     def state(self, slots: int) -> State:
-        return {"levels": np.zeros((slots, len(self._columns), BUCKETS), np.float32)}
+        cells = (slots, len(self._columns))
+        return {"levels": np.zeros((*cells, BUCKETS), np.float32), "high": np.zeros(cells, np.int32)}
 
     def score(self, state: State, verdicts: Verdicts) -> Verdicts:
         """The verdicts with calibrated scores and bands. Changes neither argument."""
@@ -39,4 +41,6 @@ class Calibration:
 
     def learn(self, state: State, verdicts: Verdicts, excluded: Bools) -> None:
         """Learn from the verdicts as the detector gave them, in place."""
-        learn_levels(verdicts.table, state["levels"], self._columns, excluded, self._threshold, self._keep)
+        learn_levels(
+            verdicts.table, state["levels"], state["high"], self._columns, excluded, self._threshold, self._keep
+        )

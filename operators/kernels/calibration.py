@@ -85,18 +85,22 @@ def calibrate(
 def learn_levels(
     table: Floats,  # [used, C, FIELDS] as the detector gave it
     histograms: Counts,
+    high: NDArray[np.int32],  # [slots, C] panes in a row with a level in the tail
     columns: Ints,  # [C] of `excluded`
     excluded: Bools,
     threshold: float,
     keep: float,
 ) -> None:
-    """Enter the levels of what was judged and is not excluded; in place."""
+    """Enter the levels of what was judged and is not excluded; in place. A stretch in the tail counts once."""
     for s in range(table.shape[0]):
         for c in range(table.shape[1]):
             if table[s, c, SPAN] == 0.0 or excluded[s, columns[c]]:
                 continue
             score = table[s, c, SCORE]
             level = threshold * score / (1.0 - score) if score < 1.0 else math.inf
+            high[s, c] = high[s, c] + 1 if level > -math.log10(TAIL) else 0
+            if high[s, c] > table[s, c, SPAN]:
+                continue
             bucket = min(int(math.sqrt(min(level, 1e6)) / STEP), BUCKETS - 1)
             for b in range(BUCKETS):
                 histograms[s, c, b] *= keep
