@@ -195,5 +195,6 @@ def alert_row(alert: Alert) -> Row:
             _json(alert.evidence),
             alert.text,
             _json(alert.links),
+            alert.reason,
         ),
     )

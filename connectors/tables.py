@@ -123,6 +123,7 @@ ALERTS: Final = Table(
         Column("evidence", Type.TEXT),
         Column("text", Type.TEXT),
         Column("links", Type.TEXT),
+        Column("reason", Type.TEXT),
     ),
 )
 """One row a transition of an episode; lists and objects are JSON text."""

@@ -146,9 +146,13 @@ def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
 
     closed = op.filter_map("closed", merged, closed_panes)
     judged = op.stateful_batch(DETECT, closed, step(lambda: detection(shape)))
-    lateness = round(shape.time.lateness_s * SECOND)
+    lateness, horizon = round(shape.time.lateness_s * SECOND), shape.detect.horizons_s[-1] * SECOND
     together = op.map("together", judged, judged_key)
-    alerts = op.stateful_batch(GROUPS, together, step(lambda: Groups(shape.shards, lateness, shape.groups)))
+    alerts = op.stateful_batch(
+        GROUPS,
+        together,
+        step(lambda: Groups(shape.shards, lateness, shape.groups, horizon)),
+    )
     alerts = op.inspect("alerted", alerts, lambda _, item: taps.alerted(item[1]))
 
     records = op.map(

@@ -20,7 +20,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS: Final = (
     "alert_id", "episode_id", "group_id", "related", "sequence", "status", "severity", "kind", "series", "metric",
     "unit", "at", "since", "until", "observed", "expected", "lower", "upper", "score", "detectors", "contributors",
-    "evidence", "text", "links",
+    "evidence", "text", "links", "reason",
 )  # fmt: skip
 _TIMES: Final = frozenset({"at", "since", "until"})
 _TUPLES: Final = frozenset({"related", "detectors", "contributors", "evidence"})

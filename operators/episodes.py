@@ -24,6 +24,8 @@ BANDS: Final = (0.7, 0.85, 0.95)
 """Scores from which an episode is medium, high, critical; from 0.5 on it is low."""
 
 MAX_EVIDENCE: Final = 5
+MAX_SEEN: Final = 100
+"""Values of a dimension that are remembered of an episode's requests; beyond, any value may be among them."""
 
 
 def episode_id(series: str, cell: str, since: int) -> str:
@@ -60,9 +62,10 @@ class Trail:
     detectors: tuple[str, ...] = ()
     by: str = ""  # the detector of the peak
     peak: tuple[float, ...] = (0.0,) * FIELDS  # the verdict with the highest score
-    expected: float = 0.0  # in the first anomalous pane, on the scale that is judged
+    expected: float | None = None  # in the first anomalous pane, on the scale that is judged
     weight: float = 0.0  # requests since then; panes where requests are judged
     shift: float = 0.0  # the sum of their deviations from what was expected
+    seen: dict[str, set[str]] = field(default_factory=dict)  # by dimension the series does not name, its values
     witnesses: list[Witness] = field(default_factory=list)
 
 

@@ -131,15 +131,15 @@ def sentence(
     requests: float,
     since: int,
     until: int | None,
-    forgotten: bool = False,
+    reason: str = "",
     silent_s: float = 0.0,
     by: str = "",
 ) -> str:
     """One sentence: what, where, how much against what is usual, over how many requests, since when.
 
     Values in `unit`, times in microseconds; `bound` is the end of the usual band on the side of the deviation;
-    `forgotten`: the episode ends because nothing was heard of the series for so long that it is no longer watched;
-    `silent_s`: how long nothing came, where that is the anomaly; `by`: the detector whose finding is told.
+    `reason`: why the episode resolved, as in `Alert`; `silent_s`: how long nothing came, where that is the anomaly;
+    `by`: the detector whose finding is told.
     """
     where = ", ".join(f"{k} {v}" for k, v in series.items() if v)
 
@@ -149,7 +149,7 @@ def sentence(
     begun = clock(since)
     than = "is the limit" if by == LIMIT else "is usual"
     if status == "resolved":
-        over = "no longer watched, for nothing came any more" if forgotten else "no longer abnormal"
+        over = _OVER[reason]
         ended = f" and ended {clock(until)}" if until is not None else ""
         return (
             f"{_NAMES[cell]} of {where} is {over}: the episode began {begun}{ended}, at worst "
@@ -169,6 +169,13 @@ def sentence(
         "" if bound is None or by == LIMIT else f" ({'at most' if observed > expected else 'at least'} {show(bound)})"
     )
     return f"{what} is {show(observed)} {over} where {show(expected)} {than}{side}, since {begun}."
+
+
+_OVER: Final = {
+    "quiet": "no longer abnormal",
+    "level_shift": "taken for the new normal, for it has lasted",
+    "expired": "no longer watched, for nothing came any more",
+}
 
 
 def clock(microseconds: int | None) -> str:

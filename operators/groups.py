@@ -23,6 +23,7 @@ from operators.config import GroupsConfig
 from operators.episodes import alert_id
 from operators.errors import FatalError
 from operators.model import SECOND, Alert, Status
+from operators.series import OTHER
 
 Labels = dict[str, tuple[str, ...]]
 """By dimension, the values that a series' requests had; nothing is said of a dimension that is not there."""
@@ -32,6 +33,9 @@ CAUSES: Final = (
     "cost", "tokens_per_second", "latency", "ttft",
 )  # fmt: skip
 """Metrics, causes before what they bring about: more and longer requests cost and take more, not the reverse."""
+
+SLOWNESS: Final = frozenset({"tokens_per_second", "latency", "ttft"})
+"""Metrics that are one thing to a group: the same slowness, seen three ways."""
 
 STANDS: Final = 2.87
 """The level (-log10 of the tail) from which a member still stands out: three standard deviations."""
@@ -103,17 +107,22 @@ class _Group:
 
 
 class Groups:
-    """Findings of all shards in, alerts out, in the order of (at, series, metric)."""
+    """Findings of all shards in, alerts out, in the order of (at, series, metric).
+
+    `horizon` is how far detection looks back, in microseconds: for so long an incident that is over still shows.
+    """
 
     VERSION = 2
     dropped = False
 
-    def __init__(self, shards: int, lateness: int, config: GroupsConfig) -> None:
+    def __init__(self, shards: int, lateness: int, config: GroupsConfig, horizon: int) -> None:
         self._shards = shards
         self._lateness = lateness
         self._config = config
         self._settle = round(config.settle_s * SECOND)
         self._join = round(config.join_s * SECOND)
+        self._horizon = horizon
+        self._aftermath = max(self._join, horizon)
         self._upto: dict[int, int] = {}
         self._held: list[Finding] = []
         self._final: dict[int, tuple[Finding, ...]] = {}
@@ -137,7 +146,7 @@ class Groups:
             out += self._pass(ready, safe)
         if len(self._final) == self._shards:
             # Should the source have grown after a resume, these panes come again: a copy sees them through.
-            rest = Groups(self._shards, self._lateness, self._config)
+            rest = Groups(self._shards, self._lateness, self._config, self._horizon)
             rest.restore(self.save())
             findings = [*rest._held, *(f for found in self._final.values() for f in found)]
             out += rest._pass(findings, max((f.at for f in findings), default=0) + self._settle)
@@ -197,9 +206,14 @@ class Groups:
         lead = group.members.get(group.lead)
         if lead is not None and not lead.open:
             return False
-        if at - group.founded > self._join and (lead is None or lead.alert.metric != member.alert.metric):
+        if at - group.founded > self._join and (lead is None or not _same_kind(lead, member)):
             return False
-        others = [lead] if lead is not None else [m for m in group.members.values() if m.open]
+        slow = lead is not None and {lead.alert.metric, member.alert.metric} <= SLOWNESS
+        others = [
+            m
+            for m in group.members.values()
+            if m.open and (lead is None or m is lead or (slow and m.alert.metric in SLOWNESS))
+        ]
         return any(same_requests(m.alert.series, m.seen, member.alert.series, member.seen) for m in others)
 
     def _merge(self, group: _Group, into: _Group) -> None:
@@ -235,7 +249,7 @@ class Groups:
             self._drop(group)
 
     def _due(self, group: _Group) -> int:
-        return group.founded + (self._join if group.left_over else self._settle)
+        return group.founded + (self._aftermath if group.left_over else self._settle)
 
     def _drop(self, group: _Group) -> None:
         del self._groups[group.id]
@@ -308,6 +322,11 @@ class Groups:
                 )
 
 
+def _same_kind(one: _Member, other: _Member) -> bool:
+    a, b = one.alert.metric, other.alert.metric
+    return a == b or {a, b} <= SLOWNESS
+
+
 def same_requests(one: dict[str, str], seen_of_one: Labels, other: dict[str, str], seen_of_other: Labels) -> bool:
     """Whether two series may hold the same requests.
 
@@ -320,7 +339,8 @@ def same_requests(one: dict[str, str], seen_of_one: Labels, other: dict[str, str
 
 
 def _may_be_of(series: dict[str, str], other: dict[str, str], seen_of_other: Labels) -> bool:
-    return all(value in seen_of_other.get(d, (value,)) for d, value in series.items() if d not in other)
+    wanted = {d: value for d, value in series.items() if d not in other}
+    return all(d not in seen_of_other or {value, OTHER} & {*seen_of_other[d]} for d, value in wanted.items())
 
 
 _FIELDS = tuple(f.name for f in dataclasses.fields(Alert))

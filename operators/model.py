@@ -165,3 +165,4 @@ class Alert:
     evidence: tuple[dict[str, str | float], ...] = ()
     text: str = ""
     links: dict[str, str] = field(default_factory=dict)
+    reason: Literal["", "quiet", "level_shift", "expired"] = ""  # why it resolved

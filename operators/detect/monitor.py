@@ -8,7 +8,7 @@ decide, so the alerts are the same however the panes were handed over.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ from operators.sketch import LOG_STEPS, LOGS, MIDDLE
 
 VERSION = 3
 EXPIRY_S: int = PanesConfig.model_fields["expiry_s"].default
-_STATUS: dict[int, Status] = {ep.OPENED: "firing", ep.RISEN: "updated", ep.RESOLVED: "resolved"}
+_STATUS: dict[int, Status] = {ep.OPENED: "firing", ep.RISEN: "updated"}
+Why = Literal["", "quiet", "level_shift", "expired"]
 
 
 class _Rows(NamedTuple):
@@ -65,6 +66,7 @@ class ShardMonitor:
         self._width = time.pane_s * SECOND
         self._lateness = round(time.lateness_s * SECOND)
         self._expiry = self.watch.panes(expiry_s)
+        self._adopt = self.watch.panes(config.adopt_after_s)
         self._value_of, self._linear = _judged_values(self.watch)
         self._scale = np.array([float(m.scale) for m in self.watch.metrics])
         self._offset = np.array(
@@ -156,8 +158,8 @@ class ShardMonitor:
         if rows:
             row_statistics(
                 table.requests, table.errors, table.count, table.total, table.logs, table.sketch_start,
-                table.sketch_bucket, table.sketch_count, self.watch.axis, self._value_of, self._linear, float(LOG_STEPS),
-                stats, square,
+                table.sketch_bucket, table.sketch_count, self.watch.axis, self._value_of, self._linear,
+                float(LOG_STEPS), stats, square,
             )  # fmt: skip
             value, count = request_values(
                 table.count.shape[1], table.sketch_start, table.sketch_bucket, table.sketch_count, self.watch.axis,
@@ -207,7 +209,7 @@ class ShardMonitor:
                 severity = ep.SEVERITIES[self._open.state["severity"][slot, cell]]
                 step = ep.Step(slot, cell, ep.RESOLVED, int(opened[cell]), int(last[cell]), severity)
                 trail = self._trails[slot, cell]
-                alert = self._alert(step, trail, pane, trail.peak, trail.by, forgotten=True)
+                alert = self._alert(step, trail, pane, trail.peak, trail.by, "expired")
                 told.append(self._finding(step, trail, pane, 0.0, alert))
             for key in [k for k in self._trails if k[0] == slot]:
                 del self._trails[key]
@@ -266,16 +268,20 @@ class ShardMonitor:
                 continue
             if step.what == ep.RESOLVED:
                 trail = self._trails.pop(key)
-                alert = self._alert(step, trail, pane, trail.peak, trail.by)
+                alert = self._alert(step, trail, pane, trail.peak, trail.by, "quiet")
                 found.append(self._finding(step, trail, pane, 0.0, alert))
                 continue
             verdict = tuple(self._best[step.slot, step.cell].tolist())
             by = self._panel.detectors[self._winner[step.slot, step.cell]].name
-            if key not in self._trails:
-                raw = self._mix.reference(step.slot, step.cell) if by in explain.RAW else 0.0
-                self._trails[key] = ep.Trail(expected=verdict[EXPECTED] - raw)
-            trail = self._trails[key]
-            self._add_up(trail, step)
+            trail = self._trails.setdefault(key, ep.Trail())
+            self._add_up(trail, step, verdict, by)
+            if step.slot in row_of:
+                self._see(trail, table, row_of[step.slot], self._slots.texts[step.slot])
+            if 0 <= step.since <= pane - self._adopt and trail.by != explain.LIMIT:
+                alert = self._alert(step, trail, pane, trail.peak, trail.by, "level_shift")
+                found.append(self._finding(step, trail, pane, 0.0, alert))
+                self._restart(*key)
+                continue
             if step.what == ep.QUIET:
                 found.append(self._finding(step, trail, pane, verdict[SCORE]))
                 continue
@@ -294,12 +300,27 @@ class ShardMonitor:
                 trail.witnesses = [w for w in trail.witnesses if w.pane >= step.since]
             trail.detectors = self._panel.agreeing(step.slot, step.cell)
             alert = self._alert(step, trail, pane, verdict, by)
-            seen = self._seen(table, row_of[step.slot], alert) if step.slot in row_of else ()
+            seen = tuple((d, tuple(sorted(values))) for d, values in sorted(trail.seen.items()))
             found.append(self._finding(step, trail, pane, verdict[SCORE], alert, seen))
         return found
 
-    def _add_up(self, trail: ep.Trail, step: ep.Step) -> None:
-        """Add this pane's deviation from what was expected when the episode's first anomalous pane came."""
+    def _restart(self, slot: int, cell: int) -> None:
+        """End the episode of the cell and learn it anew from now on."""
+        del self._trails[slot, cell]
+        self._open.state["opened"][slot, cell] = -1
+        self._open.state["recent"][slot, cell] = -1
+        self._panel.restart(slot, cell)
+
+    def _add_up(self, trail: ep.Trail, step: ep.Step, verdict: tuple[float, ...], by: str) -> None:
+        """Add this pane's deviation from what was expected when the first anomalous pane came.
+
+        While only single requests stand out, the worst of them is all that is explained.
+        """
+        if trail.expected is None:
+            if by in explain.RAW:
+                trail.weight, trail.shift = 1.0, max(trail.shift, abs(verdict[OBSERVED] - verdict[EXPECTED]), key=abs)
+                return
+            trail.expected, trail.weight, trail.shift = verdict[EXPECTED], 0.0, 0.0
         now, cell = self._now[step.slot], step.cell
         match self.watch.cells[cell]:
             case "requests":
@@ -311,16 +332,14 @@ class ShardMonitor:
         trail.weight += n
         trail.shift += total - n * trail.expected
 
-    def _seen(self, table: PaneTable, row: int, alert: Alert) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """By dimension that the series does not name, the values of its requests in this pane; none where some are
-        folded.
-        """
+    def _see(self, trail: ep.Trail, table: PaneTable, row: int, series: str) -> None:
+        """Note, by dimension that the series does not name, the values of its requests in this pane."""
+        named = names.dimension_set(series).split(",")
         a, b = np.searchsorted(table.breakdown_row, (row, row + 1)).tolist()
-        values: dict[str, list[str]] = {}
         for label, value in zip(table.breakdown_label[a:b].tolist(), table.breakdown_value[a:b].tolist(), strict=True):
-            if LABELS[label] in DIMENSIONS and LABELS[label] not in alert.series:
-                values.setdefault(LABELS[label], []).append(table.breakdown_values[value])
-        return tuple((d, tuple(v)) for d, v in values.items() if names.OTHER not in v)
+            if LABELS[label] in DIMENSIONS and LABELS[label] not in named:
+                values = trail.seen.setdefault(LABELS[label], set())
+                values.add(table.breakdown_values[value] if len(values) < ep.MAX_SEEN else names.OTHER)
 
     def _finding(
         self,
@@ -332,7 +351,7 @@ class ShardMonitor:
         seen: tuple[tuple[str, tuple[str, ...]], ...] = (),
     ) -> Finding:
         series, metric = self._slots.texts[step.slot], self.watch.cells[step.cell]
-        scale = trail.expected if step.cell >= len(self.watch.metrics) else 1.0
+        scale = trail.expected or 1.0 if metric == REQUESTS else 1.0
         return Finding(
             at=(pane + 1) * self._width + self._lateness,
             series=series,
@@ -378,11 +397,11 @@ class ShardMonitor:
         del trail.witnesses[ep.MAX_EVIDENCE :]
 
     def _alert(
-        self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], by: str, *, forgotten: bool = False
+        self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], by: str, reason: Why = ""
     ) -> Alert:
         watch, slot, cell = self.watch, step.slot, step.cell
         series = self._slots.texts[slot]
-        status = _STATUS[step.what]
+        status: Status = "resolved" if reason else _STATUS[step.what]
         since = step.since * self._width
         until = (step.until + 1) * self._width if status == "resolved" else None
         episode = ep.episode_id(series, watch.cells[cell], since)
@@ -394,7 +413,7 @@ class ShardMonitor:
         unit, dimensions = explain.unit(watch, cell), names.parse(series)
         text = explain.sentence(
             watch.cells[cell], unit, dimensions, status, observed, expected, upper if observed > expected else lower,
-            verdict[SPAN] * watch.pane_s, verdict[WEIGHT], since, until, forgotten, silent_s, by,
+            verdict[SPAN] * watch.pane_s, verdict[WEIGHT], since, until, reason, silent_s, by,
         )  # fmt: skip
         sequence = trail.sequence
         trail.sequence += 1
@@ -421,6 +440,7 @@ class ShardMonitor:
             detectors=trail.detectors,
             evidence=tuple({"event_id": w.event_id, "trace_id": w.trace_id, "value": w.value} for w in trail.witnesses),
             text=text,
+            reason=reason,
         )
 
     def retire(self, dimension_sets: Collection[tuple[str, ...]]) -> None:
@@ -450,7 +470,7 @@ class ShardMonitor:
             [
                 (
                     slot, cell, t.sequence, t.kind, t.detectors, t.by, t.peak, t.expected, t.weight, t.shift,
-                    [tuple(w) for w in t.witnesses],
+                    [(d, sorted(v)) for d, v in sorted(t.seen.items())], [tuple(w) for w in t.witnesses],
                 )
                 for (slot, cell), t in sorted(self._trails.items())
             ],
@@ -491,10 +511,11 @@ class ShardMonitor:
         self._open.load(self._episodes.fitted(opened))
         self._panes.load({**panes, "ring": self._refitted(panes["ring"], limits)})
         self._scratch(self._panes.capacity)
-        for slot, cell, sequence, kind, detectors, by, peak, expected, weight, shift, witnesses in trails:
+        for slot, cell, sequence, kind, detectors, by, peak, expected, weight, shift, seen, witnesses in trails:
             self._trails[slot, cell] = ep.Trail(
-                sequence, kind, detectors, by, peak, expected, weight, shift, [ep.Witness(*w) for w in witnesses]
-            )
+                sequence, kind, detectors, by, peak, expected, weight, shift, {d: set(v) for d, v in seen},
+                [ep.Witness(*w) for w in witnesses],
+            )  # fmt: skip
         return self
 
     def _refitted(self, ring: Floats, limits: tuple[str, ...]) -> Floats:

@@ -49,6 +49,17 @@ class Panel:
             if calibration and levels:
                 calibration.learn(levels.state, raw, excluded)
 
+    def restart(self, slot: int, cell: int) -> None:
+        """Forget what was learned of the cell, so that it is learned anew; its levels are kept."""
+        for detector, owner, first in zip(self.detectors, self._learned, self._first, strict=True):
+            if not first <= cell < first + len(detector.cells):
+                continue
+            for name, fresh in detector.state(1).items():
+                if len(detector.cells) > 1:
+                    owner.state[name][slot, cell - first] = fresh[0, 0]
+                else:
+                    owner.state[name][slot] = fresh[0]
+
     def agreeing(self, slot: int, cell: int) -> tuple[str, ...]:
         """The detectors that called the cell anomalous in the block that was judged last."""
         return tuple(

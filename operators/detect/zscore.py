@@ -64,5 +64,6 @@ class ZScore:
             block.used, block.pane, block.born, block.now, block.square, block.sums, watch.horizons.widths, excluded,
             state["mean"], state["above"], state["below"],
             state["learned"], state["request"], state["dirty"], state["far"],
-            watch.config.warm_up_panes, watch.panes(watch.config.adopt_after_s), self._min_count, self._floor, 1.0 - watch.keep,
+            watch.config.warm_up_panes, watch.panes(watch.config.adopt_after_s),
+            self._min_count, self._floor, 1.0 - watch.keep,
         )  # fmt: skip

@@ -1,0 +1,84 @@
+"""What the mix of a series' requests explains: loops over the values of one dimension within a row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from operators.kernels import compiled
+from operators.kernels.sketch import Floats
+from operators.model import Bools, Ints
+
+
+@compiled
+def less_the_usual(
+    row: Ints,  # [E] of the entry, ascending
+    part: Ints,  # [E] what the entry is of
+    count: Floats,  # [E, K]
+    total: Floats,  # [E, K] on the scale that is judged
+    usual: Floats,  # [P, K]
+    weight: Floats,  # [P, K]
+    known: float,  # least weight
+    stats: Floats,  # [R, V], changed: counts and totals of the metrics
+    square: Floats,  # [R, K], changed
+    reference: Floats,  # [R, K], written: the mean of the usual values, nan where nothing is known
+) -> None:
+    """Take from each row's totals what is usual for its parts, and leave out the parts of which too little was seen."""
+    metrics = count.shape[1]
+    first = 0
+    while first < len(row):
+        r = row[first]
+        last = first
+        while last < len(row) and row[last] == r:
+            last += 1
+        for k in range(metrics):
+            if stats[r, 2 + 2 * k] == 0.0:
+                continue
+            n = 0.0
+            above = 0.0
+            expected = 0.0
+            squares = square[r, k]
+            for e in range(first, last):
+                c = count[e, k]
+                if c == 0.0:
+                    continue
+                p = part[e]
+                t = total[e, k]
+                if weight[p, k] < known:
+                    squares -= t * t / c
+                    continue
+                u = usual[p, k]
+                n += c
+                above += t - c * u
+                expected += c * u
+                squares += c * u * u - 2.0 * u * t
+            stats[r, 2 + 2 * k] = n
+            stats[r, 3 + 2 * k] = above
+            square[r, k] = max(squares, 0.0)
+            reference[r, k] = expected / n if n > 0.0 else np.nan
+        first = last
+
+
+@compiled
+def learn_the_usual(
+    pane: int,
+    slot: Ints,  # [E] the series of the entry
+    part: Ints,
+    count: Floats,
+    total: Floats,
+    excluded: Bools,  # [slots, C]; metric k is column k
+    keep: float,  # what one pane leaves of a weight
+    usual: Floats,  # changed, as are weight and last
+    weight: Floats,
+    last: Ints,  # [P] the pane of the entry before
+) -> None:
+    """Move what is usual for the parts towards this pane's, without what is excluded."""
+    for e in range(len(part)):
+        p = part[e]
+        fade = keep ** (pane - last[p]) if last[p] >= 0 else 0.0
+        last[p] = pane
+        for k in range(count.shape[1]):
+            weight[p, k] *= fade
+            c = count[e, k]
+            if c > 0.0 and not excluded[slot[e], k]:
+                weight[p, k] += c
+                usual[p, k] += (total[e, k] - c * usual[p, k]) / weight[p, k]
