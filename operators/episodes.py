@@ -63,6 +63,7 @@ class Trail:
     by: str = ""  # the detector of the peak
     peak: tuple[float, ...] = (0.0,) * FIELDS  # the verdict with the highest score
     expected: float | None = None  # in the first anomalous pane, on the scale that is judged
+    begun: int = 0  # that pane
     weight: float = 0.0  # requests since then; panes where requests are judged
     shift: float = 0.0  # the sum of their deviations from what was expected
     seen: dict[str, set[str]] = field(default_factory=dict)  # by dimension the series does not name, its values

@@ -44,9 +44,10 @@ STANDS: Final = 2.87
 class Finding(NamedTuple):
     """What the series of an open episode shows at a pane that has data; in the order of (at, series, metric).
 
-    `level` is -log10 of the tail. `explained` is comparable among series of one metric: what of all requests' squared
-    deviations goes if this series' own shift since the episode began is taken out, n * d ** 2 (for counts and errors
-    the squared excess over the expected). `alert` is the transition, if there is one; `seen` comes with it.
+    `level` is -log10 of the tail. `explained` is comparable among series of one metric: how much of all requests'
+    squared deviations goes, a pane, if this series' own shift since the episode began is taken out, n * d ** 2 (for
+    counts the squared excess over the expected). `reach` is how far back the verdict looks. `alert` is the transition,
+    if there is one; `seen` comes with it.
     """
 
     at: int
@@ -55,6 +56,7 @@ class Finding(NamedTuple):
     episode: str
     level: float
     explained: float
+    reach: int = 0
     alert: Alert | None = None
     seen: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
@@ -87,6 +89,14 @@ class _Member:
 
     def stands(self) -> bool:
         return self.open and self.level >= STANDS
+
+    def save(self) -> tuple[object, ...]:
+        return _fields(self.alert), self.level, self.explained, tuple(self.seen.items()), self.told
+
+    @staticmethod
+    def load(state: Any) -> _Member:
+        fields, level, explained, seen, told = state
+        return _Member(Alert(*fields), level, explained, dict(seen), told)
 
 
 @dataclass(slots=True)
@@ -128,6 +138,7 @@ class Groups:
         self._final: dict[int, tuple[Finding, ...]] = {}
         self._groups: dict[str, _Group] = {}
         self._group_of: dict[str, str] = {}
+        self._over: list[_Member] = []  # leads that resolved not long ago
         self._now = 0
 
     def take(self, items: Sequence[Judged]) -> list[Alert]:
@@ -176,9 +187,12 @@ class Groups:
                 return
             member = _Member(finding.alert, finding.level, finding.explained, dict(finding.seen))
             self._enter(finding.episode, member, finding.at)
+            founded = self._groups.get(finding.episode)
+            if founded is not None:
+                founded.left_over = any(self._aftermath_of(over, member, finding) for over in self._over)
             return
         member = group.members[finding.episode]
-        member.level, member.explained = finding.level, max(member.explained, finding.explained)
+        member.level, member.explained = finding.level, finding.explained
         if finding.alert is not None:
             member.alert = finding.alert
             for dimension, values in finding.seen:
@@ -214,7 +228,7 @@ class Groups:
             for m in group.members.values()
             if m.open and (lead is None or m is lead or (slow and m.alert.metric in SLOWNESS))
         ]
-        return any(same_requests(m.alert.series, m.seen, member.alert.series, member.seen) for m in others)
+        return any(_share(m, member) for m in others)
 
     def _merge(self, group: _Group, into: _Group) -> None:
         into.members.update(group.members)
@@ -251,6 +265,11 @@ class Groups:
     def _due(self, group: _Group) -> int:
         return group.founded + (self._aftermath if group.left_over else self._settle)
 
+    def _aftermath_of(self, over: _Member, member: _Member, finding: Finding) -> bool:
+        """Whether the finding may still be of the incident that this lead told, which is over."""
+        until = over.alert.until or 0
+        return finding.reach < until and _same_kind(over, member) and _share(over, member)
+
     def _drop(self, group: _Group) -> None:
         del self._groups[group.id]
         for episode in group.members:
@@ -259,6 +278,8 @@ class Groups:
     def _part(self, group: _Group, now: int) -> None:
         """The lead is over: what is still open is looked at anew, as if it had begun now."""
         self._drop(group)
+        self._over = [m for m in self._over if (m.alert.until or 0) > now - 2 * self._horizon]
+        self._over.append(group.members[group.lead])
         for episode, member in sorted(group.members.items()):
             if member.open:
                 self._enter(episode, member, now)
@@ -291,30 +312,25 @@ class Groups:
             self._now,
             tuple(_plain(f) for f in sorted(self._held, key=lambda f: f[:4])),
             tuple(
-                (
-                    g.id, g.founded, g.lead, g.sequence, g.told, g.left_over,
-                    tuple(
-                        (_fields(m.alert), m.level, m.explained, tuple(m.seen.items()), m.told)
-                        for m in g.members.values()
-                    ),
-                )
+                (g.id, g.founded, g.lead, g.sequence, g.told, g.left_over, tuple(m.save() for m in g.members.values()))
                 for g in self._groups.values()
             ),
-        )  # fmt: skip
+            tuple(m.save() for m in self._over),
+        )
 
     def restore(self, state: tuple[object, ...]) -> None:
         """Take over the state of a predecessor. Raises `FatalError` for another version or number of shards."""
         match cast(Any, state):
-            case (self.VERSION, self._shards, upto, now, held, groups):
+            case (self.VERSION, self._shards, upto, now, held, groups, over):
                 self._upto = dict(upto)
                 self._now = now
-                self._held = [Finding(*f)._replace(alert=None if f[6] is None else Alert(*f[6])) for f in held]
+                self._held = [Finding(*f)._replace(alert=None if f[7] is None else Alert(*f[7])) for f in held]
+                self._over = [_Member.load(m) for m in over]
                 for group_id, founded, lead, sequence, told, left_over, members in groups:
                     group = self._groups[group_id] = _Group(group_id, founded, {}, lead, sequence, told, left_over)
-                    for fields, level, explained, seen, was_told in members:
-                        alert = Alert(*fields)
-                        group.members[alert.episode_id] = _Member(alert, level, explained, dict(seen), was_told)
-                        self._group_of[alert.episode_id] = group_id
+                    for member in map(_Member.load, members):
+                        group.members[member.alert.episode_id] = member
+                        self._group_of[member.alert.episode_id] = group_id
             case _:
                 raise FatalError(
                     f"the state of the alert step has version {state[0]!r} and {state[1]!r} shards; "
@@ -325,6 +341,10 @@ class Groups:
 def _same_kind(one: _Member, other: _Member) -> bool:
     a, b = one.alert.metric, other.alert.metric
     return a == b or {a, b} <= SLOWNESS
+
+
+def _share(one: _Member, other: _Member) -> bool:
+    return same_requests(one.alert.series, one.seen, other.alert.series, other.seen)
 
 
 def same_requests(one: dict[str, str], seen_of_one: Labels, other: dict[str, str], seen_of_other: Labels) -> bool:
@@ -351,7 +371,7 @@ def _fields(alert: Alert) -> tuple[object, ...]:
 
 
 def _plain(finding: Finding) -> tuple[object, ...]:
-    return (*finding[:6], None if finding.alert is None else _fields(finding.alert), finding.seen)
+    return (*finding[:7], None if finding.alert is None else _fields(finding.alert), finding.seen)
 
 
 def _order(alert: Alert) -> tuple[int, str, str, int]:

@@ -210,7 +210,7 @@ class ShardMonitor:
                 step = ep.Step(slot, cell, ep.RESOLVED, int(opened[cell]), int(last[cell]), severity)
                 trail = self._trails[slot, cell]
                 alert = self._alert(step, trail, pane, trail.peak, trail.by, "expired")
-                told.append(self._finding(step, trail, pane, 0.0, alert))
+                told.append(self._finding(step, trail, pane, 0.0, 1, alert))
             for key in [k for k in self._trails if k[0] == slot]:
                 del self._trails[key]
             self._slots.drop(slot)
@@ -269,21 +269,21 @@ class ShardMonitor:
             if step.what == ep.RESOLVED:
                 trail = self._trails.pop(key)
                 alert = self._alert(step, trail, pane, trail.peak, trail.by, "quiet")
-                found.append(self._finding(step, trail, pane, 0.0, alert))
+                found.append(self._finding(step, trail, pane, 0.0, 1, alert))
                 continue
             verdict = tuple(self._best[step.slot, step.cell].tolist())
             by = self._panel.detectors[self._winner[step.slot, step.cell]].name
-            trail = self._trails.setdefault(key, ep.Trail())
+            trail = self._trails.setdefault(key, ep.Trail(begun=pane))
             self._add_up(trail, step, verdict, by)
             if step.slot in row_of:
                 self._see(trail, table, row_of[step.slot], self._slots.texts[step.slot])
             if 0 <= step.since <= pane - self._adopt and trail.by != explain.LIMIT:
                 alert = self._alert(step, trail, pane, trail.peak, trail.by, "level_shift")
-                found.append(self._finding(step, trail, pane, 0.0, alert))
+                found.append(self._finding(step, trail, pane, 0.0, 1, alert))
                 self._restart(*key)
                 continue
             if step.what == ep.QUIET:
-                found.append(self._finding(step, trail, pane, verdict[SCORE]))
+                found.append(self._finding(step, trail, pane, verdict[SCORE], int(verdict[SPAN])))
                 continue
             if verdict[SCORE] > trail.peak[SCORE]:
                 trail.peak, trail.by = verdict, by
@@ -291,7 +291,7 @@ class ShardMonitor:
                 self._witness(trail, step, table, row_of[step.slot], pane, verdict, by)
             if step.what == ep.STEADY:
                 if step.since >= 0:
-                    found.append(self._finding(step, trail, pane, verdict[SCORE]))
+                    found.append(self._finding(step, trail, pane, verdict[SCORE], int(verdict[SPAN])))
                 continue
             if step.what == ep.OPENED:
                 up = verdict[OBSERVED] >= verdict[EXPECTED]
@@ -301,7 +301,7 @@ class ShardMonitor:
             trail.detectors = self._panel.agreeing(step.slot, step.cell)
             alert = self._alert(step, trail, pane, verdict, by)
             seen = tuple((d, tuple(sorted(values))) for d, values in sorted(trail.seen.items()))
-            found.append(self._finding(step, trail, pane, verdict[SCORE], alert, seen))
+            found.append(self._finding(step, trail, pane, verdict[SCORE], int(verdict[SPAN]), alert, seen))
         return found
 
     def _restart(self, slot: int, cell: int) -> None:
@@ -347,6 +347,7 @@ class ShardMonitor:
         trail: ep.Trail,
         pane: int,
         score: float,
+        span: int,
         alert: Alert | None = None,
         seen: tuple[tuple[str, tuple[str, ...]], ...] = (),
     ) -> Finding:
@@ -358,7 +359,8 @@ class ShardMonitor:
             metric=metric,
             episode=ep.episode_id(series, metric, step.since * self._width) if alert is None else alert.episode_id,
             level=self.watch.threshold * score / (1.0 - score),
-            explained=trail.shift**2 / max(trail.weight * scale, 1e-9),
+            explained=trail.shift**2 / max(trail.weight * scale, 1e-9) / (pane + 1 - trail.begun),
+            reach=(pane + 1 - max(span, 1)) * self._width,
             alert=alert,
             seen=seen,
         )
@@ -469,7 +471,7 @@ class ShardMonitor:
             tuple(limit.model_dump_json() for limit in self.watch.config.limits),
             [
                 (
-                    slot, cell, t.sequence, t.kind, t.detectors, t.by, t.peak, t.expected, t.weight, t.shift,
+                    slot, cell, t.sequence, t.kind, t.detectors, t.by, t.peak, t.expected, t.begun, t.weight, t.shift,
                     [(d, sorted(v)) for d, v in sorted(t.seen.items())], [tuple(w) for w in t.witnesses],
                 )
                 for (slot, cell), t in sorted(self._trails.items())
@@ -511,9 +513,9 @@ class ShardMonitor:
         self._open.load(self._episodes.fitted(opened))
         self._panes.load({**panes, "ring": self._refitted(panes["ring"], limits)})
         self._scratch(self._panes.capacity)
-        for slot, cell, sequence, kind, detectors, by, peak, expected, weight, shift, seen, witnesses in trails:
+        for slot, cell, sequence, kind, detectors, by, peak, expected, begun, weight, shift, seen, witnesses in trails:
             self._trails[slot, cell] = ep.Trail(
-                sequence, kind, detectors, by, peak, expected, weight, shift, {d: set(v) for d, v in seen},
+                sequence, kind, detectors, by, peak, expected, begun, weight, shift, {d: set(v) for d, v in seen},
                 [ep.Witness(*w) for w in witnesses],
             )  # fmt: skip
         return self
