@@ -36,6 +36,10 @@ _STATUS: dict[int, Status] = {ep.OPENED: "firing", ep.RISEN: "updated"}
 Why = Literal["", "quiet", "level_shift", "expired"]
 
 
+_SOME = 6
+"""Panes over which what an episode explains is spread at least: over fewer, chance has too large a say."""
+
+
 class _Rows(NamedTuple):
     """What the rows of a table say, row by row, on the scale that metrics are judged in."""
 
@@ -359,7 +363,7 @@ class ShardMonitor:
             metric=metric,
             episode=ep.episode_id(series, metric, step.since * self._width) if alert is None else alert.episode_id,
             level=self.watch.threshold * score / (1.0 - score),
-            explained=trail.shift**2 / max(trail.weight * scale, 1e-9) / (pane + 1 - trail.begun),
+            explained=trail.shift**2 / max(trail.weight * scale, 1e-9) / max(pane + 1 - trail.begun, _SOME),
             reach=(pane + 1 - max(span, 1)) * self._width,
             alert=alert,
             seen=seen,
