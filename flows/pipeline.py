@@ -147,11 +147,12 @@ def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
     closed = op.filter_map("closed", merged, closed_panes)
     judged = op.stateful_batch(DETECT, closed, step(lambda: detection(shape)))
     lateness, horizon = round(shape.time.lateness_s * SECOND), shape.detect.horizons_s[-1] * SECOND
+    resolve = shape.episodes.resolve_s * SECOND
     together = op.map("together", judged, judged_key)
     alerts = op.stateful_batch(
         GROUPS,
         together,
-        step(lambda: Groups(shape.shards, lateness, shape.groups, horizon)),
+        step(lambda: Groups(shape.shards, lateness, shape.groups, horizon, resolve)),
     )
     alerts = op.inspect("alerted", alerts, lambda _, item: taps.alerted(item[1]))
 

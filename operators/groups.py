@@ -23,7 +23,7 @@ from operators.config import GroupsConfig
 from operators.episodes import alert_id
 from operators.errors import FatalError
 from operators.model import SECOND, Alert, Status
-from operators.series import OTHER
+from operators.series import OTHER, text
 
 Labels = dict[str, tuple[str, ...]]
 """By dimension, the values that a series' requests had; nothing is said of a dimension that is not there."""
@@ -59,6 +59,7 @@ class Finding(NamedTuple):
     reach: int = 0
     alert: Alert | None = None
     seen: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    sure: bool = True  # whether there is an episode; else the series merely stands out, and might lead
 
 
 class Judged(NamedTuple):
@@ -82,6 +83,7 @@ class _Member:
     explained: float
     seen: Labels
     told: bool = False  # an alert of its own, where members are asked for
+    held_until: int = 0  # of a lead that has no episode yet: when it resolves unless it stands out once more
 
     @property
     def open(self) -> bool:
@@ -91,12 +93,13 @@ class _Member:
         return self.open and self.level >= STANDS
 
     def save(self) -> tuple[object, ...]:
-        return _fields(self.alert), self.level, self.explained, tuple(self.seen.items()), self.told
+        seen = tuple(self.seen.items())
+        return _fields(self.alert), self.level, self.explained, seen, self.told, self.held_until
 
     @staticmethod
     def load(state: Any) -> _Member:
-        fields, level, explained, seen, told = state
-        return _Member(Alert(*fields), level, explained, dict(seen), told)
+        fields, level, explained, seen, told, held_until = state
+        return _Member(Alert(*fields), level, explained, dict(seen), told, held_until)
 
 
 @dataclass(slots=True)
@@ -120,12 +123,13 @@ class Groups:
     """Findings of all shards in, alerts out, in the order of (at, series, metric).
 
     `horizon` is how far detection looks back, in microseconds: for so long an incident that is over still shows.
+    `resolve` is for how long an episode must be quiet to be over.
     """
 
     VERSION = 2
     dropped = False
 
-    def __init__(self, shards: int, lateness: int, config: GroupsConfig, horizon: int) -> None:
+    def __init__(self, shards: int, lateness: int, config: GroupsConfig, horizon: int, resolve: int) -> None:
         self._shards = shards
         self._lateness = lateness
         self._config = config
@@ -133,12 +137,16 @@ class Groups:
         self._join = round(config.join_s * SECOND)
         self._horizon = horizon
         self._aftermath = max(self._join, horizon)
+        self._resolve = resolve
+        self._recent = max(self._settle, 60 * SECOND)
         self._upto: dict[int, int] = {}
         self._held: list[Finding] = []
         self._final: dict[int, tuple[Finding, ...]] = {}
         self._groups: dict[str, _Group] = {}
         self._group_of: dict[str, str] = {}
         self._over: list[_Member] = []  # leads that resolved not long ago
+        self._candidates: dict[tuple[str, str], Finding] = {}  # by series and metric, of the last minute
+        self._promoted: dict[tuple[str, str], str] = {}  # candidates that lead: by series and metric, their episode
         self._now = 0
 
     def take(self, items: Sequence[Judged]) -> list[Alert]:
@@ -157,7 +165,7 @@ class Groups:
             out += self._pass(ready, safe)
         if len(self._final) == self._shards:
             # Should the source have grown after a resume, these panes come again: a copy sees them through.
-            rest = Groups(self._shards, self._lateness, self._config, self._horizon)
+            rest = Groups(self._shards, self._lateness, self._config, self._horizon, self._resolve)
             rest.restore(self.save())
             findings = [*rest._held, *(f for found in self._final.values() for f in found)]
             out += rest._pass(findings, max((f.at for f in findings), default=0) + self._settle)
@@ -168,7 +176,7 @@ class Groups:
         """Let event time pass up to `until`: at each moment what was found, then what is to be decided."""
         queue = sorted(findings, key=lambda f: f[:4], reverse=True)
         while True:
-            due = [self._due(g) for g in self._groups.values() if not g.lead]
+            due = [self._due(g) for g in self._groups.values()]
             now = min([*(t for t in due if t > self._now), *([queue[-1].at] if queue else [])], default=until + 1)
             if now > until:
                 return
@@ -181,32 +189,38 @@ class Groups:
             yield from sorted(told, key=_order)
 
     def _note(self, finding: Finding) -> Iterator[Alert]:
-        group = self._groups.get(self._group_of.get(finding.episode, ""))
+        place = (finding.series, finding.metric)
+        episode = self._promoted.get(place, finding.episode)
+        group = self._groups.get(self._group_of.get(episode, ""))
         if group is None:
-            if finding.alert is None or finding.alert.status != "firing":
+            self._candidates[place] = finding
+            if not finding.sure or finding.alert is None or finding.alert.status != "firing":
                 return
             member = _Member(finding.alert, finding.level, finding.explained, dict(finding.seen))
-            self._enter(finding.episode, member, finding.at)
-            founded = self._groups.get(finding.episode)
-            if founded is not None:
-                founded.left_over = any(self._aftermath_of(over, member, finding) for over in self._over)
+            left_over = any(self._aftermath_of(over, member, finding) for over in self._over)
+            self._enter(episode, member, finding.at, left_over)
             return
-        member = group.members[finding.episode]
+        member = group.members[episode]
         member.level, member.explained = finding.level, finding.explained
-        if finding.alert is not None:
-            member.alert = finding.alert
+        if not finding.sure:
+            member.held_until = finding.at + self._resolve
+        elif finding.alert is not None:
+            member.held_until = 0
+            member.alert = dataclasses.replace(finding.alert, episode_id=episode, since=member.alert.since)
             for dimension, values in finding.seen:
                 member.seen[dimension] = tuple(sorted({*member.seen.get(dimension, ()), *values}))
-            if group.lead == finding.episode:
-                yield from self._told(group, finding.alert.status, finding.at)
+            if group.lead == episode:
+                status = "updated" if finding.alert.status == "firing" else finding.alert.status
+                yield from self._told(group, status, finding.at)
             elif member.told:
                 yield dataclasses.replace(finding.alert, group_id=group.id)
 
-    def _enter(self, episode: str, member: _Member, at: int) -> None:
+    def _enter(self, episode: str, member: _Member, at: int, left_over: bool) -> None:
         """Into the oldest group that it may belong to; it joins groups without a lead that it ties together."""
-        fitting = [g for g in self._groups.values() if self._fits(g, member, at)]
+        alike = [g for g in self._groups.values() if g.lead or g.left_over == left_over]
+        fitting = [g for g in alike if self._fits(g, member, at)]
         if not fitting:
-            group = self._groups[episode] = _Group(episode, at)
+            group = self._groups[episode] = _Group(episode, at, left_over=left_over)
         else:
             group, *others = fitting
             if not group.lead:
@@ -253,8 +267,13 @@ class Groups:
                 metric = min((m.alert.metric for m in standing if m.level >= clear), key=CAUSES.index)
                 on_it = [m for m in standing if m.alert.metric == metric]
                 lead = max(on_it, key=lambda m: (m.explained, m.alert.episode_id))
+                lead = self._promote(group, lead, on_it, now)
                 group.lead = lead.alert.episode_id
                 yield from self._told(group, "firing", now)
+        elif lead is not None and lead.open and 0 < lead.held_until <= now:
+            until = lead.held_until - self._resolve - self._lateness
+            lead.alert = dataclasses.replace(lead.alert, status="resolved", until=until, reason="quiet")
+            yield from self._told(group, "resolved", now)
         elif lead is not None and lead.open and group.related != group.told:
             yield from self._told(group, "updated", now)
         if lead is not None and not lead.open:
@@ -263,7 +282,34 @@ class Groups:
             self._drop(group)
 
     def _due(self, group: _Group) -> int:
+        """When the group is next to be looked at, whatever comes."""
+        if group.lead:
+            return group.members[group.lead].held_until
         return group.founded + (self._aftermath if group.left_over else self._settle)
+
+    def _promote(self, group: _Group, lead: _Member, others: Sequence[_Member], now: int) -> _Member:
+        """A series that explains more than any member but stands out too little for an episode; else the lead as it is.
+
+        Such is a service of which one tenant's episode has begun, when all its tenants have moved.
+        """
+        self._candidates = {p: f for p, f in self._candidates.items() if f.at > now - self._recent}
+        for place, finding in sorted(self._candidates.items()):
+            alert = finding.alert
+            if finding.sure or alert is None or finding.metric != lead.alert.metric:
+                continue
+            member = _Member(alert, finding.level, finding.explained, dict(finding.seen))
+            if finding.explained > lead.explained and any(_share(member, m) for m in others):
+                lead = member
+        if lead.alert.episode_id not in group.members:
+            lead.held_until = now + self._resolve
+            self._enter_as_lead(group, lead)
+        return lead
+
+    def _enter_as_lead(self, group: _Group, lead: _Member) -> None:
+        episode = lead.alert.episode_id
+        group.members[episode] = lead
+        self._group_of[episode] = group.id
+        self._promoted[text(list(lead.alert.series), list(lead.alert.series.values())), lead.alert.metric] = episode
 
     def _aftermath_of(self, over: _Member, member: _Member, finding: Finding) -> bool:
         """Whether the finding may still be of the incident that this lead told, which is over."""
@@ -274,6 +320,7 @@ class Groups:
         del self._groups[group.id]
         for episode in group.members:
             self._group_of.pop(episode, None)
+        self._promoted = {p: e for p, e in self._promoted.items() if e in self._group_of}
 
     def _part(self, group: _Group, now: int) -> None:
         """The lead is over: what is still open is looked at anew, as if it had begun now."""
@@ -282,8 +329,7 @@ class Groups:
         self._over.append(group.members[group.lead])
         for episode, member in sorted(group.members.items()):
             if member.open:
-                self._enter(episode, member, now)
-                self._groups[self._group_of[episode]].left_over |= not self._groups[self._group_of[episode]].lead
+                self._enter(episode, member, now, left_over=True)
 
     def _told(self, group: _Group, status: Status, at: int) -> Iterator[Alert]:
         """The lead's alert as the group's next one; then, if they are asked for, those of members that are new."""
@@ -316,15 +362,19 @@ class Groups:
                 for g in self._groups.values()
             ),
             tuple(m.save() for m in self._over),
+            tuple(_plain(f) for _, f in sorted(self._candidates.items())),
+            tuple(sorted(self._promoted.items())),
         )
 
     def restore(self, state: tuple[object, ...]) -> None:
         """Take over the state of a predecessor. Raises `FatalError` for another version or number of shards."""
         match cast(Any, state):
-            case (self.VERSION, self._shards, upto, now, held, groups, over):
+            case (self.VERSION, self._shards, upto, now, held, groups, over, candidates, promoted):
                 self._upto = dict(upto)
                 self._now = now
-                self._held = [Finding(*f)._replace(alert=None if f[7] is None else Alert(*f[7])) for f in held]
+                self._held = [_finding(f) for f in held]
+                self._candidates = {(f.series, f.metric): f for f in map(_finding, candidates)}
+                self._promoted = dict(promoted)
                 self._over = [_Member.load(m) for m in over]
                 for group_id, founded, lead, sequence, told, left_over, members in groups:
                     group = self._groups[group_id] = _Group(group_id, founded, {}, lead, sequence, told, left_over)
@@ -371,7 +421,11 @@ def _fields(alert: Alert) -> tuple[object, ...]:
 
 
 def _plain(finding: Finding) -> tuple[object, ...]:
-    return (*finding[:7], None if finding.alert is None else _fields(finding.alert), finding.seen)
+    return (*finding[:7], None if finding.alert is None else _fields(finding.alert), *finding[8:])
+
+
+def _finding(plain: Any) -> Finding:
+    return Finding(*plain)._replace(alert=None if plain[7] is None else Alert(*plain[7]))
 
 
 def _order(alert: Alert) -> tuple[int, str, str, int]:

@@ -23,7 +23,7 @@ from operators.detect.panel import Panel
 from operators.detect.slots import Arrays, Slots
 from operators.detect.static_limits import StaticLimits, applying
 from operators.errors import ConfigError, FatalError
-from operators.groups import Finding
+from operators.groups import STANDS, Finding
 from operators.kernels.detect import EXPECTED, FIELDS, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
 from operators.kernels.detect_panes import request_values, row_statistics
 from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Bools, Ints, Status
@@ -70,6 +70,7 @@ class ShardMonitor:
         self._width = time.pane_s * SECOND
         self._lateness = round(time.lateness_s * SECOND)
         self._expiry = self.watch.panes(expiry_s)
+        self._stands = STANDS / (STANDS + self.watch.threshold)
         self._adopt = self.watch.panes(config.adopt_after_s)
         self._value_of, self._linear = _judged_values(self.watch)
         self._scale = np.array([float(m.scale) for m in self.watch.metrics])
@@ -259,7 +260,8 @@ class ShardMonitor:
         self._panel.learn(block, self._excluded)
         if entries is not None:
             self._mix.learn(pane, entries, self._excluded)
-        return self._tell(steps, table, first, pane, slots) if steps else []
+        found = self._tell(steps, table, first, pane, slots) if steps else []
+        return found + self._candidates(table, first, pane, slots)
 
     def _tell(self, steps: list[ep.Step], table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
         """Keep the trails of what is anomalous, and make the alerts of what changed."""
@@ -306,6 +308,33 @@ class ShardMonitor:
             alert = self._alert(step, trail, pane, verdict, by)
             seen = tuple((d, tuple(sorted(values))) for d, values in sorted(trail.seen.items()))
             found.append(self._finding(step, trail, pane, verdict[SCORE], int(verdict[SPAN]), alert, seen))
+        return found
+
+    def _candidates(self, table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
+        """Series of this pane's rows that stand out too little for an episode, but might lead a group."""
+        scores = self._best[slots, :, SCORE]
+        places = np.argwhere((scores >= self._stands) & ~self._excluded[slots])
+        found: list[Finding] = []
+        for row, cell in places.tolist():
+            slot = int(slots[row])
+            verdict = tuple(self._best[slot, cell].tolist())
+            by = self._panel.detectors[self._winner[slot, cell]].name
+            if by in explain.RAW:
+                continue
+            step = ep.Step(slot, cell, ep.OPENED, pane, pane, ep.SEVERITIES[0])
+            up = verdict[OBSERVED] >= verdict[EXPECTED]
+            trail = ep.Trail(
+                begun=pane, kind=explain.kind(self.watch.cells[cell], up, False, by), detectors=(by,), by=by
+            )
+            self._see(trail, table, first + row, self._slots.texts[slot])
+            alert = self._alert(step, trail, pane, verdict, by)
+            seen = tuple((d, tuple(sorted(values))) for d, values in sorted(trail.seen.items()))
+            difference, span = verdict[OBSERVED] - verdict[EXPECTED], max(verdict[SPAN], 1.0)
+            explained = verdict[WEIGHT] * difference**2 / span
+            if self.watch.cells[cell] == REQUESTS:
+                explained = difference**2 / max(verdict[EXPECTED], 1e-9)
+            finding = self._finding(step, trail, pane, verdict[SCORE], int(span), alert, seen)
+            found.append(finding._replace(explained=explained, sure=False))
         return found
 
     def _restart(self, slot: int, cell: int) -> None:
