@@ -293,7 +293,7 @@ class Groups:
         Such is a service of which one tenant's episode has begun, when all its tenants have moved.
         """
         self._candidates = {p: f for p, f in self._candidates.items() if f.at > now - self._recent}
-        for place, finding in sorted(self._candidates.items()):
+        for _, finding in sorted(self._candidates.items()):
             alert = finding.alert
             if finding.sure or alert is None or finding.metric != lead.alert.metric:
                 continue
