@@ -94,7 +94,7 @@ def detection(shape: Shape) -> Detect:
     """Detection of one shard, from nothing."""
     width = shape.time.pane_s * SECOND
 
-    settings = (shape.detect, shape.episodes, shape.time, shape.panes.expiry_s)
+    settings = (shape.detect, shape.episodes, shape.time, shape.panes.expiry_s, shape.panes.dimension_sets)
 
     def load(state: tuple[object, ...]) -> ShardMonitor:
         try:

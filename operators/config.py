@@ -182,6 +182,9 @@ class TrafficConfig(Section):
     min_surge: float = Field(2.5, gt=1, description="Least factor above the usual.")
     max_drop: float = Field(0.35, ge=0, lt=1, description="Largest share of the usual that counts as a drop.")
     min_horizon_s: int = Field(60, ge=1, description="Shorter horizons do not judge traffic.")
+    rate_half_life_s: int = Field(
+        3_600, ge=60, description="After so much event time, requests weigh half in the rate that is usual of late."
+    )
     trusted_after_s: int = Field(
         86_400, ge=0, description="Until so much was seen of a series its traffic is judged with half the trust."
     )

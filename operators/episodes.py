@@ -123,7 +123,7 @@ class Episodes:
         last = state["last"]
         severity = state["severity"]
         found = step_episodes(
-            block.used, block.pane, block.born, block.now, best, state["recent"], state["opened"], last, severity,
+            block.used, block.pane, block.born, block.now, block.counts, best, state["recent"], state["opened"], last, severity,
             self._open_panes, self._at_once, self._resolve, self._bands, excluded,
         )  # fmt: skip
         return [

@@ -39,7 +39,10 @@ def _beyond(watch: Watch, limit: LimitConfig) -> Callable[[Row], tuple[float, fl
 
     def numbers(row: Row) -> tuple[float, float]:
         judged = row.values.get(limit.metric, ())
-        values = [math.exp(min(v, 700.0)) - settings.offset if settings.in_logs else v for v in judged]
+        values = [
+            math.exp(min(v, 700.0)) - METRICS[METRIC_INDEX[limit.metric]].offset if settings.in_logs else v
+            for v in judged
+        ]
         if limit.statistic in ("mean", "sum"):
             return sum(values), 0.0
         assert limit.above is not None
@@ -92,7 +95,19 @@ class Feed:
         requests = Requests(slots, np.array(start, np.int64), np.array(found, np.float64), ones)
         limited = np.ones((self.slots, len(watch.config.limits)), np.bool_)
         spans = watch.horizons.spans.copy()
-        return Block(pane, self.slots, self._born.copy(), now, square, sums, spans, most, requests, limited)
+        return Block(
+            pane,
+            self.slots,
+            self._born.copy(),
+            now,
+            square,
+            sums,
+            spans,
+            most,
+            requests,
+            limited,
+            now[:, 2 : watch.own_columns : 2].copy(),
+        )
 
 
 @dataclass
@@ -144,7 +159,7 @@ def monitor(
 
 
 def watch_all(watcher: ShardMonitor, pieces: Sequence[Closed]) -> list[Alert]:
-    return [f.alert for closed in pieces for f in watcher.take(closed) if f.alert is not None]
+    return [f.alert for closed in pieces for f in watcher.take(closed) if f.alert is not None and f.sure]
 
 
 def steady(

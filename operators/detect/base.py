@@ -113,8 +113,8 @@ class Block:
     """One pane of a shard, dense: a row a slot. Detectors read it and change nothing in it.
 
     Statistics have `Watch.columns` columns: requests, errors, then count and total of each watched metric, the total
-    on the scale the metric is judged in; then two for each
-    static limit (`operators.kernels.limits`). Only slots below `used` that were born at or before `pane` are live.
+    on the scale the metric is judged in (see `operators.detect.mix`); then two for each static limit
+    (`operators.kernels.limits`). Only slots below `used` that were born at or before `pane` are live.
     """
 
     pane: int
@@ -127,6 +127,7 @@ class Block:
     most: Floats  # [slots, K] largest value of this pane on the scale it is judged in, 0 without any
     requests: Requests
     limited: Bools  # [slots, limits] which static limits are meant for the series
+    counts: Floats  # [slots, K] requests of this pane that carry the metric, whether or not they are judged by the mix
 
 
 @dataclass(frozen=True, slots=True)

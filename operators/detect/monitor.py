@@ -54,13 +54,20 @@ class _Rows(NamedTuple):
 class ShardMonitor:
     """Judges the series of one shard. `take` is the only way in; it never raises on data.
 
-    `expiry_s`: a series without requests for so long is forgotten, as in `PanesConfig`. The hot state is a few
+    `expiry_s`: a series without requests for so long is forgotten, as in `PanesConfig`. Of `dimension_sets`, also as
+    there, those that hold another one do not judge traffic: requests that move between models are no surge. The hot state is a few
     kilobytes a series; a pane costs some tens of microseconds and a few more a series.
     """
 
     def __init__(
-        self, config: DetectConfig, episodes: EpisodesConfig, time: TimeConfig, expiry_s: int = EXPIRY_S
+        self,
+        config: DetectConfig,
+        episodes: EpisodesConfig,
+        time: TimeConfig,
+        expiry_s: int = EXPIRY_S,
+        dimension_sets: Collection[tuple[str, ...]] = (),
     ) -> None:
+        self._sets = [set(s) for s in dimension_sets]
         self.watch = Watch(config, time.pane_s, episodes.open_panes)
         self._panel = Panel(self.watch)
         self._limits = StaticLimits(self.watch)
@@ -99,9 +106,13 @@ class ShardMonitor:
         self._now = np.zeros((capacity, columns))
         self._square = np.zeros((capacity, metrics))
         self._most = np.zeros((capacity, metrics))
+        self._counts = np.zeros((capacity, metrics))
         self._limited: Bools = np.zeros((capacity, len(self.watch.config.limits)), np.bool_)
         for slot, series in enumerate(self._slots.texts):
             self._limited[slot] = applying(self.watch.config.limits, series)
+        self._combined: Bools = np.zeros(capacity, np.bool_)
+        for slot, series in enumerate(self._slots.texts):
+            self._combined[slot] = self._is_combined(series)
         self._sums = np.zeros((capacity, len(self.watch.horizons), columns))
         self._best = np.zeros((capacity, cells, FIELDS))
         self._winner = np.full((capacity, cells), -1, np.int8)
@@ -197,11 +208,17 @@ class ShardMonitor:
                 owner.reserve(self._slots.used)
             if slot < len(self._limited):
                 self._limited[slot] = applying(self.watch.config.limits, table.series[i])
+                self._combined[slot] = self._is_combined(table.series[i])
             self._panes.state["born"][slot] = pane
             self._panes.state["seen"][slot] = pane
         if self._panes.capacity > len(self._now):
             self._scratch(self._panes.capacity)
         self._next_expiry = min(self._next_expiry, pane + self._expiry)
+
+    def _is_combined(self, series: str) -> bool:
+        """Whether a wider series is watched too, that has these requests and others: the place to judge traffic."""
+        named = set(names.dimension_set(series).split(","))
+        return any(s < named for s in self._sets)
 
     def _expire(self, pane: int, told: list[Finding]) -> bool:
         """Forget series that were silent too long, closing what is open on them; whether there were any."""
@@ -233,6 +250,8 @@ class ShardMonitor:
         start = rows.start[first * metrics : last * metrics + 1]
         self._most[:used] = 0.0
         self._most[slots] = rows.most[first:last]
+        self._counts[:used] = 0.0
+        self._counts[slots] = table.count[first:last, self.watch.axis]
         stats, square = rows.stats[first:last], rows.square[first:last]
         entries = self._mix.entries(table, first, slots)
         if entries is not None:
@@ -253,9 +272,10 @@ class ShardMonitor:
         )
         block = Block(
             pane, used, state["born"], self._now, self._square, self._sums, horizons.spans, self._most,
-            Requests(slots, start, rows.value, rows.counts), self._limited,
+            Requests(slots, start, rows.value, rows.counts), self._limited, self._counts,
         )  # fmt: skip
         self._panel.judge(block, self._best, self._winner)
+        self._best[:used, self.watch.cells.index(REQUESTS)][self._combined[:used]] = 0.0
         steps = self._episodes.step(self._open.state, block, self._best, self._excluded)
         self._panel.learn(block, self._excluded)
         if entries is not None:
@@ -519,12 +539,13 @@ class ShardMonitor:
         episodes: EpisodesConfig,
         time: TimeConfig,
         expiry_s: int = EXPIRY_S,
+        dimension_sets: Collection[tuple[str, ...]] = (),
     ) -> ShardMonitor:
         """Go on from a snapshot.
 
         Raises `FatalError` for a state of another version, `ConfigError` for one that does not fit the settings.
         """
-        self = cls(config, episodes, time, expiry_s)
+        self = cls(config, episodes, time, expiry_s, dimension_sets)
         match cast(Any, state):
             case (3, made_for, last, texts, learned, opened, panes, mix, limits, trails):
                 pass

@@ -42,7 +42,7 @@ class RequestOutlier:
         watch = self._watch
         return Verdicts(
             kernels.score_outliers(
-                block.used, block.pane, block.born, block.now, block.most,
+                block.used, block.pane, block.born, block.counts, block.most,
                 state["past"], state["low"], state["requests"], state["learned"],
                 self._judged, watch.config.warm_up_panes, self._least, watch.threshold,
             )
@@ -50,7 +50,7 @@ class RequestOutlier:
 
     def learn(self, state: State, block: Block, excluded: Bools) -> None:
         kernels.learn_requests(
-            block.used, block.pane, block.born, block.now, *block.requests, excluded,
+            block.used, block.pane, block.born, block.counts, *block.requests, excluded,
             state["past"], state["low"], state["requests"], state["learned"],
             self._judged, self._watch.keep,
         )  # fmt: skip

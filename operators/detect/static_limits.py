@@ -72,7 +72,7 @@ class StaticLimits:
         for cell in np.unique(self._cell).tolist():
             if cell < len(watch.metrics):
                 if watch.settings[cell].in_logs:
-                    table[:, cell, values] = np.log(table[:, cell, values] + max(watch.settings[cell].offset, 1e-12))
+                    table[:, cell, values] = np.log(table[:, cell, values] + max(watch.metrics[cell].offset, 1e-12))
             elif self.cells[cell] == REQUESTS:
                 table[:, cell, values] *= watch.pane_s / 60.0
         return Verdicts(table)

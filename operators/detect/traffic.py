@@ -1,8 +1,9 @@
-"""Surges, drops and silence: the number of requests over horizons of a minute and more, on the square-root scale.
+"""Surges, drops and silence: the number of requests over horizons of a minute and more, against the rate of late.
 
-There the variance of a Poisson count is 1/4 at any level, which is the floor; what a series varies beyond it (bursts,
-the hours of the day) is learned as the spread of the square root, separately above and below. Until a day was seen
-the day's own swing is not known, so scores are drawn down.
+On the square-root scale, where the variance of a Poisson count is 1/4 at any level, which is the floor. What a series
+varies beyond it (bursts, the slopes of the day) is learned per horizon relative to the rate, separately above and
+below. The rate is a faded mean of the last hour or so: it follows the hours of the day, and stands still while
+something is wrong. Until a day was seen its slopes are not known, so scores are drawn down.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ class Traffic:
         self._first = int(np.argmax(long_enough)) if long_enough.any() else len(watch.horizons) - 1
 
     def state(self, slots: int) -> State:
-        horizons = len(self._watch.horizons)
+        shape = (slots, len(self._watch.horizons))
         return {
-            "mean": np.zeros((slots, horizons)),
-            "above": np.zeros((slots, horizons)),
-            "below": np.zeros((slots, horizons)),
-            "learned": np.zeros((slots, horizons), np.int64),
+            "rate": np.zeros(slots),
+            "above": np.zeros(shape),
+            "below": np.zeros(shape),
+            "learned": np.zeros(shape, np.int64),
+            "seen": np.zeros(slots, np.int64),
             "dirty": np.zeros(slots, np.int64),
+            "far": np.zeros(slots, np.int32),
         }
 
     def score(self, state: State, block: Block) -> Verdicts:
@@ -42,7 +45,7 @@ class Traffic:
         return Verdicts(
             kernels.score_traffic(
                 block.used, block.pane, block.born, block.sums, watch.horizons.widths, block.spans, self._first,
-                state["mean"], state["above"], state["below"],
+                state["rate"], state["above"], state["below"],
                 state["learned"], watch.config.warm_up_panes, watch.panes(traffic.trusted_after_s),
                 traffic.min_surge, traffic.max_drop, watch.boundary, watch.threshold,
             )
@@ -51,7 +54,8 @@ class Traffic:
     def learn(self, state: State, block: Block, excluded: Bools) -> None:
         watch = self._watch
         kernels.learn_traffic(
-            block.used, block.pane, block.born, block.sums, watch.horizons.widths, block.spans, excluded,
-            self._column, state["mean"], state["above"], state["below"],
-            state["learned"], state["dirty"], 1.0 - watch.keep,
+            block.used, block.pane, block.born, block.sums, block.now, watch.horizons.widths, block.spans, excluded,
+            self._column, state["rate"], state["above"], state["below"], state["learned"], state["seen"],
+            state["dirty"], state["far"], watch.panes(watch.config.adopt_after_s),
+            1.0 - 2.0 ** (-watch.pane_s / watch.config.traffic.rate_half_life_s), 1.0 - watch.keep,
         )  # fmt: skip

@@ -29,6 +29,9 @@ PRIOR_PAIRS = 1e4
 FAR = 3.5
 """Deviations beyond so many times the spread are not learned, but for a lasting one."""
 
+FAR_LEAST = 0.1
+"""The least relative spread of a number of requests, on the square-root scale, for being far out."""
+
 USUAL = 0.25
 """A horizon is judged where it held enough in this share of the panes in which the next longer one did."""
 
@@ -309,8 +312,8 @@ def score_traffic(
     widths: Ints,
     spans: Ints,  # [H] panes that the horizon really spans now
     first: int,  # the shortest horizon that judges traffic
-    mean: Floats,  # [slots, H] of the square root of the requests
-    above: Floats,
+    rate: Floats,  # [slots] requests a pane of late
+    above: Floats,  # [slots, H] twice the mean of the squared relative deviation where above the rate, else 0
     below: Floats,
     learned: Ints,  # [slots, H] panes
     warm: int,
@@ -332,13 +335,14 @@ def score_traffic(
         for h in range(first, horizons):
             if learned[s, h] < warm or learned[s, h] < 2 * widths[h]:
                 continue
-            m = mean[s, h]
+            expected = rate[s] * widths[h]
+            m = math.sqrt(expected)
             c = sums[s, h, 0] * (widths[h] / spans[h])
             d = math.sqrt(c) - m
-            floor = (math.sqrt(surge) - 1.0) * m / boundary
-            up = math.sqrt(max(above[s, h], 0.25, floor * floor))
-            floor = (1.0 - math.sqrt(drop)) * m / boundary
-            down = math.sqrt(max(below[s, h], 0.25, floor * floor))
+            floor = (math.sqrt(surge) - 1.0) / boundary
+            up = math.sqrt(0.25 + max(above[s, h], floor * floor) * expected)
+            floor = (1.0 - math.sqrt(drop)) / boundary
+            down = math.sqrt(0.25 + max(below[s, h], floor * floor) * expected)
             z = d / up if d >= 0.0 else -d / down
             each = c / widths[h]
             if math.isnan(nearest):
@@ -347,7 +351,7 @@ def score_traffic(
             if borne_out and z > best:
                 best = z
                 out[s, 0, OBSERVED] = each
-                out[s, 0, EXPECTED] = m * m / widths[h]
+                out[s, 0, EXPECTED] = rate[s]
                 least = max(m - boundary * down / trust, 0.0)
                 most = m + boundary * up / trust
                 out[s, 0, LOWER] = least * least / widths[h]
@@ -366,18 +370,26 @@ def learn_traffic(
     pane: int,
     born: Ints,
     sums: Floats,
+    now: Floats,
     widths: Ints,
     spans: Ints,
     excluded: NDArray[np.bool_],
     column: int,
-    mean: Floats,
+    rate: Floats,
     above: Floats,
     below: Floats,
     learned: Ints,
+    seen: Ints,  # [slots] panes that the rate was learned from
     dirty: Ints,
-    rate: float,
+    far: NDArray[np.int32],  # [slots] panes in a row that were too far out to be learned
+    patience: int,
+    share_of_late: float,  # of the new in the rate, once there is much
+    share_of_new: float,  # of the new in the spreads, once there is much
 ) -> None:
-    """Move the moments of the square root of the requests towards this pane's, in place."""
+    """Move the rate and what requests deviate from it, relative to it, towards this pane's; in place.
+
+    What is far out over any horizon is not learned, but for a lasting change.
+    """
     horizons = len(widths)
     longest = widths[horizons - 1]
     for s in range(used):
@@ -388,15 +400,30 @@ def learn_traffic(
             continue
         if dirty[s] > 0:
             dirty[s] -= 1
+        age = pane - born[s] + 1
+        out = False
+        for h in range(horizons):
+            expected = rate[s] * widths[h]
+            if learned[s, h] < 2 * widths[h] or expected <= 0.0 or dirty[s] > longest - widths[h]:
+                continue
+            d = math.sqrt(sums[s, h, 0] * (widths[h] / spans[h])) - math.sqrt(expected)
+            reach = FAR * math.sqrt(0.25 + (above[s, h] if d > 0.0 else below[s, h]) * expected)
+            out = out or abs(d) > max(reach, FAR * FAR_LEAST * math.sqrt(expected))
+        if out and far[s] < patience:
+            far[s] += 1
+            continue
+        far[s] = patience if out else 0
         for h in range(horizons):
             # Before the slot is as old as the horizon, what it lacks is not known to be zero.
-            if dirty[s] > longest - widths[h] or pane - born[s] + 1 < widths[h]:
+            expected = rate[s] * widths[h]
+            if dirty[s] > longest - widths[h] or age < widths[h] or expected <= 0.0 or seen[s] < widths[h]:
                 continue
-            x = math.sqrt(sums[s, h, 0] * (widths[h] / spans[h]))
-            share = max(rate, 1.0 / (learned[s, h] + 1.0))
-            d = x - mean[s, h]
-            mean[s, h] += share * d
-            if learned[s, h] > 0:  # the first value tells the mean, and nothing of the spread
-                above[s, h] += share * ((2.0 * d * d if d > 0.0 else 0.0) - above[s, h])
-                below[s, h] += share * ((2.0 * d * d if d < 0.0 else 0.0) - below[s, h])
+            d = math.sqrt(sums[s, h, 0] * (widths[h] / spans[h])) - math.sqrt(expected)
+            r = max(d * d - 0.25, 0.0) / max(expected, 1.0)
+            share = max(share_of_new, 1.0 / (learned[s, h] + 1.0))
+            above[s, h] += share * ((2.0 * r if d > 0.0 else 0.0) - above[s, h])
+            below[s, h] += share * ((2.0 * r if d < 0.0 else 0.0) - below[s, h])
             learned[s, h] += 1
+        if dirty[s] == 0:
+            rate[s] += max(share_of_late, 1.0 / (seen[s] + 1.0)) * (now[s, 0] - rate[s])
+            seen[s] += 1

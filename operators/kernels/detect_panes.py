@@ -150,7 +150,8 @@ def step_episodes(
     used: int,
     pane: int,
     born: Ints,
-    now: Floats,
+    now: Floats,  # [slots, V]
+    counts: Floats,  # [slots, K] requests of this pane that carry the metric
     best: Floats,  # [slots, C, FIELDS]: the K metrics, then requests, then the error ratio
     recent: Ints,  # [slots, C, N] the last panes with data: their number where anomalous, else -1
     opened: Ints,  # [slots, C] first anomalous pane of the open episode, -1 where none is open
@@ -170,7 +171,7 @@ def step_episodes(
         if born[s] < 0 or born[s] > pane:
             continue
         for c in range(cells):
-            data = now[s, 2 + 2 * c] > 0.0 if c < cells - 2 else (c == cells - 2 or now[s, 0] > 0.0)
+            data = counts[s, c] > 0.0 if c < cells - 2 else (c == cells - 2 or now[s, 0] > 0.0)
             score = best[s, c, 0]
             anomalous = data and score >= 0.5
             what = -1

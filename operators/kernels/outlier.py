@@ -45,7 +45,7 @@ def score_outliers(
     used: int,
     pane: int,
     born: Ints,
-    now: Floats,
+    counts: Floats,  # [slots, K] of this pane
     most: Floats,  # [slots, K] the largest request of the pane
     past: Counts,  # [slots, K, BUCKETS] of requests
     low: Floats,  # [slots, K]
@@ -64,7 +64,7 @@ def score_outliers(
         if born[s] < 0 or born[s] > pane:
             continue
         for k in range(metrics):
-            n = now[s, 2 + 2 * k]
+            n = counts[s, k]
             if not judged[k] or n == 0.0 or learned[s, k] < warm or requests[s, k] * TAIL < ENOUGH:
                 continue
             start, excess = tail_of(past[s, k], low[s, k])
@@ -89,7 +89,7 @@ def learn_requests(
     used: int,
     pane: int,
     born: Ints,
-    now: Floats,
+    counts: Floats,  # [slots, K] of this pane
     slots: Ints,  # [R] of the pane's rows
     start: Ints,  # [R * K + 1] where the values of (row, metric) begin
     value: Floats,
@@ -109,7 +109,7 @@ def learn_requests(
         if s >= used or born[s] < 0 or born[s] > pane:
             continue
         for k in range(metrics):
-            if excluded[s, k] or not judged[k] or now[s, 2 + 2 * k] == 0.0:
+            if excluded[s, k] or not judged[k] or counts[s, k] == 0.0:
                 continue
             fade(past[s, k], keep)
             requests[s, k] *= keep

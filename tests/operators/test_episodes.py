@@ -48,7 +48,7 @@ class Machine:
         now = np.full((1, WATCH.columns), 0.0 if score is None else 1.0)
         best = np.zeros((1, CELLS, FIELDS))
         best[0, self.cell, 0] = score or 0.0
-        block = cast(Block, SimpleNamespace(used=1, pane=self.pane, born=np.array([0]), now=now))
+        block = cast(Block, SimpleNamespace(used=1, pane=self.pane, born=np.array([0]), now=now, counts=now[:, 2::2]))
         steps = self.episodes.step(self.state, block, best, self.excluded)
         self.pane += 1
         assert [s.cell for s in steps] in ([], [self.cell])
@@ -171,7 +171,7 @@ def test_panes_without_requests_are_evidence_for_traffic() -> None:
     now = np.zeros((1, WATCH.columns))
     best = np.zeros((1, CELLS, FIELDS))
     best[0, REQUESTS, 0] = best[0, LATENCY, 0] = 0.9
-    block = cast(Block, SimpleNamespace(used=1, pane=5, born=np.array([0]), now=now))
+    block = cast(Block, SimpleNamespace(used=1, pane=5, born=np.array([0]), now=now, counts=now[:, 2::2]))
     steps = machine.episodes.step(machine.state, block, best, machine.excluded)
     assert [(s.cell, s.what) for s in steps] == [(REQUESTS, OPENED)]
 
