@@ -29,6 +29,9 @@ PRIOR_PAIRS = 1e4
 FAR = 3.5
 """Deviations beyond so many times the spread are not learned, but for a lasting one."""
 
+CLUSTERED = 1.0
+"""Variance of the square root of a count: four times Poisson's, for requests come in sessions of a few."""
+
 FAR_LEAST = 0.1
 """The least relative spread of a number of requests, on the square-root scale, for being far out."""
 
@@ -329,7 +332,7 @@ def score_traffic(
     for s in range(used):
         if born[s] < 0 or born[s] > pane:
             continue
-        trust = 0.5 + 0.5 * min(1.0, (pane - born[s]) / max(trusted_after, 1))
+        trust = 1.0 if pane - born[s] >= trusted_after else 0.5
         nearest = math.nan  # requests a pane over the shortest horizon
         best = -1.0
         for h in range(first, horizons):
@@ -340,9 +343,9 @@ def score_traffic(
             c = sums[s, h, 0] * (widths[h] / spans[h])
             d = math.sqrt(c) - m
             floor = (math.sqrt(surge) - 1.0) / boundary
-            up = math.sqrt(0.25 + max(above[s, h], floor * floor) * expected)
+            up = math.sqrt(CLUSTERED + max(above[s, h], floor * floor) * expected)
             floor = (1.0 - math.sqrt(drop)) / boundary
-            down = math.sqrt(0.25 + max(below[s, h], floor * floor) * expected)
+            down = math.sqrt(CLUSTERED + max(below[s, h], floor * floor) * expected)
             z = d / up if d >= 0.0 else -d / down
             each = c / widths[h]
             if math.isnan(nearest):
@@ -407,7 +410,7 @@ def learn_traffic(
             if learned[s, h] < 2 * widths[h] or expected <= 0.0 or dirty[s] > longest - widths[h]:
                 continue
             d = math.sqrt(sums[s, h, 0] * (widths[h] / spans[h])) - math.sqrt(expected)
-            reach = FAR * math.sqrt(0.25 + (above[s, h] if d > 0.0 else below[s, h]) * expected)
+            reach = FAR * math.sqrt(CLUSTERED + (above[s, h] if d > 0.0 else below[s, h]) * expected)
             out = out or abs(d) > max(reach, FAR * FAR_LEAST * math.sqrt(expected))
         if out and far[s] < patience:
             far[s] += 1
@@ -419,7 +422,7 @@ def learn_traffic(
             if dirty[s] > longest - widths[h] or age < widths[h] or expected <= 0.0 or seen[s] < widths[h]:
                 continue
             d = math.sqrt(sums[s, h, 0] * (widths[h] / spans[h])) - math.sqrt(expected)
-            r = max(d * d - 0.25, 0.0) / max(expected, 1.0)
+            r = max(d * d - CLUSTERED, 0.0) / max(expected, 1.0)
             share = max(share_of_new, 1.0 / (learned[s, h] + 1.0))
             above[s, h] += share * ((2.0 * r if d > 0.0 else 0.0) - above[s, h])
             below[s, h] += share * ((2.0 * r if d < 0.0 else 0.0) - below[s, h])

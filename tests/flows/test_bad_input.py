@@ -13,7 +13,7 @@ import pytest
 
 from connectors.tables import PANES
 from flows.pipeline import Shape
-from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
+from operators.config import DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
 from operators.model import SECOND, Reason
 from operators.series import OTHER, parse
 from tests.conftest import ROOT
@@ -76,7 +76,7 @@ TIME: Final = TimeConfig(pane_s=10)
 
 
 def run(records: list[bytes], panes: PanesConfig | None = None, batch: int = 70, shards: int = 4) -> World:
-    shape = Shape(shards, TIME, panes or PanesConfig(), DetectConfig(), EpisodesConfig())
+    shape = Shape(shards, TIME, panes or PanesConfig(), DetectConfig(), EpisodesConfig(), GroupsConfig())
     world = World(MemoryTopic({"p": records}), shape)
     world.run(batch)
     return world

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.pipeline import Shape
-from operators.config import DecodeConfig, DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
+from operators.config import DecodeConfig, DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
 from operators.model import SECOND
 from operators.series import OTHER
 from tests.harness import BEGAN, Crash, MemoryTopic, World
@@ -31,6 +31,7 @@ SHAPE = Shape(
         "metrics": {"latency": {"min_count": 3}, "ttft": {"min_count": 3}, "cost": {"min_count": 3}},
     }),
     episodes=EpisodesConfig(resolve_s=60),
+    groups=GroupsConfig(),
 )  # fmt: skip
 LAW = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
