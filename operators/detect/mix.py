@@ -25,14 +25,26 @@ from operators.sketch import LOG_STEPS
 KNOWN = 10.0
 """Requests of a part, fading, from which its usual value counts."""
 
+RECENT = 100.0
+"""Requests of a series over which the usual value of its recent mix is averaged."""
+
 MOST_PARTS = 256
 """Parts of a series; those that come later are one."""
 
 _REST = ""
 
 
+class Parts(NamedTuple):
+    """The parts of a table's rows, in the order of the rows: what the breakdown names, then what is left of the row."""
+
+    row: Ints  # [E]
+    value: list[str]
+    counts: Floats  # [E, K]
+    totals: Floats  # [E, K] on the scale that is judged
+
+
 class Entries(NamedTuple):
-    """The parts of one pane's rows, by row."""
+    """The parts of one pane's rows."""
 
     row: Ints  # [E] among the pane's rows
     slot: Ints
@@ -74,40 +86,43 @@ class Mix:
             self._learned.clear(part)
             self._free.append(part)
 
-    def entries(self, table: PaneTable, first: int, slots: Ints) -> Entries | None:
-        """The parts of the rows from `first` on, one for each of `slots`; None where no series has any."""
-        places = [i for i, slot in enumerate(slots.tolist()) if slot in self._parts_of]
-        if not places:
+    def parts(self, table: PaneTable) -> Parts | None:
+        """The parts of all rows whose series may have any; None where none has."""
+        if self._label < 0:
             return None
-        a, b = np.searchsorted(table.breakdown_row, (first, first + len(slots))).tolist()
-        mine = a + np.flatnonzero(table.breakdown_label[a:b] == self._label)
-        judged = np.zeros(len(slots), np.bool_)
-        judged[places] = True
-        row = table.breakdown_row[mine].astype(np.int64) - first
-        mine, row = mine[judged[row]], row[judged[row]]
+        mixed = np.array([self._dimension not in dimension_set(s).split(",") for s in table.series], np.bool_)
+        rest = np.flatnonzero(mixed[table.row_series])
+        if not len(rest):
+            return None
+        mine = np.flatnonzero(table.breakdown_label == self._label)
+        mine = mine[mixed[table.row_series[table.breakdown_row[mine]]]]
         axis = self._watch.axis
-        count = table.breakdown_count[mine][:, axis]
-        total, logs = table.breakdown_total[mine][:, axis], table.breakdown_logs[mine][:, axis]
-        rest = np.array(places, np.int64)
-        by_row = np.zeros((3, len(slots), len(axis)), np.int64)
-        for sums, column in zip(by_row, (count, total, logs), strict=True):
-            np.add.at(sums, row, column)
-        whole = (table.count, table.total, table.logs)
-        left = [t[first + rest][:, axis] - sums[rest] for t, sums in zip(whole, by_row, strict=True)]
+        wholes = (table.count, table.total, table.logs)
+        named = [t[mine][:, axis] for t in (table.breakdown_count, table.breakdown_total, table.breakdown_logs)]
+        row = table.breakdown_row[mine].astype(np.int64)
+        left = []
+        for whole, of_parts in zip(wholes, named, strict=True):
+            sums = np.zeros((len(table.pane), len(axis)), np.int64)
+            np.add.at(sums, row, of_parts)
+            left.append(whole[rest][:, axis] - sums[rest])
         some = left[0].any(axis=1)
-        rest = rest[some]
-        row = np.concatenate([row, rest])
+        row = np.concatenate([row, rest[some]])
         order = np.argsort(row, kind="stable")
-        count, total, logs = (
-            np.concatenate([c, more[some]])[order] for c, more in zip((count, total, logs), left, strict=True)
-        )
-        values = [table.breakdown_values[v] for v in table.breakdown_value[mine].tolist()] + [_REST] * len(rest)
-        row = row[order]
+        count, total, logs = (np.concatenate([n, rem[some]])[order] for n, rem in zip(named, left, strict=True))
+        values = [table.breakdown_values[v] for v in table.breakdown_value[mine].tolist()] + [_REST] * int(some.sum())
+        totals = logs / LOG_STEPS
+        totals[:, self._linear] = total[:, self._linear] / self._scale[self._linear]
+        return Parts(row[order], [values[o] for o in order.tolist()], count.astype(np.float64), totals)
+
+    def entries(self, parts: Parts, first: int, slots: Ints) -> Entries | None:
+        """The parts of the rows from `first` on, one for each of `slots`; None where no series has any."""
+        a, b = np.searchsorted(parts.row, (first, first + len(slots))).tolist()
+        if a == b:
+            return None
+        row = parts.row[a:b] - first
         slot = slots[row].astype(np.int64)
-        part = [self._part(s, values[o]) for s, o in zip(slot.tolist(), order.tolist(), strict=True)]
-        judged_total = logs / LOG_STEPS
-        judged_total[:, self._linear] = total[:, self._linear] / self._scale[self._linear]
-        return Entries(row, slot, np.array(part, np.int64), count.astype(np.float64), judged_total)
+        part = [self._part(s, v) for s, v in zip(slot.tolist(), parts.value[a:b], strict=True)]
+        return Entries(row, slot, np.array(part, np.int64), parts.counts[a:b], parts.totals[a:b])
 
     def _part(self, slot: int, value: str) -> int:
         part = self._part_of.get((slot, value))
@@ -125,18 +140,10 @@ class Mix:
     def apply(self, entries: Entries, stats: Floats, square: Floats) -> None:
         """Take from the pane's rows [R, V] and [R, K] what is usual for their parts, in place."""
         learned = self._learned.state
-        reference = np.full(square.shape, np.nan)
         less_the_usual(
-            entries.row, entries.part, entries.counts, entries.totals, learned["usual"], learned["weight"], KNOWN,
-            stats, square, reference,
+            entries.row, entries.slot, entries.part, entries.counts, entries.totals, learned["usual"],
+            learned["weight"], KNOWN, stats, square, self._reference.state["mean"], RECENT,
         )  # fmt: skip
-        mean = self._reference.state["mean"]
-        rows = np.unique(entries.row)
-        slots = np.zeros(len(square), np.int64)
-        slots[entries.row] = entries.slot
-        now, before, n = reference[rows], mean[slots[rows]], stats[rows, 2::2][:, : square.shape[1]]
-        share = np.where(before == 0.0, 1.0, np.minimum(1.0, n / 100.0))
-        mean[slots[rows]] = np.where(np.isnan(now), before, before + share * (np.nan_to_num(now) - before))
 
     def reference(self, slot: int, cell: int) -> float:
         """What the deviations of the cell are from, on the scale that is judged: the usual value of the recent mix."""

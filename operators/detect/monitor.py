@@ -18,7 +18,7 @@ from operators import explain
 from operators import series as names
 from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
 from operators.detect.base import ERROR_RATIO, REQUESTS, Block, Requests, State, Watch
-from operators.detect.mix import Mix
+from operators.detect.mix import Mix, Parts
 from operators.detect.panel import Panel
 from operators.detect.slots import Arrays, Slots
 from operators.detect.static_limits import StaticLimits, applying
@@ -132,6 +132,7 @@ class ShardMonitor:
         high = min(closed.high, closed.judged)
         pane = max(closed.low, self._last + 1)
         rows = self._row_values(table)
+        parts = self._mix.parts(table)
         where = self._where(table)
         found: list[Finding] = []
         bounds = (
@@ -160,7 +161,7 @@ class ShardMonitor:
                     where = self._where(table)
                     slots = where[table.row_series[a:b]]
                 self._panes.state["seen"][slots] = pane
-            told += self._step(table, a, pane, slots, rows)
+            told += self._step(table, a, pane, slots, rows, parts)
             found += sorted(told, key=_order)
             self._last = pane
             pane += 1
@@ -244,7 +245,7 @@ class ShardMonitor:
         self._next_expiry = int(kept.min()) + self._expiry if len(kept) else 0
         return len(gone) > 0
 
-    def _step(self, table: PaneTable, first: int, pane: int, slots: Ints, rows: _Rows) -> list[Finding]:
+    def _step(self, table: PaneTable, first: int, pane: int, slots: Ints, rows: _Rows, parts: Parts | None) -> list[Finding]:
         used, state = self._slots.used, self._panes.state
         last, metrics = first + len(slots), len(self.watch.metrics)
         start = rows.start[first * metrics : last * metrics + 1]
@@ -253,7 +254,7 @@ class ShardMonitor:
         self._counts[:used] = 0.0
         self._counts[slots] = table.count[first:last, self.watch.axis]
         stats, square = rows.stats[first:last], rows.square[first:last]
-        entries = self._mix.entries(table, first, slots)
+        entries = None if parts is None else self._mix.entries(parts, first, slots)
         if entries is not None:
             stats, square = stats.copy(), square.copy()
             self._mix.apply(entries, stats, square)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from operators.kernels import compiled
 from operators.kernels.sketch import Floats
 from operators.model import Bools, Ints
@@ -12,6 +10,7 @@ from operators.model import Bools, Ints
 @compiled
 def less_the_usual(
     row: Ints,  # [E] of the entry, ascending
+    slot: Ints,  # [E] the series of that row
     part: Ints,  # [E] what the entry is of
     count: Floats,  # [E, K]
     total: Floats,  # [E, K] on the scale that is judged
@@ -20,7 +19,8 @@ def less_the_usual(
     known: float,  # least weight
     stats: Floats,  # [R, V], changed: counts and totals of the metrics
     square: Floats,  # [R, K], changed
-    reference: Floats,  # [R, K], written: the mean of the usual values, nan where nothing is known
+    reference: Floats,  # [slots, K], changed: the usual value of the recent mix
+    recent: float,  # requests that it is the mean of, about
 ) -> None:
     """Take from each row's totals what is usual for its parts, and leave out the parts of which too little was seen."""
     metrics = count.shape[1]
@@ -54,7 +54,10 @@ def less_the_usual(
             stats[r, 2 + 2 * k] = n
             stats[r, 3 + 2 * k] = above
             square[r, k] = max(squares, 0.0)
-            reference[r, k] = expected / n if n > 0.0 else np.nan
+            if n > 0.0:
+                s = slot[first]
+                share = 1.0 if reference[s, k] == 0.0 else min(1.0, n / recent)
+                reference[s, k] += share * (expected / n - reference[s, k])
         first = last
 
 
