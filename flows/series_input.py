@@ -22,6 +22,7 @@ import numpy as np
 
 from flows.settings import Settings
 from operators.config import MetricConfig
+from operators.detect.mix import Parts
 from operators.detect.monitor import ShardMonitor
 from operators.detect.monitor import _Rows as RowValues
 from operators.errors import ConfigError
@@ -156,6 +157,7 @@ class Plain(ShardMonitor):
                     "horizons_s": tuple(round(h * times) for h in detect.horizons_s),
                     "half_life_s": detect.half_life_s * times,
                     "limits": (),
+                    "mix_by": "",
                 }
             ),
             settings.episodes.model_copy(update={"resolve_s": round(settings.episodes.resolve_s * times)}),
@@ -193,8 +195,10 @@ class Plain(ShardMonitor):
         column = values[:, np.newaxis]
         return RowValues(stats, np.square(column), column, np.arange(n + 1), values, np.ones(n, np.int64))
 
-    def _step(self, table: PaneTable, first: int, pane: int, slots: Ints, rows: RowValues) -> list[Finding]:
-        found = super()._step(table, first, pane, slots, rows)
+    def _step(
+        self, table: PaneTable, first: int, pane: int, slots: Ints, rows: RowValues, parts: Parts | None
+    ) -> list[Finding]:
+        found = super()._step(table, first, pane, slots, rows, parts)
         self._scores.append(float(self._best[0, 0, SCORE]))
         return found
 

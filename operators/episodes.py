@@ -123,8 +123,8 @@ class Episodes:
         last = state["last"]
         severity = state["severity"]
         found = step_episodes(
-            block.used, block.pane, block.born, block.now, block.counts, best, state["recent"], state["opened"], last, severity,
-            self._open_panes, self._at_once, self._resolve, self._bands, excluded,
+            block.used, block.pane, block.born, block.now, block.counts, best, state["recent"], state["opened"], last,
+            severity, self._open_panes, self._at_once, self._resolve, self._bands, excluded,
         )  # fmt: skip
         return [
             Step(s, c, what, since, int(last[s, c]), SEVERITIES[severity[s, c]]) for s, c, what, since in found.tolist()

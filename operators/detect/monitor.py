@@ -55,8 +55,8 @@ class ShardMonitor:
     """Judges the series of one shard. `take` is the only way in; it never raises on data.
 
     `expiry_s`: a series without requests for so long is forgotten, as in `PanesConfig`. Of `dimension_sets`, also as
-    there, those that hold another one do not judge traffic: requests that move between models are no surge. The hot state is a few
-    kilobytes a series; a pane costs some tens of microseconds and a few more a series.
+    there, those that hold another one do not judge traffic: requests that move between models are no surge. The hot
+    state is a few kilobytes a series; a pane costs some tens of microseconds and a few more a series.
     """
 
     def __init__(
@@ -245,7 +245,9 @@ class ShardMonitor:
         self._next_expiry = int(kept.min()) + self._expiry if len(kept) else 0
         return len(gone) > 0
 
-    def _step(self, table: PaneTable, first: int, pane: int, slots: Ints, rows: _Rows, parts: Parts | None) -> list[Finding]:
+    def _step(
+        self, table: PaneTable, first: int, pane: int, slots: Ints, rows: _Rows, parts: Parts | None
+    ) -> list[Finding]:
         used, state = self._slots.used, self._panes.state
         last, metrics = first + len(slots), len(self.watch.metrics)
         start = rows.start[first * metrics : last * metrics + 1]
@@ -412,7 +414,7 @@ class ShardMonitor:
             series=series,
             metric=metric,
             episode=ep.episode_id(series, metric, step.since * self._width) if alert is None else alert.episode_id,
-            level=self.watch.threshold * score / (1.0 - score),
+            level=self.watch.threshold * score / max(1.0 - score, 1e-9),
             explained=trail.shift**2 / max(trail.weight * scale, 1e-9) / max(pane + 1 - trail.begun, _SOME),
             reach=(pane + 1 - max(span, 1)) * self._width,
             alert=alert,
