@@ -24,7 +24,7 @@ from flows.settings import Settings
 from operators.config import MetricConfig
 from operators.detect.mix import Parts
 from operators.detect.monitor import ShardMonitor
-from operators.detect.monitor import _Rows as RowValues
+from operators.detect.row_values import RowValues
 from operators.errors import ConfigError
 from operators.groups import Finding
 from operators.kernels.detect import SCORE, Floats

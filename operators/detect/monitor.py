@@ -8,7 +8,7 @@ decide, so the alerts are the same however the panes were handed over.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,38 +17,22 @@ from operators import episodes as ep
 from operators import explain
 from operators import series as names
 from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
-from operators.detect.base import ERROR_RATIO, REQUESTS, Block, Requests, State, Watch
+from operators.detect.base import REQUESTS, Block, Requests, State, Watch
 from operators.detect.mix import Mix, Parts
 from operators.detect.panel import Panel
+from operators.detect.row_values import RowReader, RowValues
 from operators.detect.slots import Arrays, Slots
-from operators.detect.static_limits import StaticLimits, applying
+from operators.detect.static_limits import applying
+from operators.detect.telling import Teller, Why, see
 from operators.errors import ConfigError, FatalError
 from operators.groups import STANDS, Finding
-from operators.kernels.detect import EXPECTED, FIELDS, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
-from operators.kernels.detect_panes import request_values, row_statistics
-from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Bools, Ints, Status
+from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN, WEIGHT, Floats
+from operators.model import Alert, Bools, Ints
 from operators.pane_table import Closed, PaneTable
-from operators.sketch import LOG_STEPS, LOGS, MIDDLE
 
 VERSION = 3
+_NOTHING = (0.0,) * FIELDS
 EXPIRY_S: int = PanesConfig.model_fields["expiry_s"].default
-_STATUS: dict[int, Status] = {ep.OPENED: "firing", ep.RISEN: "updated"}
-Why = Literal["", "quiet", "level_shift", "expired"]
-
-
-_SOME = 6
-"""Panes over which what an episode explains is spread at least: over fewer, chance has too large a say."""
-
-
-class _Rows(NamedTuple):
-    """What the rows of a table say, row by row, on the scale that metrics are judged in."""
-
-    stats: Floats  # [R, V]
-    square: Floats  # [R, K]
-    most: Floats  # [R, K]
-    start: Ints  # [R * K + 1] where the requests' values of (row, metric) begin
-    value: Floats
-    counts: Ints
 
 
 class ShardMonitor:
@@ -70,20 +54,13 @@ class ShardMonitor:
         self._sets = [set(s) for s in dimension_sets]
         self.watch = Watch(config, time.pane_s, episodes.open_panes)
         self._panel = Panel(self.watch)
-        self._limits = StaticLimits(self.watch)
         self._mix = Mix(self.watch)
+        self._reader = RowReader(self.watch)
+        self._teller = Teller(self.watch, self._mix, time)
         self._episodes = ep.Episodes(episodes, self.watch)
-        self._told_by_speed = _places(self.watch, "latency", "tokens_per_second")
-        self._width = time.pane_s * SECOND
-        self._lateness = round(time.lateness_s * SECOND)
         self._expiry = self.watch.panes(expiry_s)
         self._stands = STANDS / (STANDS + self.watch.threshold)
         self._adopt = self.watch.panes(config.adopt_after_s)
-        self._value_of, self._linear = _judged_values(self.watch)
-        self._scale = np.array([float(m.scale) for m in self.watch.metrics])
-        self._offset = np.array(
-            [m.offset if s.in_logs else 0.0 for m, s in zip(self.watch.metrics, self.watch.settings, strict=True)]
-        )
         self._slots = Slots()
         self._open = Arrays(self._episodes.blank)
         self._panes = Arrays(self._blank)
@@ -167,34 +144,8 @@ class ShardMonitor:
             pane += 1
         return found
 
-    def _row_values(self, table: PaneTable) -> _Rows:
-        rows, metrics = len(table.pane), len(self.watch.metrics)
-        stats, square = np.empty((rows, self.watch.columns)), np.empty((rows, metrics))
-        start = np.zeros(rows * metrics + 1, np.int64)
-        value, count = np.empty(0), np.empty(0, np.int64)
-        if rows:
-            row_statistics(
-                table.requests, table.errors, table.count, table.total, table.logs, table.sketch_start,
-                table.sketch_bucket, table.sketch_count, self.watch.axis, self._value_of, self._linear,
-                float(LOG_STEPS), stats, square,
-            )  # fmt: skip
-            value, count = request_values(
-                table.count.shape[1], table.sketch_start, table.sketch_bucket, table.sketch_count, self.watch.axis,
-                self._value_of, start,
-            )  # fmt: skip
-            if self._told_by_speed is not None:
-                latency, speed = self._told_by_speed
-                known = stats[:, 2 + 2 * speed] > 0.0
-                stats[known, 2 + 2 * latency : 4 + 2 * latency] = 0.0
-                square[known, latency] = 0.0
-            if self.watch.config.limits:
-                self._limits.statistics(table, stats)
-        return _Rows(stats, square, self._judged(table.most[:, self.watch.axis]), start, value, count)
-
-    def _judged(self, values: Ints) -> Floats:
-        """Fixed-point values [R, K] on the scale that each metric is judged in."""
-        found = np.maximum(values, 0.5) / self._scale + self._offset
-        return cast(Floats, np.where(self._linear > 0.0, found, np.log(np.maximum(found, 1e-12))))
+    def _row_values(self, table: PaneTable) -> RowValues:
+        return self._reader.read(table)
 
     def _where(self, table: PaneTable) -> Ints:
         """The slot of each series of the table, -1 where it has none."""
@@ -232,8 +183,7 @@ class ShardMonitor:
                 severity = ep.SEVERITIES[self._open.state["severity"][slot, cell]]
                 step = ep.Step(slot, cell, ep.RESOLVED, int(opened[cell]), int(last[cell]), severity)
                 trail = self._trails[slot, cell]
-                alert = self._alert(step, trail, pane, trail.peak, trail.by, "expired")
-                told.append(self._finding(step, trail, pane, 0.0, 1, alert))
+                told.append(self._over(step, trail, pane, "expired"))
             for key in [k for k in self._trails if k[0] == slot]:
                 del self._trails[key]
             self._slots.drop(slot)
@@ -246,7 +196,7 @@ class ShardMonitor:
         return len(gone) > 0
 
     def _step(
-        self, table: PaneTable, first: int, pane: int, slots: Ints, rows: _Rows, parts: Parts | None
+        self, table: PaneTable, first: int, pane: int, slots: Ints, rows: RowValues, parts: Parts | None
     ) -> list[Finding]:
         used, state = self._slots.used, self._panes.state
         last, metrics = first + len(slots), len(self.watch.metrics)
@@ -297,30 +247,28 @@ class ShardMonitor:
                 continue
             if step.what == ep.RESOLVED:
                 trail = self._trails.pop(key)
-                alert = self._alert(step, trail, pane, trail.peak, trail.by, "quiet")
-                found.append(self._finding(step, trail, pane, 0.0, 1, alert))
+                found.append(self._over(step, trail, pane, "quiet"))
                 continue
             verdict = tuple(self._best[step.slot, step.cell].tolist())
             by = self._panel.detectors[self._winner[step.slot, step.cell]].name
             trail = self._trails.setdefault(key, ep.Trail(begun=pane))
-            self._add_up(trail, step, verdict, by)
+            self._teller.add_up(trail, step.cell, self._now[step.slot], verdict, by)
             if step.slot in row_of:
-                self._see(trail, table, row_of[step.slot], self._slots.texts[step.slot])
+                see(trail, table, row_of[step.slot], self._slots.texts[step.slot])
             if 0 <= step.since <= pane - self._adopt and trail.by != explain.LIMIT:
-                alert = self._alert(step, trail, pane, trail.peak, trail.by, "level_shift")
-                found.append(self._finding(step, trail, pane, 0.0, 1, alert))
+                found.append(self._over(step, trail, pane, "level_shift"))
                 self._restart(*key)
                 continue
             if step.what == ep.QUIET:
-                found.append(self._finding(step, trail, pane, verdict[SCORE], int(verdict[SPAN])))
+                found.append(self._finding(step, trail, pane, verdict))
                 continue
             if verdict[SCORE] > trail.peak[SCORE]:
                 trail.peak, trail.by = verdict, by
             if step.slot in row_of:
-                self._witness(trail, step, table, row_of[step.slot], pane, verdict, by)
+                self._teller.witness(trail, step, table, row_of[step.slot], pane, verdict, by)
             if step.what == ep.STEADY:
                 if step.since >= 0:
-                    found.append(self._finding(step, trail, pane, verdict[SCORE], int(verdict[SPAN])))
+                    found.append(self._finding(step, trail, pane, verdict))
                 continue
             if step.what == ep.OPENED:
                 up = verdict[OBSERVED] >= verdict[EXPECTED]
@@ -329,8 +277,7 @@ class ShardMonitor:
                 trail.witnesses = [w for w in trail.witnesses if w.pane >= step.since]
             trail.detectors = self._panel.agreeing(step.slot, step.cell)
             alert = self._alert(step, trail, pane, verdict, by)
-            seen = tuple((d, tuple(sorted(values))) for d, values in sorted(trail.seen.items()))
-            found.append(self._finding(step, trail, pane, verdict[SCORE], int(verdict[SPAN]), alert, seen))
+            found.append(self._finding(step, trail, pane, verdict, alert))
         return found
 
     def _candidates(self, table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
@@ -349,16 +296,30 @@ class ShardMonitor:
             trail = ep.Trail(
                 begun=pane, kind=explain.kind(self.watch.cells[cell], up, False, by), detectors=(by,), by=by
             )
-            self._see(trail, table, first + row, self._slots.texts[slot])
+            see(trail, table, first + row, self._slots.texts[slot])
             alert = self._alert(step, trail, pane, verdict, by)
-            seen = tuple((d, tuple(sorted(values))) for d, values in sorted(trail.seen.items()))
             difference, span = verdict[OBSERVED] - verdict[EXPECTED], max(verdict[SPAN], 1.0)
             explained = verdict[WEIGHT] * difference**2 / span
             if self.watch.cells[cell] == REQUESTS:
                 explained = difference**2 / max(verdict[EXPECTED], 1e-9)
-            finding = self._finding(step, trail, pane, verdict[SCORE], int(span), alert, seen)
+            finding = self._finding(step, trail, pane, verdict, alert)
             found.append(finding._replace(explained=explained, sure=False))
         return found
+
+    def _over(self, step: ep.Step, trail: ep.Trail, pane: int, reason: Why) -> Finding:
+        """The end of an episode, told with its peak."""
+        return self._finding(step, trail, pane, _NOTHING, self._alert(step, trail, pane, trail.peak, trail.by, reason))
+
+    def _alert(
+        self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], by: str, reason: Why = ""
+    ) -> Alert:
+        seen = int(self._panes.state["seen"][step.slot])
+        return self._teller.alert(step, self._slots.texts[step.slot], trail, pane, seen, verdict, by, reason)
+
+    def _finding(
+        self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], alert: Alert | None = None
+    ) -> Finding:
+        return self._teller.finding(step, self._slots.texts[step.slot], trail, pane, verdict, alert)
 
     def _restart(self, slot: int, cell: int) -> None:
         """End the episode of the cell and learn it anew from now on."""
@@ -366,140 +327,6 @@ class ShardMonitor:
         self._open.state["opened"][slot, cell] = -1
         self._open.state["recent"][slot, cell] = -1
         self._panel.restart(slot, cell)
-
-    def _add_up(self, trail: ep.Trail, step: ep.Step, verdict: tuple[float, ...], by: str) -> None:
-        """Add this pane's deviation from what was expected when the first anomalous pane came.
-
-        While only single requests stand out, the worst of them is all that is explained.
-        """
-        if trail.expected is None:
-            if by in explain.RAW:
-                trail.weight, trail.shift = 1.0, max(trail.shift, abs(verdict[OBSERVED] - verdict[EXPECTED]), key=abs)
-                return
-            trail.expected, trail.weight, trail.shift = verdict[EXPECTED], 0.0, 0.0
-        now, cell = self._now[step.slot], step.cell
-        match self.watch.cells[cell]:
-            case "requests":
-                n, total = 1.0, float(now[0])
-            case "error_ratio":
-                n, total = float(now[0]), float(now[1])
-            case _:
-                n, total = float(now[2 + 2 * cell]), float(now[3 + 2 * cell])
-        trail.weight += n
-        trail.shift += total - n * trail.expected
-
-    def _see(self, trail: ep.Trail, table: PaneTable, row: int, series: str) -> None:
-        """Note, by dimension that the series does not name, the values of its requests in this pane."""
-        named = names.dimension_set(series).split(",")
-        a, b = np.searchsorted(table.breakdown_row, (row, row + 1)).tolist()
-        for label, value in zip(table.breakdown_label[a:b].tolist(), table.breakdown_value[a:b].tolist(), strict=True):
-            if LABELS[label] in DIMENSIONS and LABELS[label] not in named:
-                values = trail.seen.setdefault(LABELS[label], set())
-                values.add(table.breakdown_values[value] if len(values) < ep.MAX_SEEN else names.OTHER)
-
-    def _finding(
-        self,
-        step: ep.Step,
-        trail: ep.Trail,
-        pane: int,
-        score: float,
-        span: int,
-        alert: Alert | None = None,
-        seen: tuple[tuple[str, tuple[str, ...]], ...] = (),
-    ) -> Finding:
-        series, metric = self._slots.texts[step.slot], self.watch.cells[step.cell]
-        scale = trail.expected or 1.0 if metric == REQUESTS else 1.0
-        return Finding(
-            at=(pane + 1) * self._width + self._lateness,
-            series=series,
-            metric=metric,
-            episode=ep.episode_id(series, metric, step.since * self._width) if alert is None else alert.episode_id,
-            level=self.watch.threshold * score / max(1.0 - score, 1e-9),
-            explained=trail.shift**2 / max(trail.weight * scale, 1e-9) / max(pane + 1 - trail.begun, _SOME),
-            reach=(pane + 1 - max(span, 1)) * self._width,
-            alert=alert,
-            seen=seen,
-        )
-
-    def _in_unit(self, step: ep.Step, judged: float, by: str) -> float:
-        """A value of a verdict by this detector in the unit of its cell."""
-        usual = 0.0 if by in explain.RAW else self._mix.reference(step.slot, step.cell)
-        return explain.in_unit(self.watch, step.cell, judged + usual)
-
-    def _witness(
-        self, trail: ep.Trail, step: ep.Step, table: PaneTable, row: int, pane: int, verdict: tuple[float, ...], by: str
-    ) -> None:
-        """Add the requests of the row that show the deviation, the worst of all panes first."""
-        cell = self.watch.cells[step.cell]
-        if cell == REQUESTS:
-            return
-        a, b = np.searchsorted(table.evidence_row, (row, row + 1)).tolist()
-        up = verdict[OBSERVED] >= verdict[EXPECTED]
-        usual = self._in_unit(step, verdict[UPPER if by == explain.OUTLIER else EXPECTED], by)
-        known = {(w.event_id, w.trace_id, w.start) for w in trail.witnesses}
-        for i in range(a, b):
-            if cell == ERROR_RATIO:
-                if not table.evidence_error[i]:
-                    continue
-                steps_, value = 1, 1.0
-            else:
-                metric = self.watch.metrics[step.cell]
-                steps_ = int(table.evidence_values[i, self.watch.axis[step.cell]])
-                value = steps_ / metric.scale
-                if steps_ == MISSING or (value <= usual if up else value >= usual):
-                    continue
-            start, event, trace = int(table.evidence_start[i]), table.evidence_event[i], table.evidence_trace[i]
-            if (event, trace, start) not in known:
-                trail.witnesses.append(ep.Witness(-steps_ if up else steps_, start, event, trace, value, pane))
-        trail.witnesses.sort()
-        del trail.witnesses[ep.MAX_EVIDENCE :]
-
-    def _alert(
-        self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], by: str, reason: Why = ""
-    ) -> Alert:
-        watch, slot, cell = self.watch, step.slot, step.cell
-        series = self._slots.texts[slot]
-        status: Status = "resolved" if reason else _STATUS[step.what]
-        since = step.since * self._width
-        until = (step.until + 1) * self._width if status == "resolved" else None
-        episode = ep.episode_id(series, watch.cells[cell], since)
-        observed, expected, lower, upper = (
-            self._in_unit(step, verdict[field], by) for field in (OBSERVED, EXPECTED, LOWER, UPPER)
-        )
-        seen = int(self._panes.state["seen"][slot])
-        silent_s = (pane - seen) * watch.pane_s if trail.kind == explain.SILENCE else 0
-        unit, dimensions = explain.unit(watch, cell), names.parse(series)
-        text = explain.sentence(
-            watch.cells[cell], unit, dimensions, status, observed, expected, upper if observed > expected else lower,
-            verdict[SPAN] * watch.pane_s, verdict[WEIGHT], since, until, reason, silent_s, by,
-        )  # fmt: skip
-        sequence = trail.sequence
-        trail.sequence += 1
-        return Alert(
-            alert_id=ep.alert_id(episode, sequence),
-            episode_id=episode,
-            group_id="",
-            related=(),
-            sequence=sequence,
-            status=status,
-            severity=step.severity,
-            kind=trail.kind,
-            series=dimensions,
-            metric=watch.cells[cell],
-            unit=unit,
-            at=(pane + 1) * self._width + self._lateness,
-            since=since,
-            until=until,
-            observed=observed,
-            expected=expected,
-            lower=lower,
-            upper=upper,
-            score=round(verdict[SCORE], 4),
-            detectors=trail.detectors,
-            evidence=tuple({"event_id": w.event_id, "trace_id": w.trace_id, "value": w.value} for w in trail.witnesses),
-            text=text,
-            reason=reason,
-        )
 
     def retire(self, dimension_sets: Collection[tuple[str, ...]]) -> None:
         """Forget, at the next pane, the series of all other dimension sets; what is open on them resolves.
@@ -592,22 +419,3 @@ class ShardMonitor:
 
 def _order(finding: Finding) -> tuple[int, str, str]:
     return finding.at, finding.series, finding.metric
-
-
-def _places(watch: Watch, *metrics: str) -> tuple[int, ...] | None:
-    """Where these metrics are among the watched ones; None where one is not."""
-    names_ = [m.name for m in watch.metrics]
-    return tuple(names_.index(m) for m in metrics) if set(metrics) <= set(names_) else None
-
-
-def _judged_values(watch: Watch) -> tuple[Floats, Floats]:
-    """What a value in each bucket is judged as, [K, buckets]; the steps of a unit, [K], where it is judged as it is."""
-    table = np.empty((len(watch.metrics), len(MIDDLE)))
-    linear = np.zeros(len(watch.metrics))
-    for k, (metric, settings) in enumerate(zip(watch.metrics, watch.settings, strict=True)):
-        if settings.in_logs:
-            table[k] = LOGS[watch.axis[k]] / LOG_STEPS
-        else:
-            table[k] = MIDDLE / metric.scale
-            linear[k] = metric.scale
-    return table, linear

@@ -1,0 +1,89 @@
+"""The rows of closed panes as detectors see them: every metric on the scale that it is judged in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from operators.detect.base import Watch
+from operators.detect.static_limits import StaticLimits
+from operators.kernels.detect import Floats
+from operators.kernels.detect_panes import request_values, row_statistics
+from operators.model import Ints
+from operators.pane_table import PaneTable
+from operators.sketch import LOG_STEPS, LOGS, MIDDLE
+
+
+class RowValues(NamedTuple):
+    """What the rows of a table say, row by row, on the scale that metrics are judged in."""
+
+    stats: Floats  # [R, V]
+    square: Floats  # [R, K]
+    most: Floats  # [R, K]
+    start: Ints  # [R * K + 1] where the requests' values of (row, metric) begin
+    value: Floats
+    counts: Ints
+
+
+class RowReader:
+    """Reads the rows of tables. Where a request tells its decoding speed, its latency is not judged beside it."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._limits = StaticLimits(watch)
+        self._told_by_speed = _places(watch, "latency", "tokens_per_second")
+        self._value_of, self._linear = _judged_values(watch)
+        self._scale = np.array([float(m.scale) for m in watch.metrics])
+        self._offset = np.array(
+            [m.offset if s.in_logs else 0.0 for m, s in zip(watch.metrics, watch.settings, strict=True)]
+        )
+
+    def read(self, table: PaneTable) -> RowValues:
+        """What the rows of the table say, all at once."""
+        rows, metrics = len(table.pane), len(self._watch.metrics)
+        stats, square = np.empty((rows, self._watch.columns)), np.empty((rows, metrics))
+        start = np.zeros(rows * metrics + 1, np.int64)
+        value, count = np.empty(0), np.empty(0, np.int64)
+        if rows:
+            row_statistics(
+                table.requests, table.errors, table.count, table.total, table.logs, table.sketch_start,
+                table.sketch_bucket, table.sketch_count, self._watch.axis, self._value_of, self._linear,
+                float(LOG_STEPS), stats, square,
+            )  # fmt: skip
+            value, count = request_values(
+                table.count.shape[1], table.sketch_start, table.sketch_bucket, table.sketch_count, self._watch.axis,
+                self._value_of, start,
+            )  # fmt: skip
+            if self._told_by_speed is not None:
+                latency, speed = self._told_by_speed
+                known = stats[:, 2 + 2 * speed] > 0.0
+                stats[known, 2 + 2 * latency : 4 + 2 * latency] = 0.0
+                square[known, latency] = 0.0
+            if self._watch.config.limits:
+                self._limits.statistics(table, stats)
+        return RowValues(stats, square, self._judged(table.most[:, self._watch.axis]), start, value, count)
+
+    def _judged(self, values: Ints) -> Floats:
+        """Fixed-point values [R, K] on the scale that each metric is judged in."""
+        found = np.maximum(values, 0.5) / self._scale + self._offset
+        return cast(Floats, np.where(self._linear > 0.0, found, np.log(np.maximum(found, 1e-12))))
+
+
+def _places(watch: Watch, *metrics: str) -> tuple[int, ...] | None:
+    """Where these metrics are among the watched ones; None where one is not."""
+    names_ = [m.name for m in watch.metrics]
+    return tuple(names_.index(m) for m in metrics) if set(metrics) <= set(names_) else None
+
+
+def _judged_values(watch: Watch) -> tuple[Floats, Floats]:
+    """What a value in each bucket is judged as, [K, buckets]; the steps of a unit, [K], where it is judged as it is."""
+    table = np.empty((len(watch.metrics), len(MIDDLE)))
+    linear = np.zeros(len(watch.metrics))
+    for k, (metric, settings) in enumerate(zip(watch.metrics, watch.settings, strict=True)):
+        if settings.in_logs:
+            table[k] = LOGS[watch.axis[k]] / LOG_STEPS
+        else:
+            table[k] = MIDDLE / metric.scale
+            linear[k] = metric.scale
+    return table, linear

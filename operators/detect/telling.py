@@ -1,0 +1,180 @@
+"""What the episodes of a shard have to tell: their trails, the requests that show them, findings and alerts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from operators import episodes as ep
+from operators import explain
+from operators import series as names
+from operators.config import TimeConfig
+from operators.detect.base import ERROR_RATIO, REQUESTS, Watch
+from operators.detect.mix import Mix
+from operators.groups import Finding
+from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
+from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Status
+from operators.pane_table import PaneTable
+
+Why = Literal["", "quiet", "level_shift", "expired"]
+_STATUS: dict[int, Status] = {ep.OPENED: "firing", ep.RISEN: "updated"}
+
+_SOME = 6
+"""Panes over which what an episode explains is spread at least: over fewer, chance has too large a say."""
+
+
+class Teller:
+    """Makes findings and alerts of steps. Holds settings only; what is remembered stands in the trails."""
+
+    def __init__(self, watch: Watch, mix: Mix, time: TimeConfig) -> None:
+        self._watch = watch
+        self._mix = mix
+        self._width = time.pane_s * SECOND
+        self._lateness = round(time.lateness_s * SECOND)
+
+    def add_up(self, trail: ep.Trail, cell: int, now: Floats, verdict: tuple[float, ...], by: str) -> None:
+        """Add this pane's deviation from what was expected when the first anomalous pane came.
+
+        While only single requests stand out, the worst of them is all that is explained.
+        """
+        if trail.expected is None:
+            if by in explain.RAW:
+                trail.weight, trail.shift = 1.0, max(trail.shift, abs(verdict[OBSERVED] - verdict[EXPECTED]), key=abs)
+                return
+            trail.expected, trail.weight, trail.shift = verdict[EXPECTED], 0.0, 0.0
+        match self._watch.cells[cell]:
+            case "requests":
+                n, total = 1.0, float(now[0])
+            case "error_ratio":
+                n, total = float(now[0]), float(now[1])
+            case _:
+                n, total = float(now[2 + 2 * cell]), float(now[3 + 2 * cell])
+        trail.weight += n
+        trail.shift += total - n * trail.expected
+
+    def finding(
+        self,
+        step: ep.Step,
+        series: str,
+        trail: ep.Trail,
+        pane: int,
+        verdict: tuple[float, ...],
+        alert: Alert | None = None,
+    ) -> Finding:
+        """What the cell shows at the pane, with the transition, if there is one."""
+        metric = self._watch.cells[step.cell]
+        score = verdict[SCORE]
+        scale = trail.expected or 1.0 if metric == REQUESTS else 1.0
+        return Finding(
+            at=(pane + 1) * self._width + self._lateness,
+            series=series,
+            metric=metric,
+            episode=ep.episode_id(series, metric, step.since * self._width) if alert is None else alert.episode_id,
+            level=self._watch.threshold * score / max(1.0 - score, 1e-9),
+            explained=trail.shift**2 / max(trail.weight * scale, 1e-9) / max(pane + 1 - trail.begun, _SOME),
+            reach=(pane + 1 - max(int(verdict[SPAN]), 1)) * self._width,
+            alert=alert,
+            seen=() if alert is None else _plain(trail.seen),
+        )
+
+    def _in_unit(self, step: ep.Step, judged: float, by: str) -> float:
+        """A value of a verdict by this detector in the unit of its cell."""
+        usual = 0.0 if by in explain.RAW else self._mix.reference(step.slot, step.cell)
+        return explain.in_unit(self._watch, step.cell, judged + usual)
+
+    def witness(
+        self, trail: ep.Trail, step: ep.Step, table: PaneTable, row: int, pane: int, verdict: tuple[float, ...], by: str
+    ) -> None:
+        """Add the requests of the row that show the deviation, the worst of all panes first."""
+        cell = self._watch.cells[step.cell]
+        if cell == REQUESTS:
+            return
+        a, b = np.searchsorted(table.evidence_row, (row, row + 1)).tolist()
+        up = verdict[OBSERVED] >= verdict[EXPECTED]
+        usual = self._in_unit(step, verdict[UPPER if by == explain.OUTLIER else EXPECTED], by)
+        known = {(w.event_id, w.trace_id, w.start) for w in trail.witnesses}
+        for i in range(a, b):
+            if cell == ERROR_RATIO:
+                if not table.evidence_error[i]:
+                    continue
+                steps_, value = 1, 1.0
+            else:
+                metric = self._watch.metrics[step.cell]
+                steps_ = int(table.evidence_values[i, self._watch.axis[step.cell]])
+                value = steps_ / metric.scale
+                if steps_ == MISSING or (value <= usual if up else value >= usual):
+                    continue
+            start, event, trace = int(table.evidence_start[i]), table.evidence_event[i], table.evidence_trace[i]
+            if (event, trace, start) not in known:
+                trail.witnesses.append(ep.Witness(-steps_ if up else steps_, start, event, trace, value, pane))
+        trail.witnesses.sort()
+        del trail.witnesses[ep.MAX_EVIDENCE :]
+
+    def alert(
+        self,
+        step: ep.Step,
+        series: str,
+        trail: ep.Trail,
+        pane: int,
+        seen: int,
+        verdict: tuple[float, ...],
+        by: str,
+        reason: Why = "",
+    ) -> Alert:
+        """The next alert of the episode; `seen` is the last pane in which the series had requests."""
+        watch, cell = self._watch, step.cell
+        status: Status = "resolved" if reason else _STATUS[step.what]
+        since = step.since * self._width
+        until = (step.until + 1) * self._width if status == "resolved" else None
+        episode = ep.episode_id(series, watch.cells[cell], since)
+        observed, expected, lower, upper = (
+            self._in_unit(step, verdict[field], by) for field in (OBSERVED, EXPECTED, LOWER, UPPER)
+        )
+        silent_s = (pane - seen) * watch.pane_s if trail.kind == explain.SILENCE else 0
+        unit, dimensions = explain.unit(watch, cell), names.parse(series)
+        text = explain.sentence(
+            watch.cells[cell], unit, dimensions, status, observed, expected, upper if observed > expected else lower,
+            verdict[SPAN] * watch.pane_s, verdict[WEIGHT], since, until, reason, silent_s, by,
+        )  # fmt: skip
+        sequence = trail.sequence
+        trail.sequence += 1
+        return Alert(
+            alert_id=ep.alert_id(episode, sequence),
+            episode_id=episode,
+            group_id="",
+            related=(),
+            sequence=sequence,
+            status=status,
+            severity=step.severity,
+            kind=trail.kind,
+            series=dimensions,
+            metric=watch.cells[cell],
+            unit=unit,
+            at=(pane + 1) * self._width + self._lateness,
+            since=since,
+            until=until,
+            observed=observed,
+            expected=expected,
+            lower=lower,
+            upper=upper,
+            score=round(verdict[SCORE], 4),
+            detectors=trail.detectors,
+            evidence=tuple({"event_id": w.event_id, "trace_id": w.trace_id, "value": w.value} for w in trail.witnesses),
+            text=text,
+            reason=reason,
+        )
+
+
+def see(trail: ep.Trail, table: PaneTable, row: int, series: str) -> None:
+    """Note, by dimension that the series does not name, the values of its requests in this pane."""
+    named = names.dimension_set(series).split(",")
+    a, b = np.searchsorted(table.breakdown_row, (row, row + 1)).tolist()
+    for label, value in zip(table.breakdown_label[a:b].tolist(), table.breakdown_value[a:b].tolist(), strict=True):
+        if LABELS[label] in DIMENSIONS and LABELS[label] not in named:
+            values = trail.seen.setdefault(LABELS[label], set())
+            values.add(table.breakdown_values[value] if len(values) < ep.MAX_SEEN else names.OTHER)
+
+
+def _plain(seen: dict[str, set[str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((dimension, tuple(sorted(values))) for dimension, values in sorted(seen.items()))
