@@ -14,6 +14,7 @@ from operators import panes
 from operators.config import DetectConfig, EpisodesConfig, LimitConfig, TimeConfig
 from operators.detect.base import Block, Requests, Watch
 from operators.detect.monitor import ShardMonitor
+from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Alert, Events
 from operators.pane_table import Closed, PaneTable
 
@@ -31,23 +32,23 @@ class Row:
     values: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
-def _beyond(watch: Watch, limit: LimitConfig) -> Callable[[Row], tuple[float, float]]:
-    """The two numbers of a static limit: requests above it and their logarithmic excess, or the total and nothing."""
+def _beyond(watch: Watch, limit: LimitConfig) -> Callable[[Row], tuple[float, ...]]:
+    """The numbers of a static limit: requests above it and their logarithmic excess, or the total; and all requests."""
     settings = watch.config.metrics.get(limit.metric)
     if settings is None:
-        return lambda row: (0.0, 0.0)
+        return lambda row: (0.0, 0.0, 0.0)
 
-    def numbers(row: Row) -> tuple[float, float]:
+    def numbers(row: Row) -> tuple[float, ...]:
         judged = row.values.get(limit.metric, ())
         values = [
             math.exp(min(v, 700.0)) - METRICS[METRIC_INDEX[limit.metric]].offset if settings.in_logs else v
             for v in judged
         ]
         if limit.statistic in ("mean", "sum"):
-            return sum(values), 0.0
+            return sum(values), 0.0, float(len(values))
         assert limit.above is not None
         excess = [math.log(v / limit.above) for v in values if v > limit.above]
-        return float(len(excess)), sum(excess)
+        return float(len(excess)), sum(excess), float(len(values))
 
     return numbers
 
@@ -72,7 +73,8 @@ class Feed:
             row = rows[slot]
             stats[i, :2] = row.requests, row.errors
             for j, limit in enumerate(self.limits):
-                stats[i, watch.own_columns + 2 * j : watch.own_columns + 2 * j + 2] = limit(row)
+                first = watch.own_columns + LIMIT_COLUMNS * j
+                stats[i, first : first + LIMIT_COLUMNS] = limit(row)
             for k, metric in enumerate(watch.metrics):
                 values = np.array(row.values.get(metric.name, ()))
                 stats[i, 2 + 2 * k : 4 + 2 * k] = len(values), values.sum()

@@ -20,6 +20,7 @@ from operators.config import DetectConfig, EpisodesConfig, MetricConfig
 from operators.errors import ConfigError
 from operators.horizons import Horizons
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
+from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.model import METRIC_INDEX, METRICS, Bools, Ints, Metric
 
 REQUESTS = "requests"
@@ -63,7 +64,7 @@ class Watch:
         self.axis: Ints = np.array([METRIC_INDEX[m.name] for m in self.metrics], np.int64)
         self.horizons = Horizons(config.horizons_s, pane_s)
         self.own_columns = 2 + 2 * len(self.metrics)  # of a statistic; see operators.kernels.detect
-        self.columns = self.own_columns + 2 * len(config.limits)
+        self.columns = self.own_columns + LIMIT_COLUMNS * len(config.limits)
         # An episode takes `open_panes` anomalous panes, so there are no more episodes than anomalous panes over that
         # number, however panes depend on each other: that gives the tail that a pane of one cell may have.
         panes = 86_400 / pane_s * len(self.cells)
@@ -113,7 +114,7 @@ class Block:
     """One pane of a shard, dense: a row a slot. Detectors read it and change nothing in it.
 
     Statistics have `Watch.columns` columns: requests, errors, then count and total of each watched metric, the total
-    on the scale the metric is judged in (see `operators.detect.mix`); then two for each static limit
+    on the scale the metric is judged in (see `operators.detect.mix`); then those of each static limit
     (`operators.kernels.limits`). Only slots below `used` that were born at or before `pane` are live.
     """
 

@@ -1,7 +1,7 @@
 """Limits that need no history: on a mean, a sum, a quantile, the traffic or the share of errors.
 
 Evaluated on closed panes over a configured horizon. A quantile is beyond its limit when more requests than its share
-are, which needs two numbers a pane and no sketch; the value told for it is estimated from the tail beyond the limit.
+are, which needs a few numbers a pane and no sketch; the value told for it is estimated from the tail beyond the limit.
 The score is that of the ratio to the limit: 0.5 at it, 0.67 at twice, 0.9 at nine times. Nothing is learned.
 """
 
@@ -42,7 +42,6 @@ class StaticLimits:
             [_KINDS.get(x.metric, _STATISTICS.get(x.statistic, kernels.BEYOND)) for x in limits], np.int64
         )
         self._cell: Ints = np.array([watch.cells.index(x.metric) for x in limits], np.int64)
-        self._column: Ints = np.where(self._cell < len(watch.metrics), 2 + 2 * self._cell, 0).astype(np.int64)
         self._metric: Ints = np.array([METRIC_INDEX.get(x.metric, 0) for x in limits], np.int64)
         self._scale: Floats = np.array([float(METRICS[m].scale) for m in self._metric.tolist()])
         self._horizon: Ints = np.array([watch.horizons.index_of(x.horizon_s, watch.pane_s) for x in limits], np.int64)
@@ -65,7 +64,7 @@ class StaticLimits:
         watch = self._watch
         table = kernels.score_limits(
             block.used, block.pane, block.born, block.sums, block.spans, watch.horizons.widths, block.limited,
-            self._kind, self._cell, self._column, watch.own_columns, self._horizon, self._limit, self._sign,
+            self._kind, self._cell, watch.own_columns, self._horizon, self._limit, self._sign,
             self._share, self._min_count, 60.0 / watch.pane_s, len(self.cells),
         )  # fmt: skip
         values = [OBSERVED, EXPECTED, LOWER, UPPER]

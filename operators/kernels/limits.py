@@ -14,6 +14,9 @@ from operators.model import Ints
 REQUESTS, ERRORS, MEAN, SUM, BEYOND = range(5)
 """What a limit compares: requests a minute, the share of errors, a mean, a sum, the share of requests beyond it."""
 
+COLUMNS = 3
+"""Of a limit in a statistic: what it adds up, what goes with it, and the requests that carry the metric."""
+
 
 @compiled
 def limit_statistics(
@@ -31,7 +34,10 @@ def limit_statistics(
     stats: Floats,  # [R, V], columns from `first` on are written
     first: int,
 ) -> None:
-    """Per row and limit two numbers: the total in units; or the requests beyond, and their logarithmic excess."""
+    """Per row and limit: the total in units, or the requests beyond and their logarithmic excess; then all requests.
+
+    These are counted here, for the metrics' own counts hold only what is judged against the usual.
+    """
     axis = count.shape[1]
     for r in range(len(count)):
         for i in range(len(kind)):
@@ -45,8 +51,9 @@ def limit_statistics(
                     if sign[i] * (v - limit[i]) > 0.0:
                         one += sketch_count[e]
                         two += sketch_count[e] * abs(math.log(max(v, 1e-9) / max(limit[i], 1e-9)))
-            stats[r, first + 2 * i] = one
-            stats[r, first + 2 * i + 1] = two
+            stats[r, first + COLUMNS * i] = one
+            stats[r, first + COLUMNS * i + 1] = two
+            stats[r, first + COLUMNS * i + 2] = count[r, metric[i]] if kind[i] >= MEAN else 0.0
 
 
 @compiled
@@ -60,8 +67,7 @@ def score_limits(
     limited: NDArray[np.bool_],  # [slots, L] whether the limit is meant for the series
     kind: Ints,
     cell: Ints,  # [L]
-    column: Ints,  # [L] of the metric's count; the limit's own begin at `first`
-    first: int,
+    first: int,  # of the limits' columns
     horizon: Ints,  # [L]
     limit: Floats,
     sign: Floats,
@@ -77,7 +83,7 @@ def score_limits(
             continue
         for i in range(len(kind)):
             h, c = horizon[i], cell[i]
-            n = sums[s, h, column[i]]
+            n = sums[s, h, first + COLUMNS * i + 2] if kind[i] >= MEAN else sums[s, h, 0]
             if not limited[s, i]:
                 continue
             if n < min_count[i] and kind[i] != REQUESTS:
@@ -85,7 +91,7 @@ def score_limits(
             # Before a series is as old as the horizon, what it lacks is not known to be zero.
             if kind[i] == REQUESTS and pane - born[s] + 1 < widths[h]:
                 continue
-            a, b = sums[s, h, first + 2 * i], sums[s, h, first + 2 * i + 1]
+            a, b = sums[s, h, first + COLUMNS * i], sums[s, h, first + COLUMNS * i + 1]
             if kind[i] == REQUESTS:
                 x = n * per_minute / spans[h]
             elif kind[i] == ERRORS:

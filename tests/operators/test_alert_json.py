@@ -46,7 +46,7 @@ def test_the_bytes_are_fixed() -> None:
         '"severity":"high","kind":"latency_spike","series":{"service":"chat","model":""},"metric":"latency","unit":"ms",'
         '"at":"2025-03-04T05:18:40.000Z","since":"2025-03-04T05:18:20.000Z","until":null,"observed":6100.0,'
         '"expected":1200.0,"lower":null,"upper":1900.5,"score":0.87,"detectors":["zscore"],"contributors":[],'
-        '"evidence":[{"event_id":"x","trace_id":"","value":9000.25}],"text":"é","links":{}}'
+        '"evidence":[{"event_id":"x","trace_id":"","value":9000.25}],"text":"é","links":{},"reason":""}'
     )
 
 
@@ -69,6 +69,7 @@ times = st.integers(0, 4_102_444_800_000).map(lambda ms: ms * 1000)
         lower=st.none() | floats,
         series=st.dictionaries(st.sampled_from(["service", "model"]), st.text(st.characters(codec="utf-8"))),
         detectors=st.lists(st.text(max_size=3), max_size=2).map(tuple),
+        reason=st.sampled_from(["", "quiet", "level_shift", "expired"]),
         related=st.lists(st.sampled_from(["g1", "g2"]), max_size=2).map(tuple),
         links=st.dictionaries(st.sampled_from(["run"]), st.just("https://example.org")),
     )

@@ -16,6 +16,7 @@ from operators.detect.base import Block, Watch
 from operators.episodes import (
     FADED,
     OPENED,
+    QUIET,
     RESOLVED,
     RISEN,
     SEVERITIES,
@@ -88,6 +89,8 @@ class Plain:
         if self.since is not None and pane - self.last >= self.config.resolve_s // 10:
             since, self.since, self.recent = self.since, None, []
             return RESOLVED, since
+        if told is None and score is not None and self.since is not None:
+            told = QUIET
         return None if told is None else (told, -1 if self.since is None else self.since)
 
 
@@ -159,10 +162,10 @@ def test_severity_rises_by_bands_and_never_falls() -> None:
 
 
 def test_quiet_time_resolves_with_or_without_data() -> None:
-    for quiet in (0.1, None):
+    for quiet, said in ((0.1, QUIET), (None, None)):
         machine = Machine(EpisodesConfig(resolve_s=50))
         whats(machine, [0.9])
-        assert whats(machine, [quiet] * 5) == [None, None, None, None, RESOLVED]
+        assert whats(machine, [quiet] * 5) == [said, said, said, said, RESOLVED]
         assert not machine.excluded.any()
 
 
@@ -179,7 +182,8 @@ def test_panes_without_requests_are_evidence_for_traffic() -> None:
 def test_a_series_is_stepped_from_its_first_pane_on() -> None:
     machine = Machine(EpisodesConfig())
     for born in (-1, 6):
-        fields: dict[str, Any] = {"used": 1, "pane": 5, "born": np.array([born]), "now": np.ones((1, WATCH.columns))}
+        now = np.ones((1, WATCH.columns))
+        fields: dict[str, Any] = {"used": 1, "pane": 5, "born": np.array([born]), "now": now, "counts": now[:, 2::2]}
         block = cast(Block, SimpleNamespace(**fields))
         assert machine.episodes.step(machine.state, block, np.ones((1, CELLS, FIELDS)), machine.excluded) == []
 

@@ -9,9 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.kernels.panes import add_rows, bound_rows, choose, fold_cells
+from operators.kernels.sketch import BUCKETS, bucket_of
 from operators.model import MISSING, Ints
 
 M = 3
+LOG_OF = np.arange(M * BUCKETS).reshape(M, BUCKETS) ** 2 % 9973 - 4000
+"""Any number by metric and bucket, for the logarithm of a value."""
+
 value = st.one_of(st.just(MISSING), st.integers(0, 5), st.integers(0, 10**12))
 rows = st.lists(st.tuples(value, value, value), min_size=1, max_size=30)
 
@@ -30,13 +34,16 @@ def groups(data: st.DataObject, n: int) -> tuple[Ints, Ints, list[list[int]]]:
 def test_cells_are_counted(table: list[tuple[int, int, int]], data: st.DataObject) -> None:
     members, start, parts = groups(data, len(table))
     error = data.draw(st.lists(st.booleans(), min_size=len(table), max_size=len(table)))
-    requests, errors, count, total, least, most = fold_cells(members, start, np.array(table), np.array(error))
+    requests, errors, count, total, logs, least, most = fold_cells(
+        members, start, np.array(table), np.array(error), LOG_OF
+    )
     for g, part in enumerate(parts):
         assert requests[g] == len(part)
         assert errors[g] == sum(error[i] for i in part)
         for m in range(M):
             values = [table[i][m] for i in part if table[i][m] != MISSING]
             assert (count[g, m], total[g, m]) == (len(values), sum(values))
+            assert logs[g, m] == sum(LOG_OF[m, bucket_of(v)] for v in values)
             assert (least[g, m], most[g, m]) == ((min(values), max(values)) if values else (MISSING, MISSING))
 
 
@@ -46,13 +53,14 @@ def test_rows_are_added_and_bounded(table: list[tuple[int, int, int]], data: st.
     sources, start, parts = groups(data, len(table))
     values = np.array(table)
     one = values[:, 0].copy()
-    requests, errors, count, total = add_rows(sources, start, one, one + 1, values, values * 2)
+    requests, errors, count, total, logs = add_rows(sources, start, one, one + 1, values, values * 2, values * 3)
     least, most = bound_rows(sources, start, values, values)
     for g, part in enumerate(parts):
         assert requests[g] == one[part].sum()
         assert errors[g] == (one[part] + 1).sum()
         assert count[g].tolist() == values[part].sum(axis=0).tolist()
         assert total[g].tolist() == (2 * values[part]).sum(axis=0).tolist()
+        assert logs[g].tolist() == (3 * values[part]).sum(axis=0).tolist()
         for m in range(M):
             present = [table[i][m] for i in part if table[i][m] != MISSING]
             assert (least[g, m], most[g, m]) == ((min(present), max(present)) if present else (MISSING, MISSING))
