@@ -27,6 +27,7 @@ from operators.detect.telling import Teller, Why, see
 from operators.errors import ConfigError, FatalError
 from operators.groups import STANDS, Finding
 from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN, WEIGHT, Floats
+from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.model import Alert, Bools, Ints
 from operators.pane_table import Closed, PaneTable
 
@@ -413,7 +414,8 @@ class ShardMonitor:
         for i, limit in enumerate(now):
             if limit in limits:
                 j = limits.index(limit)
-                out[:, :, own + 2 * i : own + 2 * i + 2] = ring[:, :, own + 2 * j : own + 2 * j + 2]
+                to, of = own + LIMIT_COLUMNS * i, own + LIMIT_COLUMNS * j
+                out[:, :, to : to + LIMIT_COLUMNS] = ring[:, :, of : of + LIMIT_COLUMNS]
         return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -59,9 +60,9 @@ def test_a_surge_and_a_drop_are_anomalies() -> None:
     surge = most(warmed(), 40, 6)
     assert surge[SCORE] >= 0.5
     assert surge[OBSERVED] > surge[UPPER] > surge[EXPECTED] == pytest.approx(5.0, rel=0.1)
-    drop = most(warmed(), 1, 30)
+    drop = most(warmed(mean=20.0), 1, 30)
     assert drop[SCORE] >= 0.5
-    assert drop[OBSERVED] < drop[LOWER] < drop[EXPECTED]
+    assert drop[OBSERVED] < drop[LOWER] < drop[EXPECTED] == pytest.approx(20.0, rel=0.1)
 
 
 def test_silence_is_an_anomaly_where_traffic_is_usual() -> None:
@@ -99,8 +100,15 @@ def test_bursts_that_are_usual_are_none() -> None:
 
 
 def test_it_is_trusted_less_before_a_day_was_seen() -> None:
-    young, old = warmed(trusted_after_s=86_400), warmed(trusted_after_s=0)
-    assert most(young, 16, 6)[SCORE] < 0.5 <= most(old, 16, 6)[SCORE]
+    young, old = (most(warmed(mean=20.0, trusted_after_s=s), 80, 6) for s in (86_400, 0))
+    assert young[SCORE] < 0.5 <= old[SCORE]
+    assert young[EXPECTED] == old[EXPECTED]
+    assert young[UPPER] > old[UPPER]
+
+
+def test_it_is_trusted_in_full_once_a_day_was_seen() -> None:
+    run, later = (warmed(mean=20.0, trusted_after_s=s) for s in (6100, 6000))  # about as long as it was watched
+    assert most(run, 80, 6)[SCORE] < 0.5 <= most(later, 80, 6)[SCORE]
 
 
 def test_it_is_over_when_the_present_is_well_again() -> None:
@@ -125,8 +133,33 @@ def test_where_all_horizons_are_short_the_longest_judges() -> None:
 def test_what_was_before_the_first_request_is_not_taken_for_silence() -> None:
     run = Run()
     run(50)
-    assert run.state["learned"][0].tolist() == [1, 0, 0]
-    for _ in range(5):
+    assert run.state["rate"][0] == 50.0
+    assert not run.state["learned"].any()  # what it deviates from is learned first
+    for _ in range(40):
         run(50)
-    assert run.state["learned"][0].tolist() == [6, 1, 0]
-    assert run.state["mean"][0, 1] == pytest.approx(300**0.5)
+    assert run.state["rate"][0] == pytest.approx(50.0)
+    assert run.state["learned"][0].tolist() == [40, 35, 11]  # a horizon is learned once the series is as old
+    assert not run.state["below"].any()
+
+
+def test_the_rate_follows_the_hours_of_the_day() -> None:
+    run, draw = Run(), random.Random(9)
+    for pane in range(2 * 8640):
+        verdict = run(poisson(draw, 6.0 + 4.0 * math.sin(2 * math.pi * pane / 8640)))
+        assert verdict[SCORE] < 0.5
+    at_noon = run(poisson(draw, 6.0))[EXPECTED]
+    for pane in range(2160):
+        run(poisson(draw, 6.0 + 4.0 * math.sin(2 * math.pi * pane / 8640)))
+    assert run(10)[EXPECTED] > at_noon + 2.0
+
+
+def test_the_rate_stands_still_while_something_is_far_out_and_follows_what_lasts() -> None:
+    run = warmed(mean=20.0, adopt_after_s=600)
+    before = run.state["rate"][0]
+    for _ in range(66):
+        run(100)
+    assert run.state["rate"][0] == pytest.approx(before, rel=0.15)  # of the first minute, not far out yet
+    for _ in range(3000):
+        run(100)
+    assert run.state["rate"][0] == pytest.approx(100, rel=0.1)
+    assert run(100)[SCORE] < 0.5
