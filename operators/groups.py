@@ -179,6 +179,7 @@ class Groups:
             due = [self._due(g) for g in self._groups.values()]
             now = min([*(t for t in due if t > self._now), *([queue[-1].at] if queue else [])], default=until + 1)
             if now > until:
+                self._candidates = {p: f for p, f in self._candidates.items() if f.at > until - self._recent}
                 return
             self._now = now
             told: list[Alert] = []
@@ -263,12 +264,11 @@ class Groups:
                         self._merge(group, older)
                         yield from self._told(older, "updated", now)
                         return
-                clear = 0.5 * max(m.level for m in standing)
-                metric = min((m.alert.metric for m in standing if m.level >= clear), key=CAUSES.index)
-                on_it = [m for m in standing if m.alert.metric == metric]
+                on_it = _of_the_cause(standing)
                 lead = max(on_it, key=lambda m: (m.explained, m.alert.episode_id))
                 lead = self._promote(group, lead, on_it, now)
                 group.lead = lead.alert.episode_id
+                group.sequence = lead.alert.sequence + 1 if lead.told else 0
                 yield from self._told(group, "firing", now)
         elif lead is not None and lead.open and 0 < lead.held_until <= now:
             until = lead.held_until - self._resolve - self._lateness
@@ -386,6 +386,20 @@ class Groups:
                     f"the state of the alert step has version {state[0]!r} and {state[1]!r} shards; "
                     f"this flow reads version {self.VERSION} with {self._shards}"
                 )
+
+
+def _of_the_cause(standing: Sequence[_Member]) -> list[_Member]:
+    """Those on the metric that brings about the others, among the metrics that are clearly out.
+
+    More requests than usual are the cause of errors whatever stands out more: a flood runs into limits.
+    """
+    clear = 0.5 * max(m.level for m in standing)
+    metric = min((m.alert.metric for m in standing if m.level >= clear), key=CAUSES.index)
+    if metric == "error_ratio":
+        floods = [m for m in standing if m.alert.metric == "requests" and m.alert.observed > m.alert.expected]
+        if floods:
+            return floods
+    return [m for m in standing if m.alert.metric == metric]
 
 
 def _same_kind(one: _Member, other: _Member) -> bool:
