@@ -1,104 +1,392 @@
-"""Alerts of all shards come in one order, whatever the order the shards speak in."""
+"""One incident is one group with one lead, whatever the order the shards speak in and wherever it is resumed."""
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable
 from random import Random
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from operators.config import GroupsConfig
+from operators.episodes import alert_id
 from operators.errors import FatalError
-from operators.groups import Groups, Judged
-from operators.model import Alert
+from operators.groups import STANDS, Finding, Groups, Judged
+from operators.model import SECOND, Alert, Status
+from operators.series import text
 
 LATENESS = 10
+SETTLE, JOIN, HORIZON, RESOLVE = 60, 300, 120, 90
 
 
-def alert(at: int, service: str = "a", metric: str = "latency", sequence: int = 1) -> Alert:
-    return Alert(
-        f"{service}-{metric}-{at}-{sequence}", f"{service}-{metric}", "", (), sequence, "firing", "low", "spike",
-        {"service": service}, metric, "ms", at, at - 5, None, 2.0, 1.0, None, None, 0.5, ("zscore",),
+def groups(shards: int = 1, *, settle: int = SETTLE, members: bool = False) -> Groups:
+    config = GroupsConfig(settle_s=settle, join_s=JOIN, members=members)
+    return Groups(shards, LATENESS * SECOND, config, HORIZON * SECOND, RESOLVE * SECOND)
+
+
+def found(
+    at: int,
+    status: Status | None = "firing",
+    *,
+    since: int | None = None,
+    metric: str = "latency",
+    level: float = 5.0,
+    explained: float = 1.0,
+    sure: bool = True,
+    sequence: int = 0,
+    seen: dict[str, tuple[str, ...]] | None = None,
+    reach: int | None = None,
+    **series: str,
+) -> Finding:
+    """What one series shows at `at`, in seconds; with no `status`, that its episode is still open."""
+    series = series or {"service": "a"}
+    name = text(list(series), list(series.values()))
+    episode = f"{name}/{metric}/{at if since is None else since}"
+    over = status == "resolved"
+    alert = None
+    if status is not None:
+        alert = Alert(
+            f"{episode}/{sequence}", episode, "", (), sequence, status, "low", "spike", series, metric, "ms",
+            at * SECOND, (at if since is None else since) * SECOND, at * SECOND if over else None, 2.0, 1.0, None,
+            None, 0.5, ("zscore",), reason="quiet" if over else "",
+        )  # fmt: skip
+    return Finding(
+        at * SECOND, name, metric, episode, 0.0 if over else level, explained,
+        (at if reach is None else reach) * SECOND, alert, tuple((seen or {}).items()), sure,
     )  # fmt: skip
 
 
-def order(alerts: list[Alert]) -> list[tuple[int, str, str, int]]:
-    return [(a.at, a.series["service"], a.metric, a.sequence) for a in alerts]
+def run(machine: Groups, findings: Iterable[Finding], until: int = 10_000) -> list[Alert]:
+    return machine.take([Judged(0, until * SECOND, tuple(findings))])
 
 
-def test_nothing_is_released_before_all_shards_have_spoken() -> None:
-    groups = Groups(2, LATENESS)
-    assert groups.take([Judged(0, 100, (alert(20),))]) == []
-    assert order(groups.take([Judged(1, 10, (alert(15),))])) == [(15, "a", "latency", 1), (20, "a", "latency", 1)]
+def brief(alerts: Iterable[Alert]) -> list[tuple[int, str, str, str]]:
+    """When, of what, and how it stands: the lines that an operator sees."""
+    return [(a.at // SECOND, ",".join(a.series.values()), a.metric, a.status) for a in alerts]
 
 
-def test_an_alert_waits_until_no_shard_can_add_an_earlier_one() -> None:
-    groups = Groups(2, LATENESS)
-    groups.take([Judged(0, 50, (alert(60), alert(61)))])
-    assert [a.at for a in groups.take([Judged(1, 50, ())])] == [60]
-    assert groups.take([Judged(0, 80, ())]) == []
-    assert [a.at for a in groups.take([Judged(1, 51, ())])] == [61]
+def test_one_episode_is_told_after_the_time_to_settle() -> None:
+    out = run(groups(), [found(100), found(150, "updated", since=100, sequence=1), found(400, "resolved", since=100)])
+    assert brief(out) == [(160, "a", "latency", "firing"), (400, "a", "latency", "resolved")]
+    assert {a.group_id for a in out} == {a.episode_id for a in out} == {found(100).episode}
+    assert [a.sequence for a in out] == [0, 1]
+    assert [a.alert_id for a in out] == [alert_id(found(100).episode, i) for i in (0, 1)]
+    assert {a.since for a in out} == {100 * SECOND}
+    assert [a.reason for a in out] == ["", "quiet"]
 
 
-def test_the_order_is_by_time_then_series_metric_and_sequence() -> None:
-    groups = Groups(1, LATENESS)
-    mixed = (alert(5, "b"), alert(5, "a", "ttft"), alert(5, "a", "latency", 2), alert(5, "a"), alert(4, "z"))
-    assert order(groups.take([Judged(0, 100, mixed)])) == [
-        (4, "z", "latency", 1), (5, "a", "latency", 1), (5, "a", "latency", 2), (5, "a", "ttft", 1),
-        (5, "b", "latency", 1),
-    ]  # fmt: skip
+def test_the_lead_is_the_one_that_explains_most_when_it_is_chosen() -> None:
+    early = found(100, explained=9.0, service="a", model="m")
+    late = found(130, explained=1.0, service="b", model="m")
+    whole = found(140, explained=20.0, model="m")
+    out = run(groups(), [early, late, whole, found(150, None, since=100, explained=1.5, service="a", model="m")])
+    assert brief(out) == [(160, "m", "latency", "firing")]
+    assert out[0].related == tuple(sorted((early.episode, late.episode)))
+    assert out[0].group_id == early.episode
+    assert out[0].at == 160 * SECOND
+    # What explains most early, and least by then, does not lead.
+    fading = found(150, None, since=100, explained=0.5, model="m")
+    out = run(groups(), [found(100, explained=9.0, model="m"), late, fading])
+    assert brief(out) == [(160, "b,m", "latency", "firing")]
 
 
-def test_the_end_releases_all_and_keeps_what_a_grown_source_says_again() -> None:
-    groups = Groups(2, LATENESS)
-    groups.take([Judged(0, 10, (alert(30),)), Judged(1, 10, ())])
-    assert groups.take([Judged(0, 40, (alert(35),), final=True)]) == []
-    assert [a.at for a in groups.take([Judged(1, 40, (alert(33),), final=True)])] == [30, 33, 35]
-    again = Groups(2, LATENESS)
-    again.restore(groups.save())
-    assert [a.at for a in again.take([Judged(0, 100, (alert(35),)), Judged(1, 100, ())])] == [30, 35]
+def test_who_no_longer_stands_out_does_not_lead_and_a_group_that_is_over_first_is_never_told() -> None:
+    calm = found(150, None, since=100, level=STANDS - 0.1, explained=50.0, model="m")
+    out = run(groups(), [found(100, explained=50.0, model="m"), found(110, service="a", model="m"), calm])
+    assert brief(out) == [(160, "a,m", "latency", "firing")]
+    assert run(groups(), [found(100), found(140, "resolved", since=100)]) == []
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 2), st.integers(1, 9), st.lists(st.integers(1, 9), max_size=3)), max_size=20),
-    st.randoms(use_true_random=False),
+def test_a_group_waits_until_somebody_stands_out() -> None:
+    weak = found(100, level=STANDS - 0.1)
+    out = run(groups(), [weak, found(170, None, since=100, level=STANDS - 0.1), found(200, None, since=100)])
+    assert brief(out) == [(200, "a", "latency", "firing")]
+
+
+def test_the_cause_leads_before_what_it_brings_about() -> None:
+    both = [found(100, metric="latency", explained=99.0), found(120, metric="prompt_tokens")]
+    assert brief(run(groups(), both)) == [(160, "a", "prompt_tokens", "firing")]
+    # A metric that hardly stands out beside the other is no cause.
+    both = [found(100, metric="latency", level=20.0), found(120, metric="prompt_tokens", level=3.0)]
+    assert brief(run(groups(), both)) == [(160, "a", "latency", "firing")]
+
+
+def test_members_join_for_a_while_and_later_only_on_the_metric_of_the_lead() -> None:
+    lead = found(100, model="m")
+    early = found(100 + JOIN, metric="error_ratio", service="a", model="m")
+    alike = found(500, service="b", model="m")
+    slow = found(510, metric="ttft", service="b", model="m")
+    apart = found(520, metric="cost", service="b", model="m")
+    out = run(groups(), [lead, early, alike, slow, apart])
+    assert brief(out) == [
+        (160, "m", "latency", "firing"),
+        (400, "m", "latency", "updated"),
+        (500, "m", "latency", "updated"),
+        (510, "m", "latency", "updated"),
+        (580, "b,m", "cost", "firing"),
+    ]
+    assert out[3].related == tuple(sorted(f.episode for f in (early, alike, slow)))
+    assert out[4].group_id == apart.episode
+    assert [a.sequence for a in out] == [0, 1, 2, 3, 0]
+
+
+def test_what_cannot_be_of_the_same_requests_is_another_incident() -> None:
+    out = run(groups(), [found(100, service="a"), found(100, service="b")])
+    assert brief(out) == [(160, "a", "latency", "firing"), (160, "b", "latency", "firing")]
+    # A tenant and a model are of one incident only where each other's requests were seen.
+    tenant = found(100, tenant="t", seen={"model": ("m",)})
+    assert len(run(groups(), [tenant, found(110, model="n", seen={"tenant": ("u",)})])) == 2
+    assert len(run(groups(), [tenant, found(110, model="m", seen={"tenant": ("t",)})])) == 1
+
+
+def test_groups_without_a_lead_are_tied_together() -> None:
+    parts = [found(100, service="a", model="m", explained=2.0), found(110, service="b", model="m")]
+    out = run(groups(), [*parts, found(120, model="m", explained=5.0)])
+    assert brief(out) == [(160, "m", "latency", "firing")]
+    assert out[0].related == tuple(sorted(f.episode for f in parts))
+
+
+def test_a_lead_never_changes() -> None:
+    later = [
+        found(200, explained=99.0, level=50.0, service="a", model="m"),
+        found(210, None, since=200, explained=999.0, level=99.0, service="a", model="m"),
+        found(220, "updated", since=100, sequence=1, explained=0.1, model="m"),
+    ]
+    out = run(groups(), [found(100, model="m"), *later])
+    assert {a.series["model"] for a in out} == {"m"}
+    assert [a.status for a in out] == ["firing", "updated", "updated"]
+    assert len({a.episode_id for a in out}) == 1
+
+
+def test_what_is_still_open_when_the_lead_resolves_is_a_group_of_its_own() -> None:
+    member = found(130, explained=0.5, service="a", model="m")
+    begun = [found(100, model="m"), member, found(400, "resolved", since=100, model="m")]
+    out = run(groups(), [*begun, found(900, "resolved", since=130, service="a", model="m")])
+    # What is left over waits until the incident cannot show any more.
+    wait = max(JOIN, HORIZON)
+    assert brief(out) == [
+        (160, "m", "latency", "firing"),
+        (400, "m", "latency", "resolved"),
+        (400 + wait, "a,m", "latency", "firing"),
+        (900, "a,m", "latency", "resolved"),
+    ]
+    assert out[2].group_id == member.episode != out[0].group_id
+    # It is not told where it is over within that time.
+    assert len(run(groups(), [*begun, found(600, "resolved", since=130, service="a", model="m")])) == 2
+
+
+def test_what_begins_while_the_incident_still_shows_waits_too() -> None:
+    begun = [found(100), found(400, "resolved", since=100)]
+    wait = max(JOIN, HORIZON)
+    for reach, due in ((390, 410 + wait), (405, 410 + SETTLE)):
+        assert brief(run(groups(), [*begun, found(410, reach=reach)]))[-1] == (due, "a", "latency", "firing")
+
+
+def test_a_candidate_that_explains_more_than_any_member_leads() -> None:
+    candidate = found(150, explained=30.0, sure=False, model="m")
+    tenant = found(100, model="m", tenant="t")
+    over = found(200, "resolved", since=100, model="m", tenant="t")
+    out = run(groups(), [tenant, candidate, over])
+    assert brief(out) == [(160, "m", "latency", "firing"), (160 + RESOLVE, "m", "latency", "resolved")]
+    assert out[0].related == (tenant.episode,)
+    assert out[0].episode_id == candidate.episode
+    assert out[1].reason == "quiet"
+    # So long as it stands out it stays, and an episode of its own goes on under the same id.
+    more = [found(200, sure=False, model="m"), found(240, model="m"), found(250, None, since=240, model="m")]
+    out = run(groups(), [tenant, candidate, over, *more, found(500, "resolved", since=240, model="m")])
+    assert brief(out) == [
+        (160, "m", "latency", "firing"),
+        (240, "m", "latency", "updated"),
+        (500, "m", "latency", "resolved"),
+    ]
+    assert {a.episode_id for a in out} == {candidate.episode}
+    assert {a.since for a in out} == {150 * SECOND}
+    assert [a.sequence for a in out] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        found(150, explained=0.5, sure=False, model="m"),  # explains less
+        found(150, explained=30.0, sure=False, model="n"),  # other requests
+        found(150, explained=30.0, sure=False, metric="cost", model="m"),  # another metric
+        found(20, explained=30.0, sure=False, model="m"),  # long ago
+    ],
 )
-def test_order_cuts_and_resumes_change_nothing(steps: list[tuple[int, int, list[int]]], random: Random) -> None:
+def test_other_candidates_do_not_lead(candidate: Finding) -> None:
+    out = run(groups(), sorted([found(100, model="m", tenant="t"), candidate], key=lambda f: f.at))
+    assert brief(out) == [(160, "m,t", "latency", "firing")]
+    assert out[0].related == ()
+
+
+def test_candidates_alone_are_no_incident() -> None:
+    assert run(groups(), [found(at, sure=False, level=4.0) for at in range(100, 400, 10)]) == []
+
+
+def test_members_raise_alerts_of_their_own_where_they_are_asked_for() -> None:
+    findings = [
+        found(100, explained=9.0, model="m"),
+        found(120, service="a", model="m"),
+        found(200, service="b", model="m"),
+        found(250, "updated", since=120, sequence=1, service="a", model="m"),
+        found(300, "resolved", since=200, sequence=1, service="b", model="m"),
+    ]
+    out = run(groups(members=True), findings)
+    assert brief(out) == [
+        (160, "m", "latency", "firing"),
+        (160, "a,m", "latency", "firing"),
+        (200, "m", "latency", "updated"),
+        (200, "b,m", "latency", "firing"),
+        (250, "a,m", "latency", "updated"),
+        (300, "b,m", "latency", "resolved"),
+    ]
+    assert {a.group_id for a in out} == {findings[0].episode}
+    assert len({a.alert_id for a in out}) == len(out)
+    assert {len(a.series) for a in run(groups(), findings)} == {1}
+    # A member that is told, and leads what is left over, has no id twice.
+    rest = [
+        found(320, "resolved", since=100, sequence=1, model="m"),
+        found(900, None, since=120, service="a", model="m"),
+    ]
+    out = run(groups(members=True), [*findings, *rest])
+    assert brief(out)[-1] == (320 + JOIN, "a,m", "latency", "firing")
+    assert len({a.alert_id for a in out}) == len(out)
+
+
+def test_nothing_is_told_before_all_shards_have_spoken_and_none_can_add_an_earlier_one() -> None:
+    machine = groups(2, settle=0)
+    assert machine.take([Judged(0, 100 * SECOND, (found(20, service="b"),))]) == []
+    assert brief(machine.take([Judged(1, 5 * SECOND, (found(15),))])) == [(15, "a", "latency", "firing")]
+    assert machine.take([Judged(0, 200 * SECOND, ())]) == []
+    assert brief(machine.take([Judged(1, 10 * SECOND, ())])) == [(20, "b", "latency", "firing")]
+
+
+def test_the_order_is_by_time_then_series_and_metric() -> None:
+    mixed = [found(5, service="b"), found(5, service="a", metric="ttft"), found(4, service="z"), found(5, service="a")]
+    out = run(groups(settle=0), mixed)
+    assert brief(out) == [(4, "z", "latency", "firing"), (5, "a", "latency", "firing"), (5, "b", "latency", "firing")]
+
+
+def test_the_end_tells_all_and_keeps_what_a_grown_source_says_again() -> None:
+    machine = groups(2)
+    machine.take([Judged(0, 10 * SECOND, (found(30, service="b"),)), Judged(1, 10 * SECOND, ())])
+    assert machine.take([Judged(0, 40 * SECOND, (found(35, service="c"),), final=True)]) == []
+    last = machine.take([Judged(1, 40 * SECOND, (found(33),), final=True)])
+    assert brief(last) == [(30 + 60, "b", "latency", "firing"), (33 + 60, "a", "latency", "firing"),
+                           (35 + 60, "c", "latency", "firing")]  # fmt: skip
+    again = groups(2)
+    again.restore(machine.save())
+    grown = again.take([Judged(0, 200 * SECOND, (found(35, service="c"),)), Judged(1, 200 * SECOND, ())])
+    assert brief(grown) == [(90, "b", "latency", "firing"), (95, "c", "latency", "firing")]
+
+
+SERIES: tuple[dict[str, str], ...] = (
+    {"service": "a", "model": "m"}, {"service": "b", "model": "m"}, {"service": "b"}, {"model": "m"}, {"tenant": "t"},
+)  # fmt: skip
+METRICS = ("latency", "ttft", "error_ratio")
+
+plans = st.lists(
+    st.tuples(
+        st.sampled_from(range(len(SERIES))),
+        st.sampled_from(METRICS),
+        st.integers(0, 60),  # panes since what came before of the same cell
+        st.integers(0, 5),  # panes in which it merely stands out
+        st.integers(0, 40),  # panes of its episode
+        st.integers(0, 2**16),  # decides the numbers
+    ),
+    max_size=14,
+)
+Plan = list[tuple[int, str, int, int, int, int]]
+
+
+def story_of(plan: Plan) -> list[Finding]:
+    """What a few series show: candidates, then episodes that begin, go on and end."""
+    told: list[Finding] = []
+    free: dict[tuple[int, str], int] = {}
+    for which, metric, after, before, length, seed in plan:
+        draw, series = Random(seed), SERIES[which]
+        at = free.get((which, metric), 0) + 10 * after
+
+        def numbers(draw: Random = draw, metric: str = metric) -> dict[str, Any]:
+            return {"level": draw.uniform(2, 9), "explained": draw.uniform(0, 9), "metric": metric}
+
+        told += [found(at + 10 * i, sure=False, **numbers(), **series) for i in range(before)]
+        since, sequence = at + 10 * before, 0
+        at = since
+        for i in range(length):
+            status: Status | None = None if i else "firing"
+            if i and draw.random() < 0.1:
+                status, sequence = "updated", sequence + 1
+            told.append(found(at, status, since=since, sequence=sequence, **numbers(), **series))
+            at += 10
+        if length:
+            told.append(found(at, "resolved", since=since, metric=metric, sequence=sequence + 1, **series))
+        free[which, metric] = at + 10
+    return sorted(told, key=lambda f: f[:3])
+
+
+def shard_of(finding: Finding) -> int:
+    return len(finding.series) % 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(plans, st.booleans(), st.integers(0, 2**16))
+def test_order_cuts_and_resumes_change_nothing(plan: Plan, members: bool, seed: int) -> None:
+    story, random = story_of(plan), Random(seed)
+    end = max((f.at for f in story), default=0) // SECOND + 1000
+    whole = groups(members=members)
+    expected = run(whole, story, end)
+
+    machine, out = groups(3, members=members), []
     upto = [0, 0, 0]
-    told: list[list[Judged]] = [[], [], []]
-    for shard, ahead, offsets in steps:
-        before, upto[shard] = upto[shard], upto[shard] + ahead
-        # What closing up to `upto` may raise: alerts of the panes since `before`, at their end plus the lateness.
-        ats = sorted(before + min(o, ahead) + LATENESS for o in offsets)
-        alerts = tuple(alert(at, f"s{shard}", sequence=i) for i, at in enumerate(ats))
-        told[shard].append(Judged(shard, upto[shard], alerts))
-    for shard in range(3):
-        told[shard].append(Judged(shard, upto[shard] + 1, (), final=True))
-    expected = sorted(order([a for items in told for item in items for a in item.alerts]))
-
-    groups, out = Groups(3, LATENESS), []
-    left = [list(items) for items in told]
-    while any(items for items in left):
-        finals = all(len(items) <= 1 for items in left)
-        shard = random.choice([s for s in range(3) if len(left[s]) > (0 if finals else 1)])
-        count = 1 if finals else random.randint(1, len(left[shard]) - 1)
-        batch, left[shard] = left[shard][:count], left[shard][count:]
-        out += groups.take(batch)
-        if not finals and random.random() < 0.3:
-            again = Groups(3, LATENESS)
-            again.restore(pickle.loads(pickle.dumps(groups.save())))
-            groups = again
-    assert order(out) == expected
+    left = [[f for f in story if shard_of(f) == s] for s in range(3)]
+    while min(upto) < end:
+        shard = random.choice([s for s in range(3) if upto[s] < end])
+        upto[shard] = min(end, upto[shard] + 10 * random.randint(1, 40))
+        limit = (upto[shard] + LATENESS) * SECOND
+        batch = tuple(f for f in left[shard] if f.at <= limit)
+        left[shard] = left[shard][len(batch) :]
+        out += machine.take([Judged(shard, upto[shard] * SECOND, batch)])
+        if random.random() < 0.3:
+            again = groups(3, members=members)
+            again.restore(pickle.loads(pickle.dumps(machine.save())))
+            assert again.save() == machine.save()
+            machine = again
+    assert out == expected
+    assert len({a.alert_id for a in out}) == len(out)
+    assert machine.save()[3:] == whole.save()[3:]
 
 
-def test_the_state_survives_and_that_of_another_version_or_number_of_shards_is_refused() -> None:
-    groups = Groups(2, LATENESS)
-    groups.take([Judged(0, 50, (alert(60),))])
-    again = Groups(2, LATENESS)
-    again.restore(groups.save())
-    assert again.save() == groups.save()
+@settings(max_examples=60, deadline=None)
+@given(plans)
+def test_every_group_has_one_lead_that_fires_once_and_resolves_at_most_once(plan: Plan) -> None:
+    story = story_of(plan)
+    out = run(groups(), story)
+    assert [a.at for a in out] == sorted(a.at for a in out)
+    assert len({a.alert_id for a in out}) == len(out)
+    for group in {a.group_id for a in out}:
+        mine = [a for a in out if a.group_id == group]
+        assert len({a.episode_id for a in mine}) == 1
+        assert [a.sequence for a in mine] == list(range(len(mine)))
+        assert [a.status for a in mine if a.status != "updated"] in (["firing"], ["firing", "resolved"])
+        assert mine[0].status == "firing"
+        assert "resolved" not in {a.status for a in mine[:-1]}
+        assert all(mine[0].episode_id not in a.related for a in mine)
+    # What stands out long enough is told, by itself or by a lead.
+    named = {e for a in out for e in (a.episode_id, *a.related)}
+    assert named <= {f.episode for f in story}
+
+
+def test_the_state_of_another_version_or_number_of_shards_is_refused() -> None:
+    machine = groups(2)
+    machine.take([Judged(0, 50 * SECOND, (found(60),))])
+    again = groups(2)
+    again.restore(machine.save())
+    assert again.save() == machine.save()
     assert again.dropped is False
-    for state in (groups.save(), (9, 3, (), (), ())):
-        with pytest.raises(FatalError, match="this flow reads version 1 with 3"):
-            Groups(3, LATENESS).restore(state)
+    for state in (machine.save(), (99, 3, *machine.save()[2:])):
+        with pytest.raises(FatalError, match=rf"this flow reads version {Groups.VERSION} with 3"):
+            groups(3).restore(state)

@@ -197,7 +197,7 @@ def test_what_votes_can_be_chosen_by_metric_and_is_checked() -> None:
     }
     assert voting["mad"] == {"latency", "cost"}
     assert voting["request_outlier"] == {"ttft"}
-    assert voting["zscore"] == {"ttft", "prompt_tokens", "completion_tokens", "quality"}
+    assert voting["zscore"] == {"ttft", "tokens_per_second", "prompt_tokens", "completion_tokens", "quality"}
     mistakes = (("latency", "traffic"), ("requests", "zscore"), ("nonsense", "zscore"), ("latency", "nonsense"))
     for metric, name in mistakes:
         with pytest.raises(ValueError, match=r"cannot judge|no such metric|Input should be"):

@@ -1,0 +1,36 @@
+"""An alert's id is its own, whoever tells it: sinks take what has a known id for a repetition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from operators.episodes import alert_id
+from operators.groups import Finding
+from tests.operators.test_groups import brief, found, groups, run
+
+
+def numbered(finding: Finding) -> Finding:
+    """With the id that detection gives its alert."""
+    alert = finding.alert
+    assert alert is not None
+    return finding._replace(alert=replace(alert, alert_id=alert_id(alert.episode_id, alert.sequence)))
+
+
+def test_a_member_that_was_told_and_then_leads_goes_on_counting() -> None:
+    model = {"service": "a", "model": "m"}
+    out = run(
+        groups(members=True),
+        [
+            numbered(found(100, explained=2.0)),
+            numbered(found(110, **model)),
+            numbered(found(200, "resolved", since=100, sequence=1)),
+            numbered(found(210, "updated", since=110, sequence=1, **model)),
+            numbered(found(900, "updated", since=110, sequence=2, level=6.0, **model)),
+            numbered(found(2_000, "resolved", since=110, sequence=3, **model)),
+        ],
+    )
+    of_member = [a for a in out if a.series == model]
+    assert brief(of_member)[0] == (160, "a,m", "latency", "firing")
+    assert len({a.group_id for a in of_member}) == 2, "first of the other's group, then the lead of its own"
+    assert [a.sequence for a in of_member] == list(range(len(of_member)))
+    assert [a.alert_id for a in of_member] == [alert_id(a.episode_id, a.sequence) for a in of_member]
