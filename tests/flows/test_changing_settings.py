@@ -19,12 +19,17 @@ from connectors.tables import PANES
 from flows import main, recovery
 from flows.pipeline import Shape
 from flows.settings import Settings
-from operators.config import DetectConfig
+from operators.config import DetectConfig, GroupsConfig
 from operators.detect.base import Watch
 from operators.errors import ConfigError
+from operators.groups import SLOWNESS
 from tests.conftest import ROOT
-from tests.flows.test_laws import SHAPE, dealt, traffic, world
+from tests.flows import test_laws
+from tests.flows.test_laws import dealt, traffic, world
 from tests.harness import MemoryLog, MemoryStore, World
+
+SHAPE = replace(test_laws.SHAPE, groups=GroupsConfig(settle_s=30, members=True))
+"""Each episode is told, not the lead's alone: which series are warm is seen by which have one."""
 
 BEFORE_THE_INCIDENT = 12
 """Polls of 50 records of two partitions after which the run dies: a good minute before a service becomes slow."""
@@ -48,9 +53,13 @@ def w(before: World, tmp_path: Path) -> World:
 
 def stopped(folder: Path, **fields: Any) -> World:
     """A run that died after five minutes, warm, shortly before the first incident."""
+    return stopped_at(BEFORE_THE_INCIDENT, folder, **fields)
+
+
+def stopped_at(polls: int, folder: Path, **fields: Any) -> World:
     folder.mkdir(exist_ok=True)
-    w = world(dealt(traffic(1), 2, 1), recovery=folder, **fields)
-    w.topic.crash_after = [BEFORE_THE_INCIDENT]
+    w = world(dealt(traffic(1), 2, 1), recovery=folder, **{"shape": SHAPE, **fields})
+    w.topic.crash_after = [polls]
     with pytest.raises(BytewaxRuntimeError):
         w.run(50)
     return w
@@ -61,10 +70,10 @@ def alerts(w: World) -> Alerts:
 
 
 def slow(found: Alerts, dimensions: set[str]) -> bool:
-    """Whether the incident was seen, while it lasted, by the latency of a series of this dimension set."""
+    """Whether the incident was seen, while it lasted, by the slowness of a series of this dimension set."""
     return any(
         a["status"] == "firing"
-        and a["metric"] == "latency"
+        and a["metric"] in SLOWNESS
         and set(a["series"]) == dimensions
         and a["series"].get("service", "chat") == "chat"
         for a in found
@@ -85,6 +94,8 @@ def test_what_these_tests_rest_on(w: World) -> None:
     assert not slow(alerts(cold), SERVICE)
 
 
+LIMIT = {"metric": "latency", "statistic": "p95", "above": 1e6, "horizon_s": 60, "min_count": 5, "series": "*"}
+
 KEEPS: dict[str, Callable[[Shape], Shape]] = {
     "a shorter lateness": lambda s: replace(s, time=s.time.model_copy(update={"lateness_s": 4.0})),
     "a longer lateness": lambda s: replace(s, time=s.time.model_copy(update={"lateness_s": 25.0})),
@@ -98,11 +109,24 @@ KEEPS: dict[str, Callable[[Shape], Shape]] = {
     "larger breakdowns": lambda s: replace(s, panes=s.panes.model_copy(update={"breakdown_values": 20})),
     "another threshold": lambda s: replace(s, detect=s.detect.model_copy(update={"false_alarms_per_series_day": 0.35})),
     "another half-life": lambda s: replace(s, detect=s.detect.model_copy(update={"half_life_s": 3_600.0})),
-    "a longer warm-up": lambda s: replace(s, detect=s.detect.model_copy(update={"warm_up_panes": 20})),
-    "another least change": lambda s: replace(s, detect=judged(s, latency={"min_change": 2.0, "min_count": 3})),
+    "a longer warm-up": lambda s: replace(s, detect=s.detect.model_copy(update={"warm_up_panes": 14})),
+    "another least change": lambda s: replace(s, detect=judged(s, ttft={"min_change": 1.6, "min_count": 3})),
+    "another time until a change is adopted": lambda s: replace(
+        s, detect=s.detect.model_copy(update={"adopt_after_s": 600})
+    ),
+    "another usual rate": lambda s: replace(
+        s,
+        detect=s.detect.model_copy(
+            update={"traffic": s.detect.traffic.model_copy(update={"rate_half_life_s": 600, "min_surge": 4.0})}
+        ),
+    ),
+    "a static limit": lambda s: replace(
+        s, detect=DetectConfig.model_validate({**s.detect.model_dump(), "limits": [LIMIT]})
+    ),
     "other rules of episodes": lambda s: replace(
         s, episodes=s.episodes.model_copy(update={"open_panes": 1, "open_of": 8, "resolve_s": 30})
     ),
+    "other rules of groups": lambda s: replace(s, groups=GroupsConfig(settle_s=10, join_s=0, members=True)),
     "a dimension set more": lambda s: sets(s, ("service",)),
     "a dimension set less": lambda s: replace(
         s, panes=s.panes.model_copy(update={"dimension_sets": s.panes.dimension_sets[:1]})
@@ -149,10 +173,7 @@ def test_a_dimension_set_that_goes_is_no_silence(tmp_path: Path) -> None:
 
 
 def test_episodes_on_a_dimension_set_that_goes_are_resolved(tmp_path: Path) -> None:
-    w = world(dealt(traffic(1), 2, 1), recovery=tmp_path)
-    w.topic.crash_after = [15]  # within the incident
-    with pytest.raises(BytewaxRuntimeError):
-        w.run(50)
+    w = stopped_at(16, tmp_path)  # within the incident
     told = [a for a in alerts(w) if set(a["series"]) == SERVICE]
     opened = {a["episode_id"] for a in told} - {a["episode_id"] for a in told if a["status"] == "resolved"}
     assert opened
@@ -163,11 +184,34 @@ def test_episodes_on_a_dimension_set_that_goes_are_resolved(tmp_path: Path) -> N
     assert {a["episode_id"] for a in after} == opened
 
 
+def test_other_rules_of_groups_hold_for_an_incident_that_is_on(tmp_path: Path) -> None:
+    """A group that has no lead gets it when the new time is over; members of one that was told are told from then on."""
+    founded = stopped_at(16, tmp_path / "founded", shape=replace(SHAPE, groups=GroupsConfig(settle_s=3_600)))
+    assert not slow(alerts(founded), SERVICE)
+    founded.shape = SHAPE
+    founded.run(50)
+    assert slow(alerts(founded), SERVICE)
+
+    led = stopped_at(16, tmp_path / "led", shape=replace(SHAPE, groups=GroupsConfig(settle_s=0)))
+    before = alerts(led)
+    groups = {a["group_id"] for a in before} - {a["group_id"] for a in before if a["status"] == "resolved"}
+    leads = {a["episode_id"] for a in before if a["group_id"] in groups}
+    assert len(leads) == len(groups) > 0
+    led.shape = replace(SHAPE, groups=GroupsConfig(settle_s=0, members=True))
+    led.run(50)
+    after = alerts(led)[len(before) :]
+    assert [a for a in after if a["group_id"] in groups and a["status"] == "firing" and a["episode_id"] not in leads]
+    for group in groups:
+        told = [a["sequence"] for a in alerts(led) if a["group_id"] == group and a["episode_id"] in leads]
+        assert told == list(range(len(told)))
+
+
 FORMS: dict[str, Callable[[Shape], DetectConfig]] = {
     "detect.horizons_s": lambda s: s.detect.model_copy(update={"horizons_s": (10, 60)}),
     "detect.metrics": lambda s: judged(s, quality={"watch": False}),
     "detect.metrics, in logs": lambda s: judged(s, latency={"in_logs": False, "min_count": 3}),
-    "detect.metrics, offset": lambda s: judged(s, latency={"offset": 50.0, "min_count": 3}),
+    "detect.mix_by": lambda s: s.detect.model_copy(update={"mix_by": ""}),
+    "detect.mix_by, of another dimension": lambda s: s.detect.model_copy(update={"mix_by": "model"}),
 }
 
 
@@ -220,6 +264,7 @@ def test_refused(tmp_path: Path, shape: Shape, source: str, said: str) -> None:
     [
         ("SENTINEL_DETECT__HORIZONS_S", "[10]"),
         ("SENTINEL_DETECT__METRICS__COST__WATCH", "false"),
+        ("SENTINEL_DETECT__MIX_BY", "service"),
         ("SENTINEL_RECOVERY__SHARDS", "8"),
         ("SENTINEL_TIME__PANE_S", "20"),
         ("SENTINEL_SOURCE__SIMULATOR__SEED", "8"),
@@ -279,7 +324,21 @@ def test_stores_and_topics_with_other_partitions_are_other_steps() -> None:
     assert not set(other.values()) & set(steps().values())
 
 
-def test_the_table_names_every_setting_that_is_tested() -> None:
+TESTED = {
+    "time.pane_s", "recovery.shards", "source.kind", "detect.horizons_s", "detect.metrics", "detect.mix_by", "detect",
+    "detect.half_life_s", "detect.warm_up_panes", "detect.adopt_after_s", "detect.traffic", "detect.limits", "episodes",
+    "groups", "panes.dimension_sets", "panes.series_per_shard", "panes.expiry_s", "panes.evidence",
+    "panes.breakdown_values", "time.lateness_s", "time.correction_s", "kafka.alert_topic", "kafka.dead_letter_topic",
+    "store.greptime.partitions",
+}  # fmt: skip
+"""Settings of the table that are changed above."""
+
+ELSEWHERE = {"enrich.families", "enrich.dated_versions", "enrich.prices", "metrics", "log", "sinks", "source.batch_size"}
+"""Those of `test_enrich.py` and `test_laws.py`, and those that no state depends on."""
+
+
+def test_the_table_names_every_setting_that_is_tested_and_no_other() -> None:
     text = (ROOT / "docs" / "changing-settings.md").read_text()
-    for key in ("time.pane_s", "recovery.shards", "detect.horizons_s", "panes.series_per_shard", "time.lateness_s"):
-        assert f"`{key}`" in text
+    sections = "|".join(Settings.model_fields)
+    first = "\n".join(re.findall(r"(?m)^\| (.+?) \|", text))
+    assert set(re.findall(rf"`((?:{sections})(?:\.[a-z_]+)*)`", first)) == TESTED | ELSEWHERE

@@ -119,13 +119,16 @@ def test_law_1_batches_and_workers_change_nothing(seed: int, partitions: int, si
     seed=st.integers(0, 5),
     crashes=st.lists(st.integers(1, 12), min_size=1, max_size=4),
     workers=st.lists(st.integers(1, 3), min_size=1, max_size=3),
+    groups=st.sampled_from([GroupsConfig(), GroupsConfig(settle_s=0, members=True)]),
 )
-def test_law_1_and_3_crashes_and_resumes_change_nothing(seed: int, crashes: list[int], workers: list[int]) -> None:
-    records = dealt(spoil(traffic(seed), seed), 2, seed)
-    undisturbed = world(records, decode=DecodeConfig(dedupe_s=300))
+def test_law_1_and_3_crashes_and_resumes_change_nothing(
+    seed: int, crashes: list[int], workers: list[int], groups: GroupsConfig
+) -> None:
+    records, shape = dealt(spoil(traffic(seed), seed), 2, seed), replace(SHAPE, groups=groups)
+    undisturbed = world(records, shape, decode=DecodeConfig(dedupe_s=300))
     undisturbed.run(100)
     with tempfile.TemporaryDirectory() as folder:
-        crashing = world(records, decode=DecodeConfig(dedupe_s=300), recovery=Path(folder))
+        crashing = world(records, shape, decode=DecodeConfig(dedupe_s=300), recovery=Path(folder))
         crashing.topic.crash_after = list(crashes)
         runs = crashing.run_through(100, workers)
     assert runs > 1
