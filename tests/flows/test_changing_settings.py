@@ -185,7 +185,7 @@ def test_episodes_on_a_dimension_set_that_goes_are_resolved(tmp_path: Path) -> N
 
 
 def test_other_rules_of_groups_hold_for_an_incident_that_is_on(tmp_path: Path) -> None:
-    """A group that has no lead gets it when the new time is over; members of one that was told are told from then on."""
+    """A group without a lead gets it when the new time is over; members of one that was told are told from then on."""
     founded = stopped_at(16, tmp_path / "founded", shape=replace(SHAPE, groups=GroupsConfig(settle_s=3_600)))
     assert not slow(alerts(founded), SERVICE)
     founded.shape = SHAPE
@@ -333,7 +333,15 @@ TESTED = {
 }  # fmt: skip
 """Settings of the table that are changed above."""
 
-ELSEWHERE = {"enrich.families", "enrich.dated_versions", "enrich.prices", "metrics", "log", "sinks", "source.batch_size"}
+ELSEWHERE = {
+    "enrich.families",
+    "enrich.dated_versions",
+    "enrich.prices",
+    "metrics",
+    "log",
+    "sinks",
+    "source.batch_size",
+}
 """Those of `test_enrich.py` and `test_laws.py`, and those that no state depends on."""
 
 

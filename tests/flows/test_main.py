@@ -30,13 +30,17 @@ from flows.progress import Progress
 from flows.settings import Settings
 from operators.errors import ConfigError, FatalError
 from operators.intake import Balance, Batch
+from operators.model import Alert
 from operators.telemetry import Telemetry
 from tests.conftest import ROOT
 from tests.operators.pane_events import columns
 from tests.operators.shard_flow import call
-from tests.operators.test_groups import alert
 
 NONE = np.zeros(0, np.bool_)
+ALERT = Alert(
+    "id", "episode", "", (), 1, "firing", "low", "spike", {"service": "a"}, "latency", "ms", 5, 0, None, 2.0, 1.0, None,
+    None, 0.5, ("zscore",),
+)  # fmt: skip
 EMPTY = Batch("p", ("p",), None, columns([]), NONE, NONE, [])
 
 
@@ -115,8 +119,8 @@ def test_the_graph_is_built_of_any_ends() -> None:
 
 
 def test_an_alert_that_is_too_old_to_page_for_says_so() -> None:
-    assert alert_record(alert(5), True).headers["replayed"] == "true"
-    assert "replayed" not in alert_record(alert(5), False).headers
+    assert alert_record(ALERT, True).headers["replayed"] == "true"
+    assert "replayed" not in alert_record(ALERT, False).headers
 
 
 @pytest.mark.parametrize(
@@ -156,7 +160,7 @@ def test_polls_and_alerts_are_seen_by_metrics_and_progress(capsys: pytest.Captur
     batch = Batch("p", ("p",), None, events, np.array([True, False]), np.array([False, True]), [])
     assert not run.polled_once.is_set()
     run.polled("p", batch, Balance(records=2, on_time=1, late=1), 5)
-    run.alerted(alert(5))
+    run.alerted(ALERT)
     assert run.polled_once.is_set()
     run.finish(None)
     shown = capsys.readouterr().err
@@ -164,7 +168,7 @@ def test_polls_and_alerts_are_seen_by_metrics_and_progress(capsys: pytest.Captur
     assert run.telemetry.balances.total() == Balance(records=2, on_time=1, late=1)
     plain = a_run()
     plain.polled("p", EMPTY, Balance(), None)
-    plain.alerted(alert(5))
+    plain.alerted(ALERT)
 
 
 def test_the_end_says_what_became_of_every_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
