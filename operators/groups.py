@@ -216,12 +216,13 @@ class Groups:
             elif member.told:
                 yield dataclasses.replace(finding.alert, group_id=group.id)
 
-    def _enter(self, episode: str, member: _Member, at: int, left_over: bool) -> None:
+    def _enter(self, episode: str, member: _Member, at: int, left_over: bool, group_id: str = "") -> None:
         """Into the oldest group that it may belong to; it joins groups without a lead that it ties together."""
         alike = [g for g in self._groups.values() if g.lead or g.left_over == left_over]
         fitting = [g for g in alike if self._fits(g, member, at)]
         if not fitting:
-            group = self._groups[episode] = _Group(episode, at, left_over=left_over)
+            group = _Group(group_id or episode, at, left_over=left_over)
+            self._groups[group.id] = group
         else:
             group, *others = fitting
             if not group.lead:
@@ -329,7 +330,8 @@ class Groups:
         self._over.append(group.members[group.lead])
         for episode, member in sorted(group.members.items()):
             if member.open:
-                self._enter(episode, member, now, left_over=True)
+                # Its own id may be that of a group that is over: of this one, should it have founded it.
+                self._enter(episode, member, now, left_over=True, group_id=alert_id(episode, -now))
 
     def _told(self, group: _Group, status: Status, at: int) -> Iterator[Alert]:
         """The lead's alert as the group's next one; then, if they are asked for, those of members that are new."""

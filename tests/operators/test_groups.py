@@ -173,9 +173,21 @@ def test_what_is_still_open_when_the_lead_resolves_is_a_group_of_its_own() -> No
         (400 + wait, "a,m", "latency", "firing"),
         (900, "a,m", "latency", "resolved"),
     ]
-    assert out[2].group_id == member.episode != out[0].group_id
+    assert out[2].group_id == out[3].group_id != out[0].group_id
     # It is not told where it is over within that time.
     assert len(run(groups(), [*begun, found(600, "resolved", since=130, service="a", model="m")])) == 2
+
+
+def test_the_rest_of_an_incident_has_an_id_of_its_own_though_it_founded_the_first() -> None:
+    begun = [found(100, explained=0.5, service="a", model="m"), found(110, explained=9.0, model="m")]
+    out = run(groups(), [*begun, found(300, "resolved", since=110, model="m")])
+    assert brief(out) == [
+        (160, "m", "latency", "firing"),
+        (300, "m", "latency", "resolved"),
+        (300 + max(JOIN, HORIZON), "a,m", "latency", "firing"),
+    ]
+    assert out[0].group_id == begun[0].episode
+    assert out[2].group_id not in (begun[0].episode, begun[1].episode)
 
 
 def test_what_begins_while_the_incident_still_shows_waits_too() -> None:
