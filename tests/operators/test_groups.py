@@ -295,7 +295,7 @@ def test_the_end_tells_all_and_keeps_what_a_grown_source_says_again() -> None:
     assert brief(grown) == [(90, "b", "latency", "firing"), (95, "c", "latency", "firing")]
 
 
-SERIES: tuple[dict[str, str], ...] = (
+SERIES: tuple[dict[str, Any], ...] = (
     {"service": "a", "model": "m"}, {"service": "b", "model": "m"}, {"service": "b"}, {"model": "m"}, {"tenant": "t"},
 )  # fmt: skip
 METRICS = ("latency", "ttft", "error_ratio")

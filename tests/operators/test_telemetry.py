@@ -9,7 +9,7 @@ from operators.intake import Balance, Batch
 from operators.model import SECOND
 from operators.telemetry import Telemetry
 from tests.operators.pane_events import columns
-from tests.operators.test_groups import alert
+from tests.operators.test_alert_json import ALERT
 
 NONE = np.zeros(0, np.bool_)
 BATCH = Batch("t/0", ("t/0",), None, columns([]), NONE, NONE, [])
@@ -63,7 +63,7 @@ def test_sinks_alerts_and_prices_are_counted() -> None:
     telemetry.written("sqlite", 5, 3)
     telemetry.retried("sqlite")
     telemetry.rejected("sqlite", "bad_row")
-    telemetry.alerted(alert(5))
+    telemetry.alerted(ALERT)
     telemetry.prices_loaded(True)
     telemetry.prices_loaded(False)
     seen = samples(telemetry)
@@ -72,7 +72,7 @@ def test_sinks_alerts_and_prices_are_counted() -> None:
     assert seen['sentinel_sink_write_seconds_bucket{le="0.005",sink="sqlite"}'] == 1
     assert seen['sentinel_sink_retries_total{sink="sqlite"}'] == 1
     assert seen['sentinel_sink_rejected_total{reason="bad_row",sink="sqlite"}'] == 1
-    assert seen['sentinel_alerts_total{severity="low",status="firing"}'] == 1
+    assert seen['sentinel_alerts_total{severity="high",status="updated"}'] == 1
     assert seen['sentinel_price_file_loads_total{good="false"}'] == 1
 
 

@@ -18,6 +18,7 @@ from operators.kernels.detect import Floats
 from operators.kernels.mix import learn_the_usual, less_the_usual
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Events
 from operators.pane_table import PaneTable
+from operators.sketch import LOG_STEPS
 
 PANE_S = 10
 SETS = (("service",), ("tenant",))
@@ -67,7 +68,7 @@ class Run:
         stats = np.zeros((1, self.watch.columns))
         square = np.zeros((1, len(axis)))
         stats[0, 2 : self.watch.own_columns : 2] = rows.count[row, axis]
-        stats[0, 3 : self.watch.own_columns : 2] = rows.logs[row, axis] / module.LOG_STEPS
+        stats[0, 3 : self.watch.own_columns : 2] = rows.logs[row, axis] / LOG_STEPS
         stats[0, 3 + 2 * QUALITY] = rows.total[row, axis[QUALITY]] / METRICS[METRIC_INDEX["quality"]].scale
         parts = self.mix.parts(rows)
         assert parts is not None
@@ -249,9 +250,9 @@ def test_the_loops_equal_plain_arrays(
     usual, weight = np.array(usuals)[:, None], np.array(weights)[:, None]
     slot = 3 - row
     stats, square = np.zeros((4, 4)), np.zeros((4, 1))
-    np.add.at(stats, (row, 2), count[:, 0])
-    np.add.at(stats, (row, 3), total[:, 0])
-    np.add.at(square, (row, 0), np.divide(total**2, count, out=np.zeros_like(total), where=count > 0)[:, 0] + 1.0)
+    np.add.at(stats[:, 2], row, count[:, 0])
+    np.add.at(stats[:, 3], row, total[:, 0])
+    np.add.at(square[:, 0], row, np.divide(total**2, count, out=np.zeros_like(total), where=count > 0)[:, 0] + 1.0)
     known = (weight[part, 0] >= 10.0) & (count[:, 0] > 0)
     n, above, expected, squares = (np.zeros(4) for _ in range(4))
     np.add.at(n, row[known], count[known, 0])

@@ -150,3 +150,14 @@ def test_the_value_told_for_a_quantile_is_near_it() -> None:
     found = alerts_of(config, [values, values])
     assert found[0].observed == pytest.approx(float(np.quantile(values, 0.95)), rel=0.15)
     assert math.isfinite(found[0].score)
+
+
+def test_limits_hold_for_all_requests_whatever_the_mix_or_the_speed_explains() -> None:
+    """What is judged against the usual leaves out latencies of known speed, and tenants seen too little."""
+    config = limited({"metric": "latency", "statistic": "mean", "above": 1000.0, "horizon_s": 10})
+    for more in ({}, {"tokens_per_second": 50.0}):
+        requests = [Request(10 * p + 1.0 + i, {"latency": 1500.0, **more}) for p in range(30) for i in range(4)]
+        found = watch_all(monitor(config), closings(table(requests), 30))
+        assert firing(found) == ["latency_limit"]
+        assert all(a.observed == pytest.approx(1500.0, rel=1e-3) for a in found)
+        assert found[0].since == found[0].at - 20_000_000  # from the first pane on
