@@ -64,7 +64,7 @@ class SimulatorConfig(Section):
         default=datetime(2026, 1, 5, 12, tzinfo=UTC), description="Event time of the first requests. Whole minutes."
     )
     hours: float = Field(default=36, ge=0.1, le=24 * 366, description="Simulated time, in hours; live has no end.")
-    rate: float = Field(default=3, gt=0, le=5_000, description="Events a second, on average over a weekday.")
+    rate: float = Field(default=2, gt=0, le=5_000, description="Events a second, on average over a weekday.")
     partitions: int = Field(default=2, ge=1, le=256, description="Partitions of the source; events go to them in turn.")
     live: bool = Field(
         default=False, description="Give each event when it ends by the clock, without end. A resumed flow goes on now."

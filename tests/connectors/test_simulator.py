@@ -169,7 +169,7 @@ def test_cost_follows_the_price_list() -> None:
 
 def test_volume_and_shares() -> None:
     found = events(DAY)
-    assert len(found) == pytest.approx(3 * 36 * 3600, rel=0.12)
+    assert len(found) == pytest.approx(DAY.rate * 36 * 3600, rel=0.12)
     calls = Counter(e["service"] for e in found)
     for service, about in SERVICES.items():
         share = calls[service] / len(found)
