@@ -31,7 +31,7 @@ from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.model import Alert, Bools, Ints
 from operators.pane_table import Closed, PaneTable
 
-VERSION = 3
+VERSION = 4
 _NOTHING = (0.0,) * FIELDS
 EXPIRY_S: int = PanesConfig.model_fields["expiry_s"].default
 
@@ -378,7 +378,7 @@ class ShardMonitor:
         """
         self = cls(config, episodes, time, expiry_s, dimension_sets)
         match cast(Any, state):
-            case (3, made_for, last, texts, learned, opened, panes, mix, limits, trails):
+            case (4, made_for, last, texts, learned, opened, panes, mix, limits, trails):
                 pass
             case _:
                 raise FatalError(
