@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple, cast
 from operators.config import GroupsConfig
 from operators.episodes import alert_id
 from operators.errors import FatalError
+from operators.explain import RAW
 from operators.model import SECOND, Alert, Status
 from operators.series import OTHER, text
 
@@ -90,7 +91,8 @@ class _Member:
         return self.alert.status != "resolved"
 
     def stands(self) -> bool:
-        return self.open and self.level >= STANDS
+        """Whether it stands out still. A single request and a broken limit are facts: they need not last."""
+        return self.open and (self.level >= STANDS or RAW.issuperset(self.alert.detectors))
 
     def save(self) -> tuple[object, ...]:
         seen = tuple(self.seen.items())

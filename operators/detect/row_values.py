@@ -27,7 +27,10 @@ class RowValues(NamedTuple):
 
 
 class RowReader:
-    """Reads the rows of tables. Where a request tells its decoding speed, its latency is not judged beside it."""
+    """Reads the rows of tables. Where requests tell their decoding speed, latency is not judged beside it.
+
+    Nor is that of a single one: a long answer takes long.
+    """
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -45,6 +48,7 @@ class RowReader:
         stats, square = np.empty((rows, self._watch.columns)), np.empty((rows, metrics))
         start = np.zeros(rows * metrics + 1, np.int64)
         value, count = np.empty(0), np.empty(0, np.int64)
+        most = self._judged(table.most[:, self._watch.axis])
         if rows:
             row_statistics(
                 table.requests, table.errors, table.count, table.total, table.logs, table.sketch_start,
@@ -59,10 +63,10 @@ class RowReader:
                 latency, speed = self._told_by_speed
                 known = stats[:, 2 + 2 * speed] > 0.0
                 stats[known, 2 + 2 * latency : 4 + 2 * latency] = 0.0
-                square[known, latency] = 0.0
+                square[known, latency] = most[known, latency] = 0.0
             if self._watch.config.limits:
                 self._limits.statistics(table, stats)
-        return RowValues(stats, square, self._judged(table.most[:, self._watch.axis]), start, value, count)
+        return RowValues(stats, square, most, start, value, count)
 
     def _judged(self, values: Ints) -> Floats:
         """Fixed-point values [R, K] on the scale that each metric is judged in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -39,6 +40,7 @@ def found(
     sequence: int = 0,
     seen: dict[str, tuple[str, ...]] | None = None,
     reach: int | None = None,
+    by: str = "zscore",
     **series: str,
 ) -> Finding:
     """What one series shows at `at`, in seconds; with no `status`, that its episode is still open."""
@@ -51,7 +53,7 @@ def found(
         alert = Alert(
             f"{episode}/{sequence}", episode, "", (), sequence, status, "low", "spike", series, metric, "ms",
             at * SECOND, (at if since is None else since) * SECOND, at * SECOND if over else None, 2.0, 1.0, None,
-            None, 0.5, ("zscore",), reason="quiet" if over else "",
+            None, 0.5, (by,), reason="quiet" if over else "",
         )  # fmt: skip
     return Finding(
         at * SECOND, name, metric, episode, 0.0 if over else level, explained,
@@ -104,6 +106,23 @@ def test_a_group_waits_until_somebody_stands_out() -> None:
     weak = found(100, level=STANDS - 0.1)
     out = run(groups(), [weak, found(170, None, since=100, level=STANDS - 0.1), found(200, None, since=100)])
     assert brief(out) == [(200, "a", "latency", "firing")]
+
+
+@pytest.mark.parametrize("by", ["request_outlier", "static_limits"])
+def test_a_single_request_and_a_broken_limit_are_told_though_all_is_well_since(by: str) -> None:
+    calm = [found(at, None, since=100, level=0.0) for at in range(110, 200, 10)]
+    assert brief(run(groups(), [found(100, by=by), *calm])) == [(160, "a", "latency", "firing")]
+    assert run(groups(), [found(100), *calm]) == []
+
+
+def test_a_flood_of_requests_is_the_cause_of_errors_however_many() -> None:
+    errors = found(100, metric="error_ratio", level=60.0, explained=99.0, tenant="t")
+    flood = found(120, metric="requests", level=6.0, tenant="t")
+    assert brief(run(groups(), [errors, flood])) == [(160, "t", "requests", "firing")]
+    # Fewer requests than usual bring about no errors.
+    assert flood.alert is not None
+    drop = flood._replace(alert=replace(flood.alert, observed=0.1))
+    assert brief(run(groups(), [errors, drop])) == [(160, "t", "error_ratio", "firing")]
 
 
 def test_the_cause_leads_before_what_it_brings_about() -> None:

@@ -111,3 +111,9 @@ def test_an_alert_shows_the_request_and_says_so() -> None:
     assert [e["event_id"] for e in told[0].evidence] == [f"e{len(requests)}"]
     assert told[0].text.startswith("Latency of a single request of service chat is 900 s, among 7 in 10 s, where 1")
     assert {a.kind for a in alerts} == {"latency_outlier"}
+
+
+def test_a_long_answer_at_the_usual_speed_is_no_outlier_of_latency() -> None:
+    requests = steady(200, 6, lambda p, d: {"latency": 1000 * math.exp(d.gauss(0, 0.3)), "tokens_per_second": 50.0})
+    long = Request(1905.0, {"latency": 900_000.0, "tokens_per_second": 50.0})
+    assert watch_all(monitor(), closings(table([*requests, long]), 200)) == []
