@@ -41,7 +41,6 @@ from connectors.reliable import ReliableSink
 from connectors.simulator import Simulator
 from connectors.source import SourceSettings, TelemetrySource
 from connectors.sqlite import SqliteFactory
-from connectors.terminal import TerminalFactory
 from flows import recovery
 from flows.ending import room, say_why
 from flows.logs import set_up_logging
@@ -138,6 +137,8 @@ def writers(settings: Settings) -> Writers:
     alerts: dict[str, WriterFactory[Message]] = {}
     letters: dict[str, WriterFactory[Message]] = {}
     if settings.alerts.terminal:
+        from connectors.terminal import TerminalFactory  # what draws takes its time to import, and pods do not draw
+
         alerts["terminal"] = TerminalFactory(TerminalConfig(width=settings.alerts.width))
     if settings.alerts.jsonl is not None:
         alerts["jsonl"] = JsonlFactory(JsonlConfig(path=settings.alerts.jsonl))

@@ -14,9 +14,11 @@ from typing import Final
 
 import numpy as np
 
+from operators.kernels.grouping import sort_ties
 from operators.kernels.panes import choose
 from operators.model import METRICS, Bools, Ints
 
+_LONGEST_RUN: Final = 64
 _HIGH: Final[Bools] = np.array([m.worst == "high" for m in METRICS])
 
 
@@ -34,7 +36,11 @@ def content_order(
     keys = [start, values[:, 0], values[:, 1]]
     if row is not None:
         keys.insert(0, row.astype(np.int64))
-    order = np.lexsort(keys[::-1])
+        order = np.lexsort(keys[::-1])
+    else:  # requests come nearly in the order of their start
+        order = np.argsort(start, kind="stable")
+        if not sort_ties(order, start, values[:, 0], values[:, 1], _LONGEST_RUN):
+            order = np.lexsort(keys[::-1])
     same = np.ones(max(len(order) - 1, 0), np.bool_)
     for key in keys:
         placed = key[order]

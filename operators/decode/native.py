@@ -38,7 +38,7 @@ from operators.decode.record import (
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SENT_LABELS, Bools, Events, Ints
 from operators.times import parse_times
 
-_SLICE: Final = 2_500
+_SLICE: Final = 1_000  # the records of a slice, as objects, stay in the cache of a core
 _ERRORS: Final = frozenset({"error", "failure", "failed"})
 
 _read_record = msgspec.json.Decoder(Record).decode
@@ -64,36 +64,61 @@ class NativeDecoder:
         """One event or one fault for each of the values."""
         codes = _Codes()
         faults: list[Fault] = []
+        longest = max(map(len, values), default=0)
         parts = [
-            _part(first, values[first : first + _SLICE], limits, codes, faults)
+            _part(first, values[first : first + _SLICE], longest, limits, codes, faults)
             for first in range(0, max(len(values), 1), _SLICE)
         ]
-        faults.sort(key=lambda fault: fault.record)
+        record = np.concatenate([part.record for part in parts])
         at = np.concatenate([part.at for part in parts])
-        fixed = np.concatenate([part.values for part in parts], axis=1)
+        scaled = np.concatenate([part.scaled for part in parts], axis=1)
         combo = np.concatenate([part.combo for part in parts])
+        event_id = [text for part in parts for text in part.event_id]
+        trace_id = [text for part in parts for text in part.trace_id]
+
+        rounded = np.rint(scaled)
+        tokens = np.abs(rounded[_TOKEN_ROWS] - scaled[_TOKEN_ROWS]) > 0
+        doubtful = np.concatenate([part.doubtful for part in parts]) | tokens.any(axis=0)
+        for i in np.flatnonzero(doubtful).tolist():
+            outcome = explain(int(record[i]), values[int(record[i])], limits)
+            if isinstance(outcome, Fault):
+                faults.append(outcome)
+            else:
+                doubtful[i] = False
+        faults.sort(key=lambda fault: fault.record)
+        if doubtful.any():
+            keep = ~doubtful
+            record, at, rounded, combo = record[keep], at[keep], rounded[:, keep], combo[keep]
+            event_id, trace_id = list(compress(event_id, keep.tolist())), list(compress(trace_id, keep.tolist()))
+
+        fixed = np.full((len(METRICS), len(record)), MISSING, np.int64)
+        fixed[_ROWS] = np.where(np.isnan(rounded), MISSING, rounded)
         latency = np.maximum(fixed[_LATENCY], 0)  # an absent latency counts as no time
         combos = list(codes.combos)
         events = Events(
-            record=np.concatenate([part.record for part in parts]),
+            record=record,
             start=at - latency if timestamp_is == "end" else at,
             end=at if timestamp_is == "end" else at + latency,
             values=fixed,
             error=np.array([labels[_ERROR_TYPE] != "" for labels in combos], np.bool_)[combo],
             combo=combo,
             combos=combos,
-            event_id=[text for part in parts for text in part.event_id],
-            trace_id=[text for part in parts for text in part.trace_id],
+            event_id=event_id,
+            trace_id=trace_id,
         )
         return Decoded(events, faults)
 
 
 class _Part(NamedTuple):
-    """The columns of one slice."""
+    """The columns of one slice; `scaled` is [field, n] in fixed-point steps, not yet rounded, NaN where absent.
+
+    `doubtful` are those that may break a rule which their types do not state.
+    """
 
     record: Ints
     at: Ints
-    values: Ints
+    scaled: NDArray[np.float64]
+    doubtful: Bools
     combo: NDArray[np.int32]
     event_id: list[str]
     trace_id: list[str]
@@ -116,33 +141,19 @@ class _Codes(dict[tuple[str | None, ...], int]):
 
 
 def _part(
-    first: int,
-    values: Sequence[bytes],
-    limits: DecodeConfig,
-    codes: _Codes,
-    faults: list[Fault],
+    first: int, values: Sequence[bytes], longest: int, limits: DecodeConfig, codes: _Codes, faults: list[Fault]
 ) -> _Part:
-    """The columns of these values, the first of which is record `first`; what is no event is added to `faults`."""
-    longest = max(map(len, values), default=0)
+    """The columns of these values, the first of which is record `first`; what cannot be read is added to `faults`.
+
+    No value, of these and the others, is longer than `longest`.
+    """
     records, places = _read(first, values, longest, limits, faults)
     at, in_time = parse_times([record.timestamp for record in records])
-    scaled = _scaled(records)
-    doubtful = _doubtful(records, longest, in_time, scaled, limits)
-    if len(doubtful):
-        keep = np.ones(len(records), np.bool_)
-        for i in doubtful.tolist():
-            outcome = explain(int(places[i]), values[int(places[i]) - first], limits)
-            if isinstance(outcome, Fault):
-                faults.append(outcome)
-                keep[i] = False
-        records = list(compress(records, keep.tolist()))
-        places, at, scaled = places[keep], at[keep], scaled[:, keep]
-    fixed = np.full((len(METRICS), len(records)), MISSING, np.int64)
-    fixed[_ROWS] = np.where(np.isnan(scaled), MISSING, np.rint(scaled))
     return _Part(
         record=places,
         at=at,
-        values=fixed,
+        scaled=_scaled(records),
+        doubtful=~in_time | _doubtful(records, longest, limits),
         combo=np.array([codes[texts] for texts in label_texts(records)], np.int32),
         event_id=[record.event_id or "" for record in records],
         trace_id=[record.trace_id or "" for record in records],
@@ -201,22 +212,17 @@ def _scaled(records: list[Record]) -> NDArray[np.float64]:
     return scaled
 
 
-def _doubtful(
-    records: list[Record], longest: int, in_time: Bools, scaled: NDArray[np.float64], limits: DecodeConfig
-) -> Ints:
-    """The places of records that may break a rule which their types do not state."""
-    tokens = scaled[_TOKEN_ROWS]
-    doubts = ~in_time | (np.abs(np.rint(tokens) - tokens) > 0).any(axis=0)
-    for i, record in enumerate(records):
-        if record.attributes is not ABSENT and _doubtful_attributes(bytes(record.attributes), limits.max_attributes):
-            doubts[i] = True
+def _doubtful(records: list[Record], longest: int, limits: DecodeConfig) -> Bools:
+    """Which records may have texts or attributes beyond a limit."""
+    doubts = [False] * len(records)
+    if any(record.attributes is not ABSENT for record in records):
+        doubts = [_doubtful_attributes(bytes(record.attributes), limits.max_attributes) for record in records]
     if longest > limits.max_string:  # no text is longer than its record
-        for i, record in enumerate(records):
-            if max(map(len, filter(None, _texts(record)))) > limits.max_string:
-                doubts[i] = True
-    return np.flatnonzero(doubts)
+        lengths = [max(map(len, filter(None, _texts(record)))) for record in records]
+        doubts = [doubt or length > limits.max_string for doubt, length in zip(doubts, lengths, strict=True)]
+    return np.array(doubts, np.bool_)
 
 
 def _doubtful_attributes(text: bytes, most: int) -> bool:
     """Whether the attributes may be no object, or too many: an object has at most one entry more than commas."""
-    return text != b"null" and (text[:1] != b"{" or text.count(b",") >= most)
+    return text not in {b"", b"null"} and (text[:1] != b"{" or text.count(b",") >= most)

@@ -46,15 +46,16 @@ _Cost = Annotated[float, Meta(ge=0, le=limit("cost_usd"))]
 _Score = Annotated[float, Meta(ge=0, le=limit("quality_score"))]
 
 
-class Record(Struct, gc=False):
+class Record(Struct, gc=False, kw_only=True):
     """One event as it was sent: null or absent text is None, an absent metric NaN, a null one None.
 
-    Other fields are skipped without being built. `gc=False`: a record holds text and numbers only, never a cycle.
+    Other fields are skipped without being built. `gc=False`: a record holds text and numbers only, never a cycle. The
+    fields stand in the order in which senders write them: so the parser finds them fastest.
     """
 
+    event_id: str | None = None
     timestamp: str | int | float
     service: Annotated[str, Meta(min_length=1)]
-    event_id: str | None = None
     model: str | None = None
     provider: str | None = None
     operation: str | None = None

@@ -1,4 +1,4 @@
-"""Stable grouping by two small integer keys: counting sorts, linear in the number of items and of key values."""
+"""Stable grouping and sorting by integers: linear in the number of items, and of key values, where these are few."""
 
 from __future__ import annotations
 
@@ -64,3 +64,28 @@ def ranks(keys: Ints, low: int, span: int) -> tuple[Ints, Ints]:
     for i in range(len(keys)):
         where[i] = place[keys[i] - low]
     return distinct[:found].copy(), where
+
+
+@compiled
+def sort_ties(order: Ints, first: Ints, second: Ints, third: Ints, longest: int) -> bool:
+    """Sort, in place and stably, each run of items of equal `first` by (second, third); items are in order of `first`.
+
+    False, with the order half done, where a run is longer than `longest`: its cost is the square of that.
+    """
+    start = 0
+    for i in range(1, len(order)):
+        item = order[i]
+        if first[item] != first[order[start]]:
+            start = i
+            continue
+        if i - start >= longest:
+            return False
+        k = i
+        while k > start:
+            before = order[k - 1]
+            if second[before] < second[item] or (second[before] == second[item] and third[before] <= third[item]):
+                break
+            order[k] = before
+            k -= 1
+        order[k] = item
+    return True

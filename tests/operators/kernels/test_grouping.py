@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.kernels.grouping import group, ranks
+from operators.kernels.grouping import group, ranks, sort_ties
 
 keys = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=40)
 
@@ -31,3 +31,16 @@ def test_ranks_are_those_of_unique(numbers: list[int]) -> None:
     expected, where = np.unique(np.array(numbers), return_inverse=True)
     assert distinct.tolist() == expected.tolist()
     assert place.tolist() == where.tolist()
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 3)), max_size=40), st.integers(1, 8))
+def test_ties_are_sorted_as_by_all_three_unless_there_are_too_many(
+    items: list[tuple[int, int, int]], longest: int
+) -> None:
+    columns = np.array(items, np.int64).reshape(-1, 3).T.copy()
+    order = np.argsort(columns[0], kind="stable")
+    done = sort_ties(order, columns[0], columns[1], columns[2], longest)
+    assert done == (np.bincount(columns[0], minlength=1).max() <= longest)
+    if done:
+        assert order.tolist() == sorted(range(len(items)), key=lambda i: items[i])
