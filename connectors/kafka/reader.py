@@ -307,5 +307,5 @@ def _milliseconds(at: datetime) -> int:
 def _arrivals(records: list[Message]) -> Ints | None:
     if not records:
         return None
-    stamps = np.array([stamp for _, stamp in map(Message.timestamp, records)], np.int64)
+    stamps = np.fromiter((stamp for _, stamp in map(Message.timestamp, records)), np.int64, len(records))
     return stamps * 1000 if stamps.min() >= 0 else None  # -1 where a record has none

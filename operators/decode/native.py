@@ -16,7 +16,7 @@ record that this fast path does not take goes through the slow path alone. Both 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import compress
+from itertools import chain, compress
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
@@ -73,8 +73,8 @@ class NativeDecoder:
         at = np.concatenate([part.at for part in parts])
         scaled = np.concatenate([part.scaled for part in parts], axis=1)
         combo = np.concatenate([part.combo for part in parts])
-        event_id = [text for part in parts for text in part.event_id]
-        trace_id = [text for part in parts for text in part.trace_id]
+        event_id = list(chain.from_iterable(part.event_id for part in parts))
+        trace_id = list(chain.from_iterable(part.trace_id for part in parts))
 
         rounded = np.rint(scaled)
         tokens = np.abs(rounded[_TOKEN_ROWS] - scaled[_TOKEN_ROWS]) > 0
@@ -154,7 +154,7 @@ def _part(
         at=at,
         scaled=_scaled(records),
         doubtful=~in_time | _doubtful(records, longest, limits),
-        combo=np.array([codes[texts] for texts in label_texts(records)], np.int32),
+        combo=np.fromiter(map(codes.__getitem__, label_texts(records)), np.int32, len(records)),
         event_id=[record.event_id or "" for record in records],
         trace_id=[record.trace_id or "" for record in records],
     )
