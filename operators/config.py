@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -188,6 +189,19 @@ class TrafficConfig(Section):
     trusted_after_s: int = Field(
         86_400, ge=0, description="Until so much was seen of a series its traffic is judged with half the trust."
     )
+    time_zone: str = Field(
+        "UTC", description="Time zone, by its IANA name, of the hours and weekdays that traffic follows."
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, v: str) -> str:
+        try:
+            if v != "UTC":  # which needs no database of zones
+                ZoneInfo(v)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError("no such time zone; give an IANA name such as Europe/Berlin, or UTC") from None
+        return v
 
 
 class OutlierConfig(Section):

@@ -315,8 +315,9 @@ def score_traffic(
     widths: Ints,
     spans: Ints,  # [H] panes that the horizon really spans now
     first: int,  # the shortest horizon that judges traffic
-    rate: Floats,  # [slots] requests a pane of late
-    above: Floats,  # [slots, H] twice the mean of the squared relative deviation where above the rate, else 0
+    usual: Floats,  # [used, H + 1] requests a pane that are usual over each horizon, and in this pane
+    slack: Floats,  # [used, H + 1] relative variance of what is usual, on the square-root scale
+    above: Floats,  # [slots, H] twice the mean of the squared relative deviation where above the usual, else 0
     below: Floats,
     learned: Ints,  # [slots, H] panes
     warm: int,
@@ -338,14 +339,14 @@ def score_traffic(
         for h in range(first, horizons):
             if learned[s, h] < warm or learned[s, h] < 2 * widths[h]:
                 continue
-            expected = rate[s] * widths[h]
+            expected = usual[s, h] * widths[h]
             m = math.sqrt(expected)
             c = sums[s, h, 0] * (widths[h] / spans[h])
             d = math.sqrt(c) - m
             floor = (math.sqrt(surge) - 1.0) / boundary
-            up = math.sqrt(CLUSTERED + max(above[s, h], floor * floor) * expected)
+            up = math.sqrt(CLUSTERED + max(above[s, h], slack[s, h], floor * floor) * expected)
             floor = (1.0 - math.sqrt(drop)) / boundary
-            down = math.sqrt(CLUSTERED + max(below[s, h], floor * floor) * expected)
+            down = math.sqrt(CLUSTERED + max(below[s, h], slack[s, h], floor * floor) * expected)
             z = d / up if d >= 0.0 else -d / down
             each = c / widths[h]
             if math.isnan(nearest):
@@ -354,7 +355,7 @@ def score_traffic(
             if borne_out and z > best:
                 best = z
                 out[s, 0, OBSERVED] = each
-                out[s, 0, EXPECTED] = rate[s]
+                out[s, 0, EXPECTED] = usual[s, h]
                 least = max(m - boundary * down / trust, 0.0)
                 most = m + boundary * up / trust
                 out[s, 0, LOWER] = least * least / widths[h]
@@ -378,7 +379,11 @@ def learn_traffic(
     spans: Ints,
     excluded: NDArray[np.bool_],
     column: int,
+    usual: Floats,  # [used, H + 1] requests a pane that are usual over each horizon, and in this pane
+    season: Floats,  # [used, H + 1] what the season alone says of them
+    slack: Floats,  # [used, H + 1] relative variance of what is usual
     rate: Floats,
+    late: Floats,  # [slots] the season of the panes that the rate was learned from
     above: Floats,
     below: Floats,
     learned: Ints,
@@ -406,11 +411,12 @@ def learn_traffic(
         age = pane - born[s] + 1
         out = False
         for h in range(horizons):
-            expected = rate[s] * widths[h]
+            expected = usual[s, h] * widths[h]
             if learned[s, h] < 2 * widths[h] or expected <= 0.0 or dirty[s] > longest - widths[h]:
                 continue
             d = math.sqrt(sums[s, h, 0] * (widths[h] / spans[h])) - math.sqrt(expected)
-            reach = FAR * math.sqrt(CLUSTERED + (above[s, h] if d > 0.0 else below[s, h]) * expected)
+            spread = max(above[s, h] if d > 0.0 else below[s, h], slack[s, h])
+            reach = FAR * math.sqrt(CLUSTERED + spread * expected)
             out = out or abs(d) > max(reach, FAR * FAR_LEAST * math.sqrt(expected))
         if out and far[s] < patience:
             far[s] += 1
@@ -418,15 +424,17 @@ def learn_traffic(
         far[s] = patience if out else 0
         for h in range(horizons):
             # Before the slot is as old as the horizon, what it lacks is not known to be zero.
-            expected = rate[s] * widths[h]
+            expected = usual[s, h] * widths[h]
             if dirty[s] > longest - widths[h] or age < widths[h] or expected <= 0.0 or seen[s] < widths[h]:
                 continue
             d = math.sqrt(sums[s, h, 0] * (widths[h] / spans[h])) - math.sqrt(expected)
-            r = max(d * d - CLUSTERED, 0.0) / max(expected, 1.0)
+            r = max(d * d - CLUSTERED - slack[s, h] * expected, 0.0) / max(expected, 1.0)
             share = max(share_of_new, 1.0 / (learned[s, h] + 1.0))
             above[s, h] += share * ((2.0 * r if d > 0.0 else 0.0) - above[s, h])
             below[s, h] += share * ((2.0 * r if d < 0.0 else 0.0) - below[s, h])
             learned[s, h] += 1
         if dirty[s] == 0:
-            rate[s] += max(share_of_late, 1.0 / (seen[s] + 1.0)) * (now[s, 0] - rate[s])
+            share = max(share_of_late, 1.0 / (seen[s] + 1.0))
+            late[s] += share * (season[s, horizons] - late[s])
+            rate[s] += share * (now[s, 0] - rate[s])
             seen[s] += 1

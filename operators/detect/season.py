@@ -1,0 +1,64 @@
+"""Local hours of panes and horizons, in the time zone of those who send the traffic."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from operators.kernels.detect import Floats
+from operators.kernels.season import WEEK
+from operators.model import Ints
+
+HOUR = 3_600
+"""In seconds."""
+
+
+class Times(NamedTuple):
+    """T times between the middles of two hours each, as `operators.kernels.season.expect` takes them."""
+
+    wanted: Ints  # [K] hours of the week
+    left: Ints  # [T] indexes into these
+    right: Ints
+    share: Floats  # [T] of the way from left to right
+
+
+class Clock:
+    """Local hours of panes. Where clocks are set back an hour has the same number twice."""
+
+    def __init__(self, time_zone: str, pane_s: int) -> None:
+        self._zone: tzinfo = UTC if time_zone == "UTC" else ZoneInfo(time_zone)
+        self._pane_s = pane_s
+        self._offset = lru_cache(maxsize=8)(self._offset_at)
+
+    def hour(self, pane: int) -> int:
+        """The number of the hour that the middle of the pane lies in; modulo 168 it is the hour of the week."""
+        return self._local(self._middle(pane)) // HOUR
+
+    def times(self, pane: int, widths: Ints) -> Times:
+        """The middles of the horizons of these widths, in panes, that end with the pane; and that of the pane."""
+        middle = self._middle(pane)
+        back = [(w - 1) * self._pane_s // 2 for w in [*widths.tolist(), 1]]
+        halves = [divmod(self._local(middle - b) - HOUR // 2, HOUR) for b in back]
+        wanted = sorted({number + i for number, _ in halves for i in (0, 1)})
+        place = {number: i for i, number in enumerate(wanted)}
+        return Times(
+            np.array(wanted, np.int64) % WEEK,
+            np.array([place[number] for number, _ in halves], np.int64),
+            np.array([place[number + 1] for number, _ in halves], np.int64),
+            np.array([rest / HOUR for _, rest in halves]),
+        )
+
+    def _middle(self, pane: int) -> int:
+        return pane * self._pane_s + self._pane_s // 2
+
+    def _local(self, seconds: int) -> int:
+        return seconds + self._offset(seconds // 900)
+
+    def _offset_at(self, quarter: int) -> int:
+        """Seconds ahead of UTC in a quarter of an hour: offsets change only between these."""
+        offset = datetime.fromtimestamp(quarter * 900, UTC).astimezone(self._zone).utcoffset()
+        return 0 if offset is None else round(offset.total_seconds())
