@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.detect import registry
-from operators.detect.base import Block, State, Verdicts, Watch
+from operators.detect.base import Block, Detector, State, Verdicts, Watch
 from operators.detect.calibration import Calibration
 from operators.detect.slots import Arrays
 from operators.kernels.detect import Floats
@@ -19,13 +19,17 @@ from operators.model import Bools
 class Panel:
     """Scores with every detector, takes the strongest verdict of each cell, and lets all of them learn."""
 
-    def __init__(self, watch: Watch) -> None:
-        self.detectors = registry.build(watch)
+    def __init__(self, watch: Watch, beside: Panel | None = None) -> None:
+        """With the detectors and on the arrays of another panel, where it stands `beside` one."""
+        others = [d.name for d in beside.detectors] if beside else ()
+        self.detectors: tuple[Detector, ...] = registry.build(watch, others)
         self._calibrations = [Calibration(watch, d) if d.traits.needs_warm_up else None for d in self.detectors]
         self._votes = [registry.votes(watch, d) for d in self.detectors]
         self._first = [watch.cells.index(d.cells[0]) for d in self.detectors]
-        self._learned = [Arrays(d.state) for d in self.detectors]
-        self._levels = [Arrays(c.state) if c else None for c in self._calibrations]
+        self._learned: list[Arrays] = beside._learned if beside else [Arrays(d.state) for d in self.detectors]
+        self._levels: list[Arrays | None] = (
+            beside._levels if beside else [Arrays(c.state) if c else None for c in self._calibrations]
+        )
         self.owners = (*self._learned, *(a for a in self._levels if a))
         self._raw: list[Verdicts] = []
         self._verdicts: list[Verdicts] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import numpy as np
@@ -30,9 +30,9 @@ DETECTORS: Final[dict[str, Callable[[Watch], Detector]]] = {
 }
 
 
-def build(watch: Watch) -> tuple[Detector, ...]:
-    """Those that something is judged by, in the order of the registry: of equals the earlier is named."""
-    wanted: set[str] = {name for cell in watch.cells for name in watch.config.detectors[cell]}
+def build(watch: Watch, others: Collection[str] = ()) -> tuple[Detector, ...]:
+    """Those that something is judged by, and `others`, in the order of the registry: of equals the earlier is named."""
+    wanted: set[str] = {*others} | {name for cell in watch.cells for name in watch.config.detectors[cell]}
     if watch.config.limits:
         wanted.add(StaticLimits.name)
     return tuple(make(watch) for name, make in DETECTORS.items() if name in wanted)

@@ -158,7 +158,8 @@ def step_episodes(
     last: Ints,  # [slots, C] last anomalous pane
     severity: NDArray[np.int8],  # [slots, C]
     open_panes: int,
-    at_once: float,  # score
+    at_once: Floats,  # [N] score, by the number of a slot's settings
+    numbers: NDArray[np.int8],  # [used]
     resolve: int,  # panes
     bands: Floats,  # [3] scores at which severity rises
     excluded: Bools,  # [slots, C], written
@@ -198,7 +199,7 @@ def step_episodes(
                             band = b + 1
                     what = STEADY
                     if opened[s, c] < 0:
-                        if marks >= open_panes or score >= at_once:
+                        if marks >= open_panes or score >= at_once[numbers[s]]:
                             opened[s, c] = since
                             severity[s, c] = band
                             what = OPENED

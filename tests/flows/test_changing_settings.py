@@ -120,6 +120,19 @@ KEEPS: dict[str, Callable[[Shape], Shape]] = {
             update={"traffic": s.detect.traffic.model_copy(update={"rate_half_life_s": 600, "min_surge": 4.0})}
         ),
     ),
+    "a preset": lambda s: replace(s, detect=DetectConfig.model_validate({**_set(s.detect), "preset": "sensitive"})),
+    "an override": lambda s: replace(
+        s,
+        detect=DetectConfig.model_validate(
+            {
+                **s.detect.model_dump(),
+                "overrides": [
+                    {"series": "*chat*", "metrics": {"latency": {"min_change": 1.6}}, "errors": {"min_errors": 5}},
+                    {"series": "tenant=*", "mute": True},
+                ],
+            }
+        ),
+    ),
     "a static limit": lambda s: replace(
         s, detect=DetectConfig.model_validate({**s.detect.model_dump(), "limits": [LIMIT]})
     ),
@@ -139,6 +152,10 @@ def judged(shape: Shape, **metrics: dict[str, Any]) -> DetectConfig:
     return DetectConfig.model_validate({**plain, "metrics": {**plain["metrics"], **metrics}})
 
 
+def _set(config: DetectConfig) -> dict[str, Any]:
+    return config.model_dump(exclude_unset=True)
+
+
 def sets(shape: Shape, more: tuple[str, ...]) -> Shape:
     return replace(shape, panes=shape.panes.model_copy(update={"dimension_sets": (*shape.panes.dimension_sets, more)}))
 
@@ -149,6 +166,26 @@ def test_keeps_its_state(w: World, change: str) -> None:
     w.run(50)
     assert slow(alerts(w), SERVICE)
     assert Watch(w.shape.detect, w.shape.time.pane_s).form == Watch(SHAPE.detect, SHAPE.time.pane_s).form
+
+
+def test_overrides_that_come_and_go_hold_from_the_next_pane_on(w: World) -> None:
+    """A series that was muted is as warm as ever; one that is muted is told no more."""
+    muted = [{"series": "*service=chat,*", "mute": True}]
+    w.shape = replace(w.shape, detect=DetectConfig.model_validate({**SHAPE.detect.model_dump(), "overrides": muted}))
+    w.topic.crash_after = [5]
+    with pytest.raises(BytewaxRuntimeError):
+        w.run(50)  # into the incident
+    assert not slow(alerts(w), SERVICE)
+    lasting = deepcopy(w)
+    assert lasting.recovery is not None
+    folder = lasting.recovery.with_name("lasting")
+    shutil.copytree(lasting.recovery, folder)
+    lasting = replace(lasting, recovery=folder)
+    lasting.run(50)
+    assert not slow(alerts(lasting), SERVICE)
+    w.shape = SHAPE
+    w.run(50)
+    assert slow(alerts(w), SERVICE)
 
 
 def test_a_new_dimension_set_starts_cold_beside_the_others(w: World, tmp_path: Path) -> None:
@@ -326,9 +363,10 @@ def test_stores_and_topics_with_other_partitions_are_other_steps() -> None:
 
 TESTED = {
     "time.pane_s", "recovery.shards", "source.kind", "detect.horizons_s", "detect.metrics", "detect.mix_by", "detect",
-    "detect.half_life_s", "detect.warm_up_panes", "detect.adopt_after_s", "detect.traffic", "detect.limits", "episodes",
-    "groups", "panes.dimension_sets", "panes.series_per_shard", "panes.expiry_s", "panes.evidence",
-    "panes.breakdown_values", "time.lateness_s", "time.correction_s", "kafka.alert_topic", "kafka.dead_letter_topic",
+    "detect.half_life_s", "detect.warm_up_panes", "detect.adopt_after_s", "detect.traffic", "detect.limits",
+    "detect.preset", "detect.overrides", "episodes", "groups", "panes.dimension_sets", "panes.series_per_shard",
+    "panes.expiry_s", "panes.evidence", "panes.breakdown_values", "time.lateness_s", "time.correction_s",
+    "kafka.alert_topic", "kafka.dead_letter_topic",
     "store.greptime.partitions",
 }  # fmt: skip
 """Settings of the table that are changed above."""
