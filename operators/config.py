@@ -233,6 +233,17 @@ _VOTES: dict[str, tuple[DetectorName, ...]] = {
 _ONLY: dict[str, tuple[DetectorName, ...]] = {"requests": ("traffic",), "error_ratio": ("error_ratio",)}
 
 
+class VotesConfig(Section):
+    """How the detectors of one metric make one score of theirs."""
+
+    combine: Literal["strongest", "agreement"] = Field(
+        "strongest", description="The strongest weighted score, or the weighted mean of all that judge the metric."
+    )
+    weights: dict[DetectorName, Annotated[float, Field(gt=0, le=1)]] = Field(
+        {}, description="Weight by detector; those not named weigh 1."
+    )
+
+
 class DetectConfig(Section):
     """What is judged, how, and how many false alarms are accepted."""
 
@@ -251,6 +262,7 @@ class DetectConfig(Section):
         validate_default=True,
         description="Which detectors judge what, by metric; those not named keep their default.",
     )
+    votes: dict[str, VotesConfig] = Field({}, description="How detectors vote, by metric.")
     limits: tuple[LimitConfig, ...] = Field((), max_length=64, description="Static limits.")
     horizons_s: tuple[int, ...] = Field(
         (10, 60, 300, 1800),
@@ -309,6 +321,18 @@ class DetectConfig(Section):
             wrong = [n for n in names if n not in allowed]
             if wrong:
                 raise ValueError(f"{', '.join(wrong)} cannot judge {metric}; {', '.join(allowed)} can")
+        return v
+
+    @field_validator("votes")
+    @classmethod
+    def _of_detectors_that_judge(cls, v: dict[str, VotesConfig], info: ValidationInfo) -> dict[str, VotesConfig]:
+        judges: dict[str, tuple[DetectorName, ...]] = info.data.get("detectors", {})
+        for metric, votes in v.items() if judges else ():
+            if metric not in judges:
+                raise ValueError(f"no such metric: {metric}; there are {', '.join(judges)}")
+            idle = [name for name in votes.weights if name not in judges[metric]]
+            if idle:
+                raise ValueError(f"{', '.join(idle)} has no vote on {metric}; {', '.join(judges[metric])} have")
         return v
 
     @model_validator(mode="after")

@@ -129,23 +129,6 @@ def advance_horizons(
 
 
 @compiled
-def take_stronger(
-    verdicts: Floats, votes: Bools, first: int, detector: int, best: Floats, winner: NDArray[np.int8]
-) -> None:
-    """Keep, per cell, the verdict with the highest score; the detector's columns begin at cell `first`.
-
-    A verdict counts where the detector has a vote, and where it judged at all or nothing else did.
-    """
-    for s in range(verdicts.shape[0]):
-        for k in range(verdicts.shape[1]):
-            if not votes[k]:
-                continue
-            if winner[s, first + k] < 0 or verdicts[s, k, 0] > best[s, first + k, 0]:
-                best[s, first + k] = verdicts[s, k]
-                winner[s, first + k] = detector
-
-
-@compiled
 def step_episodes(
     used: int,
     pane: int,

@@ -121,6 +121,9 @@ KEEPS: dict[str, Callable[[Shape], Shape]] = {
         ),
     ),
     "a preset": lambda s: replace(s, detect=DetectConfig.model_validate({**_set(s.detect), "preset": "sensitive"})),
+    "another vote": lambda s: replace(
+        s, detect=DetectConfig.model_validate({**_set(s.detect), "votes": {"latency": {"combine": "agreement"}}})
+    ),
     "an override": lambda s: replace(
         s,
         detect=DetectConfig.model_validate(
@@ -364,7 +367,8 @@ def test_stores_and_topics_with_other_partitions_are_other_steps() -> None:
 TESTED = {
     "time.pane_s", "recovery.shards", "source.kind", "detect.horizons_s", "detect.metrics", "detect.mix_by", "detect",
     "detect.half_life_s", "detect.warm_up_panes", "detect.adopt_after_s", "detect.traffic", "detect.limits",
-    "detect.preset", "detect.overrides", "episodes", "groups", "panes.dimension_sets", "panes.series_per_shard",
+    "detect.preset", "detect.overrides", "detect.votes", "episodes", "groups", "panes.dimension_sets",
+    "panes.series_per_shard",
     "panes.expiry_s", "panes.evidence", "panes.breakdown_values", "time.lateness_s", "time.correction_s",
     "kafka.alert_topic", "kafka.dead_letter_topic",
     "store.greptime.partitions",
