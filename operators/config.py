@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from operators.model import DIMENSIONS
 from operators.overrides import PRESETS, Direction, OverrideConfig, Preset, by_itself, by_preset, over
@@ -278,6 +278,10 @@ class DetectConfig(Section):
     half_life_s: float = Field(43_200, ge=60, description="After so much event time, what was learned weighs half.")
     adopt_after_s: int = Field(
         7_200, ge=60, description="A lasting change is taken for the new normal after so much event time."
+    )
+    silent_until: AwareDatetime | None = Field(
+        None,
+        description="Panes before this RFC 3339 time teach and tell nothing: for a start that reads an older range.",
     )
     warm_up_panes: int = Field(48, ge=2, description="Panes with data that are learned before anything is judged.")
     metrics: dict[str, MetricConfig] = Field(

@@ -61,6 +61,8 @@ class ShardMonitor:
         self._episodes = ep.Episodes(episodes, self.watch, self._panel.thresholds)
         self._expiry = self.watch.panes(expiry_s)
         self._stands = np.where(self._panel.muted, np.inf, STANDS / (STANDS + self._panel.thresholds))
+        until = config.silent_until
+        self._tells_from = 0 if until is None else round(until.timestamp()) // time.pane_s
         self._adopt = self.watch.panes(config.adopt_after_s)
         self._slots = Slots()
         self._open = Arrays(self._episodes.blank)
@@ -239,7 +241,7 @@ class ShardMonitor:
         if entries is not None:
             self._mix.learn(pane, entries, self._excluded)
         found = self._tell(steps, table, first, pane, slots) if steps else []
-        return found + self._candidates(table, first, pane, slots)
+        return found + self._candidates(table, first, pane, slots) if pane >= self._tells_from else found
 
     def _tell(self, steps: list[ep.Step], table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
         """Keep the trails of what is anomalous, and make the alerts of what changed."""
@@ -284,7 +286,7 @@ class ShardMonitor:
                 missing = (pane - int(self._panes.state["seen"][step.slot])) * verdict[EXPECTED]
                 trail.kind = explain.kind(self.watch.cells[step.cell], up, missing >= explain.SILENT_REQUESTS, by)
                 trail.witnesses = [w for w in trail.witnesses if w.pane >= step.since]
-                if self._panel.is_muted(step.slot):
+                if pane < self._tells_from or self._panel.is_muted(step.slot):
                     continue
             trail.detectors = self._panel.agreeing(step.slot, step.cell)
             alert = self._alert(step, trail, pane, verdict, by)

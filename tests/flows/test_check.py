@@ -205,6 +205,7 @@ def test_the_example_says_the_defaults_and_holds_every_setting() -> None:
         "consumer_options",
         "producer_options",
         "families",
+        "votes",
     }
     assert tomllib.loads(switched_on)["time"]["pane_s"] == 10
 
