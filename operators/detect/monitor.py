@@ -296,8 +296,7 @@ class ShardMonitor:
     def _candidates(self, table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
         """Series of this pane's rows that stand out too little for an episode, but might lead a group."""
         scores = self._best[slots, :, SCORE]
-        least = self._stands[self._panel.numbers(slots)]
-        places = np.argwhere((scores >= least[:, np.newaxis]) & ~self._excluded[slots])
+        places = np.argwhere((scores >= self._panel.spread(self._stands, slots)) & ~self._excluded[slots])
         found: list[Finding] = []
         for row, cell in places.tolist():
             slot = int(slots[row])

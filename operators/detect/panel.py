@@ -29,6 +29,7 @@ class Panel:
         self._weights = [registry.votes(watch, d) for d in self.detectors]
         votes = watch.config.votes
         self._agreed: Bools = np.array([c in votes and votes[c].combine == "agreement" for c in watch.cells], np.bool_)
+        self._any_agreed = bool(self._agreed.any())
         # What is told of a mean is the verdict with the highest score of its own, so there all weigh the same.
         self._votes = [
             np.where(self._agreed[a : a + len(w)], np.sign(w), w)
@@ -56,7 +57,7 @@ class Panel:
         for raw, calibration, levels in zip(self._raw, self._calibrations, self._levels, strict=True):
             self._verdicts.append(calibration.score(levels.state, raw) if calibration and levels else raw)
         self._take(self._judges, best, winner)
-        if self._agreed.any():
+        if self._any_agreed:
             self._agree(best)
         self._take(self._limits, best, winner)  # a limit speaks for itself
 

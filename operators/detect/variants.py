@@ -59,6 +59,10 @@ class Panels:
         """The numbers of these slots."""
         return self._of[slots]
 
+    def spread(self, values: Floats, slots: Ints) -> Floats:
+        """What stands by number, for each of the slots: [slots, 1], or [1] where all have the same number."""
+        return values[self._of[slots], np.newaxis] if self._overrides else values
+
     def is_muted(self, slot: int) -> bool:
         """Whether nothing is to be told of the slot."""
         return bool(self.muted[self._of[slot]])
