@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field, SecretStr, model_validator
 
-from operators.config import Section
+from operators.section import Section
 
 
 class ReliabilityConfig(Section):

@@ -15,7 +15,7 @@ from connectors.simulation.config import SimulatorConfig
 from connectors.simulator import Simulator
 from connectors.sqlite import SqliteFactory
 from connectors.terminal import TerminalFactory
-from operators.config import Section
+from operators.section import Section
 
 F = TypeVar("F")
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from connectors.kafka.client import check_options
 from flows import __version__
+from flows.explain_series import explain_series
 from flows.layers import set_options
 from flows.reference import example, reference
 from flows.schema import allowed, dotted, setting_at, show, values_of
@@ -57,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY",
         help="show every value and where it comes from; with a key (time.pane_s, kafka) that one and what it may be",
     )
+    parser.add_argument(
+        "--series",
+        metavar="SERIES",
+        help="with --explain: the settings of detection for this series (service=chat,model=m), or those that a "
+        "pattern matches, with the overrides that are meant for it",
+    )
     which.add_argument(
         "--connect",
         action="store_true",
@@ -73,12 +80,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.series is not None and args.explain is None:
+        parser.error("--series goes with --explain")
     if args.example or args.reference:
         sys.stdout.write(example() if args.example else reference())
         return 0
     try:
         loaded = load(os.environ, Path.cwd(), set_options(args.set))
+        if args.series is not None:
+            print(explain_series(loaded, args.series, args.explain or "detect"))
+            return 0
         if args.explain is not None:
             print(explain(loaded, args.explain))
             return 0
@@ -87,11 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"flows.check: {error}", file=sys.stderr)
         return CONFIG_EXIT_CODE
+    by_default = sum(origin.layer in ("default", "preset") for origin in loaded.provenance.values())
     changed = [key for key, origin in loaded.provenance.items() if origin.layer != "default"]
     for parts, value in values_of(loaded.settings):
         if (name := dotted(parts)) in changed:
             print(f"{name} = {show(parts, value)}  ({loaded.origin(name)})")
-    print(f"The settings are right: {len(changed)} set, {len(loaded.provenance) - len(changed)} by default.")
+    print(f"The settings are right: {len(loaded.provenance) - by_default} set, {by_default} by default.")
     return _connect(loaded) if args.connect else 0
 
 

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_origin
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
@@ -49,12 +49,12 @@ _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "
 class Origin:
     """Where a value came from: the layer, and the place in it (`sentinel.toml, line 3`, a variable, an option)."""
 
-    layer: Literal["default", "file", "environment", "command"]
+    layer: Literal["default", "preset", "file", "environment", "command"]
     place: str = ""
 
     def __str__(self) -> str:
-        words = {"default": "the default", "file": "", "environment": "environment variable ", "command": ""}
-        return words[self.layer] + self.place
+        words = {"default": "the default", "preset": "the preset, ", "environment": "environment variable "}
+        return words.get(self.layer, "") + self.place
 
 
 Overrides = Mapping[str, tuple[object, str]]
@@ -272,12 +272,15 @@ def _explain(error: ValidationError, model: type[BaseModel], winners: Mapping[Ke
             origins = [winners[key].origin for key in keys if key in winners]
             problems.add(keys[0], str(item["msg"]), origins or [Origin("default")])
             continue
+        if item["type"] == "default_factory_not_called":
+            continue  # for what it depends on is wrong, and said
         place = tuple(str(part) for part in item["loc"])
         setting = setting_at(model, place)
         known = (place[:n] for n in range(len(place), 0, -1))
         key = next((k for k in known if k in winners), setting.key if setting else place)
         what = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ").replace("valid array", "list")
-        found.setdefault(key, []).append("must be set" if item["type"] == "missing" else what)
+        what = "must be set" if item["type"] == "missing" else what
+        found.setdefault(key, []).append(_inside(model, item["loc"], item["type"], what))
     for key, whats in found.items():
         setting = setting_at(model, key)
         problems.add(
@@ -287,6 +290,22 @@ def _explain(error: ValidationError, model: type[BaseModel], winners: Mapping[Ke
             f"takes: {allowed(setting)}" if setting else "",
             show(key, winners[key].value) if key in winners else "",
         )
+
+
+def _inside(model: type[BaseModel], place: Sequence[str | int], kind: str, what: str) -> str:
+    """What is wrong, with the place inside a list where it is in one, and the nearest name of an unknown setting."""
+    number = next((n for n, part in enumerate(place) if isinstance(part, int)), None)
+    if number is None:
+        return what
+    entry, *rest = place[number:]
+    inner: Any = model
+    for part in place[:-1]:
+        inner = get_args(plain(inner))[0] if isinstance(part, int) else annotation_at(inner, (part,))
+    table = section(inner)
+    if kind == "extra_forbidden" and table is not None:
+        what = f"unknown setting, {_nearest((), str(place[-1]), table)}"
+    where = f", {dotted(tuple(str(part) for part in rest))}" if rest else ""
+    return f"entry {int(entry) + 1}{where}: {what}"
 
 
 def _scalars(value: object) -> Iterator[object]:

@@ -83,10 +83,14 @@ def variables(loaded: Loaded, folder: Path) -> dict[str, str]:
     for parts, _ in values_of(loaded.settings):
         setting = setting_at(Settings, parts)
         if setting is not None and loaded.origin(dotted(parts)).layer == "command":
-            value: Any = reduce(getattr, setting.key, loaded.settings)
+            value: Any = reduce(_at, setting.key, loaded.settings)
             text = "" if value is None else json.dumps(value, default=_told)
             found[variable(dotted(setting.key))] = json.loads(text) if text.startswith('"') else text
     return found
+
+
+def _at(node: Any, part: str) -> Any:
+    return node[part] if isinstance(node, Mapping) else getattr(node, part)
 
 
 def _told(value: object) -> object:

@@ -177,7 +177,9 @@ def values_of_table(annotation: Any) -> Any:
 
 
 def as_json(value: object) -> object:
-    """TOML's times as text, whatever else a default or an option may hold as its own text."""
+    """TOML's times as text, a table by what it sets, whatever else a default or an option may hold as its own text."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(exclude_unset=True)
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     return str(value)

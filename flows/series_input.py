@@ -157,6 +157,7 @@ class Plain(ShardMonitor):
                     "horizons_s": tuple(round(h * times) for h in detect.horizons_s),
                     "half_life_s": detect.half_life_s * times,
                     "limits": (),
+                    "overrides": (),
                     "mix_by": "",
                 }
             ),

@@ -17,6 +17,7 @@ from connectors.config import FilesConfig, GreptimeConfig, ReliabilityConfig, Sq
 from connectors.kafka.config import KafkaConfig
 from connectors.simulation.config import SimulatorConfig
 from flows import layers
+from flows.schema import dotted, values_of
 from operators.config import (
     DecodeConfig,
     DetectConfig,
@@ -24,10 +25,11 @@ from operators.config import (
     EpisodesConfig,
     GroupsConfig,
     PanesConfig,
-    Section,
     TimeConfig,
 )
 from operators.errors import ConfigError
+from operators.overrides import PRESETS
+from operators.section import Section
 
 PREFIX: Final = "SENTINEL_"
 CONFIG_VARIABLE: Final = "SENTINEL_CONFIG"
@@ -198,6 +200,11 @@ def load(environ: Mapping[str, str], cwd: Path, overrides: layers.Overrides | No
         layers.command_layer(overrides or {}, Settings, problems),
     ]
     settings, provenance = layers.build(Settings, stack, problems)
+    preset = settings.detect.preset
+    behind = layers.Origin("preset", f"detect.preset = {preset}, set by {provenance['detect.preset']}")
+    for key, _ in values_of(PRESETS[preset], ("detect",)):
+        if (name := dotted(key)) in provenance and provenance[name].layer == "default":
+            provenance[name] = behind
     return Loaded(settings, provenance)
 
 

@@ -6,18 +6,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from operators.model import DIMENSIONS
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are refused, values cannot be changed afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from operators.overrides import PRESETS, Direction, OverrideConfig, Preset, by_itself, by_preset, over
+from operators.section import Section
 
 
 class TimeConfig(Section):
@@ -141,7 +137,7 @@ class MetricConfig(Section):
     """How one metric is judged. What belongs to the metric stands here once, whichever detectors watch it."""
 
     watch: bool = Field(True, description="Whether the metric is judged at all.")
-    direction: Literal["up", "down", "both"] = Field("up", description="Which deviations are anomalies.")
+    direction: Direction = Field("up", description="Which deviations are anomalies.")
     in_logs: bool = Field(True, description="Whether the metric is judged by the mean of its logarithms.")
     min_change: float = Field(
         2.0,
@@ -251,11 +247,26 @@ _VOTES: dict[str, tuple[DetectorName, ...]] = {
 _ONLY: dict[str, tuple[DetectorName, ...]] = {"requests": ("traffic",), "error_ratio": ("error_ratio",)}
 
 
+class VotesConfig(Section):
+    """How the detectors of one metric make one score of theirs."""
+
+    combine: Literal["strongest", "agreement"] = Field(
+        "strongest", description="The strongest weighted score, or the weighted mean of all that judge the metric."
+    )
+    weights: dict[DetectorName, Annotated[float, Field(gt=0, le=1)]] = Field(
+        {}, description="Weight by detector; those not named weigh 1."
+    )
+
+
 class DetectConfig(Section):
     """What is judged, how, and how many false alarms are accepted."""
 
+    preset: Preset = Field(
+        "balanced",
+        description="Sets false_alarms_per_series_day and the least deviations together; what is set itself wins.",
+    )
     false_alarms_per_series_day: float = Field(
-        0.02,
+        default_factory=lambda known: PRESETS[known["preset"]].get("false_alarms_per_series_day", 0.02),
         gt=0,
         le=100,
         description="Episodes a series may open by chance in a day, over all that is judged of it; sets the boundary.",
@@ -265,6 +276,7 @@ class DetectConfig(Section):
         validate_default=True,
         description="Which detectors judge what, by metric; those not named keep their default.",
     )
+    votes: dict[str, VotesConfig] = Field({}, description="How detectors vote, by metric.")
     limits: tuple[LimitConfig, ...] = Field((), max_length=64, description="Static limits.")
     horizons_s: tuple[int, ...] = Field(
         (10, 60, 300, 1800),
@@ -281,13 +293,24 @@ class DetectConfig(Section):
     adopt_after_s: int = Field(
         7_200, ge=60, description="A lasting change is taken for the new normal after so much event time."
     )
+    silent_until: AwareDatetime | None = Field(
+        None,
+        description="Panes before this RFC 3339 time teach and tell nothing: for a start that reads an older range.",
+    )
     warm_up_panes: int = Field(48, ge=2, description="Panes with data that are learned before anything is judged.")
     metrics: dict[str, MetricConfig] = Field(
         default_factory=dict, validate_default=True, description="Settings by metric."
     )
-    errors: ErrorsConfig = Field(default=ErrorsConfig(), description="The share of errors.")
-    traffic: TrafficConfig = Field(default=TrafficConfig(), description="The number of requests.")
+    errors: ErrorsConfig = Field(default=ErrorsConfig(), validate_default=True, description="The share of errors.")
+    traffic: TrafficConfig = Field(
+        default=TrafficConfig(), validate_default=True, description="The number of requests."
+    )
     outlier: OutlierConfig = Field(default=OutlierConfig(), description="Single requests.")
+    overrides: tuple[OverrideConfig, ...] = Field(
+        (),
+        max_length=16,
+        description="Other settings for some series; of several whose pattern matches, the last is meant, alone.",
+    )
 
     @field_validator("horizons_s")
     @classmethod
@@ -318,6 +341,18 @@ class DetectConfig(Section):
                 raise ValueError(f"{', '.join(wrong)} cannot judge {metric}; {', '.join(allowed)} can")
         return v
 
+    @field_validator("votes")
+    @classmethod
+    def _of_detectors_that_judge(cls, v: dict[str, VotesConfig], info: ValidationInfo) -> dict[str, VotesConfig]:
+        judges: dict[str, tuple[DetectorName, ...]] = info.data.get("detectors", {})
+        for metric, votes in v.items() if judges else ():
+            if metric not in judges:
+                raise ValueError(f"no such metric: {metric}; there are {', '.join(judges)}")
+            idle = [name for name in votes.weights if name not in judges[metric]]
+            if idle:
+                raise ValueError(f"{', '.join(idle)} has no vote on {metric}; {', '.join(judges[metric])} have")
+        return v
+
     @model_validator(mode="after")
     def _limits_fit(self) -> DetectConfig:
         for limit in self.limits:
@@ -331,17 +366,52 @@ class DetectConfig(Section):
 
     @field_validator("metrics", mode="before")
     @classmethod
-    def _over_defaults(cls, v: object) -> object:
-        """What is given for a metric goes over that metric's defaults, key by key."""
+    def _over_defaults(cls, v: object, info: ValidationInfo) -> object:
+        """What is given for a metric goes over the preset's and that metric's defaults, key by key."""
         if not isinstance(v, dict):
             return v
         unknown = sorted(set(v) - set(_METRIC_DEFAULTS))
         if unknown:
             raise ValueError(f"no such metric: {', '.join(unknown)}; there are {', '.join(_METRIC_DEFAULTS)}")
+        preset = _preset(info, "metrics")
         return {
-            name: {**default, **given} if isinstance(given := _plain(v.get(name, {})), dict) else given
+            name: {**default, **preset.get(name, {}), **given}
+            if isinstance(given := _plain(v.get(name, {})), dict)
+            else given
             for name, default in _METRIC_DEFAULTS.items()
         }
+
+    @field_validator("errors", "traffic", mode="before")
+    @classmethod
+    def _over_preset(cls, v: object, info: ValidationInfo) -> object:
+        given = v.model_dump(exclude_unset=True) if isinstance(v, BaseModel) else v
+        return {**_preset(info, info.field_name or ""), **given} if isinstance(given, dict) else given
+
+    @field_validator("overrides")
+    @classmethod
+    def _on_what_is_watched(cls, v: tuple[OverrideConfig, ...], info: ValidationInfo) -> tuple[OverrideConfig, ...]:
+        watched = [name for name, metric in info.data.get("metrics", {}).items() if metric.watch]
+        for number, override in enumerate(v, 1) if watched else ():
+            for names, allowed in (
+                (override.metrics, watched),
+                (override.ignore, [*watched, "requests", "error_ratio"]),
+            ):
+                wrong = [name for name in names if name not in allowed]
+                if wrong:
+                    raise ValueError(f"entry {number}: {wrong[0]} is not watched; {', '.join(allowed)} are")
+        return v
+
+    def of_override(self, number: int) -> DetectConfig:
+        """The settings for the series that this override is meant for."""
+        override = self.overrides[number]
+        own = over(self.model_dump(exclude={"overrides"}), by_preset(override, DetectConfig().model_dump()))
+        return DetectConfig.model_validate(over(own, by_itself(override)))
+
+
+def _preset(info: ValidationInfo, key: str) -> dict[str, Any]:
+    """What the preset says of a table of `detect`."""
+    found: dict[str, Any] = PRESETS[info.data.get("preset", "balanced")].get(key, {})
+    return found
 
 
 def _plain(value: object) -> object:

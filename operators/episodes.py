@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from operators.config import EpisodesConfig
 from operators.detect.base import Block, State, Watch
@@ -89,11 +90,12 @@ class Step(NamedTuple):
 class Episodes:
     """Steps all cells of a shard. Holds settings only; the state is in the arrays of `blank`."""
 
-    def __init__(self, config: EpisodesConfig, watch: Watch) -> None:
+    def __init__(self, config: EpisodesConfig, watch: Watch, thresholds: Floats) -> None:
+        """`thresholds`: by the number of a slot's settings, the level at which a pane is anomalous."""
         self._window = max(config.open_of, config.open_panes)
         self._open_panes = config.open_panes
-        at_once = watch.threshold - float(np.log10(config.at_once))
-        self._at_once = at_once / (at_once + watch.threshold)
+        at_once = thresholds - float(np.log10(config.at_once))
+        self._at_once: Floats = at_once / (at_once + thresholds)
         self._resolve = watch.panes(config.resolve_s)
         self._bands: Floats = np.array(BANDS)
         self._cells = len(watch.cells)
@@ -114,8 +116,10 @@ class Episodes:
         before = np.full((*recent.shape[:-1], self._window - kept.shape[-1]), -1, np.int64)
         return {**state, "recent": np.concatenate([before, kept], axis=-1)}
 
-    def step(self, state: State, block: Block, best: Floats, excluded: Bools) -> list[Step]:
+    def step(self, state: State, block: Block, best: Floats, excluded: Bools, numbers: NDArray[np.int8]) -> list[Step]:
         """Take the pane's strongest verdicts [slots, cells, FIELDS]; gives what was anomalous or changed, in order.
+
+        `numbers`: of the settings that each slot in use is judged by.
 
         Changes `state`, and writes `excluded` [slots, cells]: anomalous now, or an episode is open. Nothing of those
         may be learned.
@@ -124,7 +128,7 @@ class Episodes:
         severity = state["severity"]
         found = step_episodes(
             block.used, block.pane, block.born, block.now, block.counts, best, state["recent"], state["opened"], last,
-            severity, self._open_panes, self._at_once, self._resolve, self._bands, excluded,
+            severity, self._open_panes, self._at_once, numbers, self._resolve, self._bands, excluded,
         )  # fmt: skip
         return [
             Step(s, c, what, since, int(last[s, c]), SEVERITIES[severity[s, c]]) for s, c, what, since in found.tolist()

@@ -20,10 +20,10 @@ from typing import Annotated, Any, Final
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
-from operators.config import Section
 from operators.errors import ConfigError
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Bools, Events, Ints
 from operators.patterns import literals, matches
+from operators.section import Section
 
 _PROVIDER: Final = LABELS.index("provider")
 _MODEL: Final = LABELS.index("model")

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, SecretStr, StringConstraints, field_validator
 
-from operators.config import Section
+from operators.section import Section
 
 Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Value = SecretStr | str | bool | int | float

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from pydantic import AwareDatetime, Field, field_validator
 
-from operators.config import Section
+from operators.section import Section
 
 KindName = Literal[
     "latency_spike",

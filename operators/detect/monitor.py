@@ -19,11 +19,11 @@ from operators import series as names
 from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
 from operators.detect.base import REQUESTS, Block, Requests, State, Watch
 from operators.detect.mix import Mix, Parts
-from operators.detect.panel import Panel
 from operators.detect.row_values import RowReader, RowValues
 from operators.detect.slots import Arrays, Slots
 from operators.detect.static_limits import applying
 from operators.detect.telling import Teller, Why, see
+from operators.detect.variants import Panels
 from operators.errors import ConfigError, FatalError
 from operators.groups import STANDS, Finding
 from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN, WEIGHT, Floats
@@ -54,13 +54,15 @@ class ShardMonitor:
     ) -> None:
         self._sets = [set(s) for s in dimension_sets]
         self.watch = Watch(config, time.pane_s, episodes.open_panes)
-        self._panel = Panel(self.watch)
+        self._panel = Panels(self.watch, episodes.open_panes)
         self._mix = Mix(self.watch)
         self._reader = RowReader(self.watch)
-        self._teller = Teller(self.watch, self._mix, time)
-        self._episodes = ep.Episodes(episodes, self.watch)
+        self._teller = Teller(self.watch, self._mix, time, self._panel.threshold)
+        self._episodes = ep.Episodes(episodes, self.watch, self._panel.thresholds)
         self._expiry = self.watch.panes(expiry_s)
-        self._stands = STANDS / (STANDS + self.watch.threshold)
+        self._stands = np.where(self._panel.muted, np.inf, STANDS / (STANDS + self._panel.thresholds))
+        until = config.silent_until
+        self._tells_from = 0 if until is None else round(until.timestamp()) // time.pane_s
         self._adopt = self.watch.panes(config.adopt_after_s)
         self._slots = Slots()
         self._open = Arrays(self._episodes.blank)
@@ -91,6 +93,7 @@ class ShardMonitor:
         self._combined: Bools = np.zeros(capacity, np.bool_)
         for slot, series in enumerate(self._slots.texts):
             self._combined[slot] = self._is_combined(series)
+        self._panel.place(self._slots.texts, capacity)
         self._sums = np.zeros((capacity, len(self.watch.horizons), columns))
         self._best = np.zeros((capacity, cells, FIELDS))
         self._winner = np.full((capacity, cells), -1, np.int8)
@@ -162,6 +165,7 @@ class ShardMonitor:
             if slot < len(self._limited):
                 self._limited[slot] = applying(self.watch.config.limits, table.series[i])
                 self._combined[slot] = self._is_combined(table.series[i])
+                self._panel.admit(slot, table.series[i])
             self._panes.state["born"][slot] = pane
             self._panes.state["seen"][slot] = pane
         if self._panes.capacity > len(self._now):
@@ -183,8 +187,8 @@ class ShardMonitor:
             for cell in np.flatnonzero(opened >= 0).tolist():
                 severity = ep.SEVERITIES[self._open.state["severity"][slot, cell]]
                 step = ep.Step(slot, cell, ep.RESOLVED, int(opened[cell]), int(last[cell]), severity)
-                trail = self._trails[slot, cell]
-                told.append(self._over(step, trail, pane, "expired"))
+                if (trail := self._trails[slot, cell]).sequence:
+                    told.append(self._over(step, trail, pane, "expired"))
             for key in [k for k in self._trails if k[0] == slot]:
                 del self._trails[key]
             self._slots.drop(slot)
@@ -230,12 +234,14 @@ class ShardMonitor:
         )  # fmt: skip
         self._panel.judge(block, self._best, self._winner)
         self._best[:used, self.watch.cells.index(REQUESTS)][self._combined[:used]] = 0.0
-        steps = self._episodes.step(self._open.state, block, self._best, self._excluded)
+        steps = self._episodes.step(
+            self._open.state, block, self._best, self._excluded, self._panel.numbers(slice(used))
+        )
         self._panel.learn(block, self._excluded)
         if entries is not None:
             self._mix.learn(pane, entries, self._excluded)
         found = self._tell(steps, table, first, pane, slots) if steps else []
-        return found + self._candidates(table, first, pane, slots)
+        return found + self._candidates(table, first, pane, slots) if pane >= self._tells_from else found
 
     def _tell(self, steps: list[ep.Step], table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
         """Keep the trails of what is anomalous, and make the alerts of what changed."""
@@ -247,8 +253,8 @@ class ShardMonitor:
                 self._trails.pop(key, None)
                 continue
             if step.what == ep.RESOLVED:
-                trail = self._trails.pop(key)
-                found.append(self._over(step, trail, pane, "quiet"))
+                if (trail := self._trails.pop(key)).sequence:
+                    found.append(self._over(step, trail, pane, "quiet"))
                 continue
             verdict = tuple(self._best[step.slot, step.cell].tolist())
             by = self._panel.detectors[self._winner[step.slot, step.cell]].name
@@ -257,16 +263,20 @@ class ShardMonitor:
             if step.slot in row_of:
                 see(trail, table, row_of[step.slot], self._slots.texts[step.slot])
             if 0 <= step.since <= pane - self._adopt and trail.by != explain.LIMIT:
-                found.append(self._over(step, trail, pane, "level_shift"))
+                if trail.sequence:
+                    found.append(self._over(step, trail, pane, "level_shift"))
                 self._restart(*key)
                 continue
             if step.what == ep.QUIET:
-                found.append(self._finding(step, trail, pane, verdict))
+                if trail.sequence:
+                    found.append(self._finding(step, trail, pane, verdict))
                 continue
             if verdict[SCORE] > trail.peak[SCORE]:
                 trail.peak, trail.by = verdict, by
             if step.slot in row_of:
                 self._teller.witness(trail, step, table, row_of[step.slot], pane, verdict, by)
+            if step.since >= 0 and not trail.sequence:  # it opens now, or while nothing was to be told
+                step = step._replace(what=ep.OPENED)
             if step.what == ep.STEADY:
                 if step.since >= 0:
                     found.append(self._finding(step, trail, pane, verdict))
@@ -276,6 +286,8 @@ class ShardMonitor:
                 missing = (pane - int(self._panes.state["seen"][step.slot])) * verdict[EXPECTED]
                 trail.kind = explain.kind(self.watch.cells[step.cell], up, missing >= explain.SILENT_REQUESTS, by)
                 trail.witnesses = [w for w in trail.witnesses if w.pane >= step.since]
+                if pane < self._tells_from or self._panel.is_muted(step.slot):
+                    continue
             trail.detectors = self._panel.agreeing(step.slot, step.cell)
             alert = self._alert(step, trail, pane, verdict, by)
             found.append(self._finding(step, trail, pane, verdict, alert))
@@ -284,7 +296,7 @@ class ShardMonitor:
     def _candidates(self, table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
         """Series of this pane's rows that stand out too little for an episode, but might lead a group."""
         scores = self._best[slots, :, SCORE]
-        places = np.argwhere((scores >= self._stands) & ~self._excluded[slots])
+        places = np.argwhere((scores >= self._panel.spread(self._stands, slots)) & ~self._excluded[slots])
         found: list[Finding] = []
         for row, cell in places.tolist():
             slot = int(slots[row])

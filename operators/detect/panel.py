@@ -8,38 +8,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.detect import registry
-from operators.detect.base import Block, State, Verdicts, Watch
+from operators.detect.base import Block, Detector, State, Verdicts, Watch
 from operators.detect.calibration import Calibration
 from operators.detect.slots import Arrays
+from operators.detect.static_limits import StaticLimits
 from operators.kernels.detect import Floats
-from operators.kernels.detect_panes import take_stronger
+from operators.kernels.voting import add_up, take_mean, take_stronger
 from operators.model import Bools
 
 
 class Panel:
     """Scores with every detector, takes the strongest verdict of each cell, and lets all of them learn."""
 
-    def __init__(self, watch: Watch) -> None:
-        self.detectors = registry.build(watch)
+    def __init__(self, watch: Watch, beside: Panel | None = None) -> None:
+        """With the detectors and on the arrays of another panel, where it stands `beside` one."""
+        others = [d.name for d in beside.detectors] if beside else ()
+        self.detectors: tuple[Detector, ...] = registry.build(watch, others)
         self._calibrations = [Calibration(watch, d) if d.traits.needs_warm_up else None for d in self.detectors]
-        self._votes = [registry.votes(watch, d) for d in self.detectors]
         self._first = [watch.cells.index(d.cells[0]) for d in self.detectors]
-        self._learned = [Arrays(d.state) for d in self.detectors]
-        self._levels = [Arrays(c.state) if c else None for c in self._calibrations]
+        self._weights = [registry.votes(watch, d) for d in self.detectors]
+        votes = watch.config.votes
+        self._agreed: Bools = np.array([c in votes and votes[c].combine == "agreement" for c in watch.cells], np.bool_)
+        self._any_agreed = bool(self._agreed.any())
+        # What is told of a mean is the verdict with the highest score of its own, so there all weigh the same.
+        self._votes = [
+            np.where(self._agreed[a : a + len(w)], np.sign(w), w)
+            for a, w in zip(self._first, self._weights, strict=True)
+        ]
+        self._judges = [i for i, d in enumerate(self.detectors) if d.name != StaticLimits.name]
+        self._limits = [i for i, d in enumerate(self.detectors) if d.name == StaticLimits.name]
+        self._learned: list[Arrays] = beside._learned if beside else [Arrays(d.state) for d in self.detectors]
+        self._levels: list[Arrays | None] = (
+            beside._levels if beside else [Arrays(c.state) if c else None for c in self._calibrations]
+        )
         self.owners = (*self._learned, *(a for a in self._levels if a))
         self._raw: list[Verdicts] = []
         self._verdicts: list[Verdicts] = []
 
     def judge(self, block: Block, best: Floats, winner: NDArray[np.int8]) -> None:
-        """Write the strongest calibrated verdict of each cell, and whose it is (-1 where nobody has a vote)."""
+        """Write the verdict of each cell, and whose it is (-1 where nobody has a vote).
+
+        It is the strongest calibrated one, by weight; where detectors are to agree its score is their weighted mean.
+        """
         self._raw = [d.score(a.state, block) for d, a in zip(self.detectors, self._learned, strict=True)]
         self._verdicts = []
         winner[: block.used] = -1
         best[: block.used] = 0.0
-        for i, (raw, calibration, levels) in enumerate(zip(self._raw, self._calibrations, self._levels, strict=True)):
-            verdicts = calibration.score(levels.state, raw) if calibration and levels else raw
-            self._verdicts.append(verdicts)
-            take_stronger(verdicts.table, self._votes[i], self._first[i], i, best, winner)
+        for raw, calibration, levels in zip(self._raw, self._calibrations, self._levels, strict=True):
+            self._verdicts.append(calibration.score(levels.state, raw) if calibration and levels else raw)
+        self._take(self._judges, best, winner)
+        if self._any_agreed:
+            self._agree(best)
+        self._take(self._limits, best, winner)  # a limit speaks for itself
+
+    def _take(self, these: list[int], best: Floats, winner: NDArray[np.int8]) -> None:
+        for i in these:
+            take_stronger(self._verdicts[i].table, self._votes[i], self._first[i], i, best, winner)
+
+    def _agree(self, best: Floats) -> None:
+        total, mass = np.zeros((2, len(self._verdicts[0].table), len(self._agreed)))
+        for i in self._judges:
+            add_up(self._verdicts[i].table, self._weights[i], self._first[i], total, mass)
+        take_mean(total, mass, self._agreed, best)
 
     def learn(self, block: Block, excluded: Bools) -> None:
         """Learn from the block that was judged last, without what is excluded [slots, cells]."""

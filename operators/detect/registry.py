@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from operators.detect.request_outlier import RequestOutlier
 from operators.detect.static_limits import StaticLimits
 from operators.detect.traffic import Traffic
 from operators.detect.zscore import ZScore
-from operators.model import Bools
+from operators.kernels.detect import Floats
 
 DETECTORS: Final[dict[str, Callable[[Watch], Detector]]] = {
     ZScore.name: ZScore,
@@ -30,17 +30,24 @@ DETECTORS: Final[dict[str, Callable[[Watch], Detector]]] = {
 }
 
 
-def build(watch: Watch) -> tuple[Detector, ...]:
-    """Those that something is judged by, in the order of the registry: of equals the earlier is named."""
-    wanted: set[str] = {name for cell in watch.cells for name in watch.config.detectors[cell]}
+def build(watch: Watch, others: Collection[str] = ()) -> tuple[Detector, ...]:
+    """Those that something is judged by, and `others`, in the order of the registry: of equals the earlier is named."""
+    wanted: set[str] = {*others} | {name for cell in watch.cells for name in watch.config.detectors[cell]}
     if watch.config.limits:
         wanted.add(StaticLimits.name)
     return tuple(make(watch) for name, make in DETECTORS.items() if name in wanted)
 
 
-def votes(watch: Watch, detector: Detector) -> Bools:
-    """Which of the detector's cells its verdicts count for."""
+def votes(watch: Watch, detector: Detector) -> Floats:
+    """What the detector's vote weighs on each of its cells, in 0..1; 0 where it has none."""
     if detector.name == StaticLimits.name:
-        return np.ones(len(detector.cells), np.bool_)
-    chosen = watch.config.detectors
-    return np.array([detector.name in names for names in map(chosen.__getitem__, detector.cells)], np.bool_)
+        return np.ones(len(detector.cells))
+    config = watch.config
+    return np.array(
+        [
+            (config.votes[c].weights.get(detector.name, 1.0) if c in config.votes else 1.0)
+            if detector.name in config.detectors[c]
+            else 0.0
+            for c in detector.cells
+        ]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -27,8 +28,10 @@ _SOME = 6
 class Teller:
     """Makes findings and alerts of steps. Holds settings only; what is remembered stands in the trails."""
 
-    def __init__(self, watch: Watch, mix: Mix, time: TimeConfig) -> None:
+    def __init__(self, watch: Watch, mix: Mix, time: TimeConfig, threshold: Callable[[int], float]) -> None:
+        """`threshold`: the level at which a pane of the slot is anomalous."""
         self._watch = watch
+        self._threshold = threshold
         self._mix = mix
         self._width = time.pane_s * SECOND
         self._lateness = round(time.lateness_s * SECOND)
@@ -71,7 +74,7 @@ class Teller:
             series=series,
             metric=metric,
             episode=ep.episode_id(series, metric, step.since * self._width) if alert is None else alert.episode_id,
-            level=self._watch.threshold * score / max(1.0 - score, 1e-9),
+            level=self._threshold(step.slot) * score / max(1.0 - score, 1e-9),
             explained=trail.shift**2 / max(trail.weight * scale, 1e-9) / max(pane + 1 - trail.begun, _SOME),
             reach=(pane + 1 - max(int(verdict[SPAN]), 1)) * self._width,
             alert=alert,

@@ -129,23 +129,6 @@ def advance_horizons(
 
 
 @compiled
-def take_stronger(
-    verdicts: Floats, votes: Bools, first: int, detector: int, best: Floats, winner: NDArray[np.int8]
-) -> None:
-    """Keep, per cell, the verdict with the highest score; the detector's columns begin at cell `first`.
-
-    A verdict counts where the detector has a vote, and where it judged at all or nothing else did.
-    """
-    for s in range(verdicts.shape[0]):
-        for k in range(verdicts.shape[1]):
-            if not votes[k]:
-                continue
-            if winner[s, first + k] < 0 or verdicts[s, k, 0] > best[s, first + k, 0]:
-                best[s, first + k] = verdicts[s, k]
-                winner[s, first + k] = detector
-
-
-@compiled
 def step_episodes(
     used: int,
     pane: int,
@@ -158,7 +141,8 @@ def step_episodes(
     last: Ints,  # [slots, C] last anomalous pane
     severity: NDArray[np.int8],  # [slots, C]
     open_panes: int,
-    at_once: float,  # score
+    at_once: Floats,  # [N] score, by the number of a slot's settings
+    numbers: NDArray[np.int8],  # [used]
     resolve: int,  # panes
     bands: Floats,  # [3] scores at which severity rises
     excluded: Bools,  # [slots, C], written
@@ -198,7 +182,7 @@ def step_episodes(
                             band = b + 1
                     what = STEADY
                     if opened[s, c] < 0:
-                        if marks >= open_panes or score >= at_once:
+                        if marks >= open_panes or score >= at_once[numbers[s]]:
                             opened[s, c] = since
                             severity[s, c] = band
                             what = OPENED

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ from connectors.tables import PANES
 from flows import main, recovery
 from flows.pipeline import Shape
 from flows.settings import Settings
+from operators.alert_json import rfc3339
 from operators.config import DetectConfig, GroupsConfig
 from operators.detect.base import Watch
 from operators.errors import ConfigError
 from operators.groups import SLOWNESS
+from operators.model import SECOND
 from tests.conftest import ROOT
 from tests.flows import test_laws
-from tests.flows.test_laws import dealt, traffic, world
+from tests.flows.test_laws import START, dealt, traffic, world
 from tests.harness import MemoryLog, MemoryStore, World
 
 SHAPE = replace(test_laws.SHAPE, groups=GroupsConfig(settle_s=30, members=True))
@@ -120,6 +123,23 @@ KEEPS: dict[str, Callable[[Shape], Shape]] = {
             update={"traffic": s.detect.traffic.model_copy(update={"rate_half_life_s": 600, "min_surge": 4.0})}
         ),
     ),
+    "a preset": lambda s: replace(s, detect=DetectConfig.model_validate({**_set(s.detect), "preset": "sensitive"})),
+    "a silence that is over": lambda s: silent_until(s, 300),
+    "another vote": lambda s: replace(
+        s, detect=DetectConfig.model_validate({**_set(s.detect), "votes": {"latency": {"combine": "agreement"}}})
+    ),
+    "an override": lambda s: replace(
+        s,
+        detect=DetectConfig.model_validate(
+            {
+                **s.detect.model_dump(),
+                "overrides": [
+                    {"series": "*chat*", "metrics": {"latency": {"min_change": 1.6}}, "errors": {"min_errors": 5}},
+                    {"series": "tenant=*", "mute": True},
+                ],
+            }
+        ),
+    ),
     "a static limit": lambda s: replace(
         s, detect=DetectConfig.model_validate({**s.detect.model_dump(), "limits": [LIMIT]})
     ),
@@ -139,6 +159,10 @@ def judged(shape: Shape, **metrics: dict[str, Any]) -> DetectConfig:
     return DetectConfig.model_validate({**plain, "metrics": {**plain["metrics"], **metrics}})
 
 
+def _set(config: DetectConfig) -> dict[str, Any]:
+    return config.model_dump(exclude_unset=True)
+
+
 def sets(shape: Shape, more: tuple[str, ...]) -> Shape:
     return replace(shape, panes=shape.panes.model_copy(update={"dimension_sets": (*shape.panes.dimension_sets, more)}))
 
@@ -149,6 +173,36 @@ def test_keeps_its_state(w: World, change: str) -> None:
     w.run(50)
     assert slow(alerts(w), SERVICE)
     assert Watch(w.shape.detect, w.shape.time.pane_s).form == Watch(SHAPE.detect, SHAPE.time.pane_s).form
+
+
+def test_overrides_that_come_and_go_hold_from_the_next_pane_on(w: World) -> None:
+    """A series that was muted is as warm as ever, and what opened meanwhile is told."""
+    muted = [{"series": "*service=chat,*", "mute": True}]
+    w.shape = replace(w.shape, detect=DetectConfig.model_validate({**SHAPE.detect.model_dump(), "overrides": muted}))
+    w.topic.crash_after = [5]
+    with pytest.raises(BytewaxRuntimeError):
+        w.run(50)  # into the incident
+    assert not slow(alerts(w), SERVICE)
+    w.shape = SHAPE
+    w.run(50)
+    assert slow(alerts(w), SERVICE)
+
+
+def silent_until(shape: Shape, seconds: int) -> Shape:
+    """Silent until so long after the first record."""
+    return replace(
+        shape, detect=shape.detect.model_copy(update={"silent_until": datetime.fromtimestamp(START + seconds, UTC)})
+    )
+
+
+def test_an_older_range_is_learned_in_silence_and_what_comes_then_is_told(tmp_path: Path) -> None:
+    """The incident begins after six minutes and another one after 8.4; the flow is told to be silent until then."""
+    w = world(dealt(traffic(1), 2, 1), recovery=tmp_path, shape=silent_until(SHAPE, 330))
+    w.run(50)
+    found = alerts(w)
+    assert slow(found, SERVICE)
+    assert min(a["at"] for a in found) > rfc3339((START + 330) * SECOND)
+    assert sum(b.records for b in w.balances.values()) == sum(map(len, w.topic.records.values()))
 
 
 def test_a_new_dimension_set_starts_cold_beside_the_others(w: World, tmp_path: Path) -> None:
@@ -326,9 +380,11 @@ def test_stores_and_topics_with_other_partitions_are_other_steps() -> None:
 
 TESTED = {
     "time.pane_s", "recovery.shards", "source.kind", "detect.horizons_s", "detect.metrics", "detect.mix_by", "detect",
-    "detect.half_life_s", "detect.warm_up_panes", "detect.adopt_after_s", "detect.traffic", "detect.limits", "episodes",
-    "groups", "panes.dimension_sets", "panes.series_per_shard", "panes.expiry_s", "panes.evidence",
-    "panes.breakdown_values", "time.lateness_s", "time.correction_s", "kafka.alert_topic", "kafka.dead_letter_topic",
+    "detect.half_life_s", "detect.warm_up_panes", "detect.adopt_after_s", "detect.traffic", "detect.limits",
+    "detect.preset", "detect.overrides", "detect.votes", "detect.silent_until", "episodes", "groups",
+    "panes.dimension_sets", "panes.series_per_shard",
+    "panes.expiry_s", "panes.evidence", "panes.breakdown_values", "time.lateness_s", "time.correction_s",
+    "kafka.alert_topic", "kafka.dead_letter_topic",
     "store.greptime.partitions",
 }  # fmt: skip
 """Settings of the table that are changed above."""

@@ -64,6 +64,88 @@ def test_explain_a_section_and_everything() -> None:
     assert len(explain(loaded).splitlines()) == len(loaded.provenance)
 
 
+OVERRIDES = """
+[detect]
+preset = "quiet"
+[detect.metrics.latency]
+min_count = 9
+[[detect.limits]]
+metric = "latency"
+above = 5000
+series = "service=chat*"
+[[detect.overrides]]
+series = "*service=batch-*"
+preset = "sensitive"
+metrics.latency.min_change = 3.0
+ignore = ["requests"]
+[[detect.overrides]]
+series = "service=batch-night,*"
+mute = true
+"""
+
+
+def of_series(capsys: pytest.CaptureFixture[str], series: str, *key: str) -> tuple[str, dict[str, str]]:
+    """What is said of the series, and what holds for it by setting."""
+    Path("sentinel.toml").write_text(OVERRIDES)
+    assert main(["--explain", *key, "--series", series]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    while lines and lines[0].startswith("  "):
+        head += "\n" + lines.pop(0)
+    return head, dict(line.split(" = ", 1) for line in lines)
+
+
+def test_explain_a_series_that_an_override_is_meant_for(capsys: pytest.CaptureFixture[str]) -> None:
+    head, found = of_series(capsys, "service=batch-day,model=m,operation=chat")
+    assert head.startswith("service=batch-day,model=m,operation=chat: entry 1 of detect.overrides")
+    assert head.endswith("sentinel.toml, line 10)")
+    assert found["detect.metrics.latency.min_change"] == "3.0  (entry 1 of detect.overrides)"
+    assert found["detect.metrics.ttft.min_change"] == "1.3  (the preset sensitive of entry 1 of detect.overrides)"
+    assert found["detect.detectors.requests"] == "[]  (entry 1 of detect.overrides)"
+    assert found["detect.metrics.latency.min_count"].endswith("sentinel.toml, line 5)")
+    assert found["detect.half_life_s"] == "43200.0  (the default)"
+    assert found["detect.limits"].startswith("[] ")
+
+
+def test_explain_a_series_without_override_names_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    head, found = of_series(capsys, "service=chat")
+    assert head == "service=chat: no override is meant for it"
+    shown = found["detect.false_alarms_per_series_day"]
+    assert shown.startswith("0.002  (the preset, detect.preset = quiet, set by ") and "line 3" in shown
+    assert '"above": 5000' in found["detect.limits"]
+
+
+def test_explain_the_series_of_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    head, found = of_series(capsys, "service=*,model=*", "detect.metrics.latency")
+    assert len(found) == 5
+    assert head.splitlines()[0] == "service=*,model=*: no override is meant for it"
+    assert [line.split(":")[0] for line in head.splitlines()[1:]] == [
+        "  but of these, those like *service=batch-*", "  but of these, those like service=batch-night,*",
+    ]  # fmt: skip
+    assert "nothing is told of it" in head
+    head, _ = of_series(capsys, "service=batch-*")
+    assert "entry 1 of detect.overrides" in head.splitlines()[0] and len(head.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--explain", "--series", "batch"], "batch is no series"),
+        (["--explain", "--series", "planet=mars"], "planet=mars is no series"),
+        (["--explain", "--series", "model=m,service=s"], "no series of model,service is watched"),
+        (["--explain", "time", "--series", "service=s"], "there is no setting time of detection"),
+    ],
+)
+def test_explain_what_is_no_series(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 78
+    assert said in capsys.readouterr().err
+
+
+def test_a_series_is_for_explaining(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--series", "service=s"])
+    assert "--series goes with --explain" in capsys.readouterr().err
+
+
 def test_explain_an_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--explain", "time.pan"]) == 78
     assert "there is no setting time.pan" in capsys.readouterr().err
@@ -123,6 +205,7 @@ def test_the_example_says_the_defaults_and_holds_every_setting() -> None:
         "consumer_options",
         "producer_options",
         "families",
+        "votes",
     }
     assert tomllib.loads(switched_on)["time"]["pane_s"] == 10
 

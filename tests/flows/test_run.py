@@ -61,6 +61,8 @@ def test_files_go_into_the_folder_unless_they_are_set(tmp_path: Path) -> None:
 def test_what_the_command_line_sets_reaches_the_flow(tmp_path: Path) -> None:
     (tmp_path / "sentinel.toml").write_text('[kafka.options]\n"sasl.password" = "hunter2"\n')
     sets = ["time.pane_s=20", "alerts.jsonl=", 'enrich.families."GPT-4*"=four', "kafka.start=2026-01-01T00:00:00Z"]
+    sets += ["detect.metrics.latency.min_count=5", 'detect.limits=[{metric="latency", above=5}]']
+    sets += ['detect.overrides=[{series="service=a*", metrics={cost={min_change=4.0}}}]']
     sets += ['kafka.options."client.id"=mine', 'panes.dimension_sets=[["service"]]', "alerts.terminal=false"]
     loaded = load({"SENTINEL_TIME__PANE_S": "10"}, tmp_path, set_options(sets))
     found = variables(loaded, tmp_path)

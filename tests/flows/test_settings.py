@@ -109,6 +109,16 @@ def test_all_problems_of_all_layers_are_named_at_once(tmp_path: Path) -> None:
         ('[kafka.options]\n"group.id" = "x"', "group.id cannot be set here: set kafka.group_id"),
         ('[kafka.options]\nsecurity.protocol = "SSL"', "kafka.options"),
         ("[detect.metrics.latency]\nmin_chang = 3", "did you mean detect.metrics.latency.min_change?"),
+        ('[detect]\npreset = "loud"', "should be 'quiet', 'balanced' or 'sensitive'"),
+        ("[detect.votes.latency]\nweigths = {}", "did you mean detect.votes.latency.weights?"),
+        ("[detect.votes.latency.weights]\ncusum = 0.5", "cusum has no vote on latency; zscore, request_outlier have"),
+        ("[[detect.overrides]]\nmute = true", "entry 1, series: must be set"),
+        ('[[detect.overrides]]\nseries = "*"\nmutd = true', "entry 1, mutd: unknown setting, did you mean mute?"),
+        ('[[detect.overrides]]\nseries = "*"\nignore = ["cots"]', "entry 1: cots is not watched; latency, ttft,"),
+        (
+            '[[detect.limits]]\nmetric = "latency"\nabove = 5\n[[detect.limits]]\nmetrc = "latency"\nabove = 5',
+            "entry 2, metrc: unknown setting, did you mean metric?",
+        ),
         ("[detect.metrics.latency]\nmin_change = -3", "detect.metrics.latency.min_change = -3"),
     ],
 )

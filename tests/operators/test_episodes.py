@@ -29,6 +29,8 @@ from operators.episodes import (
 from operators.kernels.detect import FIELDS
 
 WATCH = Watch(DetectConfig(), 10)
+ALL = np.zeros(1, np.int8)
+"""All series are judged by the same settings."""
 CELLS = len(WATCH.cells)
 LATENCY, REQUESTS, ERRORS = 0, CELLS - 2, CELLS - 1
 BEGIN = 1000
@@ -38,7 +40,7 @@ class Machine:
     """One cell of one series through `Episodes`."""
 
     def __init__(self, config: EpisodesConfig, cell: int = LATENCY) -> None:
-        self.episodes = Episodes(config, WATCH)
+        self.episodes = Episodes(config, WATCH, np.array([WATCH.threshold]))
         self.state = self.episodes.blank(1)
         self.cell = cell
         self.pane = BEGIN
@@ -50,7 +52,7 @@ class Machine:
         best = np.zeros((1, CELLS, FIELDS))
         best[0, self.cell, 0] = score or 0.0
         block = cast(Block, SimpleNamespace(used=1, pane=self.pane, born=np.array([0]), now=now, counts=now[:, 2::2]))
-        steps = self.episodes.step(self.state, block, best, self.excluded)
+        steps = self.episodes.step(self.state, block, best, self.excluded, ALL)
         self.pane += 1
         assert [s.cell for s in steps] in ([], [self.cell])
         return steps[0] if steps else None
@@ -112,7 +114,7 @@ def test_it_equals_the_plain_machine(
 ) -> None:
     config = EpisodesConfig(open_panes=open_panes, open_of=open_of, resolve_s=resolve_s)
     machine = Machine(config, cell)
-    plain = Plain(config, machine.episodes._at_once)
+    plain = Plain(config, float(machine.episodes._at_once[0]))
     for i, score in enumerate(history):
         step, expected = machine(score), plain(BEGIN + i, score)
         assert (step and (step.what, step.since)) == expected
@@ -175,7 +177,7 @@ def test_panes_without_requests_are_evidence_for_traffic() -> None:
     best = np.zeros((1, CELLS, FIELDS))
     best[0, REQUESTS, 0] = best[0, LATENCY, 0] = 0.9
     block = cast(Block, SimpleNamespace(used=1, pane=5, born=np.array([0]), now=now, counts=now[:, 2::2]))
-    steps = machine.episodes.step(machine.state, block, best, machine.excluded)
+    steps = machine.episodes.step(machine.state, block, best, machine.excluded, ALL)
     assert [(s.cell, s.what) for s in steps] == [(REQUESTS, OPENED)]
 
 
@@ -185,7 +187,7 @@ def test_a_series_is_stepped_from_its_first_pane_on() -> None:
         now = np.ones((1, WATCH.columns))
         fields: dict[str, Any] = {"used": 1, "pane": 5, "born": np.array([born]), "now": now, "counts": now[:, 2::2]}
         block = cast(Block, SimpleNamespace(**fields))
-        assert machine.episodes.step(machine.state, block, np.ones((1, CELLS, FIELDS)), machine.excluded) == []
+        assert machine.episodes.step(machine.state, block, np.ones((1, CELLS, FIELDS)), machine.excluded, ALL) == []
 
 
 def test_ids_are_the_same_in_every_run_and_differ_by_each_part() -> None:

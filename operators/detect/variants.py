@@ -1,0 +1,116 @@
+"""Series with settings of their own: a panel for each override, all on the same arrays.
+
+Which override a series is meant by is decided once, when it gets its slot. A detector judges the live slots of a block
+and passes over the others, so each panel is handed a block in which the slots that are not its own are not live. What
+is learned stands in the same place whichever panel judges a slot: overrides can come and go on a state that lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.detect.base import Block, Detector, Watch
+from operators.detect.panel import Panel
+from operators.kernels.detect import Floats
+from operators.model import Bools, Ints
+from operators.overrides import meant
+
+
+class Panels:
+    """The panel of everything, and one for each override; to the outside, one panel.
+
+    A slot's number is 0, or that of its override, from 1 on. By number: `thresholds`, the levels at which a pane is
+    anomalous, and `muted`, whether nothing is to be told.
+    """
+
+    def __init__(self, watch: Watch, open_panes: int) -> None:
+        self._overrides = watch.config.overrides
+        own = [Watch(watch.config.of_override(n), watch.pane_s, open_panes) for n in range(len(self._overrides))]
+        self.thresholds: Floats = np.array([w.threshold for w in (watch, *own)])
+        self.muted: Bools = np.array([False, *(o.mute for o in self._overrides)], np.bool_)
+        first = Panel(watch)
+        self._panels: tuple[Panel, ...] = (first, *(Panel(w, first) for w in own))
+        self._of = np.zeros(0, np.int8)
+        self.owners = first.owners
+
+    @property
+    def detectors(self) -> tuple[Detector, ...]:
+        """In the order of the numbers that `judge` writes; the same in every panel."""
+        return self._panels[0].detectors
+
+    def place(self, slots: Sequence[str], capacity: int) -> None:
+        """Find the numbers of all slots anew: the series' texts by slot, "" where free."""
+        self._of = np.zeros(capacity, np.int8)
+        if self._overrides:
+            for slot, series in enumerate(slots):
+                self.admit(slot, series)
+
+    def admit(self, slot: int, series: str) -> None:
+        """A series got this slot."""
+        if slot < len(self._of):
+            number = meant(self._overrides, series)
+            self._of[slot] = 0 if number is None else number + 1
+
+    def numbers(self, slots: Ints | slice) -> NDArray[np.int8]:
+        """The numbers of these slots."""
+        return self._of[slots]
+
+    def spread(self, values: Floats, slots: Ints) -> Floats:
+        """What stands by number, for each of the slots: [slots, 1], or [1] where all have the same number."""
+        return values[self._of[slots], np.newaxis] if self._overrides else values
+
+    def is_muted(self, slot: int) -> bool:
+        """Whether nothing is to be told of the slot."""
+        return bool(self.muted[self._of[slot]])
+
+    def threshold(self, slot: int) -> float:
+        """The level at which a pane of the slot is anomalous."""
+        return float(self.thresholds[self._of[slot]])
+
+    def judge(self, block: Block, best: Floats, winner: NDArray[np.int8]) -> None:
+        """As `Panel.judge`."""
+        if not self._overrides:
+            self._panels[0].judge(block, best, winner)
+            return
+        for number, part in self._parts(block):
+            verdicts, whose = np.empty_like(best[: block.used]), np.empty_like(winner[: block.used])
+            self._panels[number].judge(part, verdicts, whose)
+            mine = np.flatnonzero(self._of[: block.used] == number)
+            best[mine], winner[mine] = verdicts[mine], whose[mine]
+
+    def learn(self, block: Block, excluded: Bools) -> None:
+        """As `Panel.learn`."""
+        for number, part in self._parts(block):
+            self._panels[number].learn(part, excluded)
+
+    def _parts(self, block: Block) -> Iterator[tuple[int, Block]]:
+        """The numbers that there are among the slots in use, and the block as their panels see it."""
+        if not self._overrides:
+            yield 0, block
+            return
+        of = self._of[: block.used]
+        for number in np.unique(of).tolist():
+            born = block.born.copy()
+            born[: block.used][of != number] = -1
+            yield number, replace(block, born=born)
+
+    def restart(self, slot: int, cell: int) -> None:
+        """As `Panel.restart`."""
+        self._panels[self._of[slot]].restart(slot, cell)
+
+    def agreeing(self, slot: int, cell: int) -> tuple[str, ...]:
+        """As `Panel.agreeing`."""
+        panel: Panel = self._panels[self._of[slot]]
+        return panel.agreeing(slot, cell)
+
+    def save(self, used: int) -> dict[str, object]:
+        """As `Panel.save`: which override a series is meant by is no part of it."""
+        return self._panels[0].save(used)
+
+    def load(self, saved: dict[str, object]) -> None:
+        """As `Panel.load`."""
+        self._panels[0].load(saved)

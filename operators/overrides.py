@@ -1,0 +1,128 @@
+"""What lies over or under the settings of detection: presets under them all, overrides over them for some series.
+
+A preset stands for a few numbers of `detect`; whatever is set explicitly wins over it. An override is meant for the
+series that its pattern matches; of several that match a series the last one is meant, alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from operators import patterns
+from operators.section import Section
+
+Preset = Literal["quiet", "balanced", "sensitive"]
+Direction = Literal["up", "down", "both"]
+
+PRESETS: Final[dict[Preset, dict[str, Any]]] = {
+    "quiet": {
+        "false_alarms_per_series_day": 0.002,
+        "metrics": {
+            "latency": {"min_change": 2.0},
+            "ttft": {"min_change": 2.0},
+            "tokens_per_second": {"min_change": 2.0},
+            "prompt_tokens": {"min_change": 5.0},
+            "completion_tokens": {"min_change": 5.0},
+            "cached_tokens": {"min_change": 5.0},
+            "reasoning_tokens": {"min_change": 5.0},
+            "cost": {"min_change": 4.0},
+            "quality": {"min_change": 0.12},
+        },
+        "errors": {"min_ratio": 0.2},
+        "traffic": {"min_surge": 4.0, "max_drop": 0.2},
+    },
+    "balanced": {},
+    "sensitive": {
+        "false_alarms_per_series_day": 0.2,
+        "metrics": {
+            "latency": {"min_change": 1.3},
+            "ttft": {"min_change": 1.3},
+            "tokens_per_second": {"min_change": 1.3},
+            "prompt_tokens": {"min_change": 2.0},
+            "completion_tokens": {"min_change": 2.0},
+            "cached_tokens": {"min_change": 2.0},
+            "reasoning_tokens": {"min_change": 2.0},
+            "cost": {"min_change": 1.75},
+            "quality": {"min_change": 0.05},
+        },
+        "errors": {"min_ratio": 0.05},
+        "traffic": {"min_surge": 2.0, "max_drop": 0.5},
+    },
+}
+"""By preset, where it differs from the defaults, as a tree of `detect`. All differ in the same settings."""
+
+
+class MetricOverride(Section):
+    """What of a metric may be another for some series."""
+
+    direction: Direction | None = Field(None, description="Which deviations are anomalies.")
+    min_change: float | None = Field(None, gt=0, description="Least deviation.")
+    min_count: int | None = Field(None, ge=1, description="Requests that a horizon must hold to be judged.")
+
+
+class ErrorsOverride(Section):
+    """What of errors may be another for some series."""
+
+    min_ratio: float | None = Field(None, gt=0, le=1, description="Smaller shares of errors are never an anomaly.")
+    min_errors: int | None = Field(None, ge=1, description="Fewer errors in a horizon are never an anomaly.")
+
+
+class TrafficOverride(Section):
+    """What of traffic may be another for some series."""
+
+    min_surge: float | None = Field(None, gt=1, description="Least factor above the usual.")
+    max_drop: float | None = Field(None, ge=0, lt=1, description="Largest share of the usual that counts as a drop.")
+
+
+class OverrideConfig(Section):
+    """Other settings of detection for the series that a pattern matches."""
+
+    series: str = Field(min_length=1, description="Pattern of the series it is meant for, such as service=batch-*.")
+    mute: bool = Field(False, description="Whether nothing is told of the series, though it goes on being learned.")
+    ignore: tuple[str, ...] = Field((), description="Watched metrics, `requests` or `error_ratio` not to be judged.")
+    preset: Preset | None = Field(None, description="A preset for these series, under what the override sets itself.")
+    false_alarms_per_series_day: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        None, description="Episodes such a series may open by chance in a day."
+    )
+    metrics: dict[str, MetricOverride] = Field({}, description="Settings by metric.")
+    errors: ErrorsOverride = Field(default=ErrorsOverride(), description="The share of errors.")
+    traffic: TrafficOverride = Field(default=TrafficOverride(), description="The number of requests.")
+
+
+def meant(overrides: tuple[OverrideConfig, ...], series: str) -> int | None:
+    """The number of the override that is meant for the series; None for none."""
+    for number in range(len(overrides) - 1, -1, -1):
+        if patterns.matches(series, overrides[number].series):
+            return number
+    return None
+
+
+def by_preset(override: OverrideConfig, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What the override's preset says, as a tree of `detect`; `defaults` are the settings of nothing set at all."""
+    if override.preset == "balanced":
+        return _picked(defaults, PRESETS["quiet"])
+    return PRESETS[override.preset] if override.preset else {}
+
+
+def by_itself(override: OverrideConfig) -> dict[str, Any]:
+    """What the override says itself, as a tree of `detect`; it goes over what its preset says."""
+    tree = override.model_dump(exclude_none=True, exclude={"series", "mute", "ignore"})
+    return {**tree, "detectors": dict.fromkeys(override.ignore, ())}
+
+
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two trees as one; where both have a value, that of `above`."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = over(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _picked(values: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _picked(values[key], inner) if isinstance(inner, Mapping) else values[key] for key, inner in like.items()
+    }
