@@ -172,7 +172,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
         progress = self._progress(chunk)
         if not chunk.values and progress is None:
             return self._nap()
-        batch = Batch(self._key, self._parts, progress, events, on_time, late, dead)
+        batch = Batch(self._key, self._parts, progress, events, on_time, late, dead, chunk.behind)
         mark = intake.watermark
         self._s.observer.polled(self._key, batch, intake.balance, mark.at if isinstance(mark, Watermark) else None)
         return [batch]

@@ -14,6 +14,7 @@ import atexit
 import gc
 import logging
 import os
+import platform
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ from typing import TypeVar
 
 import orjson
 from bytewax.dataflow import Dataflow
+from prometheus_client import ProcessCollector, disable_created_metrics
 
 from connectors.base import Message, ReaderFactory, Row, WriterFactory
 from connectors.config import JsonlConfig, TerminalConfig
@@ -42,7 +44,7 @@ from connectors.simulator import Simulator
 from connectors.source import SourceSettings, TelemetrySource
 from connectors.sqlite import SqliteFactory
 from connectors.terminal import TerminalFactory
-from flows import recovery
+from flows import __version__, recovery
 from flows.ending import room, say_why
 from flows.logs import set_up_logging
 from flows.pipeline import Ends, Shape, Taps, pipeline
@@ -54,6 +56,7 @@ from operators.enrich import Enricher
 from operators.errors import ConfigError, SentinelError
 from operators.intake import Balance, Batch
 from operators.model import SECOND, Alert
+from operators.steps import Watching
 from operators.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -218,9 +221,20 @@ def build(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[]
     def replayed(alert: Alert) -> bool:
         return alert.at < now() - oldest
 
-    return pipeline(
-        shape(settings), ends(settings, run, factory, now), Taps(replayed, run.alerted, run.telemetry.shard)
-    )
+    watching = Watching(run.telemetry, time.perf_counter)
+    taps = Taps(replayed, run.alerted, run.telemetry.shard, watching)
+    return pipeline(shape(settings), ends(settings, run, factory, now), taps)
+
+
+def measured(settings: Settings) -> Telemetry:
+    """The metrics of this process, with what does not change while it lives."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    telemetry = Telemetry(settings.metrics.services, wall_clock)
+    ProcessCollector(registry=telemetry.registry)
+    telemetry.built(__version__, platform.python_version())
+    objectives = settings.objectives
+    telemetry.configured(settings.panes.series_per_shard, objectives.error_ratio, objectives.cost_usd)
+    return telemetry
 
 
 def wall_clock() -> int:
@@ -304,7 +318,7 @@ def flow() -> Dataflow:
         where = recovery.place(sys.argv[1:], os.environ)
         if where.folder is not None:
             check_room(where.folder)
-        telemetry = Telemetry()
+        telemetry = measured(settings)
         run = Run(telemetry, Progress())
         run.held = claim(settings, where, factory)
         dataflow = build(settings, run, factory, wall_clock)

@@ -103,6 +103,18 @@ class MetricsConfig(Section):
     balance_file: Path | None = Field(
         None, description="When the flow ends, what became of every record is written here as JSON."
     )
+    services: int = Field(
+        50, ge=1, le=1_000, description="Services that metrics tell apart; the others together are __other__."
+    )
+
+
+class ObjectivesConfig(Section):
+    """What a service promises; the metrics say it beside what is measured, and the rules of Prometheus compare."""
+
+    error_ratio: float = Field(0.01, gt=0, lt=1, description="The share of a service's calls that may fail.")
+    cost_usd: float | None = Field(
+        None, gt=0, description="What each service may cost in 30 days, in US dollars; without it nothing watches that."
+    )
 
 
 class RecoveryConfig(Section):
@@ -146,6 +158,7 @@ class Settings(Section):
     dead_letters: DeadLettersConfig = DeadLettersConfig()
     sinks: ReliabilityConfig = ReliabilityConfig()
     metrics: MetricsConfig = MetricsConfig()
+    objectives: ObjectivesConfig = ObjectivesConfig()
     recovery: RecoveryConfig = RecoveryConfig()
     log: LogConfig = LogConfig()
 

@@ -100,6 +100,11 @@ class ShardMonitor:
         """Series that are known."""
         return len(self._slots)
 
+    @property
+    def open_episodes(self) -> int:
+        """Cells with an episode that is open."""
+        return int((self._open.state["opened"][: self._slots.used] >= 0).sum())
+
     def take(self, closed: Closed) -> list[Finding]:
         """Judge the closed panes; what they show of open episodes, in the order of (at, series, metric).
 
