@@ -12,7 +12,7 @@ ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
-CODE := flows operators connectors $(wildcard benchmarks) tests
+CODE := flows operators connectors $(wildcard benchmarks observability) tests
 SUMMARY := .pytest_cache/left_out
 PYENV := "$${PYENV_ROOT:-$${HOME:-}/.pyenv}"
 SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
@@ -53,6 +53,10 @@ docs: $(VENV)/.runtime ## make docs/configuration.md, docs/metrics.md and sentin
 	@$(PY) -m flows.check --example > sentinel.example.toml
 	@$(PY) -m flows.check --reference > docs/configuration.md
 	@$(PY) -m flows.check --metrics > docs/metrics.md
+
+.PHONY: dashboards
+dashboards: $(VENV)/.dev ## make the JSON in observability/grafana/dashboards anew from the code beside it
+	@$(PY) -m observability.grafana.make
 
 .PHONY: services
 services: .services/kafka/.ready ## what tests need that is no wheel: Apache Kafka (by Java 17 and Maven), Chromium, Prometheus; root gets them

@@ -88,7 +88,7 @@ counted by `partition`, and `sentinel_series_overflow_requests_total`. All other
 again what it reads again after a crash. The sum of `sentinel_events_total` over `outcome` is every event that ever came
 in: nothing is lost in silence.
 
-The [runbook](runbook.md) says what the rules for Prometheus make of them.
+The [runbook](runbook.md) says what the rules for Prometheus make of them, [dashboards](dashboards.md) show them.
 
 | metric | kind | labels | what it tells |
 |---|---|---|---|
