@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from connectors.config import FilesConfig, GreptimeConfig, ReliabilityConfig, SqliteConfig
+from connectors.config import FilesConfig, GreptimeConfig, ReliabilityConfig, SqliteConfig, TracesConfig
 from connectors.kafka.config import KafkaConfig
 from connectors.simulation.config import SimulatorConfig
 from flows import layers
@@ -137,7 +137,9 @@ class RecoveryConfig(Section):
 class LogConfig(Section):
     """What is logged, to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is shown.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level that is shown; SIGUSR1 shows debug lines too, and again hides them."
+    )
     format: Literal["text", "json"] = Field("text", description="Lines to read, or one JSON object a line.")
 
 
@@ -161,6 +163,7 @@ class Settings(Section):
     objectives: ObjectivesConfig = ObjectivesConfig()
     recovery: RecoveryConfig = RecoveryConfig()
     log: LogConfig = LogConfig()
+    traces: TracesConfig = TracesConfig()
 
     @property
     def uses_kafka(self) -> bool:
