@@ -8,6 +8,7 @@ came with an event. Exporting has a thread and a bounded queue; where the collec
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -92,6 +93,10 @@ class Traces:
         self._every = round(1 / config.batches) if config.batches else 0
         self._now = now
         self._polls: Counter[str] = Counter()
+        self._timeout = config.timeout_s
+        self._over = threading.Event()
+        self._closing = threading.Thread(target=self._end, name="traces", daemon=True)
+        self._closing.start()  # now, for at the end of the process no thread can be started any more
 
     def polled(self, partition: str, seconds: float, records: int) -> None:
         """A poll of a partition has brought records, and was judged; the first one and then one in so many is told."""
@@ -111,6 +116,11 @@ class Traces:
 
     def close(self) -> None:
         """Send what is left, for no longer than the timeout of the settings."""
+        self._over.set()
+        self._closing.join(self._timeout)
+
+    def _end(self) -> None:
+        self._over.wait()
         self._provider.shutdown()
 
 

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from operators import instruments as names
 from operators.instruments import Instrument
 from operators.intake import Balance, Batch
-from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Alert, Reason
+from operators.model import LABELS, METRIC_INDEX, METRICS, SECOND, Alert, Reason
 from operators.series import OTHER
 
 _SERVICE = LABELS.index("service")
@@ -143,29 +143,29 @@ class Telemetry:
 
     def _count_traffic(self, batch: Batch) -> None:
         events = batch.events
+        services = list(dict.fromkeys(labels[_SERVICE] for labels in events.combos))
+        place = {service: i for i, service in enumerate(services)}
+        of_combo = np.array([place[labels[_SERVICE]] for labels in events.combos])
         used = np.flatnonzero(batch.on_time | batch.late)
-        combo, most = events.combo[used], len(events.combos)
-        requests = np.bincount(combo, minlength=most)
-        errors = np.bincount(combo[events.error[used]], minlength=most)
+        of = of_combo[events.combo[used]]
+        asked = np.bincount(of, minlength=len(services))
+        failed = np.bincount(of[events.error[used]], minlength=len(services))
 
         def summed(metric: str) -> list[float]:
             m = METRIC_INDEX[metric]
-            values = events.values[m, used]
-            sums: list[float] = np.bincount(
-                combo, np.where(values == MISSING, 0, values) / METRICS[m].scale, most
-            ).tolist()
-            return sums
+            values = np.maximum(events.values[m, used], 0) / METRICS[m].scale  # MISSING is below 0
+            return [float(total) for total in np.bincount(of, values, len(services))]
 
         rows = zip(
-            events.combos, requests.tolist(), errors.tolist(), summed("prompt_tokens"), summed("completion_tokens"),
+            services, asked.tolist(), failed.tolist(), summed("prompt_tokens"), summed("completion_tokens"),
             summed("cost"), strict=True,
         )  # fmt: skip
-        for labels, asked, failed, prompt, completion, cost in rows:
-            if not asked:
+        for name, requests, errors, prompt, completion, cost in rows:
+            if not requests:
                 continue
-            service = self._service(labels[_SERVICE])
-            self._requests.labels(service, "ok").inc(asked - failed)
-            self._requests.labels(service, "error").inc(failed)
+            service = self._service(name)
+            self._requests.labels(service, "ok").inc(requests - errors)
+            self._requests.labels(service, "error").inc(errors)
             self._tokens.labels(service, "prompt").inc(prompt)
             self._tokens.labels(service, "completion").inc(completion)
             self._cost.labels(service).inc(cost)

@@ -11,6 +11,13 @@ SERVICES = """
     WHERE dimension_set = 'service' AND width_s = $width AND service IN ($service) AND $__timeFilter(pane_start)
 """
 MODELS = "FROM llm_panes WHERE dimension_set = 'model' AND width_s = $width AND $__timeFilter(pane_start)"
+COST = "cost_sum * 3600.0 / width_s"
+_OF_TENANTS = "dimension_set = 'tenant' AND width_s = $width AND $__timeFilter(pane_start)"
+TENANTS = f"""
+    FROM llm_panes WHERE {_OF_TENANTS} AND tenant IN (
+        SELECT tenant FROM llm_panes WHERE {_OF_TENANTS} GROUP BY tenant ORDER BY sum(requests) DESC LIMIT 10
+    )
+"""
 _TOTALS = """
     sum(requests) AS "requests", sum(errors) * 1.0 / sum(requests) AS "error ratio",
     max(latency_p95) AS "worst p95 (ms)", sum(prompt_tokens_sum) AS "prompt tokens",
@@ -76,7 +83,7 @@ def dashboard() -> build.Dashboard:
         sql_chart("Latency, p95", "ms", by_service("latency_p95")),
         sql_chart("Time to first token, p95", "ms", by_service("ttft_p95")),
         sql_chart("Output tokens a second, p50", "none", by_service("tokens_per_second_p50")),
-        sql_chart("Cost an hour", "currencyUSD", by_service("cost_sum * 3600.0 / width_s")),
+        sql_chart("Cost an hour", "currencyUSD", by_service(COST)),
         sql_chart(
             "Tokens a second",
             "none",
@@ -91,6 +98,28 @@ def dashboard() -> build.Dashboard:
             "Latency by model, p95",
             "ms",
             f"SELECT pane_start AS time, model AS metric, latency_p95 AS value {MODELS} ORDER BY 1, 2",
+        ),
+        sql_chart(
+            "Share of calls that failed, by model",
+            "percentunit",
+            f"SELECT pane_start AS time, model AS metric, error_ratio AS value {MODELS} ORDER BY 1, 2",
+        ),
+        sql_chart(
+            "Share of calls that failed, by tenant",
+            "percentunit",
+            f"SELECT pane_start AS time, tenant AS metric, error_ratio AS value {TENANTS} ORDER BY 1, 2",
+            "The ten tenants with most requests in the time shown.",
+        ),
+        sql_chart(
+            "Cost an hour by model",
+            "currencyUSD",
+            f"SELECT pane_start AS time, model AS metric, {COST} AS value {MODELS} ORDER BY 1, 2",
+        ),
+        sql_chart(
+            "Cost an hour by tenant",
+            "currencyUSD",
+            f"SELECT pane_start AS time, tenant AS metric, {COST} AS value {TENANTS} ORDER BY 1, 2",
+            "The ten tenants with most requests in the time shown.",
         ),
         prom_chart(
             "Error budget: burn rate",

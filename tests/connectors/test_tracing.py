@@ -76,7 +76,7 @@ def test_polls_can_be_left_out(there: Collector) -> None:
 
 @pytest.mark.parametrize("fault", ["refuses", "hangs", "is away"])
 def test_a_collector_that_fails_holds_nothing_up(there: Collector, fault: str) -> None:
-    """Nothing raises, and the end waits for about the timeout, not for the queue."""
+    """Nothing raises, and the end waits for the timeout, not for the queue."""
     there.status = 503
     if fault == "hangs":
         there.held.set()
@@ -86,7 +86,7 @@ def test_a_collector_that_fails_holds_nothing_up(there: Collector, fault: str) -
     for _ in range(5_000):
         made.wrote("sqlite", 0.1, 1, 0)
     made.close()
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 15
     assert there.spans() == []
 
 
