@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 LABELS: Final = {
+    "detector": "the detectors of [detection](detection.md)",
     "good": "true, false",
     "kind": "prompt, completion",
     "outcome": "of events: on_time, late, duplicate, dead_letter; of requests: ok, error",
@@ -146,6 +147,9 @@ OVERTAKEN: Final = Instrument(
 STEP_SECONDS: Final = Instrument(
     "sentinel_step_seconds", "histogram", "Time that a stateful step took for a batch.", ("step",), _SHORT
 )
+DETECTOR_SECONDS: Final = Instrument(
+    "sentinel_detector_seconds", "counter", "Time that a detector took to judge and to learn.", ("detector",)
+)
 STEP_FAULTS: Final = Instrument(
     "sentinel_step_faults", "counter", "Batches on which a stateful step failed; the process ends by it.", ("step",)
 )
@@ -194,7 +198,8 @@ INSTRUMENTS: Final = (
     BUILD,
     RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, BEHIND, PRICE_LOADS,
     REQUESTS, TOKENS, COST, ERROR_OBJECTIVE, COST_OBJECTIVE,
-    SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN, STEP_SECONDS, STEP_FAULTS, SNAPSHOT_SECONDS, SNAPSHOT_BYTES,
+    SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,
+    STEP_SECONDS, DETECTOR_SECONDS, STEP_FAULTS, SNAPSHOT_SECONDS, SNAPSHOT_BYTES,
     JUDGED_DELAY, ALERT_DELAY, EPISODES, ALERTS,
     SINK_ITEMS, SINK_RETRIES, SINK_REJECTED, SINK_SECONDS,
 )  # fmt: skip

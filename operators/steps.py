@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -59,6 +59,10 @@ class StepObserver(Protocol):
         """A shard has judged all panes before `upto`, in microseconds; so many episodes are open."""
         ...
 
+    def detected(self, seconds: Mapping[str, float]) -> None:
+        """What each detector has taken since the last call."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Watching:
@@ -93,6 +97,8 @@ class WatchedStep(Step[V, W]):
         self._name = name
         self._observer = watching.observer
         self._clock = watching.clock
+        stateful: object = part
+        self._detectors = stateful.time_by(self._clock) if isinstance(stateful, Detect) else {}
 
     def on_batch(self, values: list[V]) -> tuple[Iterable[W], bool]:
         began = self._clock()
@@ -108,6 +114,8 @@ class WatchedStep(Step[V, W]):
                 self._observer.folded(shard.index, shard.folded_requests)
             case Detect() as detect if detect.upto is not None:
                 self._observer.judged(detect.shard, detect.upto, detect.episodes)
+                self._observer.detected(self._detectors)
+                self._detectors.update(dict.fromkeys(self._detectors, 0.0))
         return done
 
     def snapshot(self) -> State:
@@ -203,6 +211,10 @@ class Detect:
         self._monitor = monitor
         self.shard = -1
         self.upto: int | None = None  # microseconds; None until panes were judged
+
+    def time_by(self, clock: Callable[[], float]) -> dict[str, float]:
+        """Measure by this clock what each detector takes, kept in the dict that is returned."""
+        return self._monitor.time_by(clock)
 
     @property
     def episodes(self) -> int:

@@ -5,7 +5,7 @@ All are of this process. Metrics are fed once a batch, never once an event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 
 import numpy as np
@@ -97,6 +97,7 @@ class Telemetry:
         self.registry.register(self._folded)
         self._overtaken = self._counter(names.OVERTAKEN)
         self._step_seconds = self._histogram(names.STEP_SECONDS)
+        self._detector_seconds = self._counter(names.DETECTOR_SECONDS)
         self._step_faults = self._counter(names.STEP_FAULTS)
         self._snapshot_seconds = self._histogram(names.SNAPSHOT_SECONDS)
         self._snapshot_bytes = self._histogram(names.SNAPSHOT_BYTES)
@@ -219,6 +220,11 @@ class Telemetry:
     def folded(self, shard: int, requests: int) -> None:
         """How many requests of the shard have gone to its overflow series, in its whole life."""
         self._folded.values[str(shard)] = requests
+
+    def detected(self, seconds: Mapping[str, float]) -> None:
+        """What each detector has taken."""
+        for detector, taken in seconds.items():
+            self._detector_seconds.labels(detector).inc(taken)
 
     def judged(self, shard: int, upto: int, episodes: int) -> None:
         """A shard has judged all panes before `upto`, in microseconds; so many episodes are open."""

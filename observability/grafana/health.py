@@ -67,6 +67,12 @@ def dashboard() -> build.Dashboard:
             about="1 is one processor, busy all the time.",
         ),
         prom_chart(
+            "Work, by detector",
+            "percentunit",
+            (f"sum by (detector) (rate(sentinel_detector_seconds_total{RATE}))", "{{detector}}"),
+            about="1 is one processor, busy all the time.",
+        ),
+        prom_chart(
             "Written to snapshots, by step",
             "Bps",
             (f"sum by (step) (rate(sentinel_snapshot_bytes_sum{RATE}))", "{{step}}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -29,10 +30,16 @@ class Panel:
         self.owners = (*self._learned, *(a for a in self._levels if a))
         self._raw: list[Verdicts] = []
         self._verdicts: list[Verdicts] = []
+        self.clock: Callable[[], float] = lambda: 0.0  # another one, and `seconds` tells what each detector took
+        self.seconds = {d.name: 0.0 for d in self.detectors}
 
     def judge(self, block: Block, best: Floats, winner: NDArray[np.int8]) -> None:
         """Write the strongest calibrated verdict of each cell, and whose it is (-1 where nobody has a vote)."""
-        self._raw = [d.score(a.state, block) for d, a in zip(self.detectors, self._learned, strict=True)]
+        self._raw = []
+        for detector, owner in zip(self.detectors, self._learned, strict=True):
+            began = self.clock()
+            self._raw.append(detector.score(owner.state, block))
+            self.seconds[detector.name] += self.clock() - began
         self._verdicts = []
         winner[: block.used] = -1
         best[: block.used] = 0.0
@@ -44,7 +51,9 @@ class Panel:
     def learn(self, block: Block, excluded: Bools) -> None:
         """Learn from the block that was judged last, without what is excluded [slots, cells]."""
         for detector, owner in zip(self.detectors, self._learned, strict=True):
+            began = self.clock()
             detector.learn(owner.state, block, excluded)
+            self.seconds[detector.name] += self.clock() - began
         for raw, calibration, levels in zip(self._raw, self._calibrations, self._levels, strict=True):
             if calibration and levels:
                 calibration.learn(levels.state, raw, excluded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,6 +58,9 @@ class Notes:
 
     def judged(self, shard: int, upto: int, episodes: int) -> None:
         self.told.append(("judged", shard, upto, episodes))
+
+    def detected(self, seconds: Mapping[str, float]) -> None:
+        self.told.append(("detected", dict(seconds)))
 
 
 def test_a_watched_step_does_the_same_and_tells_what_it_took() -> None:

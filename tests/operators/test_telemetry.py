@@ -169,6 +169,7 @@ def everything() -> Telemetry:
     telemetry.saved("merge", 0.1, 1_000)
     telemetry.folded(0, 5)
     telemetry.judged(0, ALERT.at, 0)
+    telemetry.detected({"zscore": 0.5})
     telemetry.configured(10, 0.01, 100.0)
     telemetry.built("1", "3")
     return telemetry
