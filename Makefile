@@ -12,7 +12,7 @@ ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
-CODE := flows operators connectors $(wildcard benchmarks) tests
+CODE := flows operators connectors $(wildcard benchmarks observability) tests
 SUMMARY := .pytest_cache/left_out
 PYENV := "$${PYENV_ROOT:-$${HOME:-}/.pyenv}"
 SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
@@ -49,18 +49,30 @@ check: $(VENV)/.dev ## lint, format, types, architecture, documents, manifests
 	@$(PY) -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_k8s.py tests/test_makefile.py
 
 .PHONY: docs
-docs: $(VENV)/.runtime ## make docs/configuration.md and sentinel.example.toml anew from the settings
+docs: $(VENV)/.runtime ## make docs/configuration.md, docs/metrics.md and sentinel.example.toml anew from the code
 	@$(PY) -m flows.check --example > sentinel.example.toml
 	@$(PY) -m flows.check --reference > docs/configuration.md
+	@$(PY) -m flows.check --metrics > docs/metrics.md
+
+.PHONY: dashboards
+dashboards: $(VENV)/.dev ## make the JSON in observability/grafana/dashboards anew from the code beside it
+	@$(PY) -m observability.grafana.make
 
 .PHONY: services
-services: .services/kafka/.ready ## what tests need that is no wheel: Apache Kafka (by Java 17 and Maven), Chromium; root gets them
+services: .services/kafka/.ready ## what tests need that is no wheel: Apache Kafka (by Java 17 and Maven), Chromium, Prometheus; root gets them
 	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null; then \
 		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 			echo "Chromium is needed to look at the report: install it, then make services again" >&2; exit 1; \
 		fi; \
 		apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	fi
+	@if ! command -v prometheus >/dev/null || ! command -v promtool >/dev/null; then \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+			echo "Prometheus is needed to test its rules: install it (with promtool), then make services again" >&2; exit 1; \
+		fi; \
+		apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus >/dev/null; \
 	fi
 
 .PHONY: lock

@@ -24,6 +24,7 @@ class Chunk:
     `offsets` are ascending, one a record; `arrivals` are the arrival times in microseconds, or None where the system
     records none. `at_end`: the poll stood at the end of what there is (more may come). `finished`: nothing will ever
     come again. `skipped` counts records that the system lost before they could be read (an offset gap).
+    `behind` is how many records come after these, as far as is known without asking; None where it is not.
     """
 
     values: list[bytes]
@@ -32,6 +33,7 @@ class Chunk:
     at_end: bool = False
     finished: bool = False
     skipped: int = 0
+    behind: int | None = None
 
 
 class Reader(Protocol):

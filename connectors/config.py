@@ -80,3 +80,18 @@ class GreptimeConfig(Section):
                 "tls_ca, tls_cert and tls_key go together, as the client only does mutual TLS: set all or none"
             )
         return self
+
+
+class TracesConfig(Section):
+    """OpenTelemetry traces of the flow itself, by OTLP over HTTP; needs the extra `otel`."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s@]+$",
+        description="Where a collector takes traces, as http://localhost:4318/v1/traces; without it there are none.",
+    )
+    token: SecretStr | None = Field(None, description="Sent as a bearer token. Never shown.")
+    batches: float = Field(0.01, ge=0, le=1, description="The share of polls that become a span; every write does.")
+    timeout_s: float = Field(5, ge=0.1, le=60, description="Longest time for sending spans, at the end of the run too.")

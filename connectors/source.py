@@ -47,7 +47,8 @@ class Pace:
 class SourceSettings:
     """All that a source partition is made with.
 
-    `now` gives microseconds; `stopping` is true once a stop was asked for.
+    `now` gives microseconds; `stopping` is true once a stop was asked for. `traced` is called with (partition, seconds,
+    records) for each poll that brought some.
     """
 
     factory: ReaderFactory
@@ -60,6 +61,7 @@ class SourceSettings:
     now: Callable[[], int]
     stopping: Callable[[], bool]
     observer: SourceObserver
+    traced: Callable[[str, float, int], None] | None = None
 
 
 class TelemetryPartition(StatefulSourcePartition[Batch, State]):
@@ -159,11 +161,15 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
                 came = self._remember(self._again)
                 self._failing_since, self._wait = None, 0.0
                 return [] if came else self._nap()
+            began = self._s.now()
             chunk = self._reader.poll(self._s.batch_size)
         except RetryableError as error:
             return self._back_off(error)
         self._failing_since, self._wait = None, 0.0
-        return self._judge(chunk)
+        batches = self._judge(chunk)
+        if self._s.traced is not None and chunk.values:
+            self._s.traced(self._key, (self._s.now() - began) / SECOND, len(chunk.values))
+        return batches
 
     def _judge(self, chunk: Chunk) -> list[Batch]:
         intake = self._intake
@@ -172,7 +178,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
         progress = self._progress(chunk)
         if not chunk.values and progress is None:
             return self._nap()
-        batch = Batch(self._key, self._parts, progress, events, on_time, late, dead)
+        batch = Batch(self._key, self._parts, progress, events, on_time, late, dead, chunk.behind)
         mark = intake.watermark
         self._s.observer.polled(self._key, batch, intake.balance, mark.at if isinstance(mark, Watermark) else None)
         return [batch]

@@ -13,7 +13,7 @@ from connectors.kafka.client import check_options
 from flows import __version__
 from flows.explain_series import explain_series
 from flows.layers import set_options
-from flows.reference import example, reference
+from flows.reference import example, metrics, reference
 from flows.schema import allowed, dotted, setting_at, show, values_of
 from flows.settings import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
 from operators.errors import ConfigError
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     which.add_argument("--example", action="store_true", help="print a settings file with every default, and end")
     which.add_argument("--reference", action="store_true", help="print the reference of all settings, and end")
+    which.add_argument("--metrics", action="store_true", help="print the reference of all metrics, and end")
     which.add_argument("--version", action="version", version=f"llm-sentinel {__version__}")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting over the others, as flows.run has"
@@ -84,9 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.series is not None and args.explain is None:
         parser.error("--series goes with --explain")
-    if args.example or args.reference:
-        sys.stdout.write(example() if args.example else reference())
-        return 0
+    for asked, document in ((args.example, example), (args.reference, reference), (args.metrics, metrics)):
+        if asked:
+            sys.stdout.write(document())
+            return 0
     try:
         loaded = load(os.environ, Path.cwd(), set_options(args.set))
         if args.series is not None:

@@ -161,7 +161,7 @@ class Feed:
                 if sample.name == "sentinel_events_total":
                     outcome = sample.labels["outcome"]
                     outcomes[outcome] = outcomes.get(outcome, 0) + int(sample.value)
-                elif sample.name == "sentinel_watermark_seconds":
+                elif sample.name == "sentinel_watermark_timestamp_seconds":
                     marks.append(sample.value)
         scene.events = sum(outcomes.values())
         scene.late, scene.dead = outcomes.get("late", 0), outcomes.get("dead_letter", 0)

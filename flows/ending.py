@@ -10,11 +10,11 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from flows.logs import tell
 from flows.settings import CONFIG_EXIT_CODE
 from operators.errors import ConfigError, SentinelError
 
@@ -69,8 +69,7 @@ def say_why(recovery: Path | None) -> None:
             sys.__excepthook__(kind, error, trace)
             return
         log.debug("what ended the flow", exc_info=(kind, error, trace))
-        with suppress(OSError):  # nobody may be there to read it
-            print(f"llm-sentinel stopped: {known}", file=sys.stderr, flush=True)
+        tell(logging.CRITICAL, f"llm-sentinel stopped: {known}")
         raise SystemExit(CONFIG_EXIT_CODE if isinstance(known, ConfigError) else 1)
 
     sys.excepthook = hook

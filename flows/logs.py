@@ -1,12 +1,33 @@
-"""Log lines on standard error: for people, or one JSON object a line; times are RFC 3339 in UTC."""
+"""Log lines on standard error: for people, or one JSON object a line; times are RFC 3339 in UTC.
+
+What else the program says there goes through `tell`, so that a reader of JSON never meets anything else.
+"""
 
 from __future__ import annotations
 
 import logging
+import secrets
+import signal
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from types import FrameType
+from typing import Final, Literal
 
 import orjson
+
+OURS: Final = ("flows", "connectors", "operators")
+"""The packages whose level can be changed while the process lives; what others would say of debug is not for logs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Whose lines these are: the process, by its number in the cluster, and the run, a new name at each start."""
+
+    process: int = 0
+    run: str = field(default_factory=lambda: secrets.token_hex(4))
 
 
 class Lines(logging.Formatter):
@@ -20,25 +41,62 @@ class Lines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a record: time, level, logger, message, and `exception` with the traceback where there is one."""
+    """One JSON object a record: time, level, logger, message, process, run.
+
+    Where there is a traceback it stands in `exception`.
+    """
+
+    def __init__(self, who: Who) -> None:
+        super().__init__()
+        self._who = who
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname,
             "logger": record.name,
             "message": _sound(record.getMessage()),
+            "process": self._who.process,
+            "run": self._who.run,
         }
         if record.exc_info:
             line["exception"] = _sound(self.formatException(record.exc_info))
         return orjson.dumps(line).decode()
 
 
-def set_up_logging(level: str, form: Literal["text", "json"]) -> None:
+def set_up_logging(level: str, form: Literal["text", "json"], who: Who | None = None) -> None:
     """Send log lines of at least this level to standard error."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if form == "json" else Lines())
+    handler.setFormatter(JsonLines(who or Who()) if form == "json" else Lines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def tell(level: int, text: str) -> None:
+    """Say what is said whatever the level: as it is, or as a JSON line where log lines are. Nobody may be there."""
+    formatters = [handler.formatter for handler in logging.getLogger().handlers]
+    json = next((f for f in formatters if isinstance(f, JsonLines)), None)
+    if json is not None:
+        text = json.format(logging.LogRecord("flows", level, "", 0, text.strip(), (), None))
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def debug_on_signal() -> None:
+    """SIGUSR1 shows the debug lines of our packages, the next one hides them again.
+
+    A signal comes from the same user alone, which the listener could not promise.
+    """
+    shown = False
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        nonlocal shown
+        shown = not shown
+        for name in OURS:
+            logging.getLogger(name).setLevel(logging.DEBUG if shown else logging.NOTSET)
+        tell(logging.INFO, f"debug lines are {'shown' if shown else 'hidden'} from now on")
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, handler)
 
 
 def _time(record: logging.LogRecord) -> str:

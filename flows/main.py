@@ -14,12 +14,12 @@ import atexit
 import gc
 import logging
 import os
+import platform
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -27,6 +27,7 @@ from typing import TypeVar
 
 import orjson
 from bytewax.dataflow import Dataflow
+from prometheus_client import ProcessCollector, disable_created_metrics
 
 from connectors.base import Message, ReaderFactory, Row, WriterFactory
 from connectors.config import JsonlConfig, TerminalConfig
@@ -41,9 +42,10 @@ from connectors.reliable import ReliableSink
 from connectors.simulator import Simulator
 from connectors.source import SourceSettings, TelemetrySource
 from connectors.sqlite import SqliteFactory
-from flows import recovery
+from connectors.tracing import TracedSinks, Traces
+from flows import __version__, recovery
 from flows.ending import room, say_why
-from flows.logs import set_up_logging
+from flows.logs import Who, debug_on_signal, set_up_logging, tell
 from flows.pipeline import Ends, Shape, Taps, pipeline
 from flows.progress import Progress
 from flows.settings import CONFIG_EXIT_CODE, Settings, load
@@ -53,6 +55,7 @@ from operators.enrich import Enricher
 from operators.errors import ConfigError, SentinelError
 from operators.intake import Balance, Batch
 from operators.model import SECOND, Alert
+from operators.steps import Watching
 from operators.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,7 @@ class Run:
     progress: Progress | None
     held: recovery.Held | None = None
     listener: Listener | None = None
+    traces: Traces | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     polled_once: threading.Event = field(default_factory=threading.Event)
 
@@ -84,6 +88,8 @@ class Run:
         """The flow is over, one way or another: show the last of the progress, and say what became of every record."""
         if self.progress is not None:
             self.progress.finish()
+        if self.traces is not None:
+            self.traces.close()
         balance = self.telemetry.balances.total()
         log.info(
             "%d records: %d on time, %d late, %d duplicate, %d dead letters; %d events have tokens and no price",
@@ -172,12 +178,14 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         now=now,
         stopping=run.stop.is_set,
         observer=run,
+        traced=None if run.traces is None else run.traces.polled,
     )
     to = writers(settings)
+    watching = run.telemetry if run.traces is None else TracedSinks(run.traces, run.telemetry)
 
     def sink(factory: WriterFactory[X], at_once: bool) -> ReliableSink[X]:
         factory.partitions()  # asks the neighbour now: a start that cannot work must not wait for its first alert
-        return ReliableSink(factory, settings.sinks, at_once=at_once, stopping=run.stop.is_set, observer=run.telemetry)
+        return ReliableSink(factory, settings.sinks, at_once=at_once, stopping=run.stop.is_set, observer=watching)
 
     return Ends(
         source=TelemetrySource(source),
@@ -219,9 +227,20 @@ def build(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[]
     def replayed(alert: Alert) -> bool:
         return alert.at < now() - oldest
 
-    return pipeline(
-        shape(settings), ends(settings, run, factory, now), Taps(replayed, run.alerted, run.telemetry.shard)
-    )
+    watching = Watching(run.telemetry, time.perf_counter)
+    taps = Taps(replayed, run.alerted, run.telemetry.shard, watching)
+    return pipeline(shape(settings), ends(settings, run, factory, now), taps)
+
+
+def measured(settings: Settings) -> Telemetry:
+    """The metrics of this process, with what does not change while it lives."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    telemetry = Telemetry(settings.metrics.services, wall_clock)
+    ProcessCollector(registry=telemetry.registry)
+    telemetry.built(__version__, platform.python_version())
+    objectives = settings.objectives
+    telemetry.configured(settings.panes.series_per_shard, objectives.error_ratio, objectives.cost_usd)
+    return telemetry
 
 
 def wall_clock() -> int:
@@ -236,8 +255,7 @@ def stop_on_signals(stop: threading.Event) -> None:
         if stop.is_set():
             os._exit(128 + number)
         stop.set()
-        with suppress(OSError):  # nobody may be there to read it
-            print(f"\n{signal.Signals(number).name}: stopping after a last snapshot", file=sys.stderr, flush=True)
+        tell(logging.INFO, f"\n{signal.Signals(number).name}: stopping after a last snapshot")
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
@@ -299,14 +317,17 @@ def flow() -> Dataflow:
     """
     try:
         settings = load(os.environ, Path.cwd()).settings
-        set_up_logging(settings.log.level, settings.log.format)
+        where = recovery.place(sys.argv[1:], os.environ)
+        who = Who(where.process)
+        set_up_logging(settings.log.level, settings.log.format, who)
         check_folders(settings)
         factory = reader(settings)
-        where = recovery.place(sys.argv[1:], os.environ)
         if where.folder is not None:
             check_room(where.folder)
-        telemetry = Telemetry()
-        run = Run(telemetry, Progress())
+        telemetry = measured(settings)
+        run = Run(telemetry, Progress() if settings.log.format == "text" else None)
+        if settings.traces.endpoint is not None:
+            run.traces = Traces(settings.traces, __version__, who.run, who.process)
         run.held = claim(settings, where, factory)
         dataflow = build(settings, run, factory, wall_clock)
         if settings.metrics.port:
@@ -314,10 +335,11 @@ def flow() -> Dataflow:
                 settings.metrics.host, settings.metrics.port, telemetry.registry, run.polled_once.is_set
             )
     except SentinelError as error:
-        print(f"llm-sentinel cannot start: {error}", file=sys.stderr)
+        tell(logging.CRITICAL, f"llm-sentinel cannot start: {error}")
         raise SystemExit(CONFIG_EXIT_CODE if isinstance(error, ConfigError) else 1) from None
     spare_the_collector()
     say_why(where.folder)
     stop_on_signals(run.stop)
+    debug_on_signal()
     atexit.register(run.finish, settings.metrics.balance_file)  # also keeps the lock and the listener alive
     return dataflow

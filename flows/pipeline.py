@@ -31,6 +31,7 @@ from operators.shard import Observe, Shard
 from operators.steps import (
     Detect,
     PartialPanes,
+    Watching,
     closed_panes,
     dead_letters,
     judged_key,
@@ -88,6 +89,7 @@ class Taps:
     replayed: Callable[[Alert], bool]
     alerted: Callable[[Alert], None]
     closed: Observe
+    steps: Watching | None = None
 
 
 def detection(shape: Shape) -> Detect:
@@ -142,17 +144,17 @@ def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
     def shard() -> Shard:
         return Shard(shape.shards, shape.time, shape.panes, taps.closed, rows=rows)
 
-    merged = op.stateful_batch(MERGE, partial, step(shard))
+    merged = op.stateful_batch(MERGE, partial, step(shard, MERGE, taps.steps))
 
     closed = op.filter_map("closed", merged, closed_panes)
-    judged = op.stateful_batch(DETECT, closed, step(lambda: detection(shape)))
+    judged = op.stateful_batch(DETECT, closed, step(lambda: detection(shape), DETECT, taps.steps))
     lateness, horizon = round(shape.time.lateness_s * SECOND), shape.detect.horizons_s[-1] * SECOND
     resolve = shape.episodes.resolve_s * SECOND
     together = op.map("together", judged, judged_key)
     alerts = op.stateful_batch(
         GROUPS,
         together,
-        step(lambda: Groups(shape.shards, lateness, shape.groups, horizon, resolve)),
+        step(lambda: Groups(shape.shards, lateness, shape.groups, horizon, resolve), GROUPS, taps.steps),
     )
     alerts = op.inspect("alerted", alerts, lambda _, item: taps.alerted(item[1]))
 
@@ -164,7 +166,9 @@ def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
 
     if ends.store is not None:
         slices = op.filter_map("slices", merged, stored_slices)
-        rollup = op.stateful_batch(ROLLUP, slices, step(lambda: Bucket(shape.time.pane_s, shape.panes)))
+        rollup = op.stateful_batch(
+            ROLLUP, slices, step(lambda: Bucket(shape.time.pane_s, shape.panes), ROLLUP, taps.steps)
+        )
         pane_store = op.flat_map("pane_rows", rollup, stored_rows)
         alert_store = op.map("alert_rows", alerts, lambda item: (item[1].episode_id, alert_row(item[1])))
         op.output(ends.step(STORE), op.merge("rows", pane_store, alert_store), ends.store)

@@ -1,4 +1,4 @@
-"""The settings as documents made from their models: a commented example file, and the reference."""
+"""Documents made from the code: a commented example of the settings, their reference, and that of the metrics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 
 from flows.schema import Key, Setting, allowed, annotation_at, dotted, section, setting_at, settings_of, values_of
 from flows.settings import CONFIG_VARIABLE, DEFAULT_FILE, PREFIX, Settings
+from operators.instruments import INSTRUMENTS, LABELS, PROCESS
 
 _HEAD: Final = f"""# Settings
 
@@ -73,6 +74,47 @@ def reference() -> str:
             lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+_METRICS_HEAD: Final = """# Metrics
+
+<!-- Made by `python -m flows.check --metrics` (`make docs`) from `operators/instruments.py`; do not edit. -->
+
+Set `metrics.port`, and each process serves these at `/metrics`, for itself alone: sum over processes. The listener has
+no authentication and binds loopback unless `metrics.host` says otherwise.
+
+Counters that come from snapshots go on over crashes: `sentinel_records_total`, `sentinel_events_total` and what else is
+counted by `partition`, and `sentinel_series_overflow_requests_total`. All others begin at 0 with the process, and count
+again what it reads again after a crash. The sum of `sentinel_events_total` over `outcome` is every event that ever came
+in: nothing is lost in silence.
+
+The [runbook](runbook.md) says what the rules for Prometheus make of them, [dashboards](dashboards.md) show them.
+
+| metric | kind | labels | what it tells |
+|---|---|---|---|
+"""
+
+
+def metrics() -> str:
+    """The reference of all metrics, in Markdown."""
+    rows = [
+        f"| `{i.exposed}` | {i.kind} | {', '.join(f'`{label}`' for label in i.labels) or 'none'} | {i.help} |"
+        for i in INSTRUMENTS
+    ]
+    lines = [
+        *rows,
+        "",
+        "A histogram is queried by its name with `_bucket`, `_sum` and `_count` after it.",
+        "",
+        f"Of the process, as the Prometheus client tells them on Linux: {', '.join(f'`{name}`' for name in PROCESS)}.",
+        "",
+        "## What bounds the labels",
+        "",
+        "| label | values |",
+        "|---|---|",
+        *(f"| `{label}` | {bound} |" for label, bound in LABELS.items()),
+    ]
+    return _METRICS_HEAD + "\n".join(lines) + "\n"
 
 
 def _toml(value: object) -> str:

@@ -44,7 +44,7 @@ STORE_FILE: Final = "sentinel.db"
 _LABELS: Final = tuple(LABELS.index(name) for name in ("service", "model", "tenant"))
 _OURS: Final = (
     "source.kind", "source.files", "source.simulator", "store", "alerts", "dead_letters", "sinks.rejected_file",
-    "metrics", "recovery.relearn",
+    "metrics", "recovery.relearn", "traces",
 )  # fmt: skip
 
 

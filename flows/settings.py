@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from connectors.config import FilesConfig, GreptimeConfig, ReliabilityConfig, SqliteConfig
+from connectors.config import FilesConfig, GreptimeConfig, ReliabilityConfig, SqliteConfig, TracesConfig
 from connectors.kafka.config import KafkaConfig
 from connectors.simulation.config import SimulatorConfig
 from flows import layers
@@ -105,6 +105,18 @@ class MetricsConfig(Section):
     balance_file: Path | None = Field(
         None, description="When the flow ends, what became of every record is written here as JSON."
     )
+    services: int = Field(
+        50, ge=1, le=1_000, description="Services that metrics tell apart; the others together are __other__."
+    )
+
+
+class ObjectivesConfig(Section):
+    """What a service promises; the metrics say it beside what is measured, and the rules of Prometheus compare."""
+
+    error_ratio: float = Field(0.01, gt=0, lt=1, description="The share of a service's calls that may fail.")
+    cost_usd: float | None = Field(
+        None, gt=0, description="What each service may cost in 30 days, in US dollars; without it nothing watches that."
+    )
 
 
 class RecoveryConfig(Section):
@@ -127,7 +139,9 @@ class RecoveryConfig(Section):
 class LogConfig(Section):
     """What is logged, to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is shown.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level that is shown; SIGUSR1 shows debug lines too, and again hides them."
+    )
     format: Literal["text", "json"] = Field("text", description="Lines to read, or one JSON object a line.")
 
 
@@ -148,8 +162,10 @@ class Settings(Section):
     dead_letters: DeadLettersConfig = DeadLettersConfig()
     sinks: ReliabilityConfig = ReliabilityConfig()
     metrics: MetricsConfig = MetricsConfig()
+    objectives: ObjectivesConfig = ObjectivesConfig()
     recovery: RecoveryConfig = RecoveryConfig()
     log: LogConfig = LogConfig()
+    traces: TracesConfig = TracesConfig()
 
     @property
     def uses_kafka(self) -> bool:

@@ -65,7 +65,7 @@ class Batch:
 
     `on_time` and `late` are masks over `events`; an event in neither is a duplicate, or too late to correct anything.
     `partitions` are all partitions of the source: progress rides with the rows, for a stream of its own would have no
-    order with them.
+    order with them. `behind` is for metrics alone: how many records the partition still has, None where nobody knows.
     """
 
     partition: str
@@ -75,6 +75,7 @@ class Batch:
     on_time: Bools
     late: Bools
     dead: list[DeadLetter]
+    behind: int | None = None
 
 
 class Seen:

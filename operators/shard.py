@@ -136,6 +136,11 @@ class Shard:
             self._tell()
         self._bound()
 
+    @property
+    def folded_requests(self) -> int:
+        """Requests that have gone to the overflow series, over all closed panes."""
+        return self._admission.folded_requests
+
     def _tell(self) -> None:
         self._observe(self.index, len(self._admission), self.overtaken - self._told)
         self._told = self.overtaken

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
 from operators import panes
@@ -14,7 +16,7 @@ from operators.groups import Judged
 from operators.intake import Batch
 from operators.model import SECOND, DeadLetter
 from operators.pane_table import Closed
-from operators.shard import Partial, Slice
+from operators.shard import Partial, Shard, Slice
 
 V = TypeVar("V")
 W = TypeVar("W")
@@ -38,6 +40,38 @@ class Part(Protocol[V_contra, W_co]):
         ...
 
 
+class StepObserver(Protocol):
+    """What wants to know how stateful steps fare. Called once a batch or snapshot of a key; must not raise."""
+
+    def worked(self, step: str, seconds: float) -> None: ...
+
+    def failed(self, step: str) -> None: ...
+
+    def saved(self, step: str, seconds: float, size: int) -> None:
+        """`size` is in bytes, about."""
+        ...
+
+    def folded(self, shard: int, requests: int) -> None:
+        """How many requests of a shard have gone to its overflow series, in its whole life."""
+        ...
+
+    def judged(self, shard: int, upto: int, episodes: int) -> None:
+        """A shard has judged all panes before `upto`, in microseconds; so many episodes are open."""
+        ...
+
+    def detected(self, seconds: Mapping[str, float]) -> None:
+        """What each detector has taken since the last call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Who watches a step, by which clock (seconds, for durations alone)."""
+
+    observer: StepObserver
+    clock: Callable[[], float]
+
+
 class Step(StatefulBatchLogic[V, W, State], Generic[V, W]):
     """The Bytewax logic of one key: batches go to the part, snapshots are what it saves.
 
@@ -55,16 +89,68 @@ class Step(StatefulBatchLogic[V, W, State], Generic[V, W]):
         return self._part.save()
 
 
-def step(build: Callable[[], Part[V, W]]) -> Callable[[State | None], Step[V, W]]:
+class WatchedStep(Step[V, W]):
+    """A step that tells what it takes; what it does is the same."""
+
+    def __init__(self, part: Part[V, W], name: str, watching: Watching) -> None:
+        super().__init__(part)
+        self._name = name
+        self._observer = watching.observer
+        self._clock = watching.clock
+        stateful: object = part
+        self._detectors = stateful.time_by(self._clock) if isinstance(stateful, Detect) else {}
+
+    def on_batch(self, values: list[V]) -> tuple[Iterable[W], bool]:
+        began = self._clock()
+        try:
+            done = super().on_batch(values)
+        except Exception:
+            self._observer.failed(self._name)
+            raise
+        self._observer.worked(self._name, self._clock() - began)
+        part: object = self._part
+        match part:
+            case Shard() as shard:
+                self._observer.folded(shard.index, shard.folded_requests)
+            case Detect() as detect if detect.upto is not None:
+                self._observer.judged(detect.shard, detect.upto, detect.episodes)
+                self._observer.detected(self._detectors)
+                self._detectors.update(dict.fromkeys(self._detectors, 0.0))
+        return done
+
+    def snapshot(self) -> State:
+        began = self._clock()
+        state = super().snapshot()
+        self._observer.saved(self._name, self._clock() - began, size_of(state))
+        return state
+
+
+def step(
+    build: Callable[[], Part[V, W]], name: str = "", watching: Watching | None = None
+) -> Callable[[State | None], Step[V, W]]:
     """The builder that `stateful_batch` wants."""
 
     def builder(state: State | None) -> Step[V, W]:
         part = build()
         if state is not None:
             part.restore(state)
-        return Step(part)
+        return Step(part) if watching is None else WatchedStep(part, name, watching)
 
     return builder
+
+
+def size_of(state: object) -> int:
+    """About how many bytes a state of arrays and builtins takes in a snapshot."""
+    match state:
+        case np.ndarray():
+            return state.nbytes
+        case str() | bytes():
+            return len(state)
+        case tuple() | list() | set():
+            return sum(map(size_of, state))
+        case dict():
+            return sum(size_of(key) + size_of(value) for key, value in state.items())
+    return 8
 
 
 def shard_key(shard: int) -> str:
@@ -123,10 +209,23 @@ class Detect:
         self._width = width
         self._load = load
         self._monitor = monitor
+        self.shard = -1
+        self.upto: int | None = None  # microseconds; None until panes were judged
+
+    def time_by(self, clock: Callable[[], float]) -> dict[str, float]:
+        """Measure by this clock what each detector takes, kept in the dict that is returned."""
+        return self._monitor.time_by(clock)
+
+    @property
+    def episodes(self) -> int:
+        """Those that are open."""
+        return self._monitor.open_episodes
 
     def take(self, items: Sequence[Closed]) -> Iterator[Judged]:
         for closed in items:
             monitor = self._load(self._monitor.save()) if closed.final else self._monitor
+            if not closed.final:
+                self.shard, self.upto = closed.shard, closed.high * self._width
             yield Judged(closed.shard, closed.high * self._width, tuple(monitor.take(closed)), closed.final)
 
     def save(self) -> State:

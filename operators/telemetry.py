@@ -1,19 +1,30 @@
-"""The metrics of the flow, named once; what counts events comes from the source partitions' own snapshots.
+"""Feeds the metrics of `operators.instruments`; what counts events comes from the source partitions' own snapshots.
 
 All are of this process. Metrics are fed once a batch, never once an event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from operators import instruments as names
+from operators.instruments import Instrument
 from operators.intake import Balance, Batch
-from operators.model import SECOND, Alert
+from operators.model import LABELS, METRIC_INDEX, METRICS, SECOND, Alert, Reason
+from operators.series import OTHER
+
+_SERVICE = LABELS.index("service")
+
+
+def _family(of: Instrument) -> CounterMetricFamily | GaugeMetricFamily:
+    made = CounterMetricFamily if of.kind == "counter" else GaugeMetricFamily
+    return made(of.name, of.help, labels=list(of.labels))
 
 
 class Balances(Collector):
@@ -21,32 +32,26 @@ class Balances(Collector):
 
     def __init__(self) -> None:
         self.latest: dict[str, tuple[Balance, int | None]] = {}
+        self._began: dict[str, int] = {}  # events accounted for before this process had any
+        self._came: dict[str, int] = {}
 
     def total(self) -> Balance:
         """The partitions of this process together."""
         return sum((balance for balance, _ in self.latest.values()), Balance())
 
+    def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
+        """Keep the balance as it is now; count what came by what is in the batch, not by the balance."""
+        kept = copy(balance)
+        kept.dead = dict(balance.dead)
+        came = len(batch.events) + sum(letter.reason != Reason.FUTURE_TIME for letter in batch.dead)
+        self._began.setdefault(partition, kept.events - came)
+        self._came[partition] = self._came.get(partition, 0) + came
+        self.latest[partition] = (kept, watermark)
+
     def collect(self) -> Iterator[Metric]:
-        records = CounterMetricFamily("sentinel_records", "Records read from the source.", labels=["partition"])
-        events = CounterMetricFamily(
-            "sentinel_events",
-            "Events by what became of them: on_time, late, duplicate or dead_letter.",
-            labels=["partition", "outcome"],
-        )
-        skipped = CounterMetricFamily(
-            "sentinel_records_skipped", "Records that the source lost before they were read.", labels=["partition"]
-        )
-        unpriced = CounterMetricFamily(
-            "sentinel_events_unpriced",
-            "Events, on time or late, with tokens but with neither a cost nor a price for them.",
-            labels=["partition"],
-        )
-        dead = CounterMetricFamily(
-            "sentinel_dead_letters", "Records that could not be used, by reason.", labels=["partition", "reason"]
-        )
-        mark = GaugeMetricFamily(
-            "sentinel_watermark_seconds", "Event time that the partition has reached, Unix time.", labels=["partition"]
-        )
+        records, events, skipped = _family(names.RECORDS), _family(names.EVENTS), _family(names.SKIPPED)
+        unpriced, dead, mark = _family(names.UNPRICED), _family(names.DEAD_LETTERS), _family(names.WATERMARK)
+        difference = _family(names.DIFFERENCE)
         for partition, (balance, at) in sorted(self.latest.items()):
             records.add_metric([partition], balance.records)
             skipped.add_metric([partition], balance.skipped)
@@ -63,44 +68,67 @@ class Balances(Collector):
                 dead.add_metric([partition, reason], count)
             if at is not None:
                 mark.add_metric([partition], at / SECOND)
-        yield from (records, events, skipped, unpriced, dead, mark)
+            if partition in self._came:
+                difference.add_metric([partition], self._came[partition] + self._began[partition] - balance.events)
+        yield from (records, events, skipped, unpriced, dead, mark, difference)
 
 
 class Telemetry:
-    """All metrics of one process, in a registry of their own; it observes the source, the sinks and the alerts."""
+    """All metrics of one process, in a registry of their own; it observes the source, the steps, the sinks, the alerts.
 
-    def __init__(self) -> None:
+    `services`: most services that are told apart. `now` gives microseconds; without it no delay is told.
+    """
+
+    def __init__(self, services: int = 50, now: Callable[[], int] | None = None) -> None:
         self.registry = CollectorRegistry()
         self.balances = Balances()
         self.registry.register(self.balances)
-        r = self.registry
-        self._written = Counter("sentinel_sink_items", "Items made durable by a sink.", ["sink"], registry=r)
-        self._retries = Counter("sentinel_sink_retries", "Writes tried again by a sink.", ["sink"], registry=r)
-        self._rejected = Counter(
-            "sentinel_sink_rejected", "Items that a sink's store refused.", ["sink", "reason"], registry=r
-        )
-        self._seconds = Histogram(
-            "sentinel_sink_write_seconds",
-            "Time until a chunk was durable.",
-            ["sink"],
-            registry=r,
-            buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60),
-        )
-        self._alerts = Counter("sentinel_alerts", "Alert transitions.", ["status", "severity"], registry=r)
-        self._series = Gauge("sentinel_series", "Series that a shard watches.", ["shard"], registry=r)
-        self._overtaken = Counter(
-            "sentinel_events_overtaken",
-            "Events counted on time whose pane had been closed while their partition was idle or over.",
-            ["shard"],
-            registry=r,
-        )
+        self._now = now
+        self._most_services = services
+        self._services: set[str] = set()
+        self._build = self._gauge(names.BUILD)
+        self._behind = self._gauge(names.BEHIND)
+        self._price_loads = self._counter(names.PRICE_LOADS)
+        self._requests = self._counter(names.REQUESTS)
+        self._tokens = self._counter(names.TOKENS)
+        self._cost = self._counter(names.COST)
+        self._series = self._gauge(names.SERIES)
+        self._folded = _Totals(names.FOLDED)
+        self.registry.register(self._folded)
+        self._overtaken = self._counter(names.OVERTAKEN)
+        self._step_seconds = self._histogram(names.STEP_SECONDS)
+        self._detector_seconds = self._counter(names.DETECTOR_SECONDS)
+        self._step_faults = self._counter(names.STEP_FAULTS)
+        self._snapshot_seconds = self._histogram(names.SNAPSHOT_SECONDS)
+        self._snapshot_bytes = self._histogram(names.SNAPSHOT_BYTES)
+        self._judged_delay = self._histogram(names.JUDGED_DELAY)
+        self._alert_delay = self._histogram(names.ALERT_DELAY)
+        self._episodes = self._gauge(names.EPISODES)
+        self._alerts = self._counter(names.ALERTS)
+        self._written = self._counter(names.SINK_ITEMS)
+        self._retries = self._counter(names.SINK_RETRIES)
+        self._rejected = self._counter(names.SINK_REJECTED)
+        self._seconds = self._histogram(names.SINK_SECONDS)
 
-        self._price_loads = Counter(
-            "sentinel_price_file_loads",
-            "Changes of the price file, by whether they could be used.",
-            ["good"],
-            registry=r,
-        )
+    def _counter(self, of: Instrument) -> Counter:
+        return Counter(of.name, of.help, list(of.labels), registry=self.registry)
+
+    def _gauge(self, of: Instrument) -> Gauge:
+        return Gauge(of.name, of.help, list(of.labels), registry=self.registry)
+
+    def _histogram(self, of: Instrument) -> Histogram:
+        return Histogram(of.name, of.help, list(of.labels), registry=self.registry, buckets=of.buckets)
+
+    def configured(self, series_limit: int, error_ratio: float, cost_usd: float | None) -> None:
+        """What the settings promise and allow, beside what is measured."""
+        self._gauge(names.SERIES_LIMIT).set(series_limit)
+        self._gauge(names.ERROR_OBJECTIVE).set(error_ratio)
+        if cost_usd is not None:
+            self._gauge(names.COST_OBJECTIVE).set(cost_usd)
+
+    def built(self, version: str, python: str) -> None:
+        """Which release runs."""
+        self._build.labels(version, python).set(1)
 
     def prices_loaded(self, good: bool) -> None:
         """The price file has changed, and could be used or not."""
@@ -108,9 +136,48 @@ class Telemetry:
 
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
         """A source partition was polled."""
-        kept = copy(balance)
-        kept.dead = dict(balance.dead)
-        self.balances.latest[partition] = (kept, watermark)
+        self.balances.polled(partition, batch, balance, watermark)
+        if batch.behind is not None:
+            self._behind.labels(partition).set(batch.behind)
+        if len(batch.events):
+            self._count_traffic(batch)
+
+    def _count_traffic(self, batch: Batch) -> None:
+        events = batch.events
+        services = list(dict.fromkeys(labels[_SERVICE] for labels in events.combos))
+        place = {service: i for i, service in enumerate(services)}
+        of_combo = np.array([place[labels[_SERVICE]] for labels in events.combos])
+        used = np.flatnonzero(batch.on_time | batch.late)
+        of = of_combo[events.combo[used]]
+        asked = np.bincount(of, minlength=len(services))
+        failed = np.bincount(of[events.error[used]], minlength=len(services))
+
+        def summed(metric: str) -> list[float]:
+            m = METRIC_INDEX[metric]
+            values = np.maximum(events.values[m, used], 0) / METRICS[m].scale  # MISSING is below 0
+            return [float(total) for total in np.bincount(of, values, len(services))]
+
+        rows = zip(
+            services, asked.tolist(), failed.tolist(), summed("prompt_tokens"), summed("completion_tokens"),
+            summed("cost"), strict=True,
+        )  # fmt: skip
+        for name, requests, errors, prompt, completion, cost in rows:
+            if not requests:
+                continue
+            service = self._service(name)
+            self._requests.labels(service, "ok").inc(requests - errors)
+            self._requests.labels(service, "error").inc(errors)
+            self._tokens.labels(service, "prompt").inc(prompt)
+            self._tokens.labels(service, "completion").inc(completion)
+            self._cost.labels(service).inc(cost)
+
+    def _service(self, service: str) -> str:
+        """The service as a label: the first ones to come are told apart."""
+        if service not in self._services:
+            if len(self._services) >= self._most_services:  # workers that ask at once may exceed it by their number
+                return OTHER
+            self._services.add(service)
+        return service
 
     def written(self, sink: str, items: int, seconds: float) -> None:
         """A chunk is durable."""
@@ -128,9 +195,53 @@ class Telemetry:
     def alerted(self, alert: Alert) -> None:
         """An alert leaves the last step."""
         self._alerts.labels(alert.status, alert.severity).inc()
+        if self._now is not None:
+            self._alert_delay.observe((self._now() - alert.at) / SECOND)
 
     def shard(self, shard: int, series: int, overtaken: int) -> None:
         """A shard has closed panes: how many series it watches, and how many events were newly overtaken."""
         self._series.labels(str(shard)).set(series)
         if overtaken:
             self._overtaken.labels(str(shard)).inc(overtaken)
+
+    def worked(self, step: str, seconds: float) -> None:
+        """A stateful step has done with a batch."""
+        self._step_seconds.labels(step).observe(seconds)
+
+    def failed(self, step: str) -> None:
+        """A stateful step has failed."""
+        self._step_faults.labels(step).inc()
+
+    def saved(self, step: str, seconds: float, size: int) -> None:
+        """The state of one key was made ready for a snapshot."""
+        self._snapshot_seconds.labels(step).observe(seconds)
+        self._snapshot_bytes.labels(step).observe(size)
+
+    def folded(self, shard: int, requests: int) -> None:
+        """How many requests of the shard have gone to its overflow series, in its whole life."""
+        self._folded.values[str(shard)] = requests
+
+    def detected(self, seconds: Mapping[str, float]) -> None:
+        """What each detector has taken."""
+        for detector, taken in seconds.items():
+            self._detector_seconds.labels(detector).inc(taken)
+
+    def judged(self, shard: int, upto: int, episodes: int) -> None:
+        """A shard has judged all panes before `upto`, in microseconds; so many episodes are open."""
+        self._episodes.labels(str(shard)).set(episodes)
+        if self._now is not None:
+            self._judged_delay.observe((self._now() - upto) / SECOND)
+
+
+class _Totals(Collector):
+    """A counter by one label that is kept elsewhere, in snapshots."""
+
+    def __init__(self, of: Instrument) -> None:
+        self._of = of
+        self.values: dict[str, int] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        family = _family(self._of)
+        for label, value in sorted(self.values.items()):
+            family.add_metric([label], value)
+        yield family

@@ -173,7 +173,15 @@ class KafkaReader:
             at_end=self._at_end and self._down is None,
             finished=self._finished,
             skipped=skipped,
+            behind=self._behind(),
         )
+
+    def _behind(self) -> int | None:
+        """Records after the position, by the end that the last fetch reported; None before the first one."""
+        if self._at_end or self._finished:
+            return 0
+        _, high = self._consumer.get_watermark_offsets(self._at(0), cached=True)
+        return max(high - self._next, 0) if high >= 0 else None
 
     def _event(self, message: Message) -> None:
         """What a consumer says between the records."""

@@ -7,7 +7,7 @@ decide, so the alerts are the same however the panes were handed over.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import numpy as np
@@ -102,6 +102,15 @@ class ShardMonitor:
     def __len__(self) -> int:
         """Series that are known."""
         return len(self._slots)
+
+    def time_by(self, clock: Callable[[], float]) -> dict[str, float]:
+        """Measure by this clock from now on; what each detector has taken is kept in the dict that is returned."""
+        return self._panel.time_by(clock)
+
+    @property
+    def open_episodes(self) -> int:
+        """Cells with an episode that is open."""
+        return int((self._open.state["opened"][: self._slots.used] >= 0).sum())
 
     def take(self, closed: Closed) -> list[Finding]:
         """Judge the closed panes; what they show of open episodes, in the order of (at, series, metric).

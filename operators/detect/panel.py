@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -44,13 +45,25 @@ class Panel:
         self.owners = (*self._learned, *(a for a in self._levels if a))
         self._raw: list[Verdicts] = []
         self._verdicts: list[Verdicts] = []
+        self._clock: Callable[[], float] = lambda: 0.0
+        self._seconds = {d.name: 0.0 for d in self.detectors}
+
+    def time_by(self, clock: Callable[[], float], seconds: dict[str, float] | None = None) -> dict[str, float]:
+        """Measure by this clock from now on; the seconds of each detector are added to the dict that is returned."""
+        self._clock = clock
+        self._seconds = self._seconds if seconds is None else seconds
+        return self._seconds
 
     def judge(self, block: Block, best: Floats, winner: NDArray[np.int8]) -> None:
         """Write the verdict of each cell, and whose it is (-1 where nobody has a vote).
 
         It is the strongest calibrated one, by weight; where detectors are to agree its score is their weighted mean.
         """
-        self._raw = [d.score(a.state, block) for d, a in zip(self.detectors, self._learned, strict=True)]
+        self._raw = []
+        for detector, owner in zip(self.detectors, self._learned, strict=True):
+            began = self._clock()
+            self._raw.append(detector.score(owner.state, block))
+            self._seconds[detector.name] += self._clock() - began
         self._verdicts = []
         winner[: block.used] = -1
         best[: block.used] = 0.0
@@ -74,7 +87,9 @@ class Panel:
     def learn(self, block: Block, excluded: Bools) -> None:
         """Learn from the block that was judged last, without what is excluded [slots, cells]."""
         for detector, owner in zip(self.detectors, self._learned, strict=True):
+            began = self._clock()
             detector.learn(owner.state, block, excluded)
+            self._seconds[detector.name] += self._clock() - began
         for raw, calibration, levels in zip(self._raw, self._calibrations, self._levels, strict=True):
             if calibration and levels:
                 calibration.learn(levels.state, raw, excluded)

@@ -7,7 +7,7 @@ is learned stands in the same place whichever panel judges a slot: overrides can
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +41,14 @@ class Panels:
     def detectors(self) -> tuple[Detector, ...]:
         """In the order of the numbers that `judge` writes; the same in every panel."""
         return self._panels[0].detectors
+
+    def time_by(self, clock: Callable[[], float]) -> dict[str, float]:
+        """As `Panel.time_by`, all panels together."""
+        first, *others = self._panels
+        seconds = first.time_by(clock)
+        for panel in others:
+            panel.time_by(clock, seconds)
+        return seconds
 
     def place(self, slots: Sequence[str], capacity: int) -> None:
         """Find the numbers of all slots anew: the series' texts by slot, "" where free."""

@@ -11,7 +11,7 @@ import pytest
 
 from flows import __version__
 from flows.check import explain, main
-from flows.reference import example, reference
+from flows.reference import example, metrics, reference
 from flows.schema import dotted, settings_of
 from flows.settings import CONFIG_EXIT_CODE, Settings, load
 from operators.errors import ConfigError
@@ -153,8 +153,11 @@ def test_explain_an_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
         explain(load({}, Path.cwd()), "nothing")
 
 
-@pytest.mark.parametrize(("name", "made"), [("sentinel.example.toml", example), ("docs/configuration.md", reference)])
-def test_what_is_made_from_the_settings_is_fresh(name: str, made: Callable[[], str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [("sentinel.example.toml", example), ("docs/configuration.md", reference), ("docs/metrics.md", metrics)],
+)
+def test_what_is_made_from_the_code_is_fresh(name: str, made: Callable[[], str]) -> None:
     assert (ROOT / name).read_text() == made(), "make docs"
 
 
@@ -164,6 +167,11 @@ def test_the_reference_holds_every_setting(capsys: pytest.CaptureFixture[str]) -
     assert printed == reference()
     for setting in settings_of(Settings):
         assert f"`{dotted(setting.key)}" in printed
+
+
+def test_the_reference_of_metrics_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--metrics"]) == 0
+    assert capsys.readouterr().out == metrics()
 
 
 def test_the_example_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

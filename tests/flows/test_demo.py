@@ -144,7 +144,7 @@ def test_the_alert_file_is_followed_by_whole_lines(tmp_path: Path) -> None:
 def test_the_counts_of_a_listener(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     events = Counter("sentinel_events", "x", ["partition", "outcome"], registry=registry)
-    mark = Gauge("sentinel_watermark_seconds", "x", ["partition"], registry=registry)
+    mark = Gauge("sentinel_watermark_timestamp_seconds", "x", ["partition"], registry=registry)
     port = free_port()
     feed = Feed(f"http://127.0.0.1:{port}/metrics", tmp_path / "a", tmp_path / "s", 10, "service")
     assert not feed.look(1_000_000).started

@@ -86,6 +86,24 @@ def test_reads_in_order_and_resumes_from_any_position(broker: Broker) -> None:
     tombstone.close()
 
 
+def test_how_many_records_are_left_is_known_without_asking(broker: Broker) -> None:
+    topic = new_topic(broker)
+    produce(broker, topic, [b"%d" % i for i in range(30)])
+    reader = KafkaSource(config(broker, topic)).open(f"{topic}/0", None)
+    chunks = read(reader, most=10, until=30)
+    read_so_far = 0
+    for chunk in chunks:
+        read_so_far += len(chunk.values)
+        assert chunk.behind == 30 - read_so_far
+    read(reader)
+    produce(broker, topic, [b"more"] * 5)
+    last = read(reader, most=2, until=4)[-1]
+    assert last.behind is not None and last.behind <= 1  # what came after the last fetch is not known yet
+    read(reader)
+    assert reader.poll(1).behind == 0
+    reader.close()
+
+
 def test_the_offset_of_a_snapshot_is_committed_for_lag_tools(broker: Broker) -> None:
     topic = new_topic(broker)
     produce(broker, topic, [b"1", b"2", b"3"])

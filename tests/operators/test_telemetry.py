@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from prometheus_client import generate_latest
 
+from operators.instruments import INSTRUMENTS, LABELS, Instrument
 from operators.intake import Balance, Batch
-from operators.model import SECOND
+from operators.model import METRIC_INDEX, MISSING, SECOND, DeadLetter, Reason
 from operators.telemetry import Telemetry
-from tests.operators.pane_events import columns
+from tests.operators.pane_events import BASE, Call, columns
 from tests.operators.test_alert_json import ALERT
 
 NONE = np.zeros(0, np.bool_)
@@ -33,8 +34,8 @@ def test_the_balance_of_each_partition_adds_up() -> None:
     assert outcomes == {"on_time": 4, "late": 2, "duplicate": 1, "dead_letter": 3}
     assert sum(outcomes.values()) == balance.events
     assert seen['sentinel_dead_letters_total{partition="t/0",reason="not_json"}'] == 2
-    assert seen['sentinel_watermark_seconds{partition="t/0"}'] == 5
-    assert 'sentinel_watermark_seconds{partition="t/1"}' not in seen
+    assert seen['sentinel_watermark_timestamp_seconds{partition="t/0"}'] == 5
+    assert 'sentinel_watermark_timestamp_seconds{partition="t/1"}' not in seen
     assert telemetry.balances.total() == Balance(11, 5, 2, 1, 7, dead={"bad_time": 1, "not_json": 2})
 
 
@@ -80,3 +81,114 @@ def test_two_processes_worth_of_metrics_do_not_meet() -> None:
     one, other = Telemetry(), Telemetry()
     one.retried("sqlite")
     assert 'sentinel_sink_retries_total{sink="sqlite"}' not in samples(other)
+
+
+def letter(reason: str) -> DeadLetter:
+    return DeadLetter("t", 0, 1, reason, "", "")
+
+
+def called(service: str, error: bool = False, **values: int) -> Call:
+    units = tuple(values.get(name, MISSING) for name in METRIC_INDEX)
+    return Call(BASE, 0, (service, "m", "", "", "", "", "", "", ""), units, error, "", "")
+
+
+def batch(*calls: Call, late: int = 0, dead: tuple[str, ...] = (), behind: int | None = None) -> Batch:
+    masks = np.arange(len(calls)) >= late
+    return Batch("t/0", ("t/0",), None, columns(list(calls)), masks, ~masks, [letter(r) for r in dead], behind)
+
+
+def test_calls_are_counted_by_service_up_to_a_bound() -> None:
+    telemetry = Telemetry(services=2)
+    first = batch(
+        called("chat", cost=2_000_000_000, prompt_tokens=10),
+        called("chat", True, completion_tokens=7),
+        called("code", cost=500_000_000),
+        late=1,
+    )
+    telemetry.polled("t/0", first, Balance(on_time=2, late=1), None)
+    telemetry.polled("t/0", batch(called("one"), called("two", True), called("code")), Balance(on_time=5, late=1), None)
+    seen = samples(telemetry)
+    asked = {k: v for k, v in seen.items() if k.startswith("sentinel_requests_total")}
+    assert asked == {
+        'sentinel_requests_total{outcome="ok",service="chat"}': 1,
+        'sentinel_requests_total{outcome="error",service="chat"}': 1,
+        'sentinel_requests_total{outcome="ok",service="code"}': 2,
+        'sentinel_requests_total{outcome="error",service="code"}': 0,
+        'sentinel_requests_total{outcome="ok",service="__other__"}': 1,
+        'sentinel_requests_total{outcome="error",service="__other__"}': 1,
+    }
+    assert seen['sentinel_cost_usd_total{service="chat"}'] == 2
+    assert seen['sentinel_cost_usd_total{service="code"}'] == 0.5
+    assert seen['sentinel_tokens_total{kind="prompt",service="chat"}'] == 10
+    assert seen['sentinel_tokens_total{kind="completion",service="chat"}'] == 7
+
+
+def test_an_event_in_neither_mask_is_no_traffic() -> None:
+    telemetry = Telemetry()
+    polled = batch(called("chat"), called("chat"))
+    polled.on_time[0] = False
+    telemetry.polled("t/0", polled, Balance(on_time=1, duplicate=1), None)
+    assert samples(telemetry)['sentinel_requests_total{outcome="ok",service="chat"}'] == 1
+
+
+def test_the_difference_shows_what_no_count_accounts_for() -> None:
+    telemetry = Telemetry()
+    future = batch(called("chat"), called("chat"), dead=(Reason.FUTURE_TIME, Reason.NOT_JSON))
+    telemetry.polled("t/0", future, Balance(on_time=101, dead={"future_time": 1, "not_json": 1}), None)
+    name = 'sentinel_balance_difference{partition="t/0"}'
+    assert samples(telemetry)[name] == 0, "what a snapshot brought is no difference"
+    telemetry.polled("t/0", batch(called("chat")), Balance(on_time=102, dead={"future_time": 1, "not_json": 1}), None)
+    assert samples(telemetry)[name] == 0
+    telemetry.polled("t/0", batch(called("chat"), called("chat")), Balance(on_time=103, dead={"not_json": 2}), None)
+    assert samples(telemetry)[name] == 1
+
+
+def test_delays_are_told_by_the_clock_that_is_given() -> None:
+    telemetry = Telemetry(now=lambda: ALERT.at + 20 * SECOND)
+    telemetry.alerted(ALERT)
+    telemetry.judged(3, ALERT.at + 5 * SECOND, 2)
+    seen = samples(telemetry)
+    assert seen["sentinel_alert_delay_seconds_sum"] == 20
+    assert seen["sentinel_judged_delay_seconds_sum"] == 15
+    assert seen['sentinel_episodes_open{shard="3"}'] == 2
+
+
+def everything() -> Telemetry:
+    """Told everything once."""
+    telemetry = Telemetry(now=lambda: ALERT.at)
+    balance = Balance(records=1, on_time=1, dead={"not_json": 1})
+    telemetry.polled("t/0", batch(called("chat"), behind=3), balance, SECOND)
+    telemetry.written("sqlite", 1, 0.1)
+    telemetry.retried("sqlite")
+    telemetry.rejected("sqlite", "bad_row")
+    telemetry.alerted(ALERT)
+    telemetry.prices_loaded(True)
+    telemetry.shard(0, 1, 1)
+    telemetry.worked("merge", 0.1)
+    telemetry.failed("merge")
+    telemetry.saved("merge", 0.1, 1_000)
+    telemetry.folded(0, 5)
+    telemetry.judged(0, ALERT.at, 0)
+    telemetry.detected({"zscore": 0.5})
+    telemetry.configured(10, 0.01, 100.0)
+    telemetry.built("1", "3")
+    return telemetry
+
+
+def test_every_instrument_is_emitted_with_its_labels_and_nothing_else() -> None:
+    found: dict[str, set[frozenset[str]]] = {}
+    for family in everything().registry.collect():
+        for sample in family.samples:
+            if not sample.name.endswith("_created"):
+                found.setdefault(sample.name, set()).add(frozenset(sample.labels) - {"le"})
+    assert found == {name: {frozenset(i.labels)} for i in INSTRUMENTS for name in i.samples}
+
+
+def test_names_follow_the_conventions_of_prometheus() -> None:
+    def sound(i: Instrument) -> bool:
+        return i.name.startswith("sentinel_") and not i.name.endswith("_total") and i.help.endswith(".")
+
+    assert [i.name for i in INSTRUMENTS if not sound(i)] == []
+    assert len({i.name for i in INSTRUMENTS}) == len(INSTRUMENTS)
+    assert {label for i in INSTRUMENTS for label in i.labels} == set(LABELS), "each label says what bounds it"
+    assert [i.name for i in INSTRUMENTS if (i.kind == "histogram") != bool(i.buckets)] == []

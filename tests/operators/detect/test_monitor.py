@@ -381,3 +381,20 @@ def test_of_an_open_episode_there_is_a_finding_for_each_pane_with_data() -> None
     begin = next(a for a in range(len(PIECES)) if at(a + 1) + 10 * SECOND == ats[0])
     assert ats == [at(p + 1) + 10 * SECOND for p in range(begin, begin + len(ats))]
     assert len(ats) >= 20 + 29
+
+
+def test_what_is_open_and_what_detectors_take_can_be_asked(alerts: list[Alert]) -> None:
+    """Asking changes nothing."""
+    watched = monitor(QUICK)
+    looks = iter(range(10**9))
+    seconds = watched.time_by(lambda: float(next(looks)))
+    found, most = [], 0
+    for piece in PIECES:
+        found += [f.alert for f in watched.take(piece) if f.sure and f.alert is not None]
+        most = max(most, watched.open_episodes)
+    assert found == alerts
+    began = {a.episode_id for a in alerts}
+    assert 0 < most <= len(began)
+    assert watched.open_episodes == len(began) - sum(a.status == "resolved" for a in alerts)
+    judged = len(PIECES)
+    assert set(seconds.values()) == {2.0 * judged}, "each judges and learns once a pane, and each took a tick"

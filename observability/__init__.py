@@ -1,0 +1,1 @@
+"""What is seen of the flow from outside: rules for Prometheus, dashboards for Grafana."""

@@ -1,0 +1,1 @@
+"""The dashboards as code; `python -m observability.grafana.make` writes them as JSON."""

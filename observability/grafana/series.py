@@ -1,0 +1,86 @@
+"""One series in depth: a metric with what is usual, what alerts expected, breakdowns and requests that show it."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard as build
+
+from observability.grafana.overview import usual
+from observability.grafana.parts import board, choice, found, sql_chart, sql_table
+from operators.model import METRICS
+
+ROWS = """
+    FROM llm_panes
+    WHERE dimension_set = '$set' AND series = '$series' AND width_s = $width AND $__timeFilter(pane_start)
+"""
+ALERTS = "FROM llm_alerts WHERE dimension_set = '$set' AND series = '$series' AND $__timeFilter(at)"
+
+
+def dashboard() -> build.Dashboard:
+    """The dashboard."""
+    sets = "SELECT DISTINCT dimension_set FROM llm_panes WHERE width_s = 60 AND $__timeFilter(pane_start) ORDER BY 1"
+    series = """
+        SELECT DISTINCT series FROM llm_panes
+        WHERE dimension_set = '$set' AND width_s = 60 AND $__timeFilter(pane_start) ORDER BY 1
+    """
+    made = board("sentinel-series", "One series in depth", "Everything that is stored of one series.")
+    made = made.with_variable(choice("width", "pane (s)", ["10", "60", "3600"], "60"))
+    made = made.with_variable(choice("metric", "metric", [m.name for m in METRICS], METRICS[0].name))
+    made = made.with_variable(found("set", "dimensions", sets, many=False))
+    made = made.with_variable(found("series", "series", series, many=False))
+    panels = (
+        sql_chart(
+            "$metric: quantiles, and what is usual",
+            "none",
+            f"""
+            SELECT pane_start AS time, ${{metric:raw}}_p50 AS "p50", ${{metric:raw}}_p95 AS "p95",
+                ${{metric:raw}}_p99 AS "p99", {usual("${metric:raw}_p95")}
+            {ROWS} ORDER BY 1
+            """,
+            "The band is the mean of the p95 of the 60 panes before, and three standard deviations to each side.",
+        ),
+        sql_chart(
+            "$metric: as alerts saw it",
+            "none",
+            f"""
+            SELECT at AS time, observed AS "observed", expected AS "expected", lower AS "lower", upper AS "upper"
+            {ALERTS} AND metric = '$metric' ORDER BY 1
+            """,
+            "What detection observed and expected at each transition of an episode; nothing between them.",
+        ),
+        sql_chart(
+            "$metric: least, mean, most",
+            "none",
+            f"""
+            SELECT pane_start AS time, ${{metric:raw}}_min AS "least",
+                ${{metric:raw}}_sum / nullif(${{metric:raw}}_count, 0) AS "mean", ${{metric:raw}}_max AS "most"
+            {ROWS} ORDER BY 1
+            """,
+        ),
+        sql_chart(
+            "Requests, and what is usual",
+            "none",
+            f'SELECT pane_start AS time, requests AS "requests", {usual("requests")} {ROWS} ORDER BY 1',
+        ),
+        sql_chart(
+            "Share of calls that failed, and what is usual",
+            "percentunit",
+            f'SELECT pane_start AS time, error_ratio AS "error ratio", {usual("error_ratio")} {ROWS} ORDER BY 1',
+        ),
+        sql_chart("Score of its alerts", "none", f"SELECT at AS time, metric, score AS value {ALERTS} ORDER BY 1, 2"),
+        sql_table(
+            "Alerts",
+            f"""
+            SELECT at, status, severity, metric, observed, expected, score, detectors, contributors, text
+            {ALERTS} ORDER BY at DESC LIMIT 200
+            """,
+        ),
+        sql_table(
+            "What its requests were made of, and the worst of them",
+            f"SELECT pane_start, requests, errors, breakdown, evidence {ROWS} ORDER BY pane_start DESC LIMIT 100",
+            "JSON, as it is stored: counts by label and value, and the requests that stood out, with their traces.",
+            14,
+        ),
+    )
+    for panel in panels:
+        made = made.with_panel(panel)
+    return made

@@ -1,0 +1,211 @@
+"""The metrics that the flow emits, named once: `operators.telemetry` feeds them, `docs/metrics.md` is made from them.
+
+Names and units are as Prometheus has them: `sentinel_` first, base units, `_total` on counters. Every label is bounded
+(`LABELS`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+LABELS: Final = {
+    "detector": "the detectors of [detection](detection.md)",
+    "good": "true, false",
+    "kind": "prompt, completion",
+    "outcome": "of events: on_time, late, duplicate, dead_letter; of requests: ok, error",
+    "partition": "the partitions of the source",
+    "python": "one a process",
+    "reason": "of dead letters: the codes of [bad input](bad-input.md); of sinks: a few codes each",
+    "service": "`metrics.services`; the others together are `__other__`",
+    "severity": "low, medium, high, critical",
+    "shard": "`recovery.shards`",
+    "sink": "the configured sinks",
+    "status": "firing, updated, resolved",
+    "step": "the stateful steps: merge, detect, rollup, groups",
+    "version": "one a process",
+}
+"""What bounds the values of each label."""
+
+_SHORT: Final = (0.0001, 0.001, 0.005, 0.02, 0.1, 0.5, 2, 10)
+_WRITES: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60)
+_DELAYS: Final = (1, 2, 5, 10, 20, 30, 60, 120, 300, 900, 3600)
+_SIZES: Final = (1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """One metric."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def exposed(self) -> str:
+        """The name as it is queried: counters have `_total`, histograms `_bucket`, `_sum` and `_count` after it."""
+        return f"{self.name}_total" if self.kind == "counter" else self.name
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """The names of its samples."""
+        ends = ("_bucket", "_sum", "_count") if self.kind == "histogram" else ("",)
+        return tuple(self.exposed + end for end in ends)
+
+
+BUILD: Final = Instrument(
+    "sentinel_build_info",
+    "gauge",
+    "1; what runs.",
+    ("version", "python"),
+)
+
+RECORDS: Final = Instrument("sentinel_records", "counter", "Records read from the source.", ("partition",))
+EVENTS: Final = Instrument(
+    "sentinel_events",
+    "counter",
+    "Events by what became of them: on_time, late, duplicate or dead_letter.",
+    ("partition", "outcome"),
+)
+DIFFERENCE: Final = Instrument(
+    "sentinel_balance_difference",
+    "gauge",
+    "Events that this process was given less those that it accounts for: 0, or something was lost in silence.",
+    ("partition",),
+)
+SKIPPED: Final = Instrument(
+    "sentinel_records_skipped", "counter", "Records that the source lost before they were read.", ("partition",)
+)
+UNPRICED: Final = Instrument(
+    "sentinel_events_unpriced",
+    "counter",
+    "Events, on time or late, with tokens but with neither a cost nor a price for them.",
+    ("partition",),
+)
+DEAD_LETTERS: Final = Instrument(
+    "sentinel_dead_letters",
+    "counter",
+    "Records that could not be used, by reason.",
+    ("partition", "reason"),
+)
+WATERMARK: Final = Instrument(
+    "sentinel_watermark_timestamp_seconds",
+    "gauge",
+    "Event time that the partition has reached, Unix time.",
+    ("partition",),
+)
+BEHIND: Final = Instrument(
+    "sentinel_consumer_lag_records",
+    "gauge",
+    "Records of the partition that are not read yet, as of its last poll; Kafka alone tells.",
+    ("partition",),
+)
+PRICE_LOADS: Final = Instrument(
+    "sentinel_price_file_loads", "counter", "Changes of the price file, by whether they could be used.", ("good",)
+)
+
+REQUESTS: Final = Instrument(
+    "sentinel_requests",
+    "counter",
+    "Calls of models that were read, on time or late, by whether they failed: ok or error.",
+    ("service", "outcome"),
+)
+TOKENS: Final = Instrument(
+    "sentinel_tokens",
+    "counter",
+    "Tokens of these calls: prompt or completion.",
+    ("service", "kind"),
+)
+COST: Final = Instrument("sentinel_cost_usd", "counter", "What these calls cost, in US dollars.", ("service",))
+ERROR_OBJECTIVE: Final = Instrument(
+    "sentinel_objective_error_ratio", "gauge", "The share of a service's calls that may fail: `objectives.error_ratio`."
+)
+COST_OBJECTIVE: Final = Instrument(
+    "sentinel_objective_cost_usd",
+    "gauge",
+    "What a service may cost in 30 days, in US dollars: `objectives.cost_usd`; absent where that is not set.",
+)
+
+SERIES: Final = Instrument("sentinel_series", "gauge", "Series that a shard watches.", ("shard",))
+SERIES_LIMIT: Final = Instrument(
+    "sentinel_series_limit", "gauge", "Most series that a shard watches: `panes.series_per_shard`."
+)
+FOLDED: Final = Instrument(
+    "sentinel_series_overflow_requests",
+    "counter",
+    "Requests that went to the overflow series, for there was no room for a series of their own.",
+    ("shard",),
+)
+OVERTAKEN: Final = Instrument(
+    "sentinel_events_overtaken",
+    "counter",
+    "Events counted on time whose pane had been closed while their partition was idle or over.",
+    ("shard",),
+)
+STEP_SECONDS: Final = Instrument(
+    "sentinel_step_seconds", "histogram", "Time that a stateful step took for a batch.", ("step",), _SHORT
+)
+DETECTOR_SECONDS: Final = Instrument(
+    "sentinel_detector_seconds", "counter", "Time that a detector took to judge and to learn.", ("detector",)
+)
+STEP_FAULTS: Final = Instrument(
+    "sentinel_step_faults", "counter", "Batches on which a stateful step failed; the process ends by it.", ("step",)
+)
+SNAPSHOT_SECONDS: Final = Instrument(
+    "sentinel_snapshot_seconds",
+    "histogram",
+    "Time to make the state of one key ready for a snapshot, without Bytewax's own writing.",
+    ("step",),
+    _SHORT,
+)
+SNAPSHOT_BYTES: Final = Instrument(
+    "sentinel_snapshot_bytes", "histogram", "Size of the state of one key in a snapshot, about.", ("step",), _SIZES
+)
+JUDGED_DELAY: Final = Instrument(
+    "sentinel_judged_delay_seconds",
+    "histogram",
+    "From the end of a pane, in event time, until a shard has judged it.",
+    buckets=_DELAYS,
+)
+ALERT_DELAY: Final = Instrument(
+    "sentinel_alert_delay_seconds",
+    "histogram",
+    "From the event time of an alert until it goes to the sinks.",
+    buckets=_DELAYS,
+)
+EPISODES: Final = Instrument("sentinel_episodes_open", "gauge", "Episodes that are open.", ("shard",))
+ALERTS: Final = Instrument("sentinel_alerts", "counter", "Alert transitions.", ("status", "severity"))
+
+SINK_ITEMS: Final = Instrument("sentinel_sink_items", "counter", "Items made durable by a sink.", ("sink",))
+SINK_RETRIES: Final = Instrument("sentinel_sink_retries", "counter", "Writes tried again by a sink.", ("sink",))
+SINK_REJECTED: Final = Instrument(
+    "sentinel_sink_rejected",
+    "counter",
+    "Items that a sink's store refused.",
+    ("sink", "reason"),
+)
+SINK_SECONDS: Final = Instrument(
+    "sentinel_sink_write_seconds",
+    "histogram",
+    "Time until a chunk was durable, all tries included.",
+    ("sink",),
+    _WRITES,
+)
+
+INSTRUMENTS: Final = (
+    BUILD,
+    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, BEHIND, PRICE_LOADS,
+    REQUESTS, TOKENS, COST, ERROR_OBJECTIVE, COST_OBJECTIVE,
+    SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,
+    STEP_SECONDS, DETECTOR_SECONDS, STEP_FAULTS, SNAPSHOT_SECONDS, SNAPSHOT_BYTES,
+    JUDGED_DELAY, ALERT_DELAY, EPISODES, ALERTS,
+    SINK_ITEMS, SINK_RETRIES, SINK_REJECTED, SINK_SECONDS,
+)  # fmt: skip
+
+PROCESS: Final = (
+    "process_cpu_seconds_total", "process_max_fds", "process_open_fds", "process_resident_memory_bytes",
+    "process_start_time_seconds", "process_virtual_memory_bytes",
+)  # fmt: skip
+"""What the Prometheus client itself tells of the process, on Linux."""

@@ -1,0 +1,85 @@
+"""Stateful steps that are watched: they do the same, and tell what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from operators.steps import Step, Watching, size_of, step
+
+
+class Adding:
+    """A part that adds up; 13 is a fault."""
+
+    dropped = False
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def take(self, items: Sequence[int]) -> list[int]:
+        if 13 in items:
+            raise ValueError("13")
+        self.total += sum(items)
+        return [self.total]
+
+    def save(self) -> tuple[object, ...]:
+        return (1, self.total)
+
+    def restore(self, state: tuple[object, ...]) -> None:
+        assert isinstance(state[1], int)
+        self.total = state[1]
+
+
+@dataclass
+class Notes:
+    """An observer that writes down, and a clock that goes on by a second a look."""
+
+    told: list[tuple[object, ...]] = field(default_factory=list)
+    at: float = 0.0
+
+    def clock(self) -> float:
+        self.at += 1
+        return self.at
+
+    def worked(self, step: str, seconds: float) -> None:
+        self.told.append(("worked", step, seconds))
+
+    def failed(self, step: str) -> None:
+        self.told.append(("failed", step))
+
+    def saved(self, step: str, seconds: float, size: int) -> None:
+        self.told.append(("saved", step, seconds, size))
+
+    def folded(self, shard: int, requests: int) -> None:
+        self.told.append(("folded", shard, requests))
+
+    def judged(self, shard: int, upto: int, episodes: int) -> None:
+        self.told.append(("judged", shard, upto, episodes))
+
+    def detected(self, seconds: Mapping[str, float]) -> None:
+        self.told.append(("detected", dict(seconds)))
+
+
+def test_a_watched_step_does_the_same_and_tells_what_it_took() -> None:
+    notes = Notes()
+    plain = step(Adding)((1, 5))
+    watched: Step[int, int] = step(Adding, "adding", Watching(notes, notes.clock))((1, 5))
+    assert watched.on_batch([1, 2]) == plain.on_batch([1, 2]) == ([8], False)
+    assert watched.snapshot() == plain.snapshot() == (1, 8)
+    assert notes.told == [("worked", "adding", 1.0), ("saved", "adding", 1.0, 16)]
+
+
+def test_a_fault_is_counted_and_goes_on_its_way() -> None:
+    notes = Notes()
+    watched: Step[int, int] = step(Adding, "adding", Watching(notes, notes.clock))(None)
+    with pytest.raises(ValueError, match="13"):
+        watched.on_batch([13])
+    assert notes.told == [("failed", "adding")]
+
+
+def test_the_size_of_a_state_is_mostly_that_of_its_arrays() -> None:
+    state = (1, ["ab", b"c"], {"k": np.zeros((3, 4))}, None, {2})
+    assert size_of(state) == 8 + 3 + 1 + 96 + 8 + 8
