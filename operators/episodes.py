@@ -18,6 +18,7 @@ from operators.detect.base import Block, State, Watch
 from operators.kernels.detect import FIELDS, Floats
 from operators.kernels.detect_panes import FADED, OPENED, QUIET, RESOLVED, RISEN, STEADY, step_episodes
 from operators.model import Bools, Severity
+from operators.shares import Observed
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
 BANDS: Final = (0.7, 0.85, 0.95)
@@ -68,6 +69,7 @@ class Trail:
     shift: float = 0.0  # the sum of their deviations from what was expected
     seen: dict[str, set[str]] = field(default_factory=dict)  # by dimension the series does not name, its values
     witnesses: list[Witness] = field(default_factory=list)
+    observed: Observed = field(default_factory=Observed)  # of the panes that were anomalous
 
 
 class Step(NamedTuple):

@@ -128,7 +128,7 @@ class Groups:
     `resolve` is for how long an episode must be quiet to be over.
     """
 
-    VERSION = 2
+    VERSION = 3
     dropped = False
 
     def __init__(self, shards: int, lateness: int, config: GroupsConfig, horizon: int, resolve: int) -> None:

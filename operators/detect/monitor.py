@@ -21,17 +21,19 @@ from operators.detect.base import REQUESTS, Block, Requests, State, Watch
 from operators.detect.mix import Mix, Parts
 from operators.detect.panel import Panel
 from operators.detect.row_values import RowReader, RowValues
+from operators.detect.shares import Shares
 from operators.detect.slots import Arrays, Slots
 from operators.detect.static_limits import applying
-from operators.detect.telling import Teller, Why, see
+from operators.detect.telling import Teller, Why, look, see
 from operators.errors import ConfigError, FatalError
 from operators.groups import STANDS, Finding
 from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN, WEIGHT, Floats
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.model import Alert, Bools, Ints
 from operators.pane_table import Closed, PaneTable
+from operators.shares import Observed
 
-VERSION = 4
+VERSION = 5
 _NOTHING = (0.0,) * FIELDS
 EXPIRY_S: int = PanesConfig.model_fields["expiry_s"].default
 
@@ -57,7 +59,8 @@ class ShardMonitor:
         self._panel = Panel(self.watch)
         self._mix = Mix(self.watch)
         self._reader = RowReader(self.watch)
-        self._teller = Teller(self.watch, self._mix, time)
+        self._shares = Shares(self.watch.keep, time.pane_s)
+        self._teller = Teller(self.watch, self._mix, self._shares, time)
         self._episodes = ep.Episodes(episodes, self.watch)
         self._expiry = self.watch.panes(expiry_s)
         self._stands = STANDS / (STANDS + self.watch.threshold)
@@ -191,6 +194,8 @@ class ShardMonitor:
             self._mix.drop(slot)
             for owner in self._owners:
                 owner.clear(slot)
+        if len(gone):
+            self._shares.drop(gone)
         self._mix.forget(pane - self._expiry)
         kept = seen[: self._slots.used][born[: self._slots.used] >= 0]
         self._next_expiry = int(kept.min()) + self._expiry if len(kept) else 0
@@ -235,6 +240,7 @@ class ShardMonitor:
         if entries is not None:
             self._mix.learn(pane, entries, self._excluded)
         found = self._tell(steps, table, first, pane, slots) if steps else []
+        self._shares.note(table, first, slots, pane, {slot for slot, _ in self._trails})
         return found + self._candidates(table, first, pane, slots)
 
     def _tell(self, steps: list[ep.Step], table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
@@ -263,6 +269,7 @@ class ShardMonitor:
             if step.what == ep.QUIET:
                 found.append(self._finding(step, trail, pane, verdict))
                 continue
+            look(trail, table, row_of.get(step.slot))
             if verdict[SCORE] > trail.peak[SCORE]:
                 trail.peak, trail.by = verdict, by
             if step.slot in row_of:
@@ -314,8 +321,9 @@ class ShardMonitor:
     def _alert(
         self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], by: str, reason: Why = ""
     ) -> Alert:
-        seen = int(self._panes.state["seen"][step.slot])
-        return self._teller.alert(step, self._slots.texts[step.slot], trail, pane, seen, verdict, by, reason)
+        seen, born = (int(self._panes.state[name][step.slot]) for name in ("seen", "born"))
+        learned = self._panel.learned_panes(step.slot, step.cell, by), born
+        return self._teller.alert(step, self._slots.texts[step.slot], trail, pane, seen, verdict, by, learned, reason)
 
     def _finding(
         self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], alert: Alert | None = None
@@ -328,6 +336,7 @@ class ShardMonitor:
         self._open.state["opened"][slot, cell] = -1
         self._open.state["recent"][slot, cell] = -1
         self._panel.restart(slot, cell)
+        self._shares.drop(np.array([slot]))
 
     def retire(self, dimension_sets: Collection[tuple[str, ...]]) -> None:
         """Forget, at the next pane, the series of all other dimension sets; what is open on them resolves.
@@ -352,11 +361,13 @@ class ShardMonitor:
             self._open.save(used),
             self._panes.save(used),
             self._mix.save(used),
+            self._shares.save(used),
             tuple(limit.model_dump_json() for limit in self.watch.config.limits),
             [
                 (
                     slot, cell, t.sequence, t.kind, t.detectors, t.by, t.peak, t.expected, t.begun, t.weight, t.shift,
                     [(d, sorted(v)) for d, v in sorted(t.seen.items())], [tuple(w) for w in t.witnesses],
+                    t.observed.save(),
                 )
                 for (slot, cell), t in sorted(self._trails.items())
             ],
@@ -378,7 +389,7 @@ class ShardMonitor:
         """
         self = cls(config, episodes, time, expiry_s, dimension_sets)
         match cast(Any, state):
-            case (4, made_for, last, texts, learned, opened, panes, mix, limits, trails):
+            case (5, made_for, last, texts, learned, opened, panes, mix, shares, limits, trails):
                 pass
             case _:
                 raise FatalError(
@@ -395,13 +406,17 @@ class ShardMonitor:
         self._slots = Slots(texts)
         self._panel.load(learned)
         self._mix.load(mix, self._slots.texts)
+        self._shares.load(shares)
         self._open.load(self._episodes.fitted(opened))
         self._panes.load({**panes, "ring": self._refitted(panes["ring"], limits)})
         self._scratch(self._panes.capacity)
-        for slot, cell, sequence, kind, detectors, by, peak, expected, begun, weight, shift, seen, witnesses in trails:
+        for saved in trails:
+            slot, cell, sequence, kind, detectors, by, peak, expected, begun, weight, shift, seen, found, observed = (
+                trail
+            )
             self._trails[slot, cell] = ep.Trail(
                 sequence, kind, detectors, by, peak, expected, begun, weight, shift, {d: set(v) for d, v in seen},
-                [ep.Witness(*w) for w in witnesses],
+                [ep.Witness(*w) for w in found], Observed.load(*observed),
             )  # fmt: skip
         return self
 
