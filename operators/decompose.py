@@ -7,7 +7,7 @@ not add up to the figures of a verdict, which may be geometric means over anothe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import log
+from math import log, sqrt
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,10 +21,14 @@ Told = dict[str, str | float]
 
 ENOUGH: Final = 5.0
 """Requests of what is observed from which anything is said of it."""
+CLEAR: Final = 1.1
+"""By so many times a mix moves a mean at least, to be named before the others."""
 KNOWN: Final = 30.0
 """Requests, fading, from which anything is usual."""
 LEAST: Final = 0.25
 """By so much the share of the excess is larger than usual, in a contributor."""
+CHANCE: Final = 2.0
+"""By so many times what chance moves the shares of so few requests."""
 EACH: Final = 2
 """Contributors of one label at most."""
 MOST: Final = 5
@@ -50,13 +54,14 @@ def contributors(cell: str, up: bool, usual: Usual, observed: Observed, expected
     """
     if usual.whole[0] < KNOWN or (cell != "requests" and observed.whole[0] < ENOUGH):
         return ()
+    least = max(LEAST, CHANCE / sqrt(max(observed.whole[0], expected * observed.panes if cell == "requests" else 1.0)))
     found: list[tuple[float, str, str, Told]] = []
     for label, seen in observed.by_label().items():
         known = usual.values.get(label, {})
         blank = np.zeros(len(usual.whole))
         now = {v: seen.get(v, blank) for v in sorted({*seen, *known})}
         for part in sorted(_parts(cell, up, usual, known, observed, now, expected), key=_unevenness)[:EACH]:
-            if part.uneven < LEAST or part.share < LEAST or part.value == OTHER:
+            if min(part.uneven, part.share) < least or part.value == OTHER:
                 continue
             told: Told = {"dimension": label, "value": part.value, "share": _round(min(part.share, 1.0))}
             if part.value in known or label not in usual.full:
@@ -140,20 +145,21 @@ def _round(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def factors(cell: str, usual: Usual, observed: Observed, pane_s: int) -> tuple[Told, ...]:
+def factors(cell: str, up: bool, usual: Usual, observed: Observed, pane_s: int, mix_by: str = "") -> tuple[Told, ...]:
     """What the mean cost or latency is made of, each factor with what is usual, was observed, and `times` as much.
 
     `volume`, requests a minute, stands beside them; the product of the others is the mean's own change: `mix`, what
-    the mean would be if every value of the `dimension` that explains most had stayed as it was; `tokens`, per request
-    (of the completion, for latency); `cache`, the share of tokens that are not read from the cache (for cost); `price`,
-    the cost or time of a token that is not, in the metric's unit. Tokens and price are given apart from the mix.
+    the mean would be if every value of the `dimension` that explains most, else of `mix_by`, had stayed as it was;
+    `tokens`, per request (of the completion, for latency); `cache`, the share of tokens that are not read from the
+    cache (for cost); `price`, the cost or time of a token that is not, in the metric's unit. What is usual of tokens,
+    cache and price is that of the observed mix.
     """
     if cell not in ("cost", "latency") or usual.whole[0] < KNOWN or observed.whole[0] < ENOUGH:
         return ()
     before, after = _Means(cell, usual.whole), _Means(cell, observed.whole)
     if min(before.value, after.value) <= 0.0:
         return ()
-    mixed, dimension = _mixed(cell, usual, observed, before)
+    dimension, mixed = _explaining(_mixed(cell, usual, observed), up, before, after, mix_by)
     out: list[Told] = []
     if usual.panes > 0 and observed.panes > 0:
         per_minute = 60.0 / pane_s
@@ -172,9 +178,10 @@ def factors(cell: str, usual: Usual, observed: Observed, pane_s: int) -> tuple[T
     return tuple(out)
 
 
-def main_factor(told: Sequence[Told], least: float = 1.3) -> Told | None:
-    """The factor, volume apart, that explains most of the change; None where none explains much."""
-    by_size = [(abs(log(float(f["times"]))), f) for f in told if f["factor"] != "volume" and float(f["times"]) > 0.0]
+def main_factor(told: Sequence[Told], up: bool, least: float = 1.3) -> Told | None:
+    """The factor, volume apart, that explains most of a change in this direction; None where none explains much."""
+    side = 1.0 if up else -1.0
+    by_size = [(side * log(float(f["times"])), f) for f in told if f["factor"] != "volume" and float(f["times"]) > 0.0]
     size, found = max(by_size, key=lambda f: f[0], default=(0.0, None))
     return found if size >= log(least) else None
 
@@ -192,30 +199,39 @@ class _Means:
         self.paid = self.tokens if cell == "latency" else self.tokens - cached
 
 
-def _mixed(cell: str, usual: Usual, observed: Observed, before: _Means) -> tuple[_Means, str]:
-    """The means that the observed mix would have had before, by the dimension that it changes the value most in.
+def _mixed(cell: str, usual: Usual, observed: Observed) -> dict[str, _Means]:
+    """The means that the observed mix would have had before, by dimension.
 
     A value that is new, or too rare to be known, had what it has now: all of its difference is the mix's.
     """
-    best, name = before, ""
+    out: dict[str, _Means] = {}
     for label, seen in observed.by_label().items():
         if label not in DIMENSIONS:
             continue
         known = usual.values.get(label, {})
-        whole = np.zeros(len(usual.whole))
-        rest = usual.whole - sum(known.values(), np.zeros(len(usual.whole)))
-        left = observed.whole.astype(np.float64)
+        blank = np.zeros(len(usual.whole))
+        whole, rest, left = blank.copy(), usual.whole - sum(known.values(), blank), observed.whole - blank
         for value, sums in seen.items():
             own = known.get(value, sums)
             whole += float(sums[0]) * own / max(float(own[0]), 1e-9)
-            left = left - sums
+            left -= sums
         if left[0] > 0.0:
             own = rest if rest[0] >= 1.0 else usual.whole
             whole += left[0] * own / own[0]
         mixed = _Means(cell, whole)
-        if mixed.value > 0.0 and abs(log(mixed.value / before.value)) > abs(log(best.value / before.value)):
-            best, name = mixed, label
-    return best, name
+        if mixed.value > 0.0:
+            out[label] = mixed
+    return out
+
+
+def _explaining(
+    mixed: Mapping[str, _Means], up: bool, before: _Means, after: _Means, mix_by: str
+) -> tuple[str, _Means]:
+    """The mix that leaves least to explain, of those that move the mean in the direction; else that of `mix_by`."""
+    side = 1.0 if up else -1.0
+    helping = [label for label, means in mixed.items() if side * log(means.value / before.value) > log(CLEAR)]
+    best = min(helping, key=lambda label: (abs(log(after.value / mixed[label].value)), label), default=mix_by)
+    return (best, mixed[best]) if best in mixed else ("", before)
 
 
 def _factor(name: str, usual: float, observed: float) -> Told:

@@ -174,7 +174,7 @@ def sentence(
     return f"{what} is {show(observed)} {over} where {show(expected)} {than}{side}, since {begun}{cause}."
 
 
-def cause(contributors: Sequence[Told], factors: Sequence[Told]) -> str:
+def cause(contributors: Sequence[Told], factors: Sequence[Told], up: bool) -> str:
     """Where most of it comes from, as the end of the sentence: the first contributor, and the main factor."""
     parts = []
     if contributors:
@@ -183,7 +183,7 @@ def cause(contributors: Sequence[Told], factors: Sequence[Told]) -> str:
         of_usual = f" (usually {_percent(float(usual))} of the requests)" if usual is not None else ""
         what = f"{str(first['dimension']).replace('_', ' ')} {first['value']}"
         parts.append(f"{_percent(float(first['share']))} of the difference comes from {what}{of_usual}")
-    factor = main_factor(factors)
+    factor = main_factor(factors, up)
     if factor is not None:
         times = f"{float(factor['times']):.3g} times the usual"
         of = f" by {factor['dimension']}" if "dimension" in factor else ""

@@ -35,6 +35,8 @@ from operators.shares import Observed
 
 VERSION = 5
 _NOTHING = (0.0,) * FIELDS
+YOUNG_S = 120
+"""For so long after its first anomalous pane an episode that nobody may have told of yet says what it would tell."""
 EXPIRY_S: int = PanesConfig.model_fields["expiry_s"].default
 
 
@@ -65,6 +67,7 @@ class ShardMonitor:
         self._expiry = self.watch.panes(expiry_s)
         self._stands = STANDS / (STANDS + self.watch.threshold)
         self._adopt = self.watch.panes(config.adopt_after_s)
+        self._young = self.watch.panes(YOUNG_S)
         self._slots = Slots()
         self._open = Arrays(self._episodes.blank)
         self._panes = Arrays(self._blank)
@@ -276,7 +279,10 @@ class ShardMonitor:
                 self._teller.witness(trail, step, table, row_of[step.slot], pane, verdict, by)
             if step.what == ep.STEADY:
                 if step.since >= 0:
-                    found.append(self._finding(step, trail, pane, verdict))
+                    finding = self._finding(step, trail, pane, verdict)
+                    if pane - step.since < self._young:
+                        finding = finding._replace(fresh=self._alert(step, trail, pane, verdict, by, again=True))
+                    found.append(finding)
                 continue
             if step.what == ep.OPENED:
                 up = verdict[OBSERVED] >= verdict[EXPECTED]
@@ -319,11 +325,19 @@ class ShardMonitor:
         return self._finding(step, trail, pane, _NOTHING, self._alert(step, trail, pane, trail.peak, trail.by, reason))
 
     def _alert(
-        self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], by: str, reason: Why = ""
+        self,
+        step: ep.Step,
+        trail: ep.Trail,
+        pane: int,
+        verdict: tuple[float, ...],
+        by: str,
+        reason: Why = "",
+        again: bool = False,
     ) -> Alert:
         seen, born = (int(self._panes.state[name][step.slot]) for name in ("seen", "born"))
         learned = self._panel.learned_panes(step.slot, step.cell, by), born
-        return self._teller.alert(step, self._slots.texts[step.slot], trail, pane, seen, verdict, by, learned, reason)
+        series = self._slots.texts[step.slot]
+        return self._teller.alert(step, series, trail, pane, seen, verdict, by, learned, reason, again)
 
     def _finding(
         self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], alert: Alert | None = None
@@ -410,13 +424,11 @@ class ShardMonitor:
         self._open.load(self._episodes.fitted(opened))
         self._panes.load({**panes, "ring": self._refitted(panes["ring"], limits)})
         self._scratch(self._panes.capacity)
-        for saved in trails:
-            slot, cell, sequence, kind, detectors, by, peak, expected, begun, weight, shift, seen, found, observed = (
-                trail
-            )
+        for slot, cell, *plain, seen, witnesses, observed in trails:
+            sequence, kind, detectors, by, peak, expected, begun, weight, shift = plain
             self._trails[slot, cell] = ep.Trail(
                 sequence, kind, detectors, by, peak, expected, begun, weight, shift, {d: set(v) for d, v in seen},
-                [ep.Witness(*w) for w in found], Observed.load(*observed),
+                [ep.Witness(*w) for w in witnesses], Observed.load(*observed),
             )  # fmt: skip
         return self
 

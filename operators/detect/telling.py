@@ -124,13 +124,15 @@ class Teller:
         by: str,
         learned: tuple[int, int],
         reason: Why = "",
+        again: bool = False,
     ) -> Alert:
         """The next alert of the episode; `seen` is the last pane in which the series had requests.
 
-        `learned`: the panes that the verdict's detector learned from, and the first pane of the series.
+        `learned`: the panes that the verdict's detector learned from, and the first pane of the series. `again`: the
+        first alert once more, as it would be told now.
         """
         watch, cell = self._watch, step.cell
-        status: Status = "resolved" if reason else _STATUS[step.what]
+        status: Status = "resolved" if reason else _STATUS[ep.OPENED if again else step.what]
         since = step.since * self._width
         until = (step.until + 1) * self._width if status == "resolved" else None
         episode = ep.episode_id(series, watch.cells[cell], since)
@@ -143,10 +145,10 @@ class Teller:
         text = explain.sentence(
             watch.cells[cell], unit, dimensions, status, observed, expected, upper if observed > expected else lower,
             verdict[SPAN] * watch.pane_s, verdict[WEIGHT], since, until, reason, silent_s, by,
-            "" if reason or silent_s else explain.cause(contributors, factors),
+            "" if reason or silent_s else explain.cause(contributors, factors, observed > expected),
         )  # fmt: skip
-        sequence = trail.sequence
-        trail.sequence += 1
+        sequence = trail.sequence - again
+        trail.sequence = sequence + 1
         return Alert(
             alert_id=ep.alert_id(episode, sequence),
             episode_id=episode,
@@ -188,7 +190,7 @@ class Teller:
         expected = verdict[EXPECTED] if trail.expected is None else trail.expected
         return (
             decompose.contributors(cell, up, usual, trail.observed, expected),
-            decompose.factors(cell, usual, trail.observed, self._watch.pane_s),
+            decompose.factors(cell, up, usual, trail.observed, self._watch.pane_s, self._watch.config.mix_by),
         )
 
 

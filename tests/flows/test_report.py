@@ -88,7 +88,7 @@ def pane(series: str, minute: int, requests: int) -> Row:
 
 def alert(episode: str, sequence: int, status: str, severity: str, series: str, **given: Any) -> Row:
     labels = dict(part.split("=") for part in series.split(","))
-    for name in ("evidence", "detectors", "contributors", "related"):
+    for name in ("evidence", "detectors", "contributors", "factors", "related"):
         given[name] = json.dumps(given.get(name, []))
     return row(
         ALERTS, alert_id=f"{episode}-{sequence}", episode_id=episode, sequence=sequence,
