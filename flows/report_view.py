@@ -90,7 +90,7 @@ def causes(episode: Episode) -> list[str]:
     for f in episode.factors:
         times = f.get("times")
         if isinstance(times, int | float):
-            found.append(f"{factor(f)} x {digits(times)}")
+            found.append(f"{factor(f)} x{digits(times)}")
     return found
 
 

@@ -25,9 +25,9 @@ CLEAR: Final = 1.1
 """By so many times a mix moves a mean at least, to be named before the others."""
 KNOWN: Final = 30.0
 """Requests, fading, from which anything is usual."""
-LEAST: Final = 0.25
+LEAST: Final = 0.2
 """By so much the share of the excess is larger than usual, in a contributor."""
-CHANCE: Final = 2.0
+CHANCE: Final = 1.0
 """By so many times what chance moves the shares of so few requests."""
 EACH: Final = 2
 """Contributors of one label at most."""
@@ -69,7 +69,7 @@ def contributors(cell: str, up: bool, usual: Usual, observed: Observed, expected
             told |= _values(cell, now[part.value], observed.panes, "observed")
             if part.value in known:
                 told |= _values(cell, known[part.value], usual.panes, "usual")
-            found.append((-part.uneven, label, part.value, told))
+            found.append((-part.share, label, part.value, told))
     return tuple(told for *_, told in sorted(found, key=lambda f: f[:3])[:MOST])
 
 

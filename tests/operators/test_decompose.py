@@ -97,8 +97,10 @@ def test_nothing_is_said_of_few_requests_nor_against_the_direction_nor_where_not
     few = observed(3, tenant={"acme": sums(2, latency=2_100.0), "globex": sums(2, latency=1_000.0)})
     assert contributors("latency", True, TENANTS, few, 0.0) == ()
     assert contributors("quality", True, TENANTS, slow, 0.0) == ()
-    chance = observed(3, tenant={"acme": sums(3, latency=3_000.0), "globex": sums(6, latency=2_000.0)})
+    chance = observed(3, tenant={"acme": sums(3, latency=1_400.0), "globex": sums(6, latency=2_000.0)})
     assert contributors("latency", True, TENANTS, chance, 0.0) == ()
+    proven = observed(3, tenant={"acme": sums(300, latency=1_400.0), "globex": sums(600, latency=2_000.0)})
+    assert named(contributors("latency", True, TENANTS, proven, 0.0)) == [("tenant", "acme")]
 
 
 def test_a_value_that_is_new_has_no_usual_figures_and_one_too_rare_to_be_known_no_usual_share() -> None:
