@@ -26,9 +26,11 @@ MOST: Final = 8
 """Values of a label that stay when the hour is over; up to twice as many are told apart until then."""
 FAINT: Final = 0.5
 """Requests, fading, below which a value is forgotten."""
-PANES: Final = 64
+TABLES: Final = 64
 ROWS: Final = 4_096
-"""Panes, and rows, that wait at most."""
+"""Tables, and rows of them, that wait at most."""
+TEXTS: Final = 1_024
+"""Texts that nobody uses any more, beyond which they are forgotten."""
 
 _LABELS: Final = 16  # room for labels in a key
 _TEXTS: Final = 32  # bits of a key for the number of the value's text
@@ -42,7 +44,7 @@ class _Waiting:
     first: int
     last: int
     slots: list[Ints] = field(default_factory=list)
-    held: list[Bools] = field(default_factory=list)
+    held: list[tuple[int, int]] = field(default_factory=list)  # (pane, slot)
 
 
 class Shares:
@@ -58,7 +60,6 @@ class Shares:
         self._keys: Ints = np.empty(0, np.int64)
         self._values = _no_values()
         self._waiting: list[_Waiting] = []
-        self._panes = 0
         self._rows = 0
 
     def _blank(self, slots: int) -> State:
@@ -88,10 +89,9 @@ class Shares:
             self._waiting.append(waiting)
         waiting.last += len(slots)
         waiting.slots.append(slots)
-        waiting.held.append(np.isin(slots, list(held)) if held else np.zeros(len(slots), np.bool_))
-        self._panes += 1
+        waiting.held += [(pane, slot) for slot in held]
         self._rows += len(slots)
-        if self._panes >= PANES or self._rows >= ROWS:
+        if len(self._waiting) >= TABLES or self._rows >= ROWS:
             self._take_in()
 
     def usual(self, slot: int, pane: int) -> Usual:
@@ -116,7 +116,10 @@ class Shares:
         slots, panes, held, added, keys, of_pane, parts = [], [], [], [], [], [], []
         for w in self._waiting:
             table = w.table
-            slot, out = np.concatenate(w.slots), np.concatenate(w.held)
+            slot, out = np.concatenate(w.slots), np.zeros(w.last - w.first, np.bool_)
+            for pane, of in w.held:
+                a, b = np.searchsorted(table.pane[w.first : w.last], (pane, pane + 1)).tolist()
+                out[a:b] |= slot[a:b] == of
             slots.append(slot)
             held.append(out)
             panes.append(table.pane[w.first : w.last])
@@ -130,7 +133,7 @@ class Shares:
             keys.append(((slot[row] * _LABELS + label) << _TEXTS) | numbers)
             of_pane.append(panes[-1][row])
             parts.append(entries(table, a, b)[learned])
-        self._waiting, self._panes, self._rows = [], 0, 0
+        self._waiting, self._rows = [], 0
         slot = np.concatenate(slots).astype(np.int64)
         self._whole.reserve(int(slot.max()) + 1)
         state = self._whole.state
@@ -145,6 +148,8 @@ class Shares:
                 place, np.concatenate(of_pane), np.concatenate(parts), self._keep, self._values["sums"],
                 self._values["last"],
             )  # fmt: skip
+        if len(self._texts) > 2 * len(self._keys) + TEXTS:
+            self._renumber()
 
     def _numbers(self, table: PaneTable, first: int, last: int) -> Ints:
         """The number of each entry's text."""
@@ -199,8 +204,7 @@ class Shares:
             return
         requests = self._values["sums"][:, 0] * self._keep ** (pane - self._values["last"])
         self._keep_only(requests >= FAINT)
-        self._texts, self._keys, self._values = self._in_order()
-        self._number = {text: i for i, text in enumerate(self._texts)}
+        self._renumber()
         group, real = self._keys >> _TEXTS, (self._keys & (1 << _TEXTS) - 1) > 0
         requests = np.where(real, self._values["sums"][:, 0] * self._keep ** (pane - self._values["last"]), np.inf)
         order = np.lexsort((self._keys, -requests, group))
@@ -217,6 +221,10 @@ class Shares:
         now = np.full(len(small), pane, np.int64)
         place = np.searchsorted(self._keys, other)
         add_entries(place, now, faded, self._keep, self._values["sums"], self._values["last"])
+
+    def _renumber(self) -> None:
+        self._texts, self._keys, self._values = self._in_order()
+        self._number = {text: i for i, text in enumerate(self._texts)}
 
     def _in_order(self) -> tuple[list[str], Ints, State]:
         """The texts in use in order, `__other__` first, and the values by them: the same whenever they were met."""

@@ -48,7 +48,7 @@ histories = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(histories, st.integers(0, 41), st.sets(st.sampled_from([0, 3])), st.integers(1, 9))
 def test_the_sums_fade_and_are_the_same_however_panes_come_and_wherever_it_is_resumed(
     history: list[tuple[int, str, str, int]], cut: int, held: set[int], waiting: int
@@ -59,7 +59,7 @@ def test_the_sums_fade_and_are_the_same_however_panes_come_and_wherever_it_is_re
     at_once, pieces = Shares(KEEP, PANE_S), Shares(KEEP, PANE_S)
     note(at_once, whole, held)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PANES", waiting)
+        patch.setattr(module, "ROWS", waiting)
         if len(before.pane):
             note(pieces, before, held)
         resumed = Shares(KEEP, PANE_S)
@@ -90,7 +90,7 @@ def test_the_sums_fade_and_are_the_same_however_panes_come_and_wherever_it_is_re
             assert sums == pytest.approx(plain, rel=1e-5)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(histories, st.integers(0, 41), st.integers(1, 9))
 def test_where_values_are_too_many_it_does_not_matter_how_panes_come_either(
     history: list[tuple[int, str, str, int]], cut: int, waiting: int
@@ -101,7 +101,7 @@ def test_where_values_are_too_many_it_does_not_matter_how_panes_come_either(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MOST", 1)
         note(at_once, whole)
-        patch.setattr(module, "PANES", waiting)
+        patch.setattr(module, "ROWS", waiting)
         for low, high in ((0, BEGIN + 20 * cut), (BEGIN + 20 * cut, BEGIN + 900)):
             part = panes.between(whole, low, high)
             note(resumed, part)
@@ -147,6 +147,16 @@ def test_what_faded_and_series_that_are_gone_are_forgotten() -> None:
     assert shares.usual(0, BEGIN + 1_200).whole.sum() == 0
     assert shares.usual(0, BEGIN + 1_200).values == {}
     assert shares.usual(3, BEGIN + 1_200).whole[0] > 0
+
+
+def test_texts_of_values_that_found_no_room_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TEXTS", 20)
+    shares = Shares(KEEP, PANE_S)
+    for p in range(60):
+        note(shares, table(requests(p, *(f"t{p}-{i}" for i in range(9)))))
+        shares.usual(0, BEGIN + p)
+        assert len(shares._texts) <= 2 * (2 * MOST + 1) + 20
+    assert set(shares.usual(0, BEGIN + 60).values["tenant"]) > {OTHER, "t0-0", "t1-6"}
 
 
 def test_labels_are_told_apart() -> None:
