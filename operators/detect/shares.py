@@ -126,13 +126,15 @@ class Shares:
             added.append(rows(table, w.first, w.last))
             a, b = np.searchsorted(table.breakdown_row, (w.first, w.last)).tolist()
             row = table.breakdown_row[a:b].astype(np.int64) - w.first
-            learned = np.flatnonzero(~out[row])
-            row = row[learned]
-            numbers = self._numbers(table, a, b)[learned]
-            label = table.breakdown_label[a:b][learned].astype(np.int64)
-            keys.append(((slot[row] * _LABELS + label) << _TEXTS) | numbers)
+            label = table.breakdown_label[a:b].astype(np.int64)
+            key = ((slot[row] * _LABELS + label) << _TEXTS) | self._numbers(table, a, b)
+            part = entries(table, a, b)
+            if w.held:
+                learned = ~out[row]
+                row, key, part = row[learned], key[learned], part[learned]
+            keys.append(key)
             of_pane.append(panes[-1][row])
-            parts.append(entries(table, a, b)[learned])
+            parts.append(part)
         self._waiting, self._rows = [], 0
         slot = np.concatenate(slots).astype(np.int64)
         self._whole.reserve(int(slot.max()) + 1)
@@ -166,18 +168,23 @@ class Shares:
 
     def _places(self, key: Ints) -> Ints:
         """The place of each key; keys that are new get one while their label has room, else that of `__other__`."""
-        distinct, first, of_key = np.unique(key, return_index=True, return_inverse=True)
-        new = np.flatnonzero(~np.isin(distinct, self._keys))
-        if len(new):
-            group = distinct[new] >> _TEXTS
-            order = np.lexsort((first[new], group))
-            group, new = group[order], new[order]
-            begins = np.searchsorted(group, group)
-            room = 2 * MOST - np.diff(np.searchsorted(self._keys, np.stack([group, group + 1]) << _TEXTS), axis=0)[0]
-            beyond = new[np.arange(len(new)) - begins >= room]
-            distinct[beyond] = distinct[beyond] >> _TEXTS << _TEXTS
-            self._insert(np.unique(distinct[new]))
-        return np.searchsorted(self._keys, distinct)[of_key.ravel()]
+        place = np.searchsorted(self._keys, key)
+        known = np.append(self._keys, -1)[place] == key
+        if known.all():
+            return place
+        new = np.flatnonzero(~known)
+        distinct, first, of_key = np.unique(key[new], return_index=True, return_inverse=True)
+        group = distinct >> _TEXTS
+        order = np.lexsort((first, group))
+        group = group[order]
+        nth = np.arange(len(group)) - np.searchsorted(group, group)
+        taken = np.diff(np.searchsorted(self._keys, np.stack([group, group + 1]) << _TEXTS), axis=0)[0]
+        beyond = order[nth >= 2 * MOST - taken]
+        distinct[beyond] = distinct[beyond] >> _TEXTS << _TEXTS
+        self._insert(np.unique(distinct))
+        key = key.copy()
+        key[new] = distinct[of_key.ravel()]
+        return np.searchsorted(self._keys, key)
 
     def _insert(self, keys: Ints) -> None:
         keys = keys[~np.isin(keys, self._keys)]
