@@ -7,14 +7,14 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 from rich.console import Console
 
-from connectors.sqlite import APPLICATION, read
+from connectors.sqlite import APPLICATION, SCHEMA, read
 from flows import report_page
 from flows.report_page import Page
 from flows.report_values import chart, row_width, together, traffic
@@ -58,7 +58,7 @@ class Transition:
 class Episode:
     """One episode as its transitions tell it; times in microseconds, `until` is None while it is open.
 
-    Values, detectors, evidence and text are those of the transition with the highest score.
+    Values, detectors, evidence, explanation and text are those of the transition with the highest score.
     """
 
     episode_id: str
@@ -83,6 +83,9 @@ class Episode:
     evidence: list[dict[str, Any]]
     contributors: list[dict[str, Any]]
     text: str
+    factors: list[dict[str, Any]] = field(default_factory=list)
+    learned_panes: int = 0
+    learned_since: int | None = None
 
     @property
     def open(self) -> bool:
@@ -150,6 +153,12 @@ def _checked(store: Path) -> None:
     (row,) = read(store, "PRAGMA application_id")
     if row["application_id"] != APPLICATION:
         raise ConfigError(f"the SQLite file {store} was made by another program: name a store with --store")
+    (row,) = read(store, "PRAGMA user_version")
+    if row["user_version"] != SCHEMA:
+        raise ConfigError(
+            f"the SQLite file {store} has schema {row['user_version']}, this program reads schema {SCHEMA}: "
+            "use the program that made it"
+        )
 
 
 def _episode(rows: Sequence[Mapping[str, Any]]) -> Episode:
@@ -166,6 +175,7 @@ def _episode(rows: Sequence[Mapping[str, Any]]) -> Episode:
         [Transition(**{f.name: row[f.name] for f in fields(Transition)}) for row in rows],
         orjson.loads(worst["detectors"]),
         orjson.loads(worst["evidence"]), orjson.loads(worst["contributors"]), worst["text"],
+        orjson.loads(worst["factors"]), worst["learned_panes"], worst["learned_since"],
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from flows import report_plot as plot
 from flows.report_curve import legend, picture
 from flows.report_style import CSS
 from flows.report_values import AFTER, BEFORE, LONGEST, Chart, Label, Traffic, end_of
-from flows.report_view import plain, summary, what, when, where
+from flows.report_view import factor, learned, plain, summary, what, when, where
 from operators.units import digits, duration, moment, readable
 
 if TYPE_CHECKING:
@@ -248,10 +248,11 @@ def _value(episode: Episode, value: float | None) -> str:
 def _episode(e: Episode, chart: Chart, page: Page) -> Iterator[str]:
     yield f'<div class="episode {severity(e)}" id="{anchor(e)}"><p>{text_long(e.text)}</p>'
     score = "" if e.score is None else f", score {digits(e.score)}"
-    by = ", ".join(e.detectors)
+    by = f", by {', '.join(e.detectors)}" if e.detectors else ""
+    usual = f", {learned(e)}" if learned(e) else ""
     yield (
         f'<p class="note"><span class="sev {severity(e)}">{text(e.severity)}</span> {text(" ".join(when(e)))}'
-        f'{score}{", by " + text(by) if by else ""} · <span class="id">{text(e.episode_id)}</span></p>'
+        f'{score}{text(by + usual)} · <span class="id">{text(e.episode_id)}</span></p>'
     )
     others = [o for o in page.report.episodes if e.group_id and o.group_id == e.group_id and o is not e]
     if others:
@@ -262,6 +263,7 @@ def _episode(e: Episode, chart: Chart, page: Page) -> Iterator[str]:
     yield "</div><div>"
     yield from _requests(e, chart)
     yield from _contributors(e)
+    yield from _factors(e)
     yield "</div></div></div>"
 
 
@@ -304,14 +306,27 @@ def _requests(e: Episode, chart: Chart) -> Iterator[str]:
 def _contributors(e: Episode) -> Iterator[str]:
     if not e.contributors:
         return
-    yield '<h3>Contributors</h3><div class="scroll"><table>'
+    yield '<h3>Contributors</h3><div class="scroll"><table><tr><th></th><th></th><th>of the difference</th>'
+    yield '<th class="n">of the requests, usually</th></tr>'
     for c in e.contributors:
-        share = c.get("share")
+        share, usual = c.get("share"), c.get("usual_share")
         shown = ""
         if isinstance(share, int | float):
             width = plot.number(min(max(share, 0.0), 1.0) * 8)
             shown = f'<span class="share" style="width:{width}rem"></span>{digits(share * 100)} %'
-        yield _row(("", text(c.get("dimension", ""))), ("long", text(c.get("value", ""))), ("", shown))
+        before = f"{digits(usual * 100)} %" if isinstance(usual, int | float) else ""
+        yield _row(("", text(c.get("dimension", ""))), ("long", text(c.get("value", ""))), ("", shown), ("n", before))
+    yield "</table></div>"
+
+
+def _factors(e: Episode) -> Iterator[str]:
+    if not e.factors:
+        return
+    yield '<h3>What the mean is made of</h3><div class="scroll"><table><tr><th></th><th class="n">usual</th>'
+    yield '<th class="n">observed</th><th class="n">times</th></tr>'
+    for f in e.factors:
+        numbers = [f.get(name) for name in ("usual", "observed", "times")]
+        yield _row(("", text(factor(f))), *(("n", digits(v) if isinstance(v, int | float) else "") for v in numbers))
     yield "</table></div>"
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from operators.units import duration, moment, readable
+from operators.units import digits, duration, moment, readable
 
 if TYPE_CHECKING:
     from flows.report import Episode, Report
@@ -19,6 +19,7 @@ WIDE: Final = 118
 """From this many columns on, episodes stand in a table."""
 _STYLES: Final = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bold white on red"}
 _REQUESTS: Final = 3
+_CAUSES: Final = 3
 
 
 def plain(value: object) -> str:
@@ -79,6 +80,33 @@ def _requests(episode: Episode) -> list[str]:
     return found
 
 
+def causes(episode: Episode) -> list[str]:
+    """Where most of it comes from: the first contributors, then what a mean's factors have become."""
+    found = []
+    for c in episode.contributors[:_CAUSES]:
+        share = c.get("share")
+        shown = f" {share * 100:.0f} %" if isinstance(share, int | float) else ""
+        found.append(f"{plain(c.get('dimension', ''))}={plain(c.get('value', ''))}{shown}")
+    for f in episode.factors:
+        times = f.get("times")
+        if isinstance(times, int | float):
+            found.append(f"{factor(f)} x{digits(times)}")
+    return found
+
+
+def factor(told: Mapping[str, Any]) -> str:
+    """The name of a factor; of a mix with its dimension."""
+    by = f" by {plain(told['dimension'])}" if told.get("dimension") else ""
+    return f"{plain(told.get('factor', ''))}{by}"
+
+
+def learned(episode: Episode) -> str:
+    """What the usual was learned from; "" where nothing is said."""
+    if not episode.learned_panes or episode.learned_since is None:
+        return ""
+    return f"learned from {episode.learned_panes:,} panes since {moment(episode.learned_since)}"
+
+
 def _table(episodes: list[Episode]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("severity", no_wrap=True)
@@ -90,7 +118,14 @@ def _table(episodes: list[Episode]) -> Table:
     table.add_column("requests", overflow="fold")
     for e in episodes:
         observed, expected = _values(e)
-        cells = (what(e), where(e), "\n".join(when(e)), observed, expected, "\n".join(_requests(e)))
+        cells = (
+            "\n".join([what(e), *causes(e)]),
+            where(e),
+            "\n".join(when(e)),
+            observed,
+            expected,
+            "\n".join(_requests(e)),
+        )
         table.add_row(Text(plain(e.severity), _STYLES.get(e.severity, "")), *(Text(cell) for cell in cells))
     return table
 
@@ -100,6 +135,10 @@ def _paragraph(episode: Episode) -> Text:
     out = Text(plain(episode.severity), _STYLES.get(episode.severity, ""))
     out.append("  " + what(episode), "bold")
     out.append(f"\n{where(episode)}\n{' '.join(when(episode))}\nobserved {observed}, expected {expected}")
+    if found := causes(episode):
+        out.append("\nfrom " + ", ".join(found))
+    if said := learned(episode):
+        out.append("\n" + said, "dim")
     if requests := _requests(episode):
         out.append("\nrequests " + ", ".join(requests), "dim")
     return out

@@ -19,11 +19,11 @@ SOURCE: Final = "llm-sentinel"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS: Final = (
     "alert_id", "episode_id", "group_id", "related", "sequence", "status", "severity", "kind", "series", "metric",
-    "unit", "at", "since", "until", "observed", "expected", "lower", "upper", "score", "detectors", "contributors",
-    "evidence", "text", "links", "reason",
+    "unit", "at", "since", "until", "observed", "expected", "lower", "upper", "score", "detectors",
+    "learned_panes", "learned_since", "contributors", "factors", "evidence", "text", "links", "reason",
 )  # fmt: skip
-_TIMES: Final = frozenset({"at", "since", "until"})
-_TUPLES: Final = frozenset({"related", "detectors", "contributors", "evidence"})
+_TIMES: Final = frozenset({"at", "since", "until", "learned_since"})
+_TUPLES: Final = frozenset({"related", "detectors", "contributors", "factors", "evidence"})
 
 
 def rfc3339(microseconds: int) -> str:

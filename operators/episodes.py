@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from operators.detect.base import Block, State, Watch
 from operators.kernels.detect import FIELDS, Floats
 from operators.kernels.detect_panes import FADED, OPENED, QUIET, RESOLVED, RISEN, STEADY, step_episodes
 from operators.model import Bools, Severity
+from operators.shares import Observed
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
 BANDS: Final = (0.7, 0.85, 0.95)
@@ -69,6 +70,22 @@ class Trail:
     shift: float = 0.0  # the sum of their deviations from what was expected
     seen: dict[str, set[str]] = field(default_factory=dict)  # by dimension the series does not name, its values
     witnesses: list[Witness] = field(default_factory=list)
+    observed: Observed = field(default_factory=Observed)  # of the panes that were anomalous
+
+    def save(self) -> tuple[object, ...]:
+        """As builtins; nothing of it changes later."""
+        return (
+            self.sequence, self.kind, self.detectors, self.by, self.peak, self.expected, self.begun, self.weight,
+            self.shift, [(d, sorted(v)) for d, v in sorted(self.seen.items())], [tuple(w) for w in self.witnesses],
+            self.observed.save(),
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, *saved: Any) -> Trail:
+        """What `save` gave."""
+        seen, witnesses, observed = saved[-3:]
+        known: list[Any] = [{d: set(v) for d, v in seen}, [Witness(*w) for w in witnesses], Observed.load(*observed)]
+        return cls(*saved[:-3], *known)
 
 
 class Step(NamedTuple):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import exp
 from typing import Final
 
+from operators.decompose import Told, main_factor
 from operators.detect.base import ERROR_RATIO, REQUESTS, Watch
 from operators.model import SECOND
 
@@ -134,12 +136,13 @@ def sentence(
     reason: str = "",
     silent_s: float = 0.0,
     by: str = "",
+    cause: str = "",
 ) -> str:
     """One sentence: what, where, how much against what is usual, over how many requests, since when.
 
     Values in `unit`, times in microseconds; `bound` is the end of the usual band on the side of the deviation;
     `reason`: why the episode resolved, as in `Alert`; `silent_s`: how long nothing came, where that is the anomaly;
-    `by`: the detector whose finding is told.
+    `by`: the detector whose finding is told; `cause`: what `cause` says.
     """
     where = ", ".join(f"{k} {v}" for k, v in series.items() if v)
 
@@ -168,7 +171,36 @@ def sentence(
     side = (
         "" if bound is None or by == LIMIT else f" ({'at most' if observed > expected else 'at least'} {show(bound)})"
     )
-    return f"{what} is {show(observed)} {over} where {show(expected)} {than}{side}, since {begun}."
+    return f"{what} is {show(observed)} {over} where {show(expected)} {than}{side}, since {begun}{cause}."
+
+
+def cause(contributors: Sequence[Told], factors: Sequence[Told], up: bool) -> str:
+    """Where most of it comes from, as the end of the sentence: the first contributor, and the main factor."""
+    parts = []
+    if contributors:
+        first = contributors[0]
+        usual = first.get("usual_share")
+        of_usual = f" (usually {_percent(float(usual))} of the requests)" if usual is not None else ""
+        what = f"{str(first['dimension']).replace('_', ' ')} {first['value']}"
+        parts.append(f"{_percent(float(first['share']))} of the difference comes from {what}{of_usual}")
+    factor = main_factor(factors, up)
+    if factor is not None:
+        times = f"{float(factor['times']):.3g} times the usual"
+        of = f" by {factor['dimension']}" if "dimension" in factor else ""
+        parts.append(f"{_FACTORS[str(factor['factor'])]}{of} makes it {times}")
+    return "".join(f"; {part}" for part in parts)
+
+
+_FACTORS: Final = {
+    "mix": "another mix",
+    "tokens": "the number of tokens a request",
+    "cache": "the share of tokens not read from the cache",
+    "price": "the price or time of a token",
+}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 or share == 0.0 else "less than 1 %"
 
 
 _OVER: Final = {

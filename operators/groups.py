@@ -24,10 +24,8 @@ from operators.episodes import alert_id
 from operators.errors import FatalError
 from operators.explain import RAW
 from operators.model import SECOND, Alert, Status
-from operators.series import OTHER, text
-
-Labels = dict[str, tuple[str, ...]]
-"""By dimension, the values that a series' requests had; nothing is said of a dimension that is not there."""
+from operators.same_requests import Labels, same_requests
+from operators.series import text
 
 CAUSES: Final = (
     "requests", "error_ratio", "prompt_tokens", "cached_tokens", "reasoning_tokens", "completion_tokens", "quality",
@@ -61,6 +59,7 @@ class Finding(NamedTuple):
     alert: Alert | None = None
     seen: tuple[tuple[str, tuple[str, ...]], ...] = ()
     sure: bool = True  # whether there is an episode; else the series merely stands out, and might lead
+    fresh: Alert | None = None  # of a young episode: its last transition as it would be told by what is known now
 
 
 class Judged(NamedTuple):
@@ -128,7 +127,7 @@ class Groups:
     `resolve` is for how long an episode must be quiet to be over.
     """
 
-    VERSION = 2
+    VERSION = 3
     dropped = False
 
     def __init__(self, shards: int, lateness: int, config: GroupsConfig, horizon: int, resolve: int) -> None:
@@ -207,6 +206,11 @@ class Groups:
         member.level, member.explained = finding.level, finding.explained
         if not finding.sure:
             member.held_until = finding.at + self._resolve
+        elif finding.fresh is not None and not group.lead:
+            was = member.alert
+            member.alert = dataclasses.replace(
+                finding.fresh, alert_id=was.alert_id, episode_id=episode, since=was.since, sequence=was.sequence
+            )
         elif finding.alert is not None:
             member.held_until = 0
             member.alert = dataclasses.replace(finding.alert, episode_id=episode, since=member.alert.since)
@@ -415,22 +419,6 @@ def _share(one: _Member, other: _Member) -> bool:
     return same_requests(one.alert.series, one.seen, other.alert.series, other.seen)
 
 
-def same_requests(one: dict[str, str], seen_of_one: Labels, other: dict[str, str], seen_of_other: Labels) -> bool:
-    """Whether two series may hold the same requests.
-
-    Not so where both name a dimension with different values, nor where neither's requests were seen with the values
-    that the other names: the rarer the requests of one, the fewer of its values were seen in the other's.
-    """
-    if any(other.get(dimension, value) != value for dimension, value in one.items()):
-        return False
-    return _may_be_of(one, other, seen_of_other) or _may_be_of(other, one, seen_of_one)
-
-
-def _may_be_of(series: dict[str, str], other: dict[str, str], seen_of_other: Labels) -> bool:
-    wanted = {d: value for d, value in series.items() if d not in other}
-    return all(d not in seen_of_other or {value, OTHER} & {*seen_of_other[d]} for d, value in wanted.items())
-
-
 _FIELDS = tuple(f.name for f in dataclasses.fields(Alert))
 
 
@@ -439,11 +427,14 @@ def _fields(alert: Alert) -> tuple[object, ...]:
 
 
 def _plain(finding: Finding) -> tuple[object, ...]:
-    return (*finding[:7], None if finding.alert is None else _fields(finding.alert), *finding[8:])
+    alert, fresh = (None if a is None else _fields(a) for a in (finding.alert, finding.fresh))
+    return (*finding._replace(alert=None, fresh=None), alert, fresh)
 
 
 def _finding(plain: Any) -> Finding:
-    return Finding(*plain)._replace(alert=None if plain[7] is None else Alert(*plain[7]))
+    *rest, alert, fresh = plain
+    alert, fresh = (None if a is None else Alert(*a) for a in (alert, fresh))
+    return Finding(*rest)._replace(alert=alert, fresh=fresh)
 
 
 def _order(alert: Alert) -> tuple[int, str, str, int]:

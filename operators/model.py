@@ -166,3 +166,6 @@ class Alert:
     text: str = ""
     links: dict[str, str] = field(default_factory=dict)
     reason: Literal["", "quiet", "level_shift", "expired"] = ""  # why it resolved
+    factors: tuple[dict[str, str | float], ...] = ()
+    learned_panes: int = 0  # with data, that what is expected was learned from
+    learned_since: int | None = None

@@ -114,12 +114,13 @@ class Feed:
 
 @dataclass
 class Request:
-    """One request of a series: when it ended (seconds since BEGIN), and its values in the metrics' units."""
+    """One request of a series: when it ended (seconds since BEGIN), its values in the metrics' units, other labels."""
 
     end: float
     values: Mapping[str, float]
     error: bool = False
     service: str = "chat"
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def table(requests: Sequence[Request], sets: tuple[tuple[str, ...], ...] = (("service",),)) -> PaneTable:
@@ -130,8 +131,8 @@ def table(requests: Sequence[Request], sets: tuple[tuple[str, ...], ...] = (("se
         for name, value in r.values.items():
             m = METRIC_INDEX[name]
             values[m, i] = round(value * METRICS[m].scale)
-    services = sorted({r.service for r in requests})
-    combos = [tuple(s if label == "service" else "" for label in LABELS) for s in services]
+    labels = [tuple({**r.labels, "service": r.service}.get(label, "") for label in LABELS) for r in requests]
+    combos = sorted(set(labels))
     latency = np.maximum(values[METRIC_INDEX["latency"]], 0)
     events = Events(
         record=np.arange(len(requests)),
@@ -139,7 +140,7 @@ def table(requests: Sequence[Request], sets: tuple[tuple[str, ...], ...] = (("se
         end=np.array(ends, np.int64),
         values=values,
         error=np.array([r.error for r in requests], np.bool_),
-        combo=np.array([services.index(r.service) for r in requests], np.int32),
+        combo=np.array([combos.index(mine) for mine in labels], np.int32),
         combos=combos,
         event_id=[f"e{i}" for i in range(len(requests))],
         trace_id=[f"t{i}" for i in range(len(requests))],

@@ -20,19 +20,21 @@ from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConf
 from operators.detect.base import REQUESTS, Block, Requests, State, Watch
 from operators.detect.mix import Mix, Parts
 from operators.detect.row_values import RowReader, RowValues
+from operators.detect.shares import Shares
 from operators.detect.slots import Arrays, Slots
-from operators.detect.static_limits import applying
-from operators.detect.telling import Teller, Why, see
+from operators.detect.static_limits import applying, names_of, refitted
+from operators.detect.telling import Teller, Why, look, see
 from operators.detect.variants import Panels
 from operators.errors import ConfigError, FatalError
 from operators.groups import STANDS, Finding
-from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN, WEIGHT, Floats
-from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
+from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN, WEIGHT
 from operators.model import Alert, Bools, Ints
 from operators.pane_table import Closed, PaneTable
 
-VERSION = 4
+VERSION = 5
 _NOTHING = (0.0,) * FIELDS
+YOUNG_S = 120
+"""For so long after its first anomalous pane an episode that nobody may have told of yet says what it would tell."""
 EXPIRY_S: int = PanesConfig.model_fields["expiry_s"].default
 
 
@@ -57,13 +59,15 @@ class ShardMonitor:
         self._panel = Panels(self.watch, episodes.open_panes)
         self._mix = Mix(self.watch)
         self._reader = RowReader(self.watch)
-        self._teller = Teller(self.watch, self._mix, time, self._panel.threshold)
+        self._shares = Shares(self.watch.keep, time.pane_s)
+        self._teller = Teller(self.watch, self._mix, self._shares, time, self._panel.threshold)
         self._episodes = ep.Episodes(episodes, self.watch, self._panel.thresholds)
         self._expiry = self.watch.panes(expiry_s)
         self._stands = np.where(self._panel.muted, np.inf, STANDS / (STANDS + self._panel.thresholds))
         until = config.silent_until
         self._tells_from = 0 if until is None else round(until.timestamp()) // time.pane_s
         self._adopt = self.watch.panes(config.adopt_after_s)
+        self._young = self.watch.panes(YOUNG_S)
         self._slots = Slots()
         self._open = Arrays(self._episodes.blank)
         self._panes = Arrays(self._blank)
@@ -204,6 +208,8 @@ class ShardMonitor:
             self._mix.drop(slot)
             for owner in self._owners:
                 owner.clear(slot)
+        if len(gone):
+            self._shares.drop(gone)
         self._mix.forget(pane - self._expiry)
         kept = seen[: self._slots.used][born[: self._slots.used] >= 0]
         self._next_expiry = int(kept.min()) + self._expiry if len(kept) else 0
@@ -250,6 +256,7 @@ class ShardMonitor:
         if entries is not None:
             self._mix.learn(pane, entries, self._excluded)
         found = self._tell(steps, table, first, pane, slots) if steps else []
+        self._shares.note(table, first, slots, pane, {slot for slot, _ in self._trails})
         return found + self._candidates(table, first, pane, slots) if pane >= self._tells_from else found
 
     def _tell(self, steps: list[ep.Step], table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
@@ -280,6 +287,7 @@ class ShardMonitor:
                 if trail.sequence:
                     found.append(self._finding(step, trail, pane, verdict))
                 continue
+            look(trail, table, row_of.get(step.slot))
             if verdict[SCORE] > trail.peak[SCORE]:
                 trail.peak, trail.by = verdict, by
             if step.slot in row_of:
@@ -288,7 +296,10 @@ class ShardMonitor:
                 step = step._replace(what=ep.OPENED)
             if step.what == ep.STEADY:
                 if step.since >= 0:
-                    found.append(self._finding(step, trail, pane, verdict))
+                    finding = self._finding(step, trail, pane, verdict)
+                    if pane - step.since < self._young:
+                        finding = finding._replace(fresh=self._alert(step, trail, pane, verdict, by, again=True))
+                    found.append(finding)
                 continue
             if step.what == ep.OPENED:
                 up = verdict[OBSERVED] >= verdict[EXPECTED]
@@ -333,10 +344,19 @@ class ShardMonitor:
         return self._finding(step, trail, pane, _NOTHING, self._alert(step, trail, pane, trail.peak, trail.by, reason))
 
     def _alert(
-        self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], by: str, reason: Why = ""
+        self,
+        step: ep.Step,
+        trail: ep.Trail,
+        pane: int,
+        verdict: tuple[float, ...],
+        by: str,
+        reason: Why = "",
+        again: bool = False,
     ) -> Alert:
-        seen = int(self._panes.state["seen"][step.slot])
-        return self._teller.alert(step, self._slots.texts[step.slot], trail, pane, seen, verdict, by, reason)
+        seen, born = (int(self._panes.state[name][step.slot]) for name in ("seen", "born"))
+        learned = self._panel.learned_panes(step.slot, step.cell, by), born
+        series = self._slots.texts[step.slot]
+        return self._teller.alert(step, series, trail, pane, seen, verdict, by, learned, reason, again)
 
     def _finding(
         self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], alert: Alert | None = None
@@ -349,6 +369,7 @@ class ShardMonitor:
         self._open.state["opened"][slot, cell] = -1
         self._open.state["recent"][slot, cell] = -1
         self._panel.restart(slot, cell)
+        self._shares.drop(np.array([slot]))
 
     def retire(self, dimension_sets: Collection[tuple[str, ...]]) -> None:
         """Forget, at the next pane, the series of all other dimension sets; what is open on them resolves.
@@ -373,15 +394,10 @@ class ShardMonitor:
             self._open.save(used),
             self._panes.save(used),
             self._mix.save(used),
-            tuple(limit.model_dump_json() for limit in self.watch.config.limits),
-            [
-                (
-                    slot, cell, t.sequence, t.kind, t.detectors, t.by, t.peak, t.expected, t.begun, t.weight, t.shift,
-                    [(d, sorted(v)) for d, v in sorted(t.seen.items())], [tuple(w) for w in t.witnesses],
-                )
-                for (slot, cell), t in sorted(self._trails.items())
-            ],
-        )  # fmt: skip
+            self._shares.save(used),
+            names_of(self.watch.config.limits),
+            [(slot, cell, *trail.save()) for (slot, cell), trail in sorted(self._trails.items())],
+        )
 
     @classmethod
     def load(
@@ -399,7 +415,7 @@ class ShardMonitor:
         """
         self = cls(config, episodes, time, expiry_s, dimension_sets)
         match cast(Any, state):
-            case (4, made_for, last, texts, learned, opened, panes, mix, limits, trails):
+            case (5, made_for, last, texts, learned, opened, panes, mix, shares, limits, trails):
                 pass
             case _:
                 raise FatalError(
@@ -416,28 +432,12 @@ class ShardMonitor:
         self._slots = Slots(texts)
         self._panel.load(learned)
         self._mix.load(mix, self._slots.texts)
+        self._shares.load(shares)
         self._open.load(self._episodes.fitted(opened))
-        self._panes.load({**panes, "ring": self._refitted(panes["ring"], limits)})
+        self._panes.load({**panes, "ring": refitted(self.watch, panes["ring"], limits)})
         self._scratch(self._panes.capacity)
-        for slot, cell, sequence, kind, detectors, by, peak, expected, begun, weight, shift, seen, witnesses in trails:
-            self._trails[slot, cell] = ep.Trail(
-                sequence, kind, detectors, by, peak, expected, begun, weight, shift, {d: set(v) for d, v in seen},
-                [ep.Witness(*w) for w in witnesses],
-            )  # fmt: skip
+        self._trails = {(slot, cell): ep.Trail.load(*trail) for slot, cell, *trail in trails}
         return self
-
-    def _refitted(self, ring: Floats, limits: tuple[str, ...]) -> Floats:
-        """The horizons of a snapshot; what stands there for a static limit begins anew where it was another one."""
-        now = [limit.model_dump_json() for limit in self.watch.config.limits]
-        own = self.watch.own_columns
-        out = np.zeros((*ring.shape[:2], self.watch.columns))
-        out[:, :, :own] = ring[:, :, :own]
-        for i, limit in enumerate(now):
-            if limit in limits:
-                j = limits.index(limit)
-                to, of = own + LIMIT_COLUMNS * i, own + LIMIT_COLUMNS * j
-                out[:, :, to : to + LIMIT_COLUMNS] = ring[:, :, of : of + LIMIT_COLUMNS]
-        return out
 
 
 def _order(finding: Finding) -> tuple[int, str, str]:

@@ -113,6 +113,14 @@ class Panel:
             if c <= cell < c + len(d.cells) and votes[cell - c] and v.score[slot, cell - c] >= 0.5
         )
 
+    def learned_panes(self, slot: int, cell: int, by: str) -> int:
+        """Panes that this detector has learned the cell from; 0 for one that learns nothing, or learns otherwise."""
+        for detector, owner, first in zip(self.detectors, self._learned, self._first, strict=True):
+            if detector.name == by and "learned" in owner.state:
+                learned = owner.state["learned"][slot]
+                return int(np.max(learned[cell - first] if len(detector.cells) > 1 else learned))
+        return 0
+
     def save(self, used: int) -> dict[str, object]:
         """By detector: what it has learned, and the levels it gave."""
         return {

@@ -7,6 +7,8 @@ The score is that of the ratio to the limit: 0.5 at it, 0.67 at twice, 0.9 at ni
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from operators import patterns
@@ -14,6 +16,7 @@ from operators.config import LimitConfig
 from operators.detect.base import ERROR_RATIO, REQUESTS, Block, State, Traits, Verdicts, Watch
 from operators.kernels import limits as kernels
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, UPPER, Floats
+from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.model import METRIC_INDEX, METRICS, Bools, Ints
 from operators.pane_table import PaneTable
 from operators.sketch import MIDDLE
@@ -84,3 +87,20 @@ def _share(limit: LimitConfig) -> float:
     """The share of requests that may lie beyond the limit."""
     share = _SHARE.get(limit.statistic, 0.0)
     return share if limit.above is not None or not share else 1.0 - share
+
+
+def names_of(limits: Sequence[LimitConfig]) -> tuple[str, ...]:
+    """What tells limits apart in a snapshot."""
+    return tuple(limit.model_dump_json() for limit in limits)
+
+
+def refitted(watch: Watch, ring: Floats, limits: tuple[str, ...]) -> Floats:
+    """The horizons of a snapshot that had these limits (`names_of`); those of another limit begin anew."""
+    own = watch.own_columns
+    out = np.zeros((*ring.shape[:2], watch.columns))
+    out[:, :, :own] = ring[:, :, :own]
+    for i, limit in enumerate(names_of(watch.config.limits)):
+        if limit in limits:
+            to, of = own + LIMIT_COLUMNS * i, own + LIMIT_COLUMNS * limits.index(limit)
+            out[:, :, to : to + LIMIT_COLUMNS] = ring[:, :, of : of + LIMIT_COLUMNS]
+    return out

@@ -7,12 +7,13 @@ from typing import Literal
 
 import numpy as np
 
+from operators import decompose, explain
 from operators import episodes as ep
-from operators import explain
 from operators import series as names
 from operators.config import TimeConfig
 from operators.detect.base import ERROR_RATIO, REQUESTS, Watch
 from operators.detect.mix import Mix
+from operators.detect.shares import Shares
 from operators.groups import Finding
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
 from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Status
@@ -28,11 +29,14 @@ _SOME = 6
 class Teller:
     """Makes findings and alerts of steps. Holds settings only; what is remembered stands in the trails."""
 
-    def __init__(self, watch: Watch, mix: Mix, time: TimeConfig, threshold: Callable[[int], float]) -> None:
+    def __init__(
+        self, watch: Watch, mix: Mix, shares: Shares, time: TimeConfig, threshold: Callable[[int], float]
+    ) -> None:
         """`threshold`: the level at which a pane of the slot is anomalous."""
         self._watch = watch
         self._threshold = threshold
         self._mix = mix
+        self._shares = shares
         self._width = time.pane_s * SECOND
         self._lateness = round(time.lateness_s * SECOND)
 
@@ -123,11 +127,17 @@ class Teller:
         seen: int,
         verdict: tuple[float, ...],
         by: str,
+        learned: tuple[int, int],
         reason: Why = "",
+        again: bool = False,
     ) -> Alert:
-        """The next alert of the episode; `seen` is the last pane in which the series had requests."""
+        """The next alert of the episode; `seen` is the last pane in which the series had requests.
+
+        `learned`: the panes that the verdict's detector learned from, and the first pane of the series. `again`: the
+        first alert once more, as it would be told now.
+        """
         watch, cell = self._watch, step.cell
-        status: Status = "resolved" if reason else _STATUS[step.what]
+        status: Status = "resolved" if reason else _STATUS[ep.OPENED if again else step.what]
         since = step.since * self._width
         until = (step.until + 1) * self._width if status == "resolved" else None
         episode = ep.episode_id(series, watch.cells[cell], since)
@@ -136,12 +146,14 @@ class Teller:
         )
         silent_s = (pane - seen) * watch.pane_s if trail.kind == explain.SILENCE else 0
         unit, dimensions = explain.unit(watch, cell), names.parse(series)
+        contributors, factors = self._why(step, trail, pane, verdict, by)
         text = explain.sentence(
             watch.cells[cell], unit, dimensions, status, observed, expected, upper if observed > expected else lower,
             verdict[SPAN] * watch.pane_s, verdict[WEIGHT], since, until, reason, silent_s, by,
+            "" if reason or silent_s else explain.cause(contributors, factors, observed > expected),
         )  # fmt: skip
-        sequence = trail.sequence
-        trail.sequence += 1
+        sequence = trail.sequence - again
+        trail.sequence = sequence + 1
         return Alert(
             alert_id=ep.alert_id(episode, sequence),
             episode_id=episode,
@@ -166,6 +178,24 @@ class Teller:
             evidence=tuple({"event_id": w.event_id, "trace_id": w.trace_id, "value": w.value} for w in trail.witnesses),
             text=text,
             reason=reason,
+            contributors=contributors,
+            factors=factors,
+            learned_panes=learned[0],
+            learned_since=learned[1] * self._width if learned[0] else None,
+        )
+
+    def _why(
+        self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], by: str
+    ) -> tuple[tuple[decompose.Told, ...], tuple[decompose.Told, ...]]:
+        """What the excess comes from, and the factors of the mean; nothing of a single request, which is its own."""
+        if by == explain.OUTLIER or not trail.observed.panes:
+            return (), ()
+        cell, up = self._watch.cells[step.cell], verdict[OBSERVED] >= verdict[EXPECTED]
+        usual = self._shares.usual(step.slot, pane)
+        expected = verdict[EXPECTED] if trail.expected is None else trail.expected
+        return (
+            decompose.contributors(cell, up, usual, trail.observed, expected),
+            decompose.factors(cell, up, usual, trail.observed, self._watch.pane_s, self._watch.config.mix_by),
         )
 
 
@@ -177,6 +207,14 @@ def see(trail: ep.Trail, table: PaneTable, row: int, series: str) -> None:
         if LABELS[label] in DIMENSIONS and LABELS[label] not in named:
             values = trail.seen.setdefault(LABELS[label], set())
             values.add(table.breakdown_values[value] if len(values) < ep.MAX_SEEN else names.OTHER)
+
+
+def look(trail: ep.Trail, table: PaneTable, row: int | None) -> None:
+    """Add an anomalous pane to what is observed of the episode; `row`: the series' own, None without requests."""
+    trail.observed.panes += 1
+    if row is not None:
+        a, b = np.searchsorted(table.breakdown_row, (row, row + 1)).tolist()
+        trail.observed.add(table, row, a, b)
 
 
 def _plain(seen: dict[str, set[str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:

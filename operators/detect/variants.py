@@ -115,6 +115,11 @@ class Panels:
         panel: Panel = self._panels[self._of[slot]]
         return panel.agreeing(slot, cell)
 
+    def learned_panes(self, slot: int, cell: int, by: str) -> int:
+        """As `Panel.learned_panes`."""
+        panel: Panel = self._panels[self._of[slot]]
+        return panel.learned_panes(slot, cell, by)
+
     def save(self, used: int) -> dict[str, object]:
         """As `Panel.save`: which override a series is meant by is no part of it."""
         return self._panels[0].save(used)

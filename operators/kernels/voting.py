@@ -26,7 +26,7 @@ def take_stronger(
                 continue
             score = verdicts[s, k, SCORE]
             if weight != 1.0:
-                score = weight * score / (weight * score + 1.0 - score)
+                score = weight * score / (weight * score + (1.0 - score))
             if winner[s, first + k] < 0 or score > best[s, first + k, SCORE]:
                 best[s, first + k] = verdicts[s, k]
                 best[s, first + k, SCORE] = score

@@ -148,6 +148,9 @@ def test_an_alert_is_a_row_with_nested_fields_as_json() -> None:
     assert orjson.loads(str(row["evidence"])) == [{"event_id": "x", "value": None}]
     assert orjson.loads(str(row["links"])) == {"dashboard": "https://example.org"}
     assert as_dict(alert_row(replace(ALERT, until=BEGAN)))["until"] == BEGAN
+    assert (row["learned_panes"], row["learned_since"], row["factors"]) == (0, None, "[]")
+    told = as_dict(alert_row(replace(ALERT, learned_panes=9, learned_since=BEGAN, factors=({"factor": "mix"},))))
+    assert (told["learned_panes"], told["learned_since"], told["factors"]) == (9, BEGAN, '[{"factor":"mix"}]')
 
 
 PYTHON = {Type.TEXT: str, Type.INT: int, Type.FLOAT: float, Type.TIMESTAMP_US: int, Type.BYTES: bytes, Type.BOOL: bool}

@@ -37,6 +37,10 @@ critical  latency_spike
 service=code-helper model=north-large
 2026-01-05 12:31:00 to 12:45:00 (14 min)
 observed 38.3 s, expected 7.61 s
+from tenant=acme 92 %, mix by tenant
+x1.5
+learned from 2,100 panes since
+2026-01-05 12:00:00
 requests sim7-12-3 (115 s), sim7-12-9
 (76.6 s)
 
@@ -66,7 +70,8 @@ GOLDEN_TABLE = """\
  severity  what                where                time (UTC)               observed    expected  requests
  ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
  critical  latency_spike       service=code-helper  2026-01-05 12:31:00        38.3 s      7.61 s  sim7-12-3 (115 s)
-                               model=north-large    to 12:45:00 (14 min)                           sim7-12-9 (76.6 s)
+           tenant=acme 92 %    model=north-large    to 12:45:00 (14 min)                           sim7-12-9 (76.6 s)
+           mix by tenant x1.5
  medium    error_burst:        tenant=acme[red]?    2026-01-05 12:40:00        33.9 %      0.42 %  sim7-20-1
            error_ratio                              still open
  low       cost_spike          tenant=globex        2026-01-05 12:50:00   0.00293 USD  0.0008 USD
@@ -88,7 +93,7 @@ def pane(series: str, minute: int, requests: int) -> Row:
 
 def alert(episode: str, sequence: int, status: str, severity: str, series: str, **given: Any) -> Row:
     labels = dict(part.split("=") for part in series.split(","))
-    for name in ("evidence", "detectors", "contributors", "related"):
+    for name in ("evidence", "detectors", "contributors", "factors", "related"):
         given[name] = json.dumps(given.get(name, []))
     return row(
         ALERTS, alert_id=f"{episode}-{sequence}", episode_id=episode, sequence=sequence,
@@ -114,11 +119,16 @@ PANE_ROWS = [
 def alert_rows() -> list[Row]:
     latency: dict[str, Any] = {"kind": "latency_spike", "metric": "latency", "unit": "ms", "since": NOON + 31 * MINUTE}
     slow = [{"event_id": f"sim7-12-{n}", "trace_id": "t", "value": v} for n, v in ((3, 114_900.0), (9, 76_600.0))]
+    why: dict[str, Any] = {
+        "contributors": [{"dimension": "tenant", "value": "acme", "share": 0.92, "usual_share": 0.08}],
+        "factors": [{"factor": "mix", "dimension": "tenant", "usual": 1.0, "observed": 1.5, "times": 1.5}],
+        "learned_panes": 2_100, "learned_since": NOON,
+    }  # fmt: skip
     where = "service=code-helper,model=north-large"
     return [
         alert("e1", 1, "firing", "high", where, at=1, observed=28319.7, expected=7612.0, score=0.9, **latency),
         alert("e1", 2, "updated", "critical", where, at=2, observed=38319.7, expected=7612.0, score=0.99,
-              evidence=slow, **latency),
+              evidence=slow, **latency, **why),
         alert("e1", 3, "resolved", "critical", where, at=3, observed=7000.0, expected=7612.0, score=0.1,
               until=NOON + 45 * MINUTE, **latency),
         alert("e2", 1, "firing", "medium", "tenant=acme[red]\x1b", at=4, kind="error_burst",
@@ -250,6 +260,7 @@ def test_the_newest_run_is_the_default(folder: Path, capsys: pytest.CaptureFixtu
         (["--store", "empty.db"], "the file empty.db is empty"),
         (["--store", "text.db"], "text.db cannot be read"),
         (["--store", "foreign.db"], "foreign.db was made by another program"),
+        (["--store", "old.db"], "old.db has schema 1, this program reads schema"),
     ],
 )
 def test_what_is_no_run_is_said_in_a_sentence(
@@ -260,6 +271,9 @@ def test_what_is_no_run_is_said_in_a_sentence(
     for name in ("empty.db", "many/a.db", "many/b.sqlite"):
         (folder / name).touch()
     (folder / "text.db").write_text("not a database, but long enough to be looked at\n" * 100)
+    store(folder / "old.db", PANE_ROWS[:1])
+    with sqlite3.connect(folder / "old.db") as old:
+        old.execute("PRAGMA user_version = 1")
     foreign = sqlite3.connect(folder / "foreign.db")
     foreign.execute("CREATE TABLE t (x)")
     foreign.close()

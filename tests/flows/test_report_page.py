@@ -137,7 +137,9 @@ def traffic_with_one_spike() -> list[Row]:
         found.append(latency_pane(SERIES, minute, [level * (0.9 + 0.01 * n) for n in range(21)], held))
     return found + slow(
         "e1", SERIES, 150, 170, evidence=[{"event_id": "worst", "trace_id": "t1", "value": 9_000.0}],
-        contributors=[{"dimension": "tenant", "value": "acme", "share": 0.75}],
+        contributors=[{"dimension": "tenant", "value": "acme", "share": 0.75, "usual_share": 0.08}],
+        factors=[{"factor": "mix", "dimension": "model", "usual": 1.5, "observed": 4.5, "times": 3.0}],
+        learned_panes=2_100, learned_since=NOON,
     )  # fmt: skip
 
 
@@ -146,7 +148,8 @@ def test_a_page_shows_values_band_requests_and_contributors(tmp_path: Path) -> N
     tree = checked(html)
     assert "e-e1" in tree.ids() and tree.links() == ["#e-e1"]
     for words in (
-        "Latency is 2 s.", "typical value (geometric mean), over minute", "worst", "14:32:09", "acme", "75 %",
+        "Latency is 2 s.", "typical value (geometric mean), over minute", "worst", "14:32:09", "acme", "75 %", "8 %",
+        "mix by model", "4.5", "learned from 2,100 panes since 2026-01-05 12:00:00",
         "median and middle 90 % of each minute in the 2 h",
         "500 ms to 1.5 s", "12:00:00 to 2026-01-05 16:00:00",
     ):  # fmt: skip
@@ -240,8 +243,16 @@ def test_a_damaged_sketch_is_a_gap(tmp_path: Path) -> None:
 def test_what_comes_from_outside_is_text_and_nothing_else(tmp_path: Path) -> None:
     tenant = EVIL.replace("=", "%3D").replace(",", "%2C")
     evidence = [{"event_id": EVIL, "trace_id": EVIL, "value": 5.0}]
-    contributors = [{"dimension": EVIL, "value": EVIL, "share": "many"}]
-    names = {"kind": EVIL, "unit": EVIL, "text": EVIL, "severity": EVIL, "group_id": EVIL, "detectors": [EVIL]}
+    contributors = [{"dimension": EVIL, "value": EVIL, "share": "many", "usual_share": EVIL}]
+    names: dict[str, Any] = {
+        "kind": EVIL,
+        "unit": EVIL,
+        "text": EVIL,
+        "severity": EVIL,
+        "group_id": EVIL,
+        "detectors": [EVIL],
+    }
+    names["factors"] = [{"factor": EVIL, "dimension": EVIL, "usual": EVIL, "times": EVIL}]
     rows = [latency_pane(f"tenant={tenant}", m, [9.0] * 30) for m in range(90)]
     rows += slow(f"e{EVIL}", f"tenant={tenant}", 60, 80, evidence=evidence, contributors=contributors, **names)
     rows += slow("e2\x1b\u202e", f"tenant={tenant}", 60, 80, group_id=EVIL)

@@ -37,6 +37,10 @@ ALERT = Alert(
     detectors=("zscore",),
     evidence=({"event_id": "x", "trace_id": "", "value": 9000.25},),
     text="é",
+    contributors=({"dimension": "tenant", "share": 0.5},),
+    factors=({"factor": "mix", "times": 2.0},),
+    learned_panes=2100,
+    learned_since=1_741_046_400_000_000,
 )
 
 
@@ -45,8 +49,9 @@ def test_the_bytes_are_fixed() -> None:
         '{"schema":1,"alert_id":"a1","episode_id":"e1","group_id":"","related":[],"sequence":1,"status":"updated",'
         '"severity":"high","kind":"latency_spike","series":{"service":"chat","model":""},"metric":"latency","unit":"ms",'
         '"at":"2025-03-04T05:18:40.000Z","since":"2025-03-04T05:18:20.000Z","until":null,"observed":6100.0,'
-        '"expected":1200.0,"lower":null,"upper":1900.5,"score":0.87,"detectors":["zscore"],"contributors":[],'
-        '"evidence":[{"event_id":"x","trace_id":"","value":9000.25}],"text":"é","links":{},"reason":""}'
+        '"expected":1200.0,"lower":null,"upper":1900.5,"score":0.87,"detectors":["zscore"],'
+        '"learned_panes":2100,"learned_since":"2025-03-04T00:00:00.000Z",'
+        '"contributors":[{"dimension":"tenant","share":0.5}],"factors":[{"factor":"mix","times":2.0}],"evidence":[{"event_id":"x","trace_id":"","value":9000.25}],"text":"é","links":{},"reason":""}'
     )
 
 

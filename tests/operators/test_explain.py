@@ -9,6 +9,7 @@ import pytest
 
 from operators import explain
 from operators.config import DetectConfig
+from operators.decompose import Told
 from operators.detect.base import Watch
 
 SERIES = {"service": "chat-api", "model": "gpt-4o", "operation": ""}
@@ -122,3 +123,19 @@ def test_verdicts_become_units() -> None:
     assert explain.in_unit(watch, of["requests"], 2.5) == 15.0
     assert explain.in_unit(watch, of["error_ratio"], 0.25) == 0.25
     assert [explain.unit(watch, of[c]) for c in ("cost", "requests", "error_ratio")] == ["USD", "1/min", "1"]
+
+
+def test_the_cause_is_the_first_contributor_and_the_main_factor() -> None:
+    acme: Told = {"dimension": "tenant", "value": "acme", "share": 0.923, "usual_share": 0.004}
+    kind: Told = {"dimension": "error_type", "value": "timeout", "share": 1.0}
+    price: Told = {"factor": "price", "usual": 1.0, "observed": 3.0, "times": 3.0}
+    mix: Told = {"factor": "mix", "usual": 2.0, "observed": 1.0, "times": 0.5, "dimension": "model"}
+    assert explain.cause((), (), up=True) == ""
+    assert explain.cause((acme, kind), (mix, price), up=True) == (
+        "; 92 % of the difference comes from tenant acme (usually less than 1 % of the requests)"
+        "; the price or time of a token makes it 3 times the usual"
+    )
+    assert explain.cause((kind,), (mix, price), up=False) == (
+        "; 100 % of the difference comes from error type timeout; another mix by model makes it 0.5 times the usual"
+    )
+    assert sentence("latency", "ms", cause="; so it is").endswith("since 2025-03-04 05:18:20 UTC; so it is.")

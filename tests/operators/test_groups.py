@@ -61,6 +61,11 @@ def found(
     )  # fmt: skip
 
 
+def alert_of(finding: Finding) -> Alert:
+    assert finding.alert is not None
+    return finding.alert
+
+
 def run(machine: Groups, findings: Iterable[Finding], until: int = 10_000) -> list[Alert]:
     return machine.take([Judged(0, until * SECOND, tuple(findings))])
 
@@ -78,6 +83,23 @@ def test_one_episode_is_told_after_the_time_to_settle() -> None:
     assert [a.alert_id for a in out] == [alert_id(found(100).episode, i) for i in (0, 1)]
     assert {a.since for a in out} == {100 * SECOND}
     assert [a.reason for a in out] == ["", "quiet"]
+
+
+def test_the_first_alert_says_what_is_known_when_it_is_told_and_later_ones_are_not_touched() -> None:
+    def still(at: int, text: str) -> Finding:
+        later = replace(alert_of(found(100)), text=text, observed=9.0, alert_id="x", sequence=7)
+        return found(at, None, since=100)._replace(fresh=later)
+
+    story = [found(100), still(110, "ten"), still(160, "sixty"), still(170, "more"), found(400, "resolved", since=100)]
+    machine = groups()
+    out = run(machine, story[:2], 115)
+    resumed = groups()
+    resumed.restore(machine.save())
+    out += run(resumed, story[2:])
+    assert [(a.status, a.text, a.observed, a.sequence) for a in out] == [
+        ("firing", "sixty", 9.0, 0), ("resolved", "", 2.0, 1),
+    ]  # fmt: skip
+    assert [a.alert_id for a in out] == [alert_id(found(100).episode, i) for i in (0, 1)]
 
 
 def test_the_lead_is_the_one_that_explains_most_when_it_is_chosen() -> None:

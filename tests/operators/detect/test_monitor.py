@@ -398,3 +398,36 @@ def test_what_is_open_and_what_detectors_take_can_be_asked(alerts: list[Alert]) 
     assert watched.open_episodes == len(began) - sum(a.status == "resolved" for a in alerts)
     judged = len(PIECES)
     assert set(seconds.values()) == {2.0 * judged}, "each judges and learns once a pane, and each took a tick"
+
+
+def by_tenant(pane: int, i: int, draw: random.Random) -> Request:
+    """A request of one of five tenants, of which the first is slow in panes 80 to 99."""
+    tenant = f"t{i % 5}"
+    values = usual(pane, draw)
+    if tenant == "t0" and 80 <= pane < 100:
+        values["latency"] *= 30
+    return Request(pane * PANE_S + (i + 0.5), values, service="shared", labels={"tenant": tenant, "region": "eu"})
+
+
+def test_an_alert_names_what_the_excess_comes_from_and_what_the_usual_was_learned_from() -> None:
+    draw = random.Random(5)
+    requests = [by_tenant(pane, i, draw) for pane in range(150) for i in range(10)]
+    detect = QUICK.model_copy(update={"mix_by": ""})
+    pieces = closings(table(requests), 150, range(1, 150))
+    watcher = monitor(detect)
+    found = [f for closed in pieces for f in watcher.take(closed)]
+    alerts = [f.alert for f in found if f.alert is not None and f.sure and f.metric == "latency"]
+    fresh = [f.fresh for f in found if f.fresh is not None and f.metric == "latency"]
+    assert fresh
+    for alert in (fresh[-1], alerts[-1]):
+        (told,) = alert.contributors
+        assert (told["dimension"], told["value"]) == ("tenant", "t0")
+        assert float(told["share"]) > 0.9
+        assert told["usual_share"] == pytest.approx(0.2, abs=0.01)
+        assert [f["factor"] for f in alert.factors] == ["volume"]
+        assert 70 <= alert.learned_panes <= 90
+        assert alert.learned_since == at(0)
+    assert "of the difference comes from tenant t0 (usually 20 % of the requests)" in fresh[-1].text
+    assert fresh[-1].alert_id == alerts[0].alert_id
+    assert fresh[-1].status == "firing"
+    assert [a.sequence for a in alerts] == list(range(len(alerts)))
