@@ -42,11 +42,22 @@ test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says a
 	@cat $(SUMMARY)
 
 .PHONY: check
-check: $(VENV)/.dev ## lint, format, types, architecture, documents, manifests
+check: $(VENV)/.dev ## lint, format, types, architecture, documents, manifests; sbom and audit
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy $(CODE)
 	@$(PY) -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_k8s.py tests/test_makefile.py
+	@$(MAKE) sbom audit
+
+.PHONY: sbom
+sbom: $(VENV)/.dev ## the bill of materials of the image's packages, as CycloneDX: build/sbom.cdx.json
+	@mkdir -p build
+	@$(PY) -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible --validate \
+		--output-file build/sbom.cdx.json requirements.lock
+
+.PHONY: audit
+audit: $(VENV)/.dev ## known vulnerabilities of the image's packages; says so where no database can be reached
+	@$(PY) -m tests.audit requirements.lock
 
 .PHONY: docs
 docs: $(VENV)/.runtime ## make docs/configuration.md and sentinel.example.toml anew from the settings

@@ -107,7 +107,9 @@ def test_each_pod_is_its_process_with_its_own_partition(
     assert lines == [
         f"{name}-{i}.{service['name']}.{service['namespace']}.svc:{workers}" for i in range(spec["replicas"])
     ]
-    args = _create_arg_parser().parse_args(container["args"])  # type: ignore[no-untyped-call]
+    module, *arguments = container["args"]
+    assert module == "bytewax.run"
+    args = _create_arg_parser().parse_args(arguments)  # type: ignore[no-untyped-call]
     assert args.import_str == "flows.main"
     assert args.snapshot_interval is not None
     assert args.backup_interval is not None
@@ -120,7 +122,7 @@ def test_each_pod_is_its_process_with_its_own_partition(
             ),
             "BYTEWAX_HOSTFILE_PATH": str(tmp_path / "addresses"),
         }
-        place = recovery.place(container["args"], environ)
+        place = recovery.place(arguments, environ)
         assert (place.process, place.processes) == (i, spec["replicas"])
         assert str(place.folder) == "/data/recovery"
         own = recovery.Place(tmp_path / f"volume-{i}", place.process, place.processes)
