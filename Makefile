@@ -65,7 +65,7 @@ docs: $(VENV)/.runtime ## make docs/configuration.md and sentinel.example.toml a
 	@$(PY) -m flows.check --reference > docs/configuration.md
 
 .PHONY: services
-services: .services/kafka/.ready ## what tests need that is no wheel: Apache Kafka (by Java 17 and Maven), Chromium; root gets them
+services: .services/kafka/.ready .services/kustomize .services/compose-spec.json ## what tests need that is no wheel: Kafka (by Java and Maven), Chromium, kustomize (by Go)
 	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null; then \
 		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 			echo "Chromium is needed to look at the report: install it, then make services again" >&2; exit 1; \
@@ -120,3 +120,24 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.python
 	@rm -rf .services/kafka/libs
 	@mvn --quiet --batch-mode --file services/pom.xml dependency:copy-dependencies
 	@touch $@
+
+# Versions that Debian's Go, which is old, can still build.
+.services/go:
+	@if ! command -v go >/dev/null; then \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+			echo "Go 1.19 or newer is needed to build kustomize: install it, then make services again" >&2; exit 1; \
+		fi; \
+		apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends golang-go ca-certificates >/dev/null; \
+	fi
+	@mkdir -p .services
+	@touch $@
+
+.services/kustomize: | .services/go
+	@echo "Building kustomize into .services, once ..."
+	@GOBIN="$$PWD/.services" go install sigs.k8s.io/kustomize/kustomize/v5@v5.0.3
+
+# The schema of the Compose specification, as its reference implementation carries it.
+.services/compose-spec.json: | .services/go
+	@folder=$$(go mod download -json github.com/compose-spec/compose-go/v2@v2.16.2 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
+		install -m 644 "$$folder/schema/compose-spec.json" $@
