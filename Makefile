@@ -60,9 +60,10 @@ audit: $(VENV)/.dev ## known vulnerabilities of the image's packages; says so wh
 	@$(PY) -m tests.audit requirements.lock
 
 .PHONY: docs
-docs: $(VENV)/.runtime ## make docs/configuration.md and sentinel.example.toml anew from the settings
+docs: $(VENV)/.dev ## make anew what is generated: docs/configuration.md, sentinel.example.toml, k8s/monitoring/prometheusrule.yaml
 	@$(PY) -m flows.check --example > sentinel.example.toml
 	@$(PY) -m flows.check --reference > docs/configuration.md
+	@$(PY) -m observability.prometheus_rule > k8s/monitoring/prometheusrule.yaml
 
 .PHONY: services
 services: .services/kafka/.ready .services/kustomize .services/compose-spec.json ## what tests need that is no wheel: Kafka (by Java and Maven), Chromium, kustomize (by Go)

@@ -73,11 +73,12 @@ class Run:
     listener: Listener | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     polled_once: threading.Event = field(default_factory=threading.Event)
+    clock: Callable[[], float] = time.monotonic
     moved: float | None = None
 
     def stopping(self) -> bool:
         """Whether to stop. Sources ask before each poll, whether or not anything comes: who asks is not stuck."""
-        self.moved = time.monotonic()
+        self.moved = self.clock()
         return self.stop.is_set()
 
     def moving(self, settings: Settings) -> bool:
@@ -88,7 +89,7 @@ class Run:
         endless = settings.source.kind == "kafka" and not settings.kafka.stop_at_end
         if self.moved is None or not endless:
             return True
-        return time.monotonic() - self.moved < STUCK_S + settings.sinks.budget_s
+        return self.clock() - self.moved < STUCK_S + settings.sinks.budget_s
 
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
         """A source partition was polled: for metrics, for progress. FatalError where the recovery folder has gone."""

@@ -171,11 +171,10 @@ def test_polls_and_alerts_are_seen_by_metrics_and_progress(capsys: pytest.Captur
     plain.alerted(ALERT)
 
 
-def test_idle_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_is_not_stuck() -> None:
     """A source that is asked for records and has none moves; one that is not asked any more does not."""
     now = 1_000.0
-    monkeypatch.setattr(main.time, "monotonic", lambda: now)
-    run = Run(Telemetry(), None)
+    run = Run(Telemetry(), None, clock=lambda: now)
     settings = Settings.model_validate({"source": {"kind": "kafka"}, "sinks": {"budget_s": 60}})
     assert run.moving(settings), "has no part of the source"
     for _ in range(10):
