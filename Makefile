@@ -60,9 +60,10 @@ audit: $(VENV)/.dev ## known vulnerabilities of the image's packages; says so wh
 	@$(PY) -m tests.audit requirements.lock
 
 .PHONY: docs
-docs: $(VENV)/.dev ## make anew what is generated: docs/configuration.md, sentinel.example.toml, k8s/monitoring/prometheusrule.yaml
+docs: $(VENV)/.dev ## make anew what is generated: docs/configuration.md, docs/formats.md, sentinel.example.toml, the PrometheusRule
 	@$(PY) -m flows.check --example > sentinel.example.toml
 	@$(PY) -m flows.check --reference > docs/configuration.md
+	@$(PY) -m flows.formats > docs/formats.md
 	@$(PY) -m observability.prometheus_rule > k8s/monitoring/prometheusrule.yaml
 
 .PHONY: services
