@@ -34,11 +34,13 @@ jsonl = "/data/dead_letters.jsonl"
 port = 9464
 EOF
 
-# The root file system may be read-only: what is written goes to /data, and compiled loops to the cache.
+# The root file system may be read-only: what is written goes to /data (also what SQLite sorts when a store is resumed),
+# and compiled loops to the cache.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    NUMBA_CACHE_DIR=/var/cache/llm-sentinel
+    NUMBA_CACHE_DIR=/var/cache/llm-sentinel \
+    SQLITE_TMPDIR=/data
 VOLUME ["/data", "/var/cache/llm-sentinel"]
 USER 10001:10001
 STOPSIGNAL SIGTERM

@@ -46,7 +46,8 @@ check: $(VENV)/.dev ## lint, format, types, architecture, documents, manifests; 
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy $(CODE)
-	@$(PY) -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_k8s.py tests/test_makefile.py
+	@$(PY) -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_k8s.py tests/test_compose.py \
+		tests/test_makefile.py
 	@$(MAKE) sbom audit
 
 .PHONY: sbom

@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -97,32 +96,48 @@ def test_its_user_has_no_rights_and_its_root_cannot_be_written(container: Contai
     assert rights == "['CapEff:\\t0000000000000000', 'NoNewPrivs:\\t1']"
 
 
-@pytest.fixture
-def running(image: Image, tmp_path: Path) -> Iterator[tuple[Container, subprocess.Popen[str]]]:
-    live = {"SENTINEL_SOURCE__SIMULATOR__LIVE": "true", "SENTINEL_SOURCE__SIMULATOR__INCIDENTS__PER_DAY": "0"}
-    container = Container(image, tmp_path, PLAIN | live)
+def test_sqlite_has_room_to_sort(container: Container, tmp_path: Path) -> None:
+    """A recovery store of some size is not read again without: what SQLite cannot hold it writes to a file."""
+    asked = (
+        "import sqlite3\n"
+        "store = sqlite3.connect('/data/sorted.sqlite3')\n"
+        "store.execute('PRAGMA temp_store = FILE')\n"
+        "store.execute('CREATE TEMP TABLE t AS '\n"
+        "    'WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 30000) '\n"
+        "    'SELECT hex(randomblob(100)) AS h FROM c')\n"
+        "print(len(store.execute('SELECT h FROM t ORDER BY h').fetchall()))\n"
+    )
+    done = Container(replace(container.image, entrypoint=["python", "-c"]), tmp_path).run(asked)
+    assert done.stdout == "30000\n", done.stderr
+
+
+def run_until_healthy_and_stop(container: Container) -> str:
+    """What it said; raises where it does not become healthy, or does not end well when it is stopped."""
     with subprocess.Popen(container.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        yield container, process
-        process.kill()
-
-
-def test_it_is_healthy_while_it_runs_and_stops_with_a_snapshot(
-    running: tuple[Container, subprocess.Popen[str]],
-) -> None:
-    container, process = running
-    deadline = time.monotonic() + 100
-    while (inside := first_process(process.pid)) is None or not container.healthy(inside):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    os.kill(inside, getattr(signal, container.image.stop_signal))
-    said, _ = process.communicate(timeout=100)
+        try:
+            deadline = time.monotonic() + 100
+            while (inside := first_process(process.pid)) is None or not container.healthy(inside):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            os.kill(inside, getattr(signal, container.image.stop_signal))
+            said, _ = process.communicate(timeout=100)
+        finally:
+            process.kill()
     assert process.returncode == 0, said
     assert "SIGTERM: stopping after a last snapshot" in said
+    return said
+
+
+def test_it_is_healthy_while_it_runs_stops_with_a_snapshot_and_goes_on_from_there(image: Image, tmp_path: Path) -> None:
+    live = {"SENTINEL_SOURCE__SIMULATOR__LIVE": "true", "SENTINEL_SOURCE__SIMULATOR__INCIDENTS__PER_DAY": "0"}
+    container = Container(image, tmp_path, PLAIN | live)
+    run_until_healthy_and_stop(container)
     (partition,) = (container.volumes["/data"] / "recovery").glob("part-*.sqlite3")
     with closing(sqlite3.connect(partition)) as store:
         (snapshots,) = store.execute("SELECT count(*) FROM snaps").fetchone()
     assert snapshots > 0
+    assert "made a recovery store" not in run_until_healthy_and_stop(container)
 
 
 def test_the_builder_refuses_what_it_does_not_know(tmp_path: Path) -> None:
