@@ -1,10 +1,14 @@
+# One image for all commands: the flow unless told otherwise, else `docker run IMAGE flows.check`, `flows.simulate ...`.
 # The packages are a layer of their own: it is built again only when the lock changes.
-FROM python:3.12-slim AS packages
+FROM python:3.12-slim-bookworm AS packages
 COPY requirements.lock .
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
 
-FROM python:3.12-slim
+FROM python:3.12-slim-bookworm
+LABEL org.opencontainers.image.title="llm-sentinel" \
+    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 sentinel \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin sentinel \
     && install -d -o 10001 -g 10001 /data /var/cache/llm-sentinel
@@ -30,11 +34,13 @@ jsonl = "/data/dead_letters.jsonl"
 port = 9464
 EOF
 
-# The root file system may be read-only: what is written goes to /data, and compiled loops to the cache.
+# The root file system may be read-only: what is written goes to /data (also what SQLite sorts when a store is resumed),
+# and compiled loops to the cache.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    NUMBA_CACHE_DIR=/var/cache/llm-sentinel
+    NUMBA_CACHE_DIR=/var/cache/llm-sentinel \
+    SQLITE_TMPDIR=/data
 VOLUME ["/data", "/var/cache/llm-sentinel"]
 USER 10001:10001
 STOPSIGNAL SIGTERM
@@ -43,5 +49,5 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=3s --start-period=120s --retries=4 \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9464/health/live', timeout=2)"]
 
-ENTRYPOINT ["python", "-m", "bytewax.run"]
-CMD ["flows.main", "-r", "/data/recovery", "-s", "10", "-b", "0"]
+ENTRYPOINT ["python", "-m"]
+CMD ["bytewax.run", "flows.main", "-r", "/data/recovery", "-s", "10", "-b", "0"]

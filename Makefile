@@ -42,24 +42,38 @@ test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says a
 	@cat $(SUMMARY)
 
 .PHONY: check
-check: $(VENV)/.dev ## lint, format, types, architecture, documents, manifests
+check: $(VENV)/.dev ## lint, format, types, architecture, documents, manifests; sbom and audit
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy $(CODE)
-	@$(PY) -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_k8s.py tests/test_makefile.py
+	@$(PY) -m pytest -q tests/test_architecture.py tests/test_docs.py tests/test_k8s.py tests/test_compose.py \
+		tests/test_makefile.py
+	@$(MAKE) sbom audit
+
+.PHONY: sbom
+sbom: $(VENV)/.dev ## the bill of materials of the image's packages, as CycloneDX: build/sbom.cdx.json
+	@mkdir -p build
+	@$(PY) -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible --validate \
+		--output-file build/sbom.cdx.json requirements.lock
+
+.PHONY: audit
+audit: $(VENV)/.dev ## known vulnerabilities of the image's packages; says so where no database can be reached
+	@$(PY) -m tests.audit requirements.lock
 
 .PHONY: docs
-docs: $(VENV)/.runtime ## make docs/configuration.md, docs/metrics.md and sentinel.example.toml anew from the code
+docs: $(VENV)/.dev ## make anew what is generated from code: references, the example of settings, the PrometheusRule
 	@$(PY) -m flows.check --example > sentinel.example.toml
 	@$(PY) -m flows.check --reference > docs/configuration.md
 	@$(PY) -m flows.check --metrics > docs/metrics.md
+	@$(PY) -m flows.formats > docs/formats.md
+	@$(PY) -m observability.prometheus_rule > k8s/monitoring/prometheusrule.yaml
 
 .PHONY: dashboards
 dashboards: $(VENV)/.dev ## make the JSON in observability/grafana/dashboards anew from the code beside it
 	@$(PY) -m observability.grafana.make
 
 .PHONY: services
-services: .services/kafka/.ready ## what tests need that is no wheel: Apache Kafka (by Java 17 and Maven), Chromium, Prometheus; root gets them
+services: .services/kafka/.ready .services/kustomize .services/compose-spec.json ## what tests need that is no wheel: Kafka (by Java and Maven), Chromium, kustomize (by Go), Prometheus
 	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null; then \
 		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 			echo "Chromium is needed to look at the report: install it, then make services again" >&2; exit 1; \
@@ -78,7 +92,7 @@ services: .services/kafka/.ready ## what tests need that is no wheel: Apache Kaf
 .PHONY: lock
 lock: $(VENV)/.dev ## make requirements.lock and requirements-dev.lock anew from pyproject.toml
 	@$(PY) -m pip install --quiet --disable-pip-version-check 'uv>=0.13,<1'
-	@$(PY) -m uv pip compile $(COMPILE) --upgrade --output-file requirements.lock pyproject.toml
+	@$(PY) -m uv pip compile $(COMPILE) --upgrade --extra otel --output-file requirements.lock pyproject.toml
 	@$(PY) -m uv pip compile $(COMPILE) --upgrade --extra dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
 COMPILE := --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
@@ -121,3 +135,24 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.python
 	@rm -rf .services/kafka/libs
 	@mvn --quiet --batch-mode --file services/pom.xml dependency:copy-dependencies
 	@touch $@
+
+# Versions that Debian's Go, which is old, can still build.
+.services/go:
+	@if ! command -v go >/dev/null; then \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+			echo "Go 1.19 or newer is needed to build kustomize: install it, then make services again" >&2; exit 1; \
+		fi; \
+		apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends golang-go ca-certificates >/dev/null; \
+	fi
+	@mkdir -p .services
+	@touch $@
+
+.services/kustomize: | .services/go
+	@echo "Building kustomize into .services, once ..."
+	@GOBIN="$$PWD/.services" go install sigs.k8s.io/kustomize/kustomize/v5@v5.0.3
+
+# The schema of the Compose specification, as its reference implementation carries it.
+.services/compose-spec.json: | .services/go
+	@folder=$$(go mod download -json github.com/compose-spec/compose-go/v2@v2.16.2 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
+		install -m 644 "$$folder/schema/compose-spec.json" $@

@@ -31,7 +31,8 @@ class _Handler(BaseHTTPRequestHandler):
             case "/metrics":
                 self._answer(200, generate_latest(server.registry), CONTENT_TYPE_LATEST)
             case "/health/live":
-                self._answer(200, b"alive\n")
+                live = server.live()
+                self._answer(200 if live else 503, b"alive\n" if live else b"the flow has not moved for too long\n")
             case "/health/ready":
                 ready = server.ready()
                 self._answer(200 if ready else 503, b"ready\n" if ready else b"the source has not been polled yet\n")
@@ -57,9 +58,12 @@ class Listener(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, ready: Probe) -> None:
+    def __init__(
+        self, host: str, port: int, registry: CollectorRegistry, ready: Probe, live: Probe = lambda: True
+    ) -> None:
         self.registry = registry
         self.ready = ready
+        self.live = live
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import orjson
 from bytewax.dataflow import Dataflow
@@ -61,6 +61,9 @@ from operators.telemetry import Telemetry
 log = logging.getLogger(__name__)
 X = TypeVar("X")
 
+STUCK_S: Final = 300.0
+"""A process that did not move for so long, beyond what a sink may try again, is stuck. Compiling takes less."""
+
 
 @dataclass
 class Run:
@@ -73,6 +76,23 @@ class Run:
     traces: Traces | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     polled_once: threading.Event = field(default_factory=threading.Event)
+    clock: Callable[[], float] = time.monotonic
+    moved: float | None = None
+
+    def stopping(self) -> bool:
+        """Whether to stop. Sources ask before each poll, whether or not anything comes: who asks is not stuck."""
+        self.moved = self.clock()
+        return self.stop.is_set()
+
+    def moving(self, settings: Settings) -> bool:
+        """Whether the flow has moved of late, and how late is a matter of what its sinks may wait for.
+
+        Not judged is a process without a part of the source, and a source that has an end: at its end it moves no more.
+        """
+        endless = settings.source.kind == "kafka" and not settings.kafka.stop_at_end
+        if self.moved is None or not endless:
+            return True
+        return self.clock() - self.moved < STUCK_S + settings.sinks.budget_s
 
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
         """A source partition was polled: for metrics, for progress. FatalError where the recovery folder has gone."""
@@ -176,7 +196,7 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         retry=settings.sinks,
         batch_size=settings.source.batch_size,
         now=now,
-        stopping=run.stop.is_set,
+        stopping=run.stopping,
         observer=run,
         traced=None if run.traces is None else run.traces.polled,
     )
@@ -332,7 +352,11 @@ def flow() -> Dataflow:
         dataflow = build(settings, run, factory, wall_clock)
         if settings.metrics.port:
             run.listener = Listener(
-                settings.metrics.host, settings.metrics.port, telemetry.registry, run.polled_once.is_set
+                settings.metrics.host,
+                settings.metrics.port,
+                telemetry.registry,
+                run.polled_once.is_set,
+                lambda: run.moving(settings),
             )
     except SentinelError as error:
         tell(logging.CRITICAL, f"llm-sentinel cannot start: {error}")

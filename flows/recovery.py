@@ -101,6 +101,11 @@ def claim(
     """
     if where.folder is None:
         return None
+    if where.process >= where.processes:
+        raise ConfigError(
+            f"this is process {where.process}, counted from 0, of {where.processes}: there are fewer addresses than "
+            "processes; give each one its address (in Kubernetes: a line of `addresses` for each replica)"
+        )
     folder = where.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)

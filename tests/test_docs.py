@@ -82,6 +82,22 @@ def test_files_that_are_named_exist(path: Path) -> None:
         assert (ROOT / name).exists(), name
 
 
+@documents
+def test_tests_that_are_named_exist(path: Path) -> None:
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", path.read_text()):
+        code = (ROOT / file).read_text()
+        assert re.search(rf"(?m)^def {name}\(", code), f"{file} has no {name}"
+
+
+def test_every_law_is_proven_by_all_its_tests() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+    laws = re.findall(r"(?m)^def (test_law_\w+)\(", (ROOT / "tests" / "flows" / "test_laws.py").read_text())
+    assert [name for name in laws if name not in text] == []
+    sections = re.findall(r"(?ms)^## (\d)\. [^\n]+\n(.*?)(?=^## |\Z)", text)
+    assert [number for number, _ in sections] == list("1234567")
+    assert all("::test_" in body for _, body in sections)
+
+
 def test_there_are_documents() -> None:
     found = {p.name for p in tracked() if p.suffix == ".md"}
     assert {"CHANGELOG.md", "CONTRIBUTING.md"} <= found
@@ -90,3 +106,8 @@ def test_there_are_documents() -> None:
 def test_every_decision_is_numbered_and_listed_once() -> None:
     numbers = sorted(int(p.name[:4]) for p in (ROOT / "docs" / "decisions").glob("[0-9]*.md"))
     assert numbers == list(range(1, len(numbers) + 1))
+    listed = (ROOT / "docs" / "decisions.md").read_text()
+    heads = [int(n) for n in re.findall(r"(?m)^(\d+)\. ", listed)]
+    assert heads == list(range(1, len(heads) + 1))
+    for page in (ROOT / "docs" / "decisions").glob("[0-9]*.md"):
+        assert re.search(rf"(?ms)^{int(page.name[:4])}\. .*?{page.name}", listed), page.name

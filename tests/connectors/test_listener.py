@@ -52,6 +52,17 @@ def test_alive_at_once_and_ready_after_the_first_poll(listener: Listener, ready:
     assert ask(listener, "/health/ready")[::2] == (200, "ready\n")
 
 
+def test_what_does_not_move_is_not_alive(ready: threading.Event) -> None:
+    moving = threading.Event()
+    made = Listener("127.0.0.1", 0, CollectorRegistry(), ready.is_set, moving.is_set)
+    try:
+        assert ask(made, "/health/live")[::2] == (503, "the flow has not moved for too long\n")
+        moving.set()
+        assert ask(made, "/health/live")[::2] == (200, "alive\n")
+    finally:
+        made.stop()
+
+
 @pytest.mark.parametrize("path", ["/", "/metric", "/metrics/", "/health/../metrics"])
 def test_nothing_else_is_there(listener: Listener, path: str) -> None:
     status, _, body = ask(listener, path)

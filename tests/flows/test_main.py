@@ -171,6 +171,23 @@ def test_polls_and_alerts_are_seen_by_metrics_and_progress(capsys: pytest.Captur
     plain.alerted(ALERT)
 
 
+def test_idle_is_not_stuck() -> None:
+    """A source that is asked for records and has none moves; one that is not asked any more does not."""
+    now = 1_000.0
+    run = Run(Telemetry(), None, clock=lambda: now)
+    settings = Settings.model_validate({"source": {"kind": "kafka"}, "sinks": {"budget_s": 60}})
+    assert run.moving(settings), "has no part of the source"
+    for _ in range(10):
+        now += 300
+        assert not run.stopping()
+        assert run.moving(settings), "asks, though nothing comes"
+    now += main.STUCK_S + 59
+    assert run.moving(settings), "a sink may still be trying"
+    now += 2
+    assert not run.moving(settings)
+    assert run.moving(Settings.model_validate({"source": {"kind": "simulator"}})), "has an end"
+
+
 def test_the_end_says_what_became_of_every_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = a_run()
     run.polled("p", EMPTY, Balance(records=5, on_time=2, late=1, dead={"not_json": 1}), None)

@@ -225,6 +225,13 @@ def test_volumes_do_not_rescale_by_themselves(tmp_path: Path) -> None:
     assert "was made for 2 processes, now there are 3; start as many" in refused(tmp_path, 0, 3, "own")
 
 
+@pytest.mark.parametrize("layout", ["own", "shared"])
+def test_a_process_without_an_address_is_refused(tmp_path: Path, layout: Layout) -> None:
+    """More replicas than lines of addresses."""
+    assert "process 2, counted from 0, of 2: there are fewer addresses" in refused(tmp_path, 2, 2, layout)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_volume_is_not_a_shared_folder(tmp_path: Path) -> None:
     take(tmp_path, 1, 2, "own").release()
     assert "must hold all of its 2 partitions" in refused(tmp_path, 1, 2, "shared")

@@ -1,0 +1,113 @@
+"""`python -m flows.formats`: the reference of events and alerts, made from the types that read and write them."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any, Final, Literal, Union
+
+import msgspec
+import orjson
+
+from operators.alert_json import SCHEMA, to_json
+from operators.decode.record import METRIC_FIELDS, TOKEN_FIELDS, Record, limit
+from operators.model import METRIC_INDEX, METRICS, Alert
+
+_HEAD: Final = f"""# Formats
+
+<!-- Made by `python -m flows.formats` (`make docs`) from the types; do not edit. -->
+
+## Rule for change
+
+- **Events.** Fields that are not named below are skipped, so senders may send more. A release may read a new field; it
+  is never required. A field is not taken away or given another meaning within a major version.
+- **Alerts** carry `schema`, now {SCHEMA}. A release may add fields, also within a major version: readers skip what they
+  do not know. A field that goes, or gets another name, type or meaning, raises `schema`, and the
+  [changelog](../CHANGELOG.md) says so.
+- **Ids** are digests of what they name. They change only with `schema`, since readers know alerts by them.
+"""
+
+_EVENT_NOTES: Final[dict[str, str]] = {
+    "timestamp": "RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970, told apart by their size; "
+    "the start of the call (`time.timestamp_is`)",
+    "service": "not empty",
+    "event_id": "known again within `decode.dedupe_s`; in the evidence of alerts",
+    "model": '"unknown" where absent; see [prices and models](enrich.md)',
+    "cost_usd": "filled in from the price file where absent",
+    "status": "`error`, `failure` and `failed`, in any case, are errors",
+    "error_type": "makes the event an error",
+    "trace_id": "in the evidence of alerts",
+    "attributes": "at most `decode.max_attributes`; not looked at",
+}
+
+
+def _words(kind: Any) -> str:
+    """A type as a reader of JSON would call it."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return _words(inside[0])
+    if origin in (Union, types.UnionType):
+        names = list(dict.fromkeys(_words(part) for part in inside))
+        if "null" in names:
+            names = [n for n in names if n != "null"] + ["null"]
+        return " or ".join(names)
+    if origin is Literal:
+        return ", ".join(f'`"{value}"`' for value in inside)
+    if origin is tuple:
+        return f"list of {_words(inside[0])}"
+    if origin is dict:
+        return f"object of {_words(inside[1])}"
+    return {str: "text", int: "number", float: "number", type(None): "null", msgspec.Raw: "object"}[kind]
+
+
+def _event_rows() -> Iterator[str]:
+    for field in msgspec.structs.fields(Record):
+        kind, note = _words(field.type), _EVENT_NOTES.get(field.name, "")
+        if field.name in METRIC_FIELDS:
+            unit = METRICS[METRIC_INDEX[METRIC_FIELDS[field.name]]].unit
+            whole = "whole number" if field.name in TOKEN_FIELDS else "number"
+            kind = f"{whole} from 0 to {limit(field.name):,.0f}, or null"
+            note = "; ".join(part for part in (f"in {unit}" if unit != "1" else "", note) if part)
+        yield f"| `{field.name}` | {kind} | {'yes' if field.required else ''} | {note} |"
+
+
+def _alert_rows() -> Iterator[str]:
+    yield f"| `schema` | number: {SCHEMA} |"
+    hints = typing.get_type_hints(Alert)
+    nothing: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Alert)}
+    times = {name for name, value in orjson.loads(to_json(Alert(**nothing))).items() if isinstance(value, str)}
+    for field in dataclasses.fields(Alert):
+        kind = _words(hints[field.name])
+        yield f"| `{field.name}` | {kind.replace('number', 'time, RFC 3339') if field.name in times else kind} |"
+
+
+def formats() -> str:
+    """The reference of both, in Markdown."""
+    return "\n".join(
+        [
+            _HEAD,
+            "## Events",
+            "",
+            "One JSON object a record. A field that is wrong makes it a dead letter ([bad input](bad-input.md)).",
+            "",
+            "| field | type | required | |",
+            "|---|---|---|---|",
+            *_event_rows(),
+            "",
+            "## Alerts",
+            "",
+            "One JSON object a record; every field is always there. [Alerts](alerts.md) says what they mean.",
+            "",
+            "| field | type |",
+            "|---|---|",
+            *_alert_rows(),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(formats())
