@@ -176,3 +176,18 @@ def test_the_collector_removes_content_before_it_writes_anything() -> None:
     for name, pipeline in config["service"]["pipelines"].items():
         for part in ("receivers", "processors", "exporters"):
             assert set(pipeline[part]) <= config[part].keys(), name
+
+
+def test_grafana_is_given_what_its_provisioning_asks_for() -> None:
+    grafana = SERVICES["grafana"]
+    mounted = dict(v.removesuffix(":ro").split(":") for v in grafana["volumes"])
+    provisioning = OBSERVABILITY / "grafana" / "provisioning"
+    sources = (provisioning / "datasources" / "sentinel.yaml").read_text()
+    wanted = set(re.findall(r"\$\{(\w+)\}", sources))
+    assert len(wanted) >= 5
+    secret = re.findall(r"^(\w+)=", (ROOT / "compose.env.example").read_text(), re.MULTILINE)
+    assert wanted <= {*grafana["environment"], *secret}
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "sentinel.yaml").read_text())["providers"]
+    assert mounted["./observability/grafana/dashboards"] == provider["options"]["path"]
+    host, port = grafana["environment"]["GREPTIMEDB_ADDRESS"].split(":")
+    assert f"0.0.0.0:{port}" in SERVICES[host]["command"]
