@@ -130,7 +130,9 @@ def test_secrets_come_from_a_file_that_git_does_not_see() -> None:
     example = (ROOT / "compose.env.example").read_text()
     names = re.findall(r"(?m)^#?([A-Z][A-Z_]+)=", example)
     for name in names:
-        assert name.startswith("GF_") or setting_at(Settings, tuple(name[len("SENTINEL_") :].lower().split("__")))
+        assert name.startswith(("GF_", "GREPTIMEDB_")) or setting_at(
+            Settings, tuple(name[len("SENTINEL_") :].lower().split("__"))
+        )
     assert "compose.env" in (ROOT / ".gitignore").read_text().splitlines()
     for service in SERVICES.values():
         assert service.get("env_file", ["compose.env"]) == ["compose.env"]
