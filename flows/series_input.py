@@ -26,7 +26,7 @@ from operators.detect.mix import Parts
 from operators.detect.monitor import ShardMonitor
 from operators.detect.row_values import RowValues
 from operators.errors import ConfigError
-from operators.groups import Finding
+from operators.incidents import Finding
 from operators.kernels.detect import SCORE, Floats
 from operators.model import METRICS, SECOND, Ints
 from operators.pane_table import Closed, PaneTable

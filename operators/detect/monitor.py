@@ -25,13 +25,13 @@ from operators.detect.slots import Arrays, Slots
 from operators.detect.static_limits import applying
 from operators.detect.telling import Teller, Why, see
 from operators.errors import ConfigError, FatalError
-from operators.groups import STANDS, Finding
-from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN, WEIGHT, Floats
+from operators.incidents import STANDS, Finding
+from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN, Floats
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.model import Alert, Bools, Ints
 from operators.pane_table import Closed, PaneTable
 
-VERSION = 4
+VERSION = 5
 _NOTHING = (0.0,) * FIELDS
 EXPIRY_S: int = PanesConfig.model_fields["expiry_s"].default
 
@@ -62,6 +62,7 @@ class ShardMonitor:
         self._expiry = self.watch.panes(expiry_s)
         self._stands = STANDS / (STANDS + self.watch.threshold)
         self._adopt = self.watch.panes(config.adopt_after_s)
+        self._minute = self.watch.horizons.index_of(60, time.pane_s)
         self._slots = Slots()
         self._open = Arrays(self._episodes.blank)
         self._panes = Arrays(self._blank)
@@ -252,8 +253,8 @@ class ShardMonitor:
                 continue
             verdict = tuple(self._best[step.slot, step.cell].tolist())
             by = self._panel.detectors[self._winner[step.slot, step.cell]].name
-            trail = self._trails.setdefault(key, ep.Trail(begun=pane))
-            self._teller.add_up(trail, step.cell, self._now[step.slot], verdict, by)
+            trail = self._trails.setdefault(key, ep.Trail())
+            self._expect(trail, *key)
             if step.slot in row_of:
                 see(trail, table, row_of[step.slot], self._slots.texts[step.slot])
             if 0 <= step.since <= pane - self._adopt and trail.by != explain.LIMIT:
@@ -288,24 +289,24 @@ class ShardMonitor:
         found: list[Finding] = []
         for row, cell in places.tolist():
             slot = int(slots[row])
-            verdict = tuple(self._best[slot, cell].tolist())
-            by = self._panel.detectors[self._winner[slot, cell]].name
-            if by in explain.RAW:
+            verdict, by = self._panel.lasting(slot, cell)
+            if verdict[SCORE] < self._stands:
                 continue
             step = ep.Step(slot, cell, ep.OPENED, pane, pane, ep.SEVERITIES[0])
             up = verdict[OBSERVED] >= verdict[EXPECTED]
-            trail = ep.Trail(
-                begun=pane, kind=explain.kind(self.watch.cells[cell], up, False, by), detectors=(by,), by=by
-            )
+            trail = ep.Trail(kind=explain.kind(self.watch.cells[cell], up, False, by), detectors=(by,), by=by)
+            self._expect(trail, slot, cell)
             see(trail, table, first + row, self._slots.texts[slot])
             alert = self._alert(step, trail, pane, verdict, by)
-            difference, span = verdict[OBSERVED] - verdict[EXPECTED], max(verdict[SPAN], 1.0)
-            explained = verdict[WEIGHT] * difference**2 / span
-            if self.watch.cells[cell] == REQUESTS:
-                explained = difference**2 / max(verdict[EXPECTED], 1e-9)
-            finding = self._finding(step, trail, pane, verdict, alert)
-            found.append(finding._replace(explained=explained, sure=False))
+            found.append(self._finding(step, trail, pane, verdict, alert)._replace(sure=False))
         return found
+
+    def _expect(self, trail: ep.Trail, slot: int, cell: int) -> None:
+        """Note what was expected of the cell, the first time that it is known."""
+        if trail.expected is None:
+            verdict, _ = self._panel.lasting(slot, cell)
+            if verdict[SPAN] > 0.0:
+                trail.expected = verdict[EXPECTED]
 
     def _over(self, step: ep.Step, trail: ep.Trail, pane: int, reason: Why) -> Finding:
         """The end of an episode, told with its peak."""
@@ -320,7 +321,9 @@ class ShardMonitor:
     def _finding(
         self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], alert: Alert | None = None
     ) -> Finding:
-        return self._teller.finding(step, self._slots.texts[step.slot], trail, pane, verdict, alert)
+        minute = self._sums[step.slot, self._minute]
+        explained = self._teller.explained(trail, step.cell, minute, int(self.watch.horizons.spans[self._minute]))
+        return self._teller.finding(step, self._slots.texts[step.slot], trail, pane, verdict, explained, alert)
 
     def _restart(self, slot: int, cell: int) -> None:
         """End the episode of the cell and learn it anew from now on."""
@@ -355,7 +358,7 @@ class ShardMonitor:
             tuple(limit.model_dump_json() for limit in self.watch.config.limits),
             [
                 (
-                    slot, cell, t.sequence, t.kind, t.detectors, t.by, t.peak, t.expected, t.begun, t.weight, t.shift,
+                    slot, cell, t.sequence, t.kind, t.detectors, t.by, t.peak, t.expected,
                     [(d, sorted(v)) for d, v in sorted(t.seen.items())], [tuple(w) for w in t.witnesses],
                 )
                 for (slot, cell), t in sorted(self._trails.items())
@@ -378,7 +381,7 @@ class ShardMonitor:
         """
         self = cls(config, episodes, time, expiry_s, dimension_sets)
         match cast(Any, state):
-            case (4, made_for, last, texts, learned, opened, panes, mix, limits, trails):
+            case (5, made_for, last, texts, learned, opened, panes, mix, limits, trails):
                 pass
             case _:
                 raise FatalError(
@@ -398,9 +401,9 @@ class ShardMonitor:
         self._open.load(self._episodes.fitted(opened))
         self._panes.load({**panes, "ring": self._refitted(panes["ring"], limits)})
         self._scratch(self._panes.capacity)
-        for slot, cell, sequence, kind, detectors, by, peak, expected, begun, weight, shift, seen, witnesses in trails:
+        for slot, cell, sequence, kind, detectors, by, peak, expected, seen, witnesses in trails:
             self._trails[slot, cell] = ep.Trail(
-                sequence, kind, detectors, by, peak, expected, begun, weight, shift, {d: set(v) for d, v in seen},
+                sequence, kind, detectors, by, peak, expected, {d: set(v) for d, v in seen},
                 [ep.Witness(*w) for w in witnesses],
             )  # fmt: skip
         return self

@@ -18,7 +18,7 @@ from flows import backtest, main, replay, scoring
 from flows.backtest_compare import compare
 from operators.alert_json import microseconds, rfc3339
 from operators.errors import ConfigError
-from operators.groups import SLOWNESS
+from operators.incidents import SLOWNESS
 from operators.model import SECOND
 from tests.brokers import Broker, create_topic, produce
 from tests.flows.test_laws import START, dealt, spoil, traffic

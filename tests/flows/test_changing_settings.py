@@ -22,7 +22,7 @@ from flows.settings import Settings
 from operators.config import DetectConfig, GroupsConfig
 from operators.detect.base import Watch
 from operators.errors import ConfigError
-from operators.groups import SLOWNESS
+from operators.incidents import SLOWNESS
 from tests.conftest import ROOT
 from tests.flows import test_laws
 from tests.flows.test_laws import dealt, traffic, world
