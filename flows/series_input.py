@@ -156,6 +156,8 @@ class Plain(ShardMonitor):
                     "metrics": metrics,
                     "horizons_s": tuple(round(h * times) for h in detect.horizons_s),
                     "half_life_s": detect.half_life_s * times,
+                    # All that a series may raise by chance is this one cell's; the boundary is counted for three.
+                    "false_alarms_per_series_day": 3 * detect.false_alarms_per_series_day,
                     "limits": (),
                     "mix_by": "",
                 }

@@ -241,7 +241,7 @@ class DetectConfig(Section):
     """What is judged, how, and how many false alarms are accepted."""
 
     false_alarms_per_series_day: float = Field(
-        0.02,
+        0.005,
         gt=0,
         le=100,
         description="Episodes a series may open by chance in a day, over all that is judged of it; sets the boundary.",
