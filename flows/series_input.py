@@ -44,7 +44,7 @@ _NEVER: Final = 10**9
 _LEAST: Final = 1e-9
 _QUIET: Final = 50
 _QUIET_SHARE: Final = 0.06
-_AS_HIGH: Final = 0.8
+_AS_HIGH: Final = 0.65
 _SUFFIXES: Final = (".csv", ".csv.gz")
 
 
@@ -214,16 +214,17 @@ def told(found: Floats) -> Floats:
     """[n] the scores, each anomaly told once: 0 where one nearly as high was told not long before.
 
     As an episode raises one alert, not one for each of its panes. Not long before is the last 50 points, or 6 % of the
-    points so far where that is more; nearly as high is 0.8 of the score.
+    points so far where that is more; nearly as high is 0.65 of the level, `s / (1 - s)`: scores crowd towards 1.
     """
     out = np.zeros(len(found))
-    recent: list[tuple[int, float]] = []  # (point, score) of what was told
+    recent: list[tuple[int, float]] = []  # (point, level) of what was told
     for i, score in enumerate(found.tolist()):
         oldest = i - max(_QUIET, int(_QUIET_SHARE * i))
         recent = [r for r in recent if r[0] >= oldest]
-        if score > 0.0 and all(before < _AS_HIGH * score for _, before in recent):
+        level = score / max(1.0 - score, _LEAST)
+        if level > 0.0 and all(before < _AS_HIGH * level for _, before in recent):
             out[i] = score
-            recent.append((i, score))
+            recent.append((i, level))
     return out
 
 
