@@ -6,10 +6,11 @@ open episode and pane.
 
 An incident shows in several series and metrics at once: a model, the services that use it, their tenants; latency and
 errors. The first episode founds a group. Others join that begin within `join_s`, later only on the lead's metric, if
-they may be of the same requests as a member (as the lead, once there is one). After `settle_s` the lead is chosen, once
-and for all, among the members that still stand out: on the metric that is furthest out, the one that explains most
-(`Finding.explained`). Only the lead's transitions are told; who else is in the group stands in `related`. When the
-lead resolves, members that are still open found a group of their own: what goes on after the incident is told too.
+they may be of the same requests as a member (as the lead, once there is one). After `settle_s`, if a member holds
+(`Finding.holds`), the lead is chosen, once and for all, among the members that still stand out: on the metric that
+brings about the others, the one that explains most (`Finding.explained`). Only the lead's transitions are told; who
+else is in the group stands in `related`. When the lead resolves, members that are still open found a group of their
+own: what goes on after the incident is told too, unless it is the level that the lead told and that was adopted.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ class Groups:
                         yield from self._told(older, "updated", now)
                         return
                 on_it = of_the_cause(standing)
-                lead = self._promote(group, on_it, now)
+                lead = self._choose(group, on_it, now)
                 group.lead = lead.alert.episode_id
                 group.sequence = lead.alert.sequence + 1 if lead.told else 0
                 yield from self._told(group, "firing", now)
@@ -219,7 +220,7 @@ class Groups:
         waits = self._first_wait(group), LONE * self._settle
         return next((t for w in waits if (t := group.founded + w) > self._now), group.founded)
 
-    def _promote(self, group: Group, on_it: Sequence[Member], now: int) -> Member:
+    def _choose(self, group: Group, on_it: Sequence[Member], now: int) -> Member:
         """The lead: of the members on the metric, or a series that explains more but stands out too little to be one.
 
         Such is a service of which one tenant's episode has begun, when all its tenants have moved. Then, of the same
