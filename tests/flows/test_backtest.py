@@ -51,7 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(f"{name}.jsonl").write_bytes(b"\n".join(records) + b"\n")
     Path("sentinel.toml").write_text(CONFIG + "[detect.metrics.latency]\nmin_count = 3\n")
     labels = [
-        label("A1", "latency_spike", {"service": "chat"}, "ttft_ms", 360, 480),
+        label("A1", "latency_spike", {"service": "chat"}, "latency_ms", 360, 480),
         label("A2", "error_burst", {"service": "search"}, "error_rate", 504, 604),
         label("A3", "cost_surge", {"tenant": "t1"}, "cost_usd", 200, 260),
     ]
