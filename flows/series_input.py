@@ -26,7 +26,7 @@ from operators.detect.mix import Parts
 from operators.detect.monitor import ShardMonitor
 from operators.detect.row_values import RowValues
 from operators.errors import ConfigError
-from operators.groups import Finding
+from operators.incidents import Finding
 from operators.kernels.detect import SCORE, Floats
 from operators.model import METRICS, SECOND, Ints
 from operators.pane_table import Closed, PaneTable
@@ -44,7 +44,7 @@ _NEVER: Final = 10**9
 _LEAST: Final = 1e-9
 _QUIET: Final = 50
 _QUIET_SHARE: Final = 0.06
-_AS_HIGH: Final = 0.8
+_AS_HIGH: Final = 0.65
 _SUFFIXES: Final = (".csv", ".csv.gz")
 
 
@@ -156,6 +156,8 @@ class Plain(ShardMonitor):
                     "metrics": metrics,
                     "horizons_s": tuple(round(h * times) for h in detect.horizons_s),
                     "half_life_s": detect.half_life_s * times,
+                    # All that a series may raise by chance is this one cell's; the boundary is counted for three.
+                    "false_alarms_per_series_day": 3 * detect.false_alarms_per_series_day,
                     "limits": (),
                     "overrides": (),
                     "mix_by": "",
@@ -213,16 +215,17 @@ def told(found: Floats) -> Floats:
     """[n] the scores, each anomaly told once: 0 where one nearly as high was told not long before.
 
     As an episode raises one alert, not one for each of its panes. Not long before is the last 50 points, or 6 % of the
-    points so far where that is more; nearly as high is 0.8 of the score.
+    points so far where that is more; nearly as high is 0.65 of the level, `s / (1 - s)`: scores crowd towards 1.
     """
     out = np.zeros(len(found))
-    recent: list[tuple[int, float]] = []  # (point, score) of what was told
+    recent: list[tuple[int, float]] = []  # (point, level) of what was told
     for i, score in enumerate(found.tolist()):
         oldest = i - max(_QUIET, int(_QUIET_SHARE * i))
         recent = [r for r in recent if r[0] >= oldest]
-        if score > 0.0 and all(before < _AS_HIGH * score for _, before in recent):
+        level = score / max(1.0 - score, _LEAST)
+        if level > 0.0 and all(before < _AS_HIGH * level for _, before in recent):
             out[i] = score
-            recent.append((i, score))
+            recent.append((i, level))
     return out
 
 

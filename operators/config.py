@@ -269,7 +269,7 @@ class DetectConfig(Section):
         default_factory=lambda known: PRESETS[known["preset"]].get("false_alarms_per_series_day", 0.02),
         gt=0,
         le=100,
-        description="Episodes a series may open by chance in a day, over all that is judged of it; sets the boundary.",
+        description="False episodes of a series in a day that are accepted, over all that is judged of it.",
     )
     detectors: dict[str, tuple[DetectorName, ...]] = Field(
         default_factory=dict,

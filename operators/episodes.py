@@ -64,10 +64,7 @@ class Trail:
     detectors: tuple[str, ...] = ()
     by: str = ""  # the detector of the peak
     peak: tuple[float, ...] = (0.0,) * FIELDS  # the verdict with the highest score
-    expected: float | None = None  # in the first anomalous pane, on the scale that is judged
-    begun: int = 0  # that pane
-    weight: float = 0.0  # requests since then; panes where requests are judged
-    shift: float = 0.0  # the sum of their deviations from what was expected
+    expected: float | None = None  # when the first anomalous pane came, on the scale that is judged
     seen: dict[str, set[str]] = field(default_factory=dict)  # by dimension the series does not name, its values
     witnesses: list[Witness] = field(default_factory=list)
     observed: Observed = field(default_factory=Observed)  # of the panes that were anomalous
@@ -75,8 +72,8 @@ class Trail:
     def save(self) -> tuple[object, ...]:
         """As builtins; nothing of it changes later."""
         return (
-            self.sequence, self.kind, self.detectors, self.by, self.peak, self.expected, self.begun, self.weight,
-            self.shift, [(d, sorted(v)) for d, v in sorted(self.seen.items())], [tuple(w) for w in self.witnesses],
+            self.sequence, self.kind, self.detectors, self.by, self.peak, self.expected,
+            [(d, sorted(v)) for d, v in sorted(self.seen.items())], [tuple(w) for w in self.witnesses],
             self.observed.save(),
         )  # fmt: skip
 

@@ -6,118 +6,41 @@ open episode and pane.
 
 An incident shows in several series and metrics at once: a model, the services that use it, their tenants; latency and
 errors. The first episode founds a group. Others join that begin within `join_s`, later only on the lead's metric, if
-they may be of the same requests as a member (as the lead, once there is one). After `settle_s` the lead is chosen, once
-and for all, among the members that still stand out: on the metric that is furthest out, the one that explains most
-(`Finding.explained`). Only the lead's transitions are told; who else is in the group stands in `related`. When the
-lead resolves, members that are still open found a group of their own: what goes on after the incident is told too.
+they may be of the same requests as a member (as the lead, once there is one). After `settle_s`, if a member holds
+(`Finding.holds`), the lead is chosen, once and for all, among the members that still stand out: on the metric that
+brings about the others, the one that explains most (`Finding.explained`). Only the lead's transitions are told; who
+else is in the group stands in `related`. When the lead resolves, members that are still open found a group of their
+own: what goes on after the incident is told too, unless it is the level that the lead told and that was adopted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from operators.config import GroupsConfig
 from operators.episodes import alert_id
 from operators.errors import FatalError
-from operators.explain import RAW
+from operators.incidents import (
+    FOLLOWS,
+    SLOWNESS,
+    Finding,
+    Group,
+    Judged,
+    Member,
+    explaining,
+    finding_of,
+    of_the_cause,
+    plain_finding,
+    same_kind,
+    share_requests,
+)
 from operators.model import SECOND, Alert, Status
-from operators.same_requests import Labels, same_requests
 from operators.series import text
 
-CAUSES: Final = (
-    "requests", "error_ratio", "prompt_tokens", "cached_tokens", "reasoning_tokens", "completion_tokens", "quality",
-    "cost", "tokens_per_second", "latency", "ttft",
-)  # fmt: skip
-"""Metrics, causes before what they bring about: more and longer requests cost and take more, not the reverse."""
-
-SLOWNESS: Final = frozenset({"tokens_per_second", "latency", "ttft"})
-"""Metrics that are one thing to a group: the same slowness, seen three ways."""
-
-STANDS: Final = 2.87
-"""The level (-log10 of the tail) from which a member still stands out: three standard deviations."""
-
-
-class Finding(NamedTuple):
-    """What the series of an open episode shows at a pane that has data; in the order of (at, series, metric).
-
-    `level` is -log10 of the tail. `explained` is comparable among series of one metric: how much of all requests'
-    squared deviations goes, a pane, if this series' own shift since the episode began is taken out, n * d ** 2 (for
-    counts the squared excess over the expected). `reach` is how far back the verdict looks. `alert` is the transition,
-    if there is one; `seen` comes with it.
-    """
-
-    at: int
-    series: str
-    metric: str
-    episode: str
-    level: float
-    explained: float
-    reach: int = 0
-    alert: Alert | None = None
-    seen: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    sure: bool = True  # whether there is an episode; else the series merely stands out, and might lead
-    fresh: Alert | None = None  # of a young episode: its last transition as it would be told by what is known now
-
-
-class Judged(NamedTuple):
-    """What a shard's detection says: all panes before `upto` (microseconds) are judged, these are its findings.
-
-    `final`: the source is over, nothing will follow.
-    """
-
-    shard: int
-    upto: int
-    findings: tuple[Finding, ...]
-    final: bool = False
-
-
-@dataclass(slots=True)
-class _Member:
-    """An episode of a group; `alert` is its last transition."""
-
-    alert: Alert
-    level: float
-    explained: float
-    seen: Labels
-    told: bool = False  # an alert of its own, where members are asked for
-    held_until: int = 0  # of a lead that has no episode yet: when it resolves unless it stands out once more
-
-    @property
-    def open(self) -> bool:
-        return self.alert.status != "resolved"
-
-    def stands(self) -> bool:
-        """Whether it stands out still. A single request and a broken limit are facts: they need not last."""
-        return self.open and (self.level >= STANDS or RAW.issuperset(self.alert.detectors))
-
-    def save(self) -> tuple[object, ...]:
-        seen = tuple(self.seen.items())
-        return _fields(self.alert), self.level, self.explained, seen, self.told, self.held_until
-
-    @staticmethod
-    def load(state: Any) -> _Member:
-        fields, level, explained, seen, told, held_until = state
-        return _Member(Alert(*fields), level, explained, dict(seen), told, held_until)
-
-
-@dataclass(slots=True)
-class _Group:
-    """`id` is the episode that founded it, at `founded`; `told` are the related that the last alert named."""
-
-    id: str
-    founded: int
-    members: dict[str, _Member] = field(default_factory=dict)
-    lead: str = ""
-    sequence: int = 0
-    told: tuple[str, ...] = ()
-    left_over: bool = False  # of a group that is over
-
-    @property
-    def related(self) -> tuple[str, ...]:
-        return tuple(sorted(e for e in self.members if e != self.lead))
+LONE: Final = 4
+"""Settling times that a group of single requests waits: they may be the first of many."""
 
 
 class Groups:
@@ -127,7 +50,7 @@ class Groups:
     `resolve` is for how long an episode must be quiet to be over.
     """
 
-    VERSION = 3
+    VERSION = 4
     dropped = False
 
     def __init__(self, shards: int, lateness: int, config: GroupsConfig, horizon: int, resolve: int) -> None:
@@ -143,9 +66,9 @@ class Groups:
         self._upto: dict[int, int] = {}
         self._held: list[Finding] = []
         self._final: dict[int, tuple[Finding, ...]] = {}
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[str, Group] = {}
         self._group_of: dict[str, str] = {}
-        self._over: list[_Member] = []  # leads that resolved not long ago
+        self._over: list[Member] = []  # leads that resolved not long ago
         self._candidates: dict[tuple[str, str], Finding] = {}  # by series and metric, of the last minute
         self._promoted: dict[tuple[str, str], str] = {}  # candidates that lead: by series and metric, their episode
         self._now = 0
@@ -198,12 +121,14 @@ class Groups:
             self._candidates[place] = finding
             if not finding.sure or finding.alert is None or finding.alert.status != "firing":
                 return
-            member = _Member(finding.alert, finding.level, finding.explained, dict(finding.seen))
+            member = Member(finding.alert, finding.level, finding.explained, dict(finding.seen), finding.holds)
+            if any(_adopted(over, member, finding.at) for over in self._over):
+                return
             left_over = any(self._aftermath_of(over, member, finding) for over in self._over)
             self._enter(episode, member, finding.at, left_over)
             return
         member = group.members[episode]
-        member.level, member.explained = finding.level, finding.explained
+        member.level, member.explained, member.holds = finding.level, finding.explained, finding.holds
         if not finding.sure:
             member.held_until = finding.at + self._resolve
         elif finding.fresh is not None and not group.lead:
@@ -222,12 +147,12 @@ class Groups:
             elif member.told:
                 yield dataclasses.replace(finding.alert, group_id=group.id)
 
-    def _enter(self, episode: str, member: _Member, at: int, left_over: bool, group_id: str = "") -> None:
+    def _enter(self, episode: str, member: Member, at: int, left_over: bool, group_id: str = "") -> None:
         """Into the oldest group that it may belong to; it joins groups without a lead that it ties together."""
         alike = [g for g in self._groups.values() if g.lead or g.left_over == left_over]
         fitting = [g for g in alike if self._fits(g, member, at)]
         if not fitting:
-            group = _Group(group_id or episode, at, left_over=left_over)
+            group = Group(group_id or episode, at, left_over=left_over)
             self._groups[group.id] = group
         else:
             group, *others = fitting
@@ -238,11 +163,11 @@ class Groups:
         group.members[episode] = member
         self._group_of[episode] = group.id
 
-    def _fits(self, group: _Group, member: _Member, at: int) -> bool:
+    def _fits(self, group: Group, member: Member, at: int) -> bool:
         lead = group.members.get(group.lead)
         if lead is not None and not lead.open:
             return False
-        if at - group.founded > self._join and (lead is None or not _same_kind(lead, member)):
+        if at - group.founded > self._join and (lead is None or not same_kind(lead, member)):
             return False
         slow = lead is not None and {lead.alert.metric, member.alert.metric} <= SLOWNESS
         others = [
@@ -250,35 +175,37 @@ class Groups:
             for m in group.members.values()
             if m.open and (lead is None or m is lead or (slow and m.alert.metric in SLOWNESS))
         ]
-        return any(_share(m, member) for m in others)
+        return any(share_requests(m, member) for m in others)
 
-    def _merge(self, group: _Group, into: _Group) -> None:
+    def _merge(self, group: Group, into: Group) -> None:
         into.members.update(group.members)
         for episode in group.members:
             self._group_of[episode] = into.id
         del self._groups[group.id]
 
-    def _decide(self, group: _Group, now: int) -> Iterator[Alert]:
+    def _decide(self, group: Group, now: int) -> Iterator[Alert]:
         """Choose the lead when it is time, name new members, and part when it is over."""
         if group.id not in self._groups:
             return
         lead = group.members.get(group.lead)
-        if lead is None and now >= self._due(group):
+        if lead is None and now >= group.founded + self._first_wait(group):
             standing = [m for m in group.members.values() if m.stands()]
-            if standing:
+            certain = [m for m in standing if m.holds]
+            if certain and not (all(m.lone for m in certain) and now < group.founded + LONE * self._settle):
                 for older in self._groups.values():
                     if older.lead and any(self._fits(older, m, group.founded) for m in standing):
                         self._merge(group, older)
                         yield from self._told(older, "updated", now)
                         return
-                on_it = _of_the_cause(standing)
-                lead = max(on_it, key=lambda m: (m.explained, m.alert.episode_id))
-                lead = self._promote(group, lead, on_it, now)
+                on_it = of_the_cause(standing)
+                lead = self._choose(group, on_it, now)
                 group.lead = lead.alert.episode_id
                 group.sequence = lead.alert.sequence + 1 if lead.told else 0
                 yield from self._told(group, "firing", now)
-        elif lead is not None and lead.open and 0 < lead.held_until <= now:
-            until = lead.held_until - self._resolve - self._lateness
+        elif lead is not None and lead.open and 0 < lead.held_until <= now and not group.others_open:
+            until = max(
+                lead.held_until - self._resolve - self._lateness, *(m.alert.until or 0 for m in group.members.values())
+            )
             lead.alert = dataclasses.replace(lead.alert, status="resolved", until=until, reason="quiet")
             yield from self._told(group, "resolved", now)
         elif lead is not None and lead.open and group.related != group.told:
@@ -288,58 +215,75 @@ class Groups:
         elif lead is None and not any(m.open for m in group.members.values()):
             self._drop(group)
 
-    def _due(self, group: _Group) -> int:
+    def _first_wait(self, group: Group) -> int:
+        return self._aftermath if group.left_over else self._settle
+
+    def _due(self, group: Group) -> int:
         """When the group is next to be looked at, whatever comes."""
         if group.lead:
-            return group.members[group.lead].held_until
-        return group.founded + (self._aftermath if group.left_over else self._settle)
+            return 0 if group.others_open else group.members[group.lead].held_until
+        waits = self._first_wait(group), LONE * self._settle
+        return next((t for w in waits if (t := group.founded + w) > self._now), group.founded)
 
-    def _promote(self, group: _Group, lead: _Member, others: Sequence[_Member], now: int) -> _Member:
-        """A series that explains more than any member but stands out too little for an episode; else the lead as it is.
+    def _choose(self, group: Group, on_it: Sequence[Member], now: int) -> Member:
+        """The lead: of the members on the metric, or a series that explains more but stands out too little to be one.
 
-        Such is a service of which one tenant's episode has begun, when all its tenants have moved.
+        Such is a service of which one tenant's episode has begun, when all its tenants have moved. Then, of the same
+        series, what its metric follows from.
         """
         self._candidates = {p: f for p, f in self._candidates.items() if f.at > now - self._recent}
-        for _, finding in sorted(self._candidates.items()):
-            alert = finding.alert
-            if finding.sure or alert is None or finding.metric != lead.alert.metric:
-                continue
-            member = _Member(alert, finding.level, finding.explained, dict(finding.seen))
-            if finding.explained > lead.explained and any(_share(member, m) for m in others):
-                lead = member
+        candidates = [
+            Member(f.alert, f.level, f.explained, dict(f.seen))
+            for _, f in sorted(self._candidates.items())
+            if not f.sure and f.alert is not None
+        ]
+        metric = on_it[0].alert.metric
+        wider = [c for c in candidates if c.alert.metric == metric and any(share_requests(c, m) for m in on_it)]
+        alike = explaining([*on_it, *wider])
+        standing = [*(m for m in group.members.values() if m.stands()), *candidates]
+        lead = next(
+            (
+                cause
+                for followed in FOLLOWS.get(metric, ())
+                for effect in alike
+                for cause in standing
+                if cause.alert.metric == followed and _brings_about(cause, effect)
+            ),
+            alike[0],
+        )
         if lead.alert.episode_id not in group.members:
             lead.held_until = now + self._resolve
             self._enter_as_lead(group, lead)
         return lead
 
-    def _enter_as_lead(self, group: _Group, lead: _Member) -> None:
+    def _enter_as_lead(self, group: Group, lead: Member) -> None:
         episode = lead.alert.episode_id
         group.members[episode] = lead
         self._group_of[episode] = group.id
         self._promoted[text(list(lead.alert.series), list(lead.alert.series.values())), lead.alert.metric] = episode
 
-    def _aftermath_of(self, over: _Member, member: _Member, finding: Finding) -> bool:
+    def _aftermath_of(self, over: Member, member: Member, finding: Finding) -> bool:
         """Whether the finding may still be of the incident that this lead told, which is over."""
         until = over.alert.until or 0
-        return finding.reach < until and _same_kind(over, member) and _share(over, member)
+        return finding.reach < until and same_kind(over, member) and share_requests(over, member)
 
-    def _drop(self, group: _Group) -> None:
+    def _drop(self, group: Group) -> None:
         del self._groups[group.id]
         for episode in group.members:
             self._group_of.pop(episode, None)
         self._promoted = {p: e for p, e in self._promoted.items() if e in self._group_of}
 
-    def _part(self, group: _Group, now: int) -> None:
+    def _part(self, group: Group, now: int) -> None:
         """The lead is over: what is still open is looked at anew, as if it had begun now."""
         self._drop(group)
-        self._over = [m for m in self._over if (m.alert.until or 0) > now - 2 * self._horizon]
+        self._over = [m for m in self._over if max((m.alert.until or 0) + 2 * self._horizon, _new_normal(m)) > now]
         self._over.append(group.members[group.lead])
         for episode, member in sorted(group.members.items()):
-            if member.open:
+            if member.open and not _adopted(self._over[-1], member, now):
                 # Its own id may be that of a group that is over: of this one, should it have founded it.
                 self._enter(episode, member, now, left_over=True, group_id=alert_id(episode, -now))
 
-    def _told(self, group: _Group, status: Status, at: int) -> Iterator[Alert]:
+    def _told(self, group: Group, status: Status, at: int) -> Iterator[Alert]:
         """The lead's alert as the group's next one; then, if they are asked for, those of members that are new."""
         group.told = group.related
         yield dataclasses.replace(
@@ -364,13 +308,13 @@ class Groups:
             self._shards,
             tuple(sorted(self._upto.items())),
             self._now,
-            tuple(_plain(f) for f in sorted(self._held, key=lambda f: f[:4])),
+            tuple(plain_finding(f) for f in sorted(self._held, key=lambda f: f[:4])),
             tuple(
                 (g.id, g.founded, g.lead, g.sequence, g.told, g.left_over, tuple(m.save() for m in g.members.values()))
                 for g in self._groups.values()
             ),
             tuple(m.save() for m in self._over),
-            tuple(_plain(f) for _, f in sorted(self._candidates.items())),
+            tuple(plain_finding(f) for _, f in sorted(self._candidates.items())),
             tuple(sorted(self._promoted.items())),
         )
 
@@ -380,13 +324,13 @@ class Groups:
             case (self.VERSION, self._shards, upto, now, held, groups, over, candidates, promoted):
                 self._upto = dict(upto)
                 self._now = now
-                self._held = [_finding(f) for f in held]
-                self._candidates = {(f.series, f.metric): f for f in map(_finding, candidates)}
+                self._held = [finding_of(f) for f in held]
+                self._candidates = {(f.series, f.metric): f for f in map(finding_of, candidates)}
                 self._promoted = dict(promoted)
-                self._over = [_Member.load(m) for m in over]
+                self._over = [Member.load(m) for m in over]
                 for group_id, founded, lead, sequence, told, left_over, members in groups:
-                    group = self._groups[group_id] = _Group(group_id, founded, {}, lead, sequence, told, left_over)
-                    for member in map(_Member.load, members):
+                    group = self._groups[group_id] = Group(group_id, founded, {}, lead, sequence, told, left_over)
+                    for member in map(Member.load, members):
                         group.members[member.alert.episode_id] = member
                         self._group_of[member.alert.episode_id] = group_id
             case _:
@@ -396,46 +340,23 @@ class Groups:
                 )
 
 
-def _of_the_cause(standing: Sequence[_Member]) -> list[_Member]:
-    """Those on the metric that brings about the others, among the metrics that are clearly out.
-
-    More requests than usual are the cause of errors whatever stands out more: a flood runs into limits.
-    """
-    clear = 0.5 * max(m.level for m in standing)
-    metric = min((m.alert.metric for m in standing if m.level >= clear), key=CAUSES.index)
-    if metric == "error_ratio":
-        floods = [m for m in standing if m.alert.metric == "requests" and m.alert.observed > m.alert.expected]
-        if floods:
-            return floods
-    return [m for m in standing if m.alert.metric == metric]
-
-
-def _same_kind(one: _Member, other: _Member) -> bool:
-    a, b = one.alert.metric, other.alert.metric
-    return a == b or {a, b} <= SLOWNESS
-
-
-def _share(one: _Member, other: _Member) -> bool:
-    return same_requests(one.alert.series, one.seen, other.alert.series, other.seen)
-
-
-_FIELDS = tuple(f.name for f in dataclasses.fields(Alert))
-
-
-def _fields(alert: Alert) -> tuple[object, ...]:
-    return tuple(getattr(alert, name) for name in _FIELDS)
-
-
-def _plain(finding: Finding) -> tuple[object, ...]:
-    alert, fresh = (None if a is None else _fields(a) for a in (finding.alert, finding.fresh))
-    return (*finding._replace(alert=None, fresh=None), alert, fresh)
-
-
-def _finding(plain: Any) -> Finding:
-    *rest, alert, fresh = plain
-    alert, fresh = (None if a is None else Alert(*a) for a in (alert, fresh))
-    return Finding(*rest)._replace(alert=alert, fresh=fresh)
-
-
 def _order(alert: Alert) -> tuple[int, str, str, int]:
     return alert.at, ",".join(f"{k}={v}" for k, v in alert.series.items()), alert.metric, alert.sequence
+
+
+def _new_normal(over: Member) -> int:
+    """Until when the level that this lead shifted to may be news to narrower series: for as long again as it lasted."""
+    until = over.alert.until or 0
+    return 2 * until - over.alert.since if over.alert.reason == "level_shift" else 0
+
+
+def _brings_about(cause: Member, effect: Member) -> bool:
+    """Of one series. Requests swing of themselves: they must stand out about as much."""
+    if cause.alert.series != effect.alert.series:
+        return False
+    return cause.alert.metric != "requests" or (cause.up and cause.level >= 0.5 * effect.level)
+
+
+def _adopted(over: Member, member: Member, at: int) -> bool:
+    """Whether the member shows the shift that this lead told, which is the new normal."""
+    return at < _new_normal(over) and over.up == member.up and same_kind(over, member) and share_requests(over, member)

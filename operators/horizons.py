@@ -34,8 +34,9 @@ class Horizons:
         return len(self.widths)
 
     def index_of(self, seconds: int, pane_s: int) -> int:
-        """Which horizon the one of so many seconds is."""
-        return int(np.argmax(self.widths >= -(-seconds // pane_s)))
+        """The shortest horizon of so many seconds; the longest if all are shorter."""
+        enough = self.widths >= -(-seconds // pane_s)
+        return int(np.argmax(enough)) if enough.any() else len(self) - 1
 
     def blank(self, slots: int, columns: int) -> Floats:
         """The rings of so many series: [slots, buckets of all horizons, columns]."""

@@ -12,7 +12,7 @@ from bytewax.operators import StatefulBatchLogic
 from operators import panes
 from operators.config import PanesConfig, TimeConfig
 from operators.detect.monitor import ShardMonitor
-from operators.groups import Judged
+from operators.incidents import Judged
 from operators.intake import Batch
 from operators.model import SECOND, DeadLetter
 from operators.pane_table import Closed

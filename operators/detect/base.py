@@ -27,6 +27,9 @@ REQUESTS = "requests"
 ERROR_RATIO = "error_ratio"
 
 OPEN_PANES: int = EpisodesConfig.model_fields["open_panes"].default
+REAL = 4.0
+"""False episodes for each that chance opens: the others happened to the traffic, and nobody calls them incidents."""
+
 MOST_TAIL = 0.005
 """A pane's tail is no larger, however many false alarms are accepted."""
 
@@ -68,7 +71,7 @@ class Watch:
         # An episode takes `open_panes` anomalous panes, so there are no more episodes than anomalous panes over that
         # number, however panes depend on each other: that gives the tail that a pane of one cell may have.
         panes = 86_400 / pane_s * len(self.cells)
-        self.tail = min(config.false_alarms_per_series_day * open_panes / panes, MOST_TAIL)
+        self.tail = min(config.false_alarms_per_series_day / REAL * open_panes / panes, MOST_TAIL)
         self.boundary = NormalDist().inv_cdf(1.0 - self.tail)
         self.threshold = -log10(self.tail)
 

@@ -26,12 +26,12 @@ from operators.detect.static_limits import applying, names_of, refitted
 from operators.detect.telling import Teller, Why, look, see
 from operators.detect.variants import Panels
 from operators.errors import ConfigError, FatalError
-from operators.groups import STANDS, Finding
-from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN, WEIGHT
+from operators.incidents import STANDS, Finding
+from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN
 from operators.model import Alert, Bools, Ints
 from operators.pane_table import Closed, PaneTable
 
-VERSION = 5
+VERSION = 6
 _NOTHING = (0.0,) * FIELDS
 YOUNG_S = 120
 """For so long after its first anomalous pane an episode that nobody may have told of yet says what it would tell."""
@@ -68,6 +68,7 @@ class ShardMonitor:
         self._tells_from = 0 if until is None else round(until.timestamp()) // time.pane_s
         self._adopt = self.watch.panes(config.adopt_after_s)
         self._young = self.watch.panes(YOUNG_S)
+        self._minute = self.watch.horizons.index_of(60, time.pane_s)
         self._slots = Slots()
         self._open = Arrays(self._episodes.blank)
         self._panes = Arrays(self._blank)
@@ -274,8 +275,8 @@ class ShardMonitor:
                 continue
             verdict = tuple(self._best[step.slot, step.cell].tolist())
             by = self._panel.detectors[self._winner[step.slot, step.cell]].name
-            trail = self._trails.setdefault(key, ep.Trail(begun=pane))
-            self._teller.add_up(trail, step.cell, self._now[step.slot], verdict, by)
+            trail = self._trails.setdefault(key, ep.Trail())
+            self._expect(trail, *key)
             if step.slot in row_of:
                 see(trail, table, row_of[step.slot], self._slots.texts[step.slot])
             if 0 <= step.since <= pane - self._adopt and trail.by != explain.LIMIT:
@@ -316,28 +317,29 @@ class ShardMonitor:
     def _candidates(self, table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
         """Series of this pane's rows that stand out too little for an episode, but might lead a group."""
         scores = self._best[slots, :, SCORE]
-        places = np.argwhere((scores >= self._panel.spread(self._stands, slots)) & ~self._excluded[slots])
+        stands = np.broadcast_to(self._panel.spread(self._stands, slots), (len(slots), 1))
+        places = np.argwhere((scores >= stands) & ~self._excluded[slots])
         found: list[Finding] = []
         for row, cell in places.tolist():
             slot = int(slots[row])
-            verdict = tuple(self._best[slot, cell].tolist())
-            by = self._panel.detectors[self._winner[slot, cell]].name
-            if by in explain.RAW:
+            verdict, by = self._panel.lasting(slot, cell)
+            if verdict[SCORE] < stands[row, 0]:
                 continue
             step = ep.Step(slot, cell, ep.OPENED, pane, pane, ep.SEVERITIES[0])
             up = verdict[OBSERVED] >= verdict[EXPECTED]
-            trail = ep.Trail(
-                begun=pane, kind=explain.kind(self.watch.cells[cell], up, False, by), detectors=(by,), by=by
-            )
+            trail = ep.Trail(kind=explain.kind(self.watch.cells[cell], up, False, by), detectors=(by,), by=by)
+            self._expect(trail, slot, cell)
             see(trail, table, first + row, self._slots.texts[slot])
             alert = self._alert(step, trail, pane, verdict, by)
-            difference, span = verdict[OBSERVED] - verdict[EXPECTED], max(verdict[SPAN], 1.0)
-            explained = verdict[WEIGHT] * difference**2 / span
-            if self.watch.cells[cell] == REQUESTS:
-                explained = difference**2 / max(verdict[EXPECTED], 1e-9)
-            finding = self._finding(step, trail, pane, verdict, alert)
-            found.append(finding._replace(explained=explained, sure=False))
+            found.append(self._finding(step, trail, pane, verdict, alert)._replace(sure=False))
         return found
+
+    def _expect(self, trail: ep.Trail, slot: int, cell: int) -> None:
+        """Note what was expected of the cell, the first time that it is known."""
+        if trail.expected is None:
+            verdict, _ = self._panel.lasting(slot, cell)
+            if verdict[SPAN] > 0.0:
+                trail.expected = verdict[EXPECTED]
 
     def _over(self, step: ep.Step, trail: ep.Trail, pane: int, reason: Why) -> Finding:
         """The end of an episode, told with its peak."""
@@ -361,7 +363,9 @@ class ShardMonitor:
     def _finding(
         self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], alert: Alert | None = None
     ) -> Finding:
-        return self._teller.finding(step, self._slots.texts[step.slot], trail, pane, verdict, alert)
+        minute = self._sums[step.slot, self._minute]
+        explained = self._teller.explained(trail, step.cell, minute, int(self.watch.horizons.spans[self._minute]))
+        return self._teller.finding(step, self._slots.texts[step.slot], trail, pane, verdict, explained, alert)
 
     def _restart(self, slot: int, cell: int) -> None:
         """End the episode of the cell and learn it anew from now on."""
@@ -415,7 +419,7 @@ class ShardMonitor:
         """
         self = cls(config, episodes, time, expiry_s, dimension_sets)
         match cast(Any, state):
-            case (5, made_for, last, texts, learned, opened, panes, mix, shares, limits, trails):
+            case (6, made_for, last, texts, learned, opened, panes, mix, shares, limits, trails):
                 pass
             case _:
                 raise FatalError(

@@ -13,7 +13,8 @@ from operators.detect.base import Block, Detector, State, Verdicts, Watch
 from operators.detect.calibration import Calibration
 from operators.detect.slots import Arrays
 from operators.detect.static_limits import StaticLimits
-from operators.kernels.detect import Floats
+from operators.explain import RAW
+from operators.kernels.detect import FIELDS, SCORE, Floats
 from operators.kernels.voting import add_up, take_mean, take_stronger
 from operators.model import Bools
 
@@ -104,6 +105,19 @@ class Panel:
                     owner.state[name][slot, cell - first] = fresh[0, 0]
                 else:
                     owner.state[name][slot] = fresh[0]
+
+    def lasting(self, slot: int, cell: int) -> tuple[tuple[float, ...], str]:
+        """The strongest verdict of the detectors that judge more than single requests, and whose it is."""
+        found: tuple[tuple[float, ...], str] = ((0.0,) * FIELDS, "")
+        for detector, verdicts, votes, first in zip(
+            self.detectors, self._verdicts, self._votes, self._first, strict=True
+        ):
+            k = cell - first
+            if detector.name not in RAW and 0 <= k < len(detector.cells) and votes[k]:
+                verdict = tuple(verdicts.table[slot, k].tolist())
+                if not found[1] or verdict[SCORE] > found[0][SCORE]:
+                    found = verdict, detector.name
+        return found
 
     def agreeing(self, slot: int, cell: int) -> tuple[str, ...]:
         """The detectors that called the cell anomalous in the block that was judged last."""

@@ -14,7 +14,7 @@ from operators.config import TimeConfig
 from operators.detect.base import ERROR_RATIO, REQUESTS, Watch
 from operators.detect.mix import Mix
 from operators.detect.shares import Shares
-from operators.groups import Finding
+from operators.incidents import Finding
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
 from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Status
 from operators.pane_table import PaneTable
@@ -22,8 +22,8 @@ from operators.pane_table import PaneTable
 Why = Literal["", "quiet", "level_shift", "expired"]
 _STATUS: dict[int, Status] = {ep.OPENED: "firing", ep.RISEN: "updated"}
 
-_SOME = 6
-"""Panes over which what an episode explains is spread at least: over fewer, chance has too large a say."""
+HOLDS = 0.45
+"""The score at which a series is still all but anomalous. What fades from that before it is told was chance."""
 
 
 class Teller:
@@ -40,25 +40,23 @@ class Teller:
         self._width = time.pane_s * SECOND
         self._lateness = round(time.lateness_s * SECOND)
 
-    def add_up(self, trail: ep.Trail, cell: int, now: Floats, verdict: tuple[float, ...], by: str) -> None:
-        """Add this pane's deviation from what was expected when the first anomalous pane came.
+    def explained(self, trail: ep.Trail, cell: int, sums: Floats, panes: int) -> float:
+        """What goes of the squared deviations of a minute's requests if the series' own shift is taken out.
 
-        While only single requests stand out, the worst of them is all that is explained.
+        The same minute for all, however long an episode lasts: so those of one metric compare. `sums` are of the
+        minute, which is of so many panes. Nothing is explained where only single requests stand out.
         """
         if trail.expected is None:
-            if by in explain.RAW:
-                trail.weight, trail.shift = 1.0, max(trail.shift, abs(verdict[OBSERVED] - verdict[EXPECTED]), key=abs)
-                return
-            trail.expected, trail.weight, trail.shift = verdict[EXPECTED], 0.0, 0.0
+            return 0.0
         match self._watch.cells[cell]:
             case "requests":
-                n, total = 1.0, float(now[0])
+                n = panes * trail.expected
+                return float(sums[0] - n) ** 2 / max(n, 1e-9)
             case "error_ratio":
-                n, total = float(now[0]), float(now[1])
+                n, total = float(sums[0]), float(sums[1])
             case _:
-                n, total = float(now[2 + 2 * cell]), float(now[3 + 2 * cell])
-        trail.weight += n
-        trail.shift += total - n * trail.expected
+                n, total = float(sums[2 + 2 * cell]), float(sums[3 + 2 * cell])
+        return (total - n * trail.expected) ** 2 / max(n, 1.0)
 
     def finding(
         self,
@@ -67,22 +65,24 @@ class Teller:
         trail: ep.Trail,
         pane: int,
         verdict: tuple[float, ...],
+        explained: float,
         alert: Alert | None = None,
     ) -> Finding:
         """What the cell shows at the pane, with the transition, if there is one."""
         metric = self._watch.cells[step.cell]
         score = verdict[SCORE]
-        scale = trail.expected or 1.0 if metric == REQUESTS else 1.0
         return Finding(
             at=(pane + 1) * self._width + self._lateness,
             series=series,
             metric=metric,
             episode=ep.episode_id(series, metric, step.since * self._width) if alert is None else alert.episode_id,
             level=self._threshold(step.slot) * score / max(1.0 - score, 1e-9),
-            explained=trail.shift**2 / max(trail.weight * scale, 1e-9) / max(pane + 1 - trail.begun, _SOME),
+            explained=explained,
             reach=(pane + 1 - max(int(verdict[SPAN]), 1)) * self._width,
             alert=alert,
             seen=() if alert is None else _plain(trail.seen),
+            holds=explain.RAW.issuperset(trail.detectors)
+            or (score >= HOLDS and not (step.what == ep.OPENED and step.since == pane)),
         )
 
     def _in_unit(self, step: ep.Step, judged: float, by: str) -> float:

@@ -115,6 +115,11 @@ class Panels:
         panel: Panel = self._panels[self._of[slot]]
         return panel.agreeing(slot, cell)
 
+    def lasting(self, slot: int, cell: int) -> tuple[tuple[float, ...], str]:
+        """As `Panel.lasting`."""
+        panel: Panel = self._panels[self._of[slot]]
+        return panel.lasting(slot, cell)
+
     def learned_panes(self, slot: int, cell: int, by: str) -> int:
         """As `Panel.learned_panes`."""
         panel: Panel = self._panels[self._of[slot]]

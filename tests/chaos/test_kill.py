@@ -31,7 +31,7 @@ SETTINGS: dict[str, object] = {
     "time.correction_s": 120,
     "panes.dimension_sets": [["service", "model"], ["tenant"]],
     "detect.warm_up_panes": 12,
-    "detect.false_alarms_per_series_day": 3.5,
+    "detect.false_alarms_per_series_day": 14,
     "detect.metrics.latency.min_count": 3,
     "detect.metrics.ttft.min_count": 3,
     "episodes.resolve_s": 60,

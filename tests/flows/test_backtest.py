@@ -18,7 +18,7 @@ from flows import backtest, main, replay, scoring
 from flows.backtest_compare import compare
 from operators.alert_json import microseconds, rfc3339
 from operators.errors import ConfigError
-from operators.groups import SLOWNESS
+from operators.incidents import SLOWNESS
 from operators.model import SECOND
 from tests.brokers import Broker, create_topic, produce
 from tests.flows.test_laws import START, dealt, spoil, traffic
@@ -27,7 +27,7 @@ from tests.harness import MemoryTopic, World
 CONFIG = """
 [detect]
 warm_up_panes = 12
-false_alarms_per_series_day = 1
+false_alarms_per_series_day = 4
 metrics.ttft.min_count = 3
 metrics.cost.min_count = 3
 [episodes]
@@ -51,7 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(f"{name}.jsonl").write_bytes(b"\n".join(records) + b"\n")
     Path("sentinel.toml").write_text(CONFIG + "[detect.metrics.latency]\nmin_count = 3\n")
     labels = [
-        label("A1", "latency_spike", {"service": "chat"}, "ttft_ms", 360, 480),
+        label("A1", "latency_spike", {"service": "chat"}, "latency_ms", 360, 480),
         label("A2", "error_burst", {"service": "search"}, "error_rate", 504, 604),
         label("A3", "cost_surge", {"tenant": "t1"}, "cost_usd", 200, 260),
     ]

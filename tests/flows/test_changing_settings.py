@@ -24,7 +24,7 @@ from operators.alert_json import rfc3339
 from operators.config import DetectConfig, GroupsConfig
 from operators.detect.base import Watch
 from operators.errors import ConfigError
-from operators.groups import SLOWNESS
+from operators.incidents import SLOWNESS
 from operators.model import SECOND
 from tests.conftest import ROOT
 from tests.flows import test_laws
@@ -110,7 +110,7 @@ KEEPS: dict[str, Callable[[Shape], Shape]] = {
     "more evidence": lambda s: replace(s, panes=s.panes.model_copy(update={"evidence": 5})),
     "smaller breakdowns": lambda s: replace(s, panes=s.panes.model_copy(update={"breakdown_values": 1})),
     "larger breakdowns": lambda s: replace(s, panes=s.panes.model_copy(update={"breakdown_values": 20})),
-    "another threshold": lambda s: replace(s, detect=s.detect.model_copy(update={"false_alarms_per_series_day": 0.35})),
+    "another threshold": lambda s: replace(s, detect=s.detect.model_copy(update={"false_alarms_per_series_day": 1.4})),
     "another half-life": lambda s: replace(s, detect=s.detect.model_copy(update={"half_life_s": 3_600.0})),
     "a longer warm-up": lambda s: replace(s, detect=s.detect.model_copy(update={"warm_up_panes": 14})),
     "another least change": lambda s: replace(s, detect=judged(s, ttft={"min_change": 1.6, "min_count": 3})),
@@ -217,7 +217,7 @@ def test_a_new_dimension_set_starts_cold_beside_the_others(w: World, tmp_path: P
 
 def test_a_dimension_set_that_goes_is_no_silence(tmp_path: Path) -> None:
     quick = SHAPE.detect.traffic.model_copy(update={"trusted_after_s": 0, "min_horizon_s": 10})
-    detect = SHAPE.detect.model_copy(update={"false_alarms_per_series_day": 35.0, "traffic": quick})
+    detect = SHAPE.detect.model_copy(update={"false_alarms_per_series_day": 100.0, "traffic": quick})
     w = stopped(tmp_path, shape=replace(SHAPE, detect=detect))
     told = len(w.alerts.lines)
     w.shape = replace(w.shape, panes=w.shape.panes.model_copy(update={"dimension_sets": (("service", "model"),)}))

@@ -19,7 +19,7 @@ from connectors.tables import PANES
 from operators import pricing
 from operators.config import EnrichConfig, GroupsConfig
 from operators.enrich import Enricher
-from operators.groups import SLOWNESS
+from operators.incidents import SLOWNESS
 from operators.model import METRIC_INDEX
 from tests.flows.test_laws import LAW, SHAPE, START, dealt, spoil, traffic, world
 from tests.harness import World

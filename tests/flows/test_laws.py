@@ -27,7 +27,7 @@ SHAPE = Shape(
         dimension_sets=(("service", "model", "operation"), ("tenant",)), series_per_shard=50, breakdown_values=3
     ),
     detect=DetectConfig.model_validate({
-        "warm_up_panes": 12, "false_alarms_per_series_day": 3.5,
+        "warm_up_panes": 12, "false_alarms_per_series_day": 14,
         "metrics": {"latency": {"min_count": 3}, "ttft": {"min_count": 3}, "cost": {"min_count": 3}},
     }),
     episodes=EpisodesConfig(resolve_s=60),

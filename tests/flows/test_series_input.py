@@ -83,11 +83,11 @@ def test_a_score_depends_on_what_came_before_alone(cut: int, tmp_path: Path) -> 
 def test_an_anomaly_is_told_once() -> None:
     found = np.zeros(2_000)
     found[100:180] = 0.6  # longer than the quiet, the last of which is told again
-    found[190] = 0.9  # much higher
+    found[190], found[195], found[200] = 0.9, 0.99, 0.99  # much higher, though scores end at 1
     found[1_500], found[1_550], found[1_600] = 0.6, 0.6, 0.6  # 6 % of what was seen are 90 and more points
     once = told(found)
     assert {i: once[i] for i in np.flatnonzero(once).tolist()} == {
-        100: 0.6, 151: 0.6, 190: 0.9, 1_500: 0.6, 1_600: 0.6,
+        100: 0.6, 151: 0.6, 190: 0.9, 195: 0.99, 1_500: 0.6, 1_600: 0.6,
     }  # fmt: skip
     assert told(found[:160]).tolist() == once[:160].tolist()
 

@@ -38,7 +38,7 @@ START = 1_741_000_000
 """Unix time of the first record of a scenario, in March 2025."""
 QUICK: dict[str, object] = {
     "detect.warm_up_panes": 12,
-    "detect.false_alarms_per_series_day": 0.35,
+    "detect.false_alarms_per_series_day": 1.4,
     "detect.metrics.latency.min_count": 4,
     "episodes.resolve_s": 60,
     "source.batch_size": 20,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from operators.episodes import alert_id
-from operators.groups import Finding
+from operators.incidents import Finding
 from tests.operators.test_groups import brief, found, groups, run
 
 

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.config import GroupsConfig
+from operators.detect.telling import Why
 from operators.episodes import alert_id
 from operators.errors import FatalError
-from operators.groups import STANDS, Finding, Groups, Judged
+from operators.groups import Groups
+from operators.incidents import STANDS, Finding, Judged
 from operators.model import SECOND, Alert, Status
 from operators.series import text
 
@@ -41,6 +43,8 @@ def found(
     seen: dict[str, tuple[str, ...]] | None = None,
     reach: int | None = None,
     by: str = "zscore",
+    holds: bool = True,
+    reason: Why = "quiet",
     **series: str,
 ) -> Finding:
     """What one series shows at `at`, in seconds; with no `status`, that its episode is still open."""
@@ -53,11 +57,11 @@ def found(
         alert = Alert(
             f"{episode}/{sequence}", episode, "", (), sequence, status, "low", "spike", series, metric, "ms",
             at * SECOND, (at if since is None else since) * SECOND, at * SECOND if over else None, 2.0, 1.0, None,
-            None, 0.5, (by,), reason="quiet" if over else "",
+            None, 0.5, (by,), reason=reason if over else "",
         )  # fmt: skip
     return Finding(
         at * SECOND, name, metric, episode, 0.0 if over else level, explained,
-        (at if reach is None else reach) * SECOND, alert, tuple((seen or {}).items()), sure,
+        (at if reach is None else reach) * SECOND, alert, tuple((seen or {}).items()), sure, holds,
     )  # fmt: skip
 
 
@@ -130,11 +134,25 @@ def test_a_group_waits_until_somebody_stands_out() -> None:
     assert brief(out) == [(200, "a", "latency", "firing")]
 
 
-@pytest.mark.parametrize("by", ["request_outlier", "static_limits"])
-def test_a_single_request_and_a_broken_limit_are_told_though_all_is_well_since(by: str) -> None:
+def test_what_does_not_hold_is_not_told_until_it_does() -> None:
+    once = found(100, level=30.0, holds=False)
+    assert run(groups(), [once, found(300, "resolved", since=100)]) == []
+    out = run(groups(), [once, found(170, None, since=100, holds=False), found(200, None, since=100)])
+    assert brief(out) == [(200, "a", "latency", "firing")]
+
+
+@pytest.mark.parametrize(("by", "told"), [("request_outlier", 100 + 4 * SETTLE), ("static_limits", 100 + SETTLE)])
+def test_a_single_request_and_a_broken_limit_are_told_though_all_is_well_since(by: str, told: int) -> None:
     calm = [found(at, None, since=100, level=0.0) for at in range(110, 200, 10)]
-    assert brief(run(groups(), [found(100, by=by), *calm])) == [(160, "a", "latency", "firing")]
+    assert brief(run(groups(), [found(100, by=by), *calm])) == [(told, "a", "latency", "firing")]
     assert run(groups(), [found(100), *calm]) == []
+
+
+def test_a_single_request_waits_for_what_it_may_be_the_first_of() -> None:
+    first = found(100, by="request_outlier", explained=0.1, service="a", model="m")
+    out = run(groups(), [first, found(200, service="a")])
+    assert brief(out) == [(200, "a", "latency", "firing")]
+    assert out[0].related == (first.episode,)
 
 
 def test_a_flood_of_requests_is_the_cause_of_errors_however_many() -> None:
@@ -151,8 +169,54 @@ def test_the_cause_leads_before_what_it_brings_about() -> None:
     both = [found(100, metric="latency", explained=99.0), found(120, metric="prompt_tokens")]
     assert brief(run(groups(), both)) == [(160, "a", "prompt_tokens", "firing")]
     # A metric that hardly stands out beside the other is no cause.
-    both = [found(100, metric="latency", level=20.0), found(120, metric="prompt_tokens", level=3.0)]
+    both = [found(100, metric="latency", level=20.0), found(120, metric="completion_tokens", level=3.0)]
     assert brief(run(groups(), both)) == [(160, "a", "latency", "firing")]
+
+
+def test_a_metric_is_told_by_what_it_follows_from_in_the_same_series() -> None:
+    cost = found(100, metric="cost", level=20.0)
+    longer = found(120, metric="prompt_tokens", level=3.0, sure=False)
+    assert brief(run(groups(), [cost, longer])) == [(160, "a", "prompt_tokens", "firing")]
+    out = run(groups(), [cost, longer, found(900, "resolved", since=100, metric="cost")])
+    assert brief(out)[-1] == (900, "a", "prompt_tokens", "resolved")
+    elsewhere = found(120, metric="prompt_tokens", level=3.0, sure=False, service="a", model="m")
+    assert brief(run(groups(), [cost, elsewhere])) == [(160, "a", "cost", "firing")]
+
+
+def test_of_those_that_explain_about_as_much_the_one_that_the_metric_is_a_matter_of_is_told() -> None:
+    def lead(metric: str, of_caller: float) -> str:
+        caller = found(100, metric=metric, explained=of_caller, tenant="t")
+        return brief(run(groups(), [found(100, metric=metric, explained=10.0, service="a"), caller]))[0][1]
+
+    assert lead("latency", 11.0) == "a"
+    assert lead("latency", 13.0) == "t"
+    assert lead("prompt_tokens", 9.0) == "t"
+    assert lead("prompt_tokens", 8.0) == "a"
+
+
+def test_errors_of_a_caller_that_floods_are_told_as_the_flood() -> None:
+    errors = found(100, metric="error_ratio", level=9.0, explained=10.0, model="m")
+    of_caller = found(110, metric="error_ratio", level=4.0, explained=9.5, sure=False, tenant="t")
+    flood = found(110, metric="requests", level=5.0, sure=False, tenant="t")
+    assert brief(run(groups(), [errors, of_caller, flood])) == [(160, "t", "requests", "firing")]
+    # Not so where it hardly stands out, or where its errors are few.
+    assert brief(run(groups(), [errors, of_caller, flood._replace(level=1.9)])) == [(160, "m", "error_ratio", "firing")]
+    few = of_caller._replace(explained=5.0)
+    assert brief(run(groups(), [errors, few, flood])) == [(160, "m", "error_ratio", "firing")]
+
+
+def test_a_level_that_was_adopted_is_no_news_of_its_parts_for_as_long_again() -> None:
+    lead = [found(100, service="a"), found(1_100, "resolved", since=100, reason="level_shift", service="a")]
+    before = found(900, service="a", model="m")
+    after = found(1_500, service="a", tenant="t")
+    other = found(1_500, metric="cost", service="a", tenant="t")
+    late = found(2_200, service="a", model="n")
+    out = run(groups(), [*lead, before, after, other, late])
+    assert brief([a for a in out if a.status == "firing"]) == [
+        (160, "a", "latency", "firing"),
+        (1_560, "a,t", "cost", "firing"),
+        (2_260, "a,n", "latency", "firing"),
+    ]
 
 
 def test_members_join_for_a_while_and_later_only_on_the_metric_of_the_lead() -> None:

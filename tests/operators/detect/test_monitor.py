@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from operators.config import DetectConfig, EpisodesConfig, TimeConfig
 from operators.detect.monitor import ShardMonitor
 from operators.errors import ConfigError, FatalError
-from operators.groups import STANDS, Finding
+from operators.incidents import STANDS, Finding
 from operators.model import SECOND, Alert
 from operators.pane_table import Closed
 from operators.panes import EMPTY
@@ -371,6 +371,41 @@ def test_what_stands_out_without_an_episode_is_a_candidate_and_says_how_much_it_
     assert all(f.alert is not None and STANDS <= f.level < watcher.watch.threshold for f in candidates)
     assert all(f.explained > 0 for f in candidates)
     assert not [f for f in found if f.sure]
+
+
+def test_what_is_explained_is_of_the_last_minute_whether_or_not_there_is_an_episode() -> None:
+    watcher = monitor(QUICK)
+    found = [f for c in PIECES for f in watcher.take(c)]
+    latency = {f.at: f.explained for f in found if (f.series, f.metric) == ("service=slow", "latency")}
+    a_pane = 6 * math.log(10) ** 2
+    lateness = 10 * SECOND
+    first, minute, later = (latency[at(pane + 1) + lateness] for pane in (80, 85, 95))
+    assert first == pytest.approx(a_pane / 6, rel=0.3)  # five ordinary panes are in that minute
+    assert minute == pytest.approx(6 * a_pane, rel=0.2)
+    assert later == pytest.approx(minute, rel=0.2)
+
+
+def test_an_episode_holds_in_another_pane_than_the_one_that_opened_it_at_once() -> None:
+    watcher = monitor(QUICK)
+    found = [f for c in PIECES for f in watcher.take(c)]
+    latency = [f for f in found if f.sure and (f.series, f.metric) == ("service=slow", "latency")]
+    assert [f.holds for f in latency[:3]] == [False, True, True]
+    assert not latency[-1].holds
+
+
+def test_a_large_request_does_not_hide_that_the_mean_stands_out() -> None:
+
+    def mild(pane: int, draw: random.Random) -> dict[str, float]:
+        return {"latency": 400 * draw.lognormvariate(0, 0.1) * (1.4 if pane >= 190 else 1.0)}
+
+    requests = steady(200, 6, mild)
+    requests += [Request((BEGIN + 195) * PANE_S + 5, {"latency": 1_500.0}, False, requests[0].service)]
+    watcher = monitor(QUICK)
+    found = [f for c in closings(table(requests), 200, range(1, 200)) for f in watcher.take(c)]
+    at_last = [f for f in found if f.at == at(196) + 10 * SECOND]
+    assert [(f.metric, f.sure, f.alert.detectors if f.alert else ()) for f in at_last] == [
+        ("latency", False, ("zscore",))
+    ]
 
 
 def test_of_an_open_episode_there_is_a_finding_for_each_pane_with_data() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from operators.config import DetectConfig, EpisodesConfig, TimeConfig
 from operators.detect.monitor import ShardMonitor
-from operators.groups import Finding
+from operators.incidents import Finding
 from operators.model import SECOND, Alert
 from operators.pane_table import Closed
 from tests.operators.detect.test_monitor import COUNT, QUICK, ROWS, at, told, usual
