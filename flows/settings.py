@@ -122,6 +122,22 @@ class RecoveryConfig(Section):
     )
 
 
+class ClusterConfig(Section):
+    """How `python -m flows.cluster` brings its processes back."""
+
+    restarts: int = Field(
+        10, ge=0, le=100_000, description="How often within window_s all processes may be started again."
+    )
+    window_s: float = Field(600, gt=0, le=604_800, description="The time in which restarts are counted.")
+    backoff_first_s: float = Field(
+        0.5, ge=0, le=3_600, description="The pause before a restart; it doubles with each one within window_s."
+    )
+    backoff_most_s: float = Field(30, ge=0, le=3_600, description="The longest pause before a restart.")
+    stop_s: float = Field(
+        50, gt=0, le=3_600, description="How long all may take for their last snapshot before they are killed."
+    )
+
+
 class LogConfig(Section):
     """What is logged, to standard error."""
 
@@ -147,6 +163,7 @@ class Settings(Section):
     sinks: ReliabilityConfig = ReliabilityConfig()
     metrics: MetricsConfig = MetricsConfig()
     recovery: RecoveryConfig = RecoveryConfig()
+    cluster: ClusterConfig = ClusterConfig()
     log: LogConfig = LogConfig()
 
     @property
