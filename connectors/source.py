@@ -47,7 +47,8 @@ class Pace:
 class SourceSettings:
     """All that a source partition is made with.
 
-    `now` gives microseconds; `stopping` is true once a stop was asked for.
+    `now` gives microseconds; `stopping` is true once a stop was asked for; `turned` is called after every poll that did
+    not fail, empty ones too.
     """
 
     factory: ReaderFactory
@@ -60,6 +61,7 @@ class SourceSettings:
     now: Callable[[], int]
     stopping: Callable[[], bool]
     observer: SourceObserver
+    turned: Callable[[], None] = lambda: None
 
 
 class TelemetryPartition(StatefulSourcePartition[Batch, State]):
@@ -163,6 +165,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
         except RetryableError as error:
             return self._back_off(error)
         self._failing_since, self._wait = None, 0.0
+        self._s.turned()
         return self._judge(chunk)
 
     def _judge(self, chunk: Chunk) -> list[Batch]:

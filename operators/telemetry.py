@@ -94,13 +94,26 @@ class Telemetry:
             ["shard"],
             registry=r,
         )
-
+        self._polls = Counter("sentinel_source_polls", "Polls of the source that did not fail.", registry=r)
+        self._heartbeat = Gauge(
+            "sentinel_heartbeat_timestamp_seconds",
+            "When the last heartbeat of this process reached its topic, Unix time; 0 until one has.",
+            registry=r,
+        )
         self._price_loads = Counter(
             "sentinel_price_file_loads",
             "Changes of the price file, by whether they could be used.",
             ["good"],
             registry=r,
         )
+
+    def turned(self) -> None:
+        """A source partition was polled without a fault."""
+        self._polls.inc()
+
+    def heartbeat(self, at: int) -> None:
+        """A heartbeat reached its topic at this time, in microseconds."""
+        self._heartbeat.set(at / SECOND)
 
     def prices_loaded(self, good: bool) -> None:
         """The price file has changed, and could be used or not."""
