@@ -41,6 +41,10 @@ test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says a
 	@$(PY) -m coverage report --fail-under=95 --include='operators/*' --format=total
 	@cat $(SUMMARY)
 
+.PHONY: chaos
+chaos: $(VENV)/.dev .services/kafka/.ready ## fifty kills of a cluster on Apache Kafka, and what was lost or doubled (ARGS for tests.chaos.storm)
+	@$(PY) -m tests.chaos.storm $(ARGS)
+
 .PHONY: check
 check: $(VENV)/.dev ## lint, format, types, architecture, documents, manifests
 	@$(PY) -m ruff check .

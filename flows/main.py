@@ -317,6 +317,7 @@ def claim(settings: Settings, where: recovery.Place, factory: ReaderFactory) -> 
         settings.recovery.layout,
         Watch(settings.detect, settings.time.pane_s).form,
         settings.recovery.relearn,
+        settings.recovery.partitions,
     )
 
 

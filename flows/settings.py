@@ -113,7 +113,14 @@ class RecoveryConfig(Section):
     )
     layout: Literal["shared", "own"] = Field(
         "shared",
-        description="One folder for all processes, or one each (a pod's volume), with its own partition alone.",
+        description="One folder for all processes, or one each (a pod's volume), with its share of the partitions.",
+    )
+    partitions: int | None = Field(
+        None,
+        ge=1,
+        le=1_024,
+        description='Files that the store is made of, for layout = "own": the most pods that there will ever be. As '
+        "many as processes if unset.",
     )
     relearn: bool = Field(
         False,

@@ -56,6 +56,9 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def children(self) -> list[int]:
         """The processes that it has started and that still live, oldest first."""
         pid = self._process.pid
