@@ -60,6 +60,9 @@ class KafkaConfig(Section):
     start: Literal["earliest", "latest"] | AwareDatetime = Field(
         "earliest", description="Where reading starts without a snapshot: earliest, latest, or an RFC 3339 time."
     )
+    start_offsets: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        {}, description='Offsets to start at instead, by partition: { "llm.telemetry/0" = 81000 }; without a snapshot.'
+    )
     on_expired: Literal["fail", "earliest", "latest"] = Field(
         "fail", description="What to do when the position to resume from has been deleted: the gap is counted."
     )

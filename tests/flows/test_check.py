@@ -123,6 +123,7 @@ def test_the_example_says_the_defaults_and_holds_every_setting() -> None:
         "consumer_options",
         "producer_options",
         "families",
+        "start_offsets",
     }
     assert tomllib.loads(switched_on)["time"]["pane_s"] == 10
 
