@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import orjson
 from confluent_kafka import Producer
 
 _VARIANTS = 4_000
+_SLOW = b'"tenant":"t0","latency_ms":5000,"ttft_ms":900,"prompt_tokens":700,"completion_tokens":200,"status":"ok"}'
+
+
+def _never(series: int, at_ms: int) -> bool:
+    return False
 
 
 class Events:
-    """Records of `series` series, in turn. The metrics vary from one to the next and do not drift."""
+    """Records of `series` series, in turn. The metrics vary from one to the next and do not drift.
 
-    def __init__(self, series: int, seed: int = 1) -> None:
+    Where `slow` says so of a series (by number) and a time, its requests take five seconds.
+    """
+
+    def __init__(self, series: int, slow: Callable[[int, int], bool] = _never, seed: int = 1) -> None:
         rng = np.random.default_rng(seed)
         self._series = series
+        self._slow = slow
         latency = rng.lognormal(6, 0.25, _VARIANTS)
         self._tails = [
             orjson.dumps({
@@ -40,7 +49,8 @@ class Events:
         self._number += 1
         head = b'{"timestamp":%d.%03d,"event_id":"b%d","service":"s%d","model":"m%d",'
         series = n % self._series
-        return head % (at_ms // 1000, at_ms % 1000, n, series // 4, series % 4) + self._tails[n % _VARIANTS]
+        tail = _SLOW if self._slow(series, at_ms) else self._tails[n % _VARIANTS]
+        return head % (at_ms // 1000, at_ms % 1000, n, series // 4, series % 4) + tail
 
 
 class Filler:

@@ -82,10 +82,7 @@ def top_speed(broker: str, flow: Flow, topic: str, series: int, backlog: int) ->
     for number in range(backlog):
         filler.send(events.record(began + number // 50))
     filler.done()
-    first = flow.until(backlog // 5, 300)
-    read = flow.records()
-    last = flow.until(backlog, 300)
-    return (backlog - read) / max(last - first, 1e-3)
+    return flow.speed(backlog, 300)
 
 
 def soak(

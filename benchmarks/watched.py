@@ -23,12 +23,25 @@ _SAMPLE = re.compile(r"(?m)^(\w+)(?:\{[^}]*\})? ([-+.\deE]+)$")
 
 
 class Flow:
-    """`flows.main` over a topic, with its files in a folder; leaving the context kills it."""
+    """`flows.main` over a topic, with its files in a folder; leaving the context kills it.
 
-    def __init__(self, folder: Path, broker: str, topic: str, settings: Mapping[str, object], snapshot_s: int) -> None:
+    Several `workers` run under `flows.cluster`; then memory and CPU time are the supervisor's and say nothing. Without
+    `snapshot_s` there is no recovery store.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        broker: str,
+        topic: str,
+        settings: Mapping[str, object],
+        snapshot_s: int | None,
+        workers: int = 1,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "settings.toml").touch()  # so that nobody's own sentinel.toml is read
-        self._port = free_port()
+        first = free_port()
+        self._ports = range(first, first + workers)
         self._log = folder / "log"
         values: dict[str, object] = {
             "source.kind": "kafka",
@@ -42,7 +55,7 @@ class Flow:
             "alerts.kafka": True,
             "dead_letters.jsonl": "",
             "store.sqlite.path": str(folder / "store.db"),
-            "metrics.port": self._port,
+            "metrics.port": first,
             **settings,
         }
         ours = {
@@ -51,12 +64,15 @@ class Flow:
         }
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SENTINEL_", "BYTEWAX_"))}
         environ = {**kept, "SENTINEL_CONFIG": str(folder / "settings.toml"), "PYTHONDONTWRITEBYTECODE": "", **ours}
-        command = [sys.executable, "-m", "bytewax.run", "flows.main", "-r", str(folder / "recovery")]
+        command = ["-m", "bytewax.run", "flows.main"]
+        if workers > 1:
+            command = ["-m", "flows.cluster", "--workers", str(workers)]
+        if snapshot_s is not None:
+            command += ["-r", str(folder / "recovery"), "-s", str(snapshot_s), "-b", "0"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "-s", str(snapshot_s), "-b", "0"],
-                cwd=ROOT, env=environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                [sys.executable, *command], cwd=ROOT, env=environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
 
     def __enter__(self) -> Flow:
         return self
@@ -68,19 +84,34 @@ class Flow:
         self._process.wait()
 
     def metrics(self) -> dict[str, float]:
-        """The sum of each metric over its labels; empty until the flow listens. SystemExit where it has ended."""
+        """The sum of each metric over its labels and processes; empty until the flow listens.
+
+        SystemExit where it has ended.
+        """
         if self._process.poll() is not None:
             tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-12:])
             raise SystemExit(f"the flow ended with {self._process.returncode}:\n{tail}")
         found: dict[str, float] = {}
-        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
-            for name, value in _SAMPLE.findall(answer.read().decode()):
-                found[name] = found.get(name, 0.0) + float(value)
+        for port in self._ports:
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                for name, value in _SAMPLE.findall(answer.read().decode()):
+                    found[name] = found.get(name, 0.0) + float(value)
         return found
 
     def records(self) -> int:
         """How many records it has read."""
         return round(self.metrics().get("sentinel_records_total", 0))
+
+    def speed(self, records: int, seconds: float) -> float:
+        """Events a second from the first look that showed a tenth of the records to the one that showed all.
+
+        Too few events for that are measured with the start of the process.
+        """
+        begin = time.perf_counter()
+        first = self.until(records // 10, seconds)
+        read = self.records()
+        end = self.until(records, seconds)
+        return (records - read) / (end - first) if read < records else records / (end - begin)
 
     def until(self, records: int, seconds: float) -> float:
         """Wait until it has read so many; the `time.perf_counter` of the first look that showed it."""

@@ -46,11 +46,6 @@ def test_from_the_start_of_the_topic_alerts_are_there_once(kafka: Broker, topic:
     assert [m.value() for m in read_all(kafka, f"{topic}.alerts")] == before
 
 
-def test_from_offsets(kafka: Broker, topic: str, tmp_path: Path) -> None:
-    job = started(kafka, topic, tmp_path, "state", start_offsets={f"{topic}/0": 100, f"{topic}/1": 37})
-    assert job.balance()["records"] == len(RECORDS) - 137
-
-
 def test_from_offsets_of_some_and_a_time(kafka: Broker, topic: str, tmp_path: Path) -> None:
     job = started(
         kafka, topic, tmp_path, "state", start_offsets={f"{topic}/1": 37}, start="2025-12-31T01:03:20Z"
