@@ -33,6 +33,7 @@ MOST_GROWTH = 1.1
 MOST_LAG_S = 10.0
 SETTINGS = {"time.correction_s": 60}
 """Late events correct rows for one minute, not for ten: what must be remembered for them is complete early."""
+RETENTION = "log.retention.check.interval.ms=5000"
 TOPIC_OPTIONS = {"retention.bytes": str(256 << 20), "segment.bytes": str(64 << 20)}
 
 
@@ -141,7 +142,7 @@ def main() -> int:
         print(line, file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        broker = kafka_broker(Path(folder))
+        broker = kafka_broker(Path(folder), RETENTION)
         broker.start()
         try:
             found, seen = soak(broker, Path(folder), args.seconds, args.series, args.rate, args.backlog, say)
