@@ -8,6 +8,7 @@ PYTHON ?=
 EVENTS ?=
 RESUME ?=
 ARGS ?=
+SECONDS ?= 600
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -40,6 +41,14 @@ test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says a
 	@printf 'operators alone, per cent: '
 	@$(PY) -m coverage report --fail-under=95 --include='operators/*' --format=total
 	@cat $(SUMMARY)
+
+.PHONY: chaos
+chaos: $(VENV)/.dev .services/kafka/.ready ## fifty kills of a cluster on Apache Kafka, and what was lost or doubled (ARGS for tests.chaos.storm)
+	@$(PY) -m tests.chaos.storm $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/.dev .services/kafka/.ready ## half of top speed for ten minutes: is memory flat, the lag bounded (SECONDS, ARGS for benchmarks.soak)
+	@$(PY) -m benchmarks.soak --seconds $(SECONDS) --plot docs/soak.svg $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.dev ## lint, format, types, architecture, documents, manifests; sbom and audit

@@ -48,7 +48,7 @@ class SourceSettings:
     """All that a source partition is made with.
 
     `now` gives microseconds; `stopping` is true once a stop was asked for. `traced` is called with (partition, seconds,
-    records) for each poll that brought some.
+    records) for each poll that brought some; `turned` after every poll that did not fail, empty ones too.
     """
 
     factory: ReaderFactory
@@ -62,6 +62,7 @@ class SourceSettings:
     stopping: Callable[[], bool]
     observer: SourceObserver
     traced: Callable[[str, float, int], None] | None = None
+    turned: Callable[[], None] = lambda: None
 
 
 class TelemetryPartition(StatefulSourcePartition[Batch, State]):
@@ -166,6 +167,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
         except RetryableError as error:
             return self._back_off(error)
         self._failing_since, self._wait = None, 0.0
+        self._s.turned()
         batches = self._judge(chunk)
         if self._s.traced is not None and chunk.values:
             self._s.traced(self._key, (self._s.now() - began) / SECOND, len(chunk.values))

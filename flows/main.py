@@ -34,6 +34,7 @@ from connectors.config import JsonlConfig, TerminalConfig
 from connectors.files import FilesFactory
 from connectors.greptime.writer import GreptimeFactory
 from connectors.jsonl import JsonlFactory
+from connectors.kafka.heartbeat import Heartbeats
 from connectors.kafka.once import KafkaOnce
 from connectors.kafka.reader import KafkaSource
 from connectors.listener import Listener
@@ -45,6 +46,7 @@ from connectors.sqlite import SqliteFactory
 from connectors.tracing import TracedSinks, Traces
 from flows import __version__, recovery
 from flows.ending import room, say_why
+from flows.heartbeat import Pulse
 from flows.logs import Who, debug_on_signal, set_up_logging, tell
 from flows.pipeline import Ends, Shape, Taps, pipeline
 from flows.progress import Progress
@@ -67,13 +69,15 @@ STUCK_S: Final = 300.0
 
 @dataclass
 class Run:
-    """What lives as long as the process: the stop flag, metrics, progress, and the lock on the recovery folder."""
+    """What lives as long as the process: stop flag, metrics, progress, heartbeats, the lock on the recovery folder."""
 
     telemetry: Telemetry
     progress: Progress | None
     held: recovery.Held | None = None
     listener: Listener | None = None
     traces: Traces | None = None
+    pulse: Pulse | None = None
+    heartbeats: Heartbeats | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     polled_once: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
@@ -100,12 +104,22 @@ class Run:
             self.held.check()
         self.polled_once.set()
         self.telemetry.polled(partition, batch, balance, watermark)
+        if self.pulse is not None:
+            self.pulse.polled(partition, balance.records, watermark)
         if self.progress is not None:
             late = int(batch.late.sum())
             self.progress.update(len(batch.events), watermark, len(batch.dead), late)
 
+    def turned(self) -> None:
+        """A source partition was polled without a fault: the flow is alive."""
+        self.telemetry.turned()
+        if self.pulse is not None:
+            self.pulse.turned()
+
     def finish(self, balance_file: Path | None) -> None:
         """The flow is over, one way or another: show the last of the progress, and say what became of every record."""
+        if self.heartbeats is not None:
+            self.heartbeats.close()
         if self.progress is not None:
             self.progress.finish()
         if self.traces is not None:
@@ -125,6 +139,8 @@ class Run:
     def alerted(self, alert: Alert) -> None:
         """An alert leaves the flow."""
         self.telemetry.alerted(alert)
+        if self.pulse is not None:
+            self.pulse.alerted()
         if self.progress is not None:
             self.progress.update(alerts=1)
 
@@ -199,6 +215,7 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         stopping=run.stopping,
         observer=run,
         traced=None if run.traces is None else run.traces.polled,
+        turned=run.turned,
     )
     to = writers(settings)
     watching = run.telemetry if run.traces is None else TracedSinks(run.traces, run.telemetry)
@@ -316,6 +333,19 @@ def check_room(folder: Path) -> None:
         )
 
 
+def start_heartbeats(settings: Settings, run: Run, where: recovery.Place) -> None:
+    """Heartbeats for as long as the process lives, where alerts go to Kafka; makes their topic where that may be."""
+    kafka = settings.kafka
+    if not settings.alerts.kafka or not kafka.heartbeat_s:
+        return
+    KafkaOnce(kafka, kafka.heartbeat_topic, "heartbeat").partitions()
+    run.pulse = pulse = Pulse(where.process, where.processes, wall_clock)
+    run.heartbeats = Heartbeats(
+        kafka, f"{kafka.group_id}/{where.process}", kafka.heartbeat_s, pulse.say,
+        lambda: run.telemetry.heartbeat(wall_clock()),
+    )  # fmt: skip
+
+
 def claim(settings: Settings, where: recovery.Place, factory: ReaderFactory) -> recovery.Held | None:
     """Lock the recovery folder; ConfigError where it is in use, or not one of these settings and this source."""
     return recovery.claim(
@@ -326,6 +356,7 @@ def claim(settings: Settings, where: recovery.Place, factory: ReaderFactory) -> 
         settings.recovery.layout,
         Watch(settings.detect, settings.time.pane_s).form,
         settings.recovery.relearn,
+        settings.recovery.partitions,
     )
 
 
@@ -350,6 +381,7 @@ def flow() -> Dataflow:
             run.traces = Traces(settings.traces, __version__, who.run, who.process)
         run.held = claim(settings, where, factory)
         dataflow = build(settings, run, factory, wall_clock)
+        start_heartbeats(settings, run, where)
         if settings.metrics.port:
             run.listener = Listener(
                 settings.metrics.host,

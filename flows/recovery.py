@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Final, Literal
 
 from bytewax.recovery import init_db_dir
 
@@ -25,6 +25,7 @@ from operators.errors import ConfigError, FatalError
 log = logging.getLogger(__name__)
 
 VERSION = 1
+MANIFEST: Final = "manifest.json"
 _MAKING = "making"  # the folder in which the partitions are made; it is there only while they are
 
 
@@ -91,13 +92,14 @@ def claim(
     layout: Literal["shared", "own"],
     learned: Mapping[str, str] | None = None,
     relearn: bool = False,
+    partitions: int | None = None,
 ) -> Held | None:
     """Make or check the recovery folder and lock it; None where the flow runs without one.
 
-    Layout `shared`: all processes use this folder, with a partition each. Layout `own`: it is this process's own volume
-    and holds exactly the partition of its number. Raises `ConfigError` where the folder belongs to another flow,
-    another release, or is in use; and where what detection has learned there is of another form than `learned` (by
-    setting), unless it may `relearn`.
+    A store is made with so many `partitions`, as many as processes where None. Layout `shared`: all processes use this
+    folder. Layout `own`: it is this process's own volume and holds exactly its share, `own_parts`. Raises `ConfigError`
+    where the folder belongs to another flow, another release, or is in use; and where what detection has learned there
+    is of another form than `learned` (by setting), unless it may `relearn`.
     """
     if where.folder is None:
         return None
@@ -116,8 +118,8 @@ def claim(
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with (folder / "setup.lock").open("a+") as setup:
             fcntl.flock(setup, fcntl.LOCK_EX)
-            wanted = Manifest(shards, pane_s, source, where.processes, learned or {})
-            _make_or_compare(folder, where, wanted, layout, relearn)
+            wanted = Manifest(shards, pane_s, source, partitions or where.processes, learned or {})
+            _make_or_compare(folder, where, wanted, layout, relearn, partitions)
             forget_unfinished(folder)
     except BlockingIOError:
         lock.close()
@@ -131,10 +133,15 @@ def claim(
 
 
 def _make_or_compare(
-    folder: Path, where: Place, wanted: Manifest, layout: Literal["shared", "own"], relearn: bool
+    folder: Path,
+    where: Place,
+    wanted: Manifest,
+    layout: Literal["shared", "own"],
+    relearn: bool,
+    asked: int | None,
 ) -> None:
     _clear(folder)
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     present = sorted(folder.glob("part-*.sqlite3"))
     if not path.exists():
         if present:
@@ -144,16 +151,8 @@ def _make_or_compare(
             )
         _make(folder, where, wanted, layout)
         return
-    try:
-        found = json.loads(path.read_text())
-        version, partitions = found["version"], int(found.get("partitions", 0))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); restore it, or give -r a new folder") from error
-    if version != VERSION:
-        raise ConfigError(
-            f"the recovery folder {folder} has version {version!r}, this release reads {VERSION}; "
-            "run the release that made it, or give -r a new folder"
-        )
+    found = read_manifest(folder)
+    partitions = int(found["partitions"])
     names = {"shards": "recovery.shards", "pane_s": "time.pane_s", "source": "the source"}
     for part, name in names.items():
         if found.get(part) != getattr(wanted, part):
@@ -161,6 +160,11 @@ def _make_or_compare(
                 f"the recovery folder {folder} was made with {name} = {found.get(part)!r}, now it is "
                 f"{getattr(wanted, part)!r}; set it back, or give -r a new folder to start over"
             )
+    if asked is not None and asked != partitions:
+        raise ConfigError(
+            f"the recovery folder {folder} was made with recovery.partitions = {partitions}, now it is {asked}; "
+            "set it back, or give -r a new folder to start over"
+        )
     learned = found.get("learned", {})
     changed = [name for name, now in wanted.learned.items() if learned.get(name) != now]
     if changed and not relearn:
@@ -176,16 +180,8 @@ def _make_or_compare(
             f"the recovery folder {folder} must hold all of its {partitions} partitions, it holds "
             f"{', '.join(p.name for p in present) or 'none'}; bring them together, or give -r a new folder"
         )
-    if layout == "own" and [p.name for p in present] != [f"part-{where.process}.sqlite3"]:
-        raise ConfigError(
-            f"the recovery folder {folder} of process {where.process} must hold exactly part-{where.process}.sqlite3, "
-            f"it holds {', '.join(p.name for p in present) or 'none'}; mount the volume that belongs to this process"
-        )
-    if layout == "own" and partitions != where.processes:
-        raise ConfigError(
-            f"the recovery folder {folder} was made for {partitions} processes, now there are "
-            f"{where.processes}; start as many as before, or give every process a new folder to start over"
-        )
+    if layout == "own":
+        _check_share(folder, where, partitions, {p.name for p in present})
     if changed:
         log.warning("detection learns anew: %s changed", ", ".join(changed))
         temporary = folder / f"manifest.{where.process}.tmp"
@@ -193,18 +189,64 @@ def _make_or_compare(
         temporary.replace(path)
 
 
+def part_name(number: int) -> str:
+    """The file of a partition, as Bytewax names it."""
+    return f"part-{number}.sqlite3"
+
+
+def own_parts(process: int, processes: int, partitions: int) -> list[int]:
+    """The partitions on the volume of this process."""
+    return list(range(process, partitions, processes))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What the store was made with; `ConfigError` where that cannot be read, or another release made it."""
+    path = folder / MANIFEST
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        version = found["version"]
+        found["partitions"] = int(found.get("partitions", 0))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); restore it, or give -r a new folder") from error
+    if version != VERSION:
+        raise ConfigError(
+            f"the recovery folder {folder} has version {version!r}, this release reads {VERSION}; "
+            "run the release that made it, or give -r a new folder"
+        )
+    return found
+
+
+def _share(folder: Path, where: Place, partitions: int) -> list[int]:
+    if partitions < where.processes:
+        raise ConfigError(
+            f"the recovery store of {folder} has {partitions} partitions, too few for {where.processes} processes with "
+            "a volume each; start fewer, or give every process a new folder and set recovery.partitions"
+        )
+    return own_parts(where.process, where.processes, partitions)
+
+
+def _check_share(folder: Path, where: Place, partitions: int, present: set[str]) -> None:
+    wanted = [part_name(number) for number in _share(folder, where, partitions)]
+    if present != set(wanted):
+        raise ConfigError(
+            f"the recovery folder {folder} of process {where.process} of {where.processes} must hold exactly "
+            f"{', '.join(wanted)}, it holds {', '.join(sorted(present)) or 'none'}; mount the volume that belongs to "
+            "this process, or after a change of their number move the partitions with python -m flows.rescale"
+        )
+
+
 def _make(folder: Path, where: Place, wanted: Manifest, layout: Literal["shared", "own"]) -> None:
     """Make the partitions and then the manifest; whatever a crash in between leaves behind is made anew."""
     making = folder / _MAKING
     making.mkdir()
-    init_db_dir(making, where.processes)  # type: ignore[no-untyped-call]
-    numbers = range(where.processes) if layout == "shared" else [where.process]
+    init_db_dir(making, wanted.partitions)  # type: ignore[no-untyped-call]
+    numbers = range(wanted.partitions) if layout == "shared" else _share(folder, where, wanted.partitions)
     for number in numbers:
         for file in sorted(making.glob(f"part-{number}.sqlite3*")):
             file.replace(folder / file.name)
-    temporary = making / "manifest.json"
+    temporary = making / MANIFEST
     temporary.write_text(json.dumps(asdict(wanted), indent=1) + "\n")
-    temporary.replace(folder / "manifest.json")
+    temporary.replace(folder / MANIFEST)
     shutil.rmtree(making)
     log.info("made a recovery store in %s", folder)
 
@@ -212,7 +254,7 @@ def _make(folder: Path, where: Place, wanted: Manifest, layout: Literal["shared"
 def _clear(folder: Path) -> None:
     """Remove what a crash left in the middle of `_make`: no flow has ever used it."""
     if (folder / _MAKING).is_dir():
-        if not (folder / "manifest.json").exists():
+        if not (folder / MANIFEST).exists():
             for file in folder.glob("part-*.sqlite3*"):
                 file.unlink()
         shutil.rmtree(folder / _MAKING)

@@ -22,14 +22,14 @@ BUSY_S: Final = 10
 """How long a peer that is just dying may hold a partition."""
 
 
-def forget_unfinished(folder: Path) -> int:
+def forget_unfinished(*folders: Path) -> int:
     """Delete the snapshots of the epoch that Bytewax will resume from; how many there were.
 
     For a process that has not yet joined its cluster: without it no run is under way whose snapshots these could be.
-    Where only some of the partitions are in the folder the epoch is not known, and nothing is done. Raises
+    Where only some of the partitions are in the folders the epoch is not known, and nothing is done. Raises
     `ConfigError` where a partition cannot be read.
     """
-    files = sorted(folder.glob("part-*.sqlite3"))
+    files = [file for folder in folders for file in sorted(folder.glob("part-*.sqlite3"))]
     executions: list[tuple[int, int, int]] = []
     fronts: list[tuple[int, int, int]] = []
     count = 0

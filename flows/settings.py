@@ -127,12 +127,35 @@ class RecoveryConfig(Section):
     )
     layout: Literal["shared", "own"] = Field(
         "shared",
-        description="One folder for all processes, or one each (a pod's volume), with its own partition alone.",
+        description="One folder for all processes, or one each (a pod's volume), with its share of the partitions.",
+    )
+    partitions: int | None = Field(
+        None,
+        ge=1,
+        le=1_024,
+        description='Files that the store is made of, for layout = "own": the most pods that there will ever be. As '
+        "many as processes if unset.",
     )
     relearn: bool = Field(
         False,
         description="Whether detection learns anew where a change of detect.metrics or detect.horizons_s has made "
         "what it had learned useless; otherwise such a start is refused.",
+    )
+
+
+class ClusterConfig(Section):
+    """How `python -m flows.cluster` brings its processes back."""
+
+    restarts: int = Field(
+        10, ge=0, le=100_000, description="How often within window_s all processes may be started again."
+    )
+    window_s: float = Field(600, gt=0, le=604_800, description="The time in which restarts are counted.")
+    backoff_first_s: float = Field(
+        0.5, ge=0, le=3_600, description="The pause before a restart; it doubles with each one within window_s."
+    )
+    backoff_most_s: float = Field(30, ge=0, le=3_600, description="The longest pause before a restart.")
+    stop_s: float = Field(
+        50, gt=0, le=3_600, description="How long all may take for their last snapshot before they are killed."
     )
 
 
@@ -164,6 +187,7 @@ class Settings(Section):
     metrics: MetricsConfig = MetricsConfig()
     objectives: ObjectivesConfig = ObjectivesConfig()
     recovery: RecoveryConfig = RecoveryConfig()
+    cluster: ClusterConfig = ClusterConfig()
     log: LogConfig = LogConfig()
     traces: TracesConfig = TracesConfig()
 

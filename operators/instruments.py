@@ -102,6 +102,12 @@ BEHIND: Final = Instrument(
     "Records of the partition that are not read yet, as of its last poll; Kafka alone tells.",
     ("partition",),
 )
+POLLS: Final = Instrument("sentinel_source_polls", "counter", "Polls of the source that did not fail.")
+HEARTBEAT: Final = Instrument(
+    "sentinel_heartbeat_timestamp_seconds",
+    "gauge",
+    "When the last heartbeat of this process reached its topic, Unix time; 0 until one has.",
+)
 PRICE_LOADS: Final = Instrument(
     "sentinel_price_file_loads", "counter", "Changes of the price file, by whether they could be used.", ("good",)
 )
@@ -196,7 +202,8 @@ SINK_SECONDS: Final = Instrument(
 
 INSTRUMENTS: Final = (
     BUILD,
-    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, BEHIND, PRICE_LOADS,
+    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, BEHIND, POLLS,
+    HEARTBEAT, PRICE_LOADS,
     REQUESTS, TOKENS, COST, ERROR_OBJECTIVE, COST_OBJECTIVE,
     SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,
     STEP_SECONDS, DETECTOR_SECONDS, STEP_FAULTS, SNAPSHOT_SECONDS, SNAPSHOT_BYTES,

@@ -88,6 +88,8 @@ class Telemetry:
         self._services: set[str] = set()
         self._build = self._gauge(names.BUILD)
         self._behind = self._gauge(names.BEHIND)
+        self._polls = self._counter(names.POLLS)
+        self._heartbeat = self._gauge(names.HEARTBEAT)
         self._price_loads = self._counter(names.PRICE_LOADS)
         self._requests = self._counter(names.REQUESTS)
         self._tokens = self._counter(names.TOKENS)
@@ -129,6 +131,14 @@ class Telemetry:
     def built(self, version: str, python: str) -> None:
         """Which release runs."""
         self._build.labels(version, python).set(1)
+
+    def turned(self) -> None:
+        """A source partition was polled without a fault."""
+        self._polls.inc()
+
+    def heartbeat(self, at: int) -> None:
+        """A heartbeat reached its topic at this time, in microseconds."""
+        self._heartbeat.set(at / SECOND)
 
     def prices_loaded(self, good: bool) -> None:
         """The price file has changed, and could be used or not."""

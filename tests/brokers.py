@@ -111,8 +111,11 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     return found
 
 
-def kafka_broker(folder: Path) -> Broker:
-    """An Apache Kafka of the test's own with a formatted store, not started; it keeps its data over a restart."""
+def kafka_broker(folder: Path, more: str = "") -> Broker:
+    """An Apache Kafka of the test's own with a formatted store, not started; it keeps its data over a restart.
+
+    `more` are lines for its settings.
+    """
     java = shutil.which("java")
     if java is None:
         leave_out("no Apache Kafka: java is not installed (make services)")
@@ -141,6 +144,7 @@ group.initial.rebalance.delay.ms=0
 num.network.threads=2
 num.io.threads=2
 log.cleaner.enable=false
+{more}
 """
     )
     run = [str(java), "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}{os.sep}*"]

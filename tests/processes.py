@@ -45,16 +45,24 @@ class Process:
         """What it has written to its standard output and error so far."""
         return self._log.read_bytes()[self._from :].decode()
 
-    def wait_for(self, text: str, seconds: float = 60) -> None:
-        """Returns when it has said so; AssertionError if it ends before, or takes longer."""
+    def wait_for(self, text: str, seconds: float = 60, times: int = 1) -> None:
+        """Returns when it has said so, so many times; AssertionError if it ends before, or takes longer."""
         deadline = time.monotonic() + seconds
-        while text not in self.said():
+        while self.said().count(text) < times:
             assert self._process.poll() is None, f"it ended without {text!r}:\n{self.said()}"
             assert time.monotonic() < deadline, f"it did not say {text!r} in {seconds:g} s:\n{self.said()}"
             time.sleep(0.01)
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def children(self) -> list[int]:
+        """The processes that it has started and that still live, oldest first."""
+        pid = self._process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def finish(self, seconds: float = 100) -> int:
         """Its exit code: minus the number of the signal that ended it, if one did."""
@@ -106,6 +114,11 @@ class Job:
     ) -> Process:
         """Start it with these arguments of `bytewax.run`."""
         command = [sys.executable, "-m", "bytewax.run", flow, *arguments]
+        return Process(command, self.environment(changes or {}), self.folder / log)
+
+    def cluster(self, workers: int, *arguments: str, changes: Settings | None = None, log: str = "log") -> Process:
+        """Start `flows.cluster` with these arguments."""
+        command = [sys.executable, "-m", "flows.cluster", "--workers", str(workers), *arguments]
         return Process(command, self.environment(changes or {}), self.folder / log)
 
     def recovered(self, snapshot_s: int = 0) -> tuple[str, ...]:

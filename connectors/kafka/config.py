@@ -45,6 +45,12 @@ class KafkaConfig(Section):
     dead_letter_topic: Topic = Field(
         "llm.dead_letters", description="Where records that could not be used are written."
     )
+    heartbeat_topic: Topic = Field(
+        "llm.heartbeat", description="Where a heartbeat of each process that reads is written (with alerts.kafka)."
+    )
+    heartbeat_s: float = Field(
+        10, ge=0, le=3600, description="Seconds between two heartbeats; 0 for none, and no topic for them."
+    )
     group_id: str = Field(
         "llm-sentinel",
         min_length=1,
@@ -54,13 +60,16 @@ class KafkaConfig(Section):
     start: Literal["earliest", "latest"] | AwareDatetime = Field(
         "earliest", description="Where reading starts without a snapshot: earliest, latest, or an RFC 3339 time."
     )
+    start_offsets: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        {}, description='Offsets to start at instead, by partition: { "llm.telemetry/0" = 81000 }; without a snapshot.'
+    )
     on_expired: Literal["fail", "earliest", "latest"] = Field(
         "fail", description="What to do when the position to resume from has been deleted: the gap is counted."
     )
     stop_at_end: bool = Field(
         False, description="Read each partition to the end it had at the start, then end. For backtests."
     )
-    create_topics: bool = Field(True, description="Make the alert and dead-letter topics where they do not exist.")
+    create_topics: bool = Field(True, description="Make the topics that are written where they do not exist.")
     partitions: int = Field(1, ge=1, le=1000, description="Partitions of a topic that is made.")
     replication: int = Field(-1, ge=-1, description="Replicas of a topic that is made; -1 is the broker's default.")
     start_budget_s: float = Field(60, ge=0, le=3600, description="How long the start waits for the brokers.")

@@ -77,7 +77,8 @@ class KafkaRange:
             begin = datetime.fromtimestamp(start.time / SECOND, UTC)
         self._config = KafkaConfig.model_validate({
             **{name: getattr(config, name) for name in KafkaConfig.model_fields},
-            "brokers": address.brokers, "topics": (address.topic,), "start": begin, "stop_at_end": True,
+            "brokers": address.brokers, "topics": (address.topic,), "start": begin,
+            "start_offsets": {}, "stop_at_end": True,
         })  # fmt: skip
         self._source = KafkaSource(self._config)
         self._address = address

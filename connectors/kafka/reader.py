@@ -53,6 +53,8 @@ class KafkaSource:
 
     def open(self, partition: str, position: int | None) -> KafkaReader:
         """Blocks only where `position` is None: the configured start becomes an offset here."""
+        if position is None:
+            position = self._config.start_offsets.get(partition)
         return KafkaReader(self._config, *self.origin(partition), position)
 
     def identity(self) -> str:
@@ -69,6 +71,11 @@ class KafkaSource:
                         f"kafka.topics: topic {topic} does not exist on {self._config.brokers}: "
                         "create it, or name another one"
                     )
+            listed = {f"{topic}/{number}" for topic, numbers in cluster.topics.items() for number in numbers}
+            if unknown := sorted(set(self._config.start_offsets) - listed):
+                raise ConfigError(
+                    f"kafka.start_offsets: there is no partition {unknown[0]} to read; they are named as topic/number"
+                )
             self._cluster = cluster
         return self._cluster
 
@@ -233,8 +240,8 @@ class KafkaReader:
             raise meaning(error_of(e), f"asking for the offsets of {self._name}", self._config) from None
         if self._next > high:
             raise ConfigError(
-                f"{self._name} ends at offset {high}, the snapshot wants {self._next}: the topic was made anew or has "
-                "lost records. Start with a new recovery folder"
+                f"{self._name} ends at offset {high}, kafka.start_offsets or the snapshot want {self._next}: the topic "
+                "was made anew or has lost records. Start with a new recovery folder"
             )
         if self._next < low:
             lost = f"{self._name}: records {self._next} to {low - 1} were deleted before they were read"

@@ -214,6 +214,7 @@ def test_the_example_says_the_defaults_and_holds_every_setting() -> None:
         "producer_options",
         "families",
         "votes",
+        "start_offsets",
     }
     assert tomllib.loads(switched_on)["time"]["pane_s"] == 10
 

@@ -215,14 +215,25 @@ def test_a_shared_folder_must_hold_all_partitions(tmp_path: Path) -> None:
 def test_a_volume_of_another_process_is_refused(tmp_path: Path) -> None:
     take(tmp_path, 1, 2, "own").release()
     said = refused(tmp_path, 0, 2, "own")
-    assert "of process 0 must hold exactly part-0.sqlite3, it holds part-1.sqlite3; mount the volume" in said
+    assert "of process 0 of 2 must hold exactly part-0.sqlite3, it holds part-1.sqlite3; mount the volume" in said
     (tmp_path / "part-1.sqlite3").unlink()
     assert "it holds none" in refused(tmp_path, 1, 2, "own")
 
 
 def test_volumes_do_not_rescale_by_themselves(tmp_path: Path) -> None:
     take(tmp_path, 0, 2, "own").release()
-    assert "was made for 2 processes, now there are 3; start as many" in refused(tmp_path, 0, 3, "own")
+    assert "has 2 partitions, too few for 3 processes" in refused(tmp_path, 0, 3, "own")
+    assert "must hold exactly part-0.sqlite3, part-1.sqlite3, it holds part-0.sqlite3" in refused(tmp_path, 0, 1, "own")
+
+
+def test_a_volume_has_its_share_of_more_partitions_than_processes(tmp_path: Path) -> None:
+    for i in range(2):
+        take(tmp_path / str(i), i, 2, "own", partitions=5).release()
+    assert parts(tmp_path / "0") == ["part-0.sqlite3", "part-2.sqlite3", "part-4.sqlite3"]
+    assert parts(tmp_path / "1") == ["part-1.sqlite3", "part-3.sqlite3"]
+    said = refused(tmp_path / "0", 0, 2, "own", partitions=6)
+    assert "was made with recovery.partitions = 5, now it is 6; set it back" in said
+    assert "too few for 3 processes" in refused(tmp_path / "new", 0, 3, "own", partitions=2)
 
 
 @pytest.mark.parametrize("layout", ["own", "shared"])

@@ -238,7 +238,7 @@ def test_the_first_start_takes_what_is_there(kafka: Broker, shortened: str) -> N
 
 def test_a_position_after_the_end_is_refused(kafka: Broker, shortened: str) -> None:
     reader = KafkaSource(config(kafka, shortened, on_expired="earliest")).open(f"{shortened}/0", 50)
-    with pytest.raises(ConfigError, match=r"ends at offset 10, the snapshot wants 50"):
+    with pytest.raises(ConfigError, match=r"ends at offset 10, kafka.start_offsets or the snapshot want 50"):
         read(reader)
     reader.close()
 

@@ -1,0 +1,267 @@
+"""How the flow scales: with series, with processes, with what exactly-once costs, and how late its alerts are.
+
+    python -m benchmarks.scale [--quick] [--only series workers once latency] [--json]
+
+series   a backlog of so many distinct series: events/s, memory and snapshot bytes a series, bytes that cross an event.
+         A million are more than 64 shards admit by default: the rest is folded into __other__
+workers  the same backlog in 1 to 4 processes; more than the machine has cores show only what the exchange costs
+once     snapshots and the alert topic on against both off, in turn
+latency  half of the speed with 1,000 series: from when an alert could be known (the end of its pane and the lateness
+         after it) to its arrival at a read_committed reader, beside a bare record there and back
+
+The broker is Apache Kafka (make services). --quick does all with a hundredth of the events and says nothing of speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from benchmarks.events import Events, Filler, paced
+from benchmarks.throughput import machine
+from benchmarks.watched import Flow
+from operators.config import DecodeConfig, EnrichConfig, PanesConfig, TimeConfig
+from operators.decode.registry import decoder
+from operators.enrich import Enricher
+from operators.intake import Batch, Intake
+from operators.steps import PartialPanes
+from tests.brokers import Broker, create_topic, kafka_broker
+
+Figures = dict[str, Any]
+Say = Callable[[str], None]
+
+PARTITIONS = 4
+SERIES = (100, 10_000, 100_000, 1_000_000)
+EVENTS = 2_000_000
+SHARDS = 64
+EVENT_RATE = 5_000
+"""Events a second of event time, or as few as make a minute of it."""
+START_MS = 1_767_225_600_000
+SETTINGS: dict[str, object] = {
+    "recovery.shards": SHARDS,
+    "panes.dimension_sets": [["service", "model"]],
+    "kafka.stop_at_end": False,
+}
+LIMIT = {"metric": "latency", "above": 2_000, "statistic": "mean", "horizon_s": 10, "min_count": 1}
+WAIT_S = 1_800
+
+
+def backlog(broker: Broker, topic: str, events: int, series: int) -> None:
+    """A topic with so many events of so many series."""
+    create_topic(broker, topic, PARTITIONS)
+    made, filler = Events(series), Filler(broker.address, topic, PARTITIONS)
+    rate = min(EVENT_RATE, events / 60)
+    for number in range(events):
+        filler.send(made.record(START_MS + round(number * 1_000 / rate)))
+    filler.done()
+
+
+def of_series(broker: Broker, folder: Path, counts: Sequence[int], events: int, say: Say) -> list[Figures]:
+    """One line for each number of series; memory a series is what is held beyond the first line's."""
+    out: list[Figures] = []
+    base = 0.0
+    for count in counts:
+        topic = f"series-{count}"
+        backlog(broker, topic, events, count)
+        with Flow(folder / topic, broker.address, topic, SETTINGS, 10) as flow:
+            speed = flow.speed(events, WAIT_S)
+            time.sleep(2)  # what has been read goes through the steps
+            watched, memory = round(flow.metrics().get("sentinel_series", 0)), flow.memory_mib()
+            flow.stop(WAIT_S)
+        base = base or memory
+        store = sum(file.stat().st_size for file in (folder / topic / "recovery").glob("part-*"))
+        out.append({
+            "series": count, "watched": watched, "events_per_s": round(speed), "memory_mib": round(memory),
+            "kib_a_series": round((memory - base) * 1024 / watched, 2) if watched > counts[0] else None,
+            "snapshot_mib": round(store / 2**20, 1), "exchanged_bytes_an_event": exchanged(count, events),
+        })  # fmt: skip
+        say(json.dumps(out[-1]))
+    return out
+
+
+def exchanged(series: int, events: int) -> float:
+    """Pickled bytes an event of what a poll sends to the shards; all of it, as if every shard were elsewhere."""
+    made = Events(series)
+    values = [made.record(START_MS + i * 1_000 // EVENT_RATE) for i in range(min(events, 20_000))]
+    time_config, decode = TimeConfig(), DecodeConfig()
+    intake = Intake(
+        ("t", 0), decoder("native"), Enricher(EnrichConfig()), time_config, decode, (START_MS + 10**9) * 1_000
+    )
+    found, on_time, late, dead = intake.take(values, np.arange(len(values)), None)
+    batch = Batch("t/0", ("t/0",), intake.watermark, found, on_time, late, dead)
+    panes = PartialPanes(SHARDS, time_config, PanesConfig(dimension_sets=(("service", "model"),)))
+    return round(sum(len(pickle.dumps(item, pickle.HIGHEST_PROTOCOL)) for item in panes(batch)) / len(values), 1)
+
+
+def of_workers(broker: Broker, folder: Path, most: int, events: int, say: Say) -> list[Figures]:
+    """One line for each number of processes over the same topic."""
+    backlog(broker, "workers", events, 1_000)
+    out: list[Figures] = []
+    for workers in range(1, most + 1):
+        with Flow(folder / f"workers-{workers}", broker.address, "workers", SETTINGS, 10, workers) as flow:
+            speed = flow.speed(events, WAIT_S)
+            flow.stop(WAIT_S)
+        out.append({"workers": workers, "events_per_s": round(speed)})
+        say(json.dumps(out[-1]))
+    return out
+
+
+def of_once(broker: Broker, folder: Path, rounds: int, events: int, say: Say) -> Figures:
+    """Medians with snapshots and the alert topic, and without both; the contestants take turns."""
+    backlog(broker, "once", events, 1_000)
+    speeds: dict[str, list[float]] = {"on": [], "off": []}
+    for number in range(rounds):
+        for name, runs in speeds.items():
+            settings = SETTINGS if name == "on" else {**SETTINGS, "alerts.kafka": False}
+            home = folder / f"once-{name}-{number}"
+            with Flow(home, broker.address, "once", settings, 10 if name == "on" else None) as flow:
+                runs.append(flow.speed(events, WAIT_S))
+    on, off = (statistics.median(runs) for runs in speeds.values())
+    found = {"on_events_per_s": round(on), "off_events_per_s": round(off), "ratio": round(on / off, 3)}
+    say(json.dumps(found))
+    return found
+
+
+def slow_in_turn(series: int, at_ms: int) -> bool:
+    """Every ten seconds another fiftieth of the series, for ten seconds."""
+    return series % 50 == at_ms // 10_000 % 50
+
+
+def of_latency(broker: Broker, folder: Path, rate: float, seconds: float, say: Say) -> Figures:
+    """How long after the earliest possible moment an alert reached a reader, in milliseconds."""
+    settings = {
+        **SETTINGS, "detect.limits": [LIMIT], "groups.settle_s": 0, "groups.members": True, "episodes.resolve_s": 10,
+    }  # fmt: skip
+    create_topic(broker, "latency", PARTITIONS)
+    create_topic(broker, "latency.alerts")
+    late: list[float] = []
+    over = threading.Event()
+
+    def read() -> None:
+        consumer = reader(broker, "latency.alerts")
+        while not over.is_set():
+            message = consumer.poll(0.1)
+            if message is not None and message.error() is None:
+                at = json.loads(message.value() or b"{}").get("at", "")
+                late.append(time.time() * 1_000 - moment_ms(at))
+        consumer.close()
+
+    with Flow(folder / "latency", broker.address, "latency", settings, 10) as flow:
+        while not flow.metrics():
+            time.sleep(0.1)
+        thread = threading.Thread(target=read)
+        thread.start()
+        made, filler = Events(1_000, slow_in_turn), Filler(broker.address, "latency", PARTITIONS)
+        for due in paced(rate, seconds):
+            now = time.time_ns() // 1_000_000
+            for _ in range(due):
+                filler.send(made.record(now))
+        filler.done()
+        time.sleep(2)
+        over.set()
+        thread.join()
+    if not late:
+        raise SystemExit("no alert came: run it for longer (--seconds)")
+    there_and_back = bare(broker, 300)
+    found = {
+        "events_per_s": round(rate), "alerts": len(late), **percentiles("alert", late),
+        **percentiles("bare", there_and_back),
+    }  # fmt: skip
+    say(json.dumps(found))
+    return found
+
+
+def percentiles(name: str, values: Sequence[float]) -> dict[str, float]:
+    """p50 and p99, in milliseconds."""
+    p50, p99 = np.percentile(np.array(values), [50, 99]).tolist()
+    return {f"{name}_p50_ms": round(p50, 1), f"{name}_p99_ms": round(p99, 1)}
+
+
+def moment_ms(text: str) -> float:
+    """An RFC 3339 time as milliseconds since 1970."""
+    return datetime.fromisoformat(text).timestamp() * 1_000
+
+
+def reader(broker: Broker, topic: str) -> Consumer:
+    """Reads the one partition of a topic from its start."""
+    consumer = Consumer({
+        "bootstrap.servers": broker.address, "group.id": "scale", "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+    })  # fmt: skip
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    return consumer
+
+
+def bare(broker: Broker, records: int) -> list[float]:
+    """Milliseconds from sending a record to having read it, one after the other."""
+    create_topic(broker, "bare")
+    producer, consumer = Producer({"bootstrap.servers": broker.address, "linger.ms": 0}), reader(broker, "bare")
+    out = []
+    for number in range(records):
+        begin = time.perf_counter()
+        producer.produce("bare", b"%d" % number)
+        producer.poll(0)
+        while (message := consumer.poll(5)) is None or message.error() is not None:
+            pass
+        out.append((time.perf_counter() - begin) * 1_000)
+    producer.flush(10)
+    consumer.close()
+    return out[records // 10 :]  # the first ones connect
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ("series", "workers", "once", "latency")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="some of the four parts")
+    parser.add_argument("--events", type=int, default=EVENTS, help="events of a backlog (2,000,000)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns with and without exactly-once (3)")
+    parser.add_argument("--rate", type=float, default=50_000, help="events a second for latency where once is not run")
+    parser.add_argument("--seconds", type=float, default=180, help="how long latency is looked at (180)")
+    parser.add_argument("--quick", action="store_true", help="little of everything")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    counts: Sequence[int] = SERIES
+    most = 4
+    if args.quick:
+        counts, most = (100, 5_000), 2
+        args.events, args.rounds, args.seconds, args.rate = EVENTS // 100, 1, 35, 1_000
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    found: Figures = {"machine": machine(), "events": args.events}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        broker = kafka_broker(folder)
+        broker.start()
+        try:
+            if "series" in args.only:
+                found["series"] = of_series(broker, folder, counts, args.events, say)
+            if "workers" in args.only:
+                found["workers"] = of_workers(broker, folder, most, args.events, say)
+            if "once" in args.only:
+                found["once"] = of_once(broker, folder, args.rounds, args.events, say)
+                args.rate = args.rate if args.quick else found["once"]["on_events_per_s"] / 2
+            if "latency" in args.only:
+                found["latency"] = of_latency(broker, folder, args.rate, args.seconds, say)
+        finally:
+            broker.kill()
+    print(json.dumps(found) if args.json else json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""`python -m flows.rescale`: moves the recovery partitions of stopped pods to where another number of pods wants them.
+
+With `recovery.layout = "own"` pod i of N holds the partitions j with j mod N = i. Bytewax reads any partition anywhere,
+but all of them must be there, each once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import filecmp
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from flows.recovery import MANIFEST, own_parts, part_name, read_manifest
+from flows.rewind import forget_unfinished
+from flows.settings import CONFIG_EXIT_CODE
+from operators.errors import ConfigError
+
+
+def rescale(folders: Sequence[Path], pods: int) -> list[str]:
+    """Give each of the first `pods` folders its partitions; what was moved, a line each.
+
+    `folders` are the recovery folders of all volumes, old and new, in the order of the pods. May be run again after a
+    crash. Raises `ConfigError`, before anything is moved, where a flow runs on one of them, a partition is missing or
+    they are not of one store.
+    """
+    if not 0 < pods <= len(folders):
+        raise ConfigError(f"there are {len(folders)} folders for {pods} pods: name one for each, old and new")
+    with ExitStack() as stack:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.glob("process-*.lock"):
+                lock = stack.enter_context(path.open("a+"))
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise ConfigError(f"a flow runs on {folder}: stop all of its pods first") from None
+        manifests = {folder: read_manifest(folder) for folder in folders if (folder / MANIFEST).exists()}
+        if not manifests:
+            raise ConfigError(f"none of the folders holds a {MANIFEST}: they are no recovery folders of this program")
+        first, manifest = next(iter(manifests.items()))
+        for folder, other in manifests.items():
+            if other != manifest:
+                raise ConfigError(f"{first} and {folder} are not of one recovery store: their {MANIFEST} differ")
+        partitions = int(manifest["partitions"])
+        if partitions < pods:
+            raise ConfigError(
+                f"the recovery store has {partitions} partitions, which is too few for {pods} pods "
+                "(recovery.partitions is fixed when the store is made)"
+            )
+        return _moved(folders, pods, partitions, first / MANIFEST)
+
+
+def _moved(folders: Sequence[Path], pods: int, partitions: int, manifest: Path) -> list[str]:
+    holders = {j: _holders(folders, part_name(j)) for j in range(partitions)}
+    if missing := [part_name(j) for j, found in holders.items() if not found]:
+        raise ConfigError(f"no folder holds {', '.join(missing)}: name the folders of all pods")
+    targets = {j: folders[number] for number in range(pods) for j in own_parts(number, pods, partitions)}
+    told = []
+    for number in range(pods):
+        if folders[number] / MANIFEST != manifest:
+            _copied(manifest, folders[number] / MANIFEST)
+    for j, found in holders.items():
+        if targets[j] not in found:
+            _copied(found[0] / part_name(j), targets[j] / part_name(j))
+            told.append(f"{part_name(j)}: {found[0]} -> {targets[j]}")
+        for folder in folders:
+            if folder != targets[j]:
+                (folder / part_name(j)).unlink(missing_ok=True)
+    forget_unfinished(*folders)
+    return told
+
+
+def _holders(folders: Sequence[Path], name: str) -> list[Path]:
+    """The folders that hold this partition: more than one where they hold the same, as a crash of a move leaves it.
+
+    A new pod that was started too early has made empty ones, which count only where there is no other.
+    """
+    found = [folder for folder in folders if (folder / name).exists()]
+    used = [folder for folder in found if _settled(folder / name)]
+    if not all(filecmp.cmp(used[0] / name, folder / name, shallow=False) for folder in used[1:]):
+        raise ConfigError(f"{name} is in {' and in '.join(map(str, used))}, and not the same: remove the wrong one")
+    return used or found[:1]
+
+
+def _settled(path: Path) -> bool:
+    """Bring what stands in the journal into the file, which then is all there is; whether a flow has ever used it."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            tables = ("exs", "fronts", "commits", "snaps")
+            return any(db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in tables)  # noqa: S608
+    except sqlite3.Error as error:
+        raise ConfigError(f"the recovery partition {path} cannot be read ({error}); restore it") from error
+
+
+def _copied(source: Path, target: Path) -> None:
+    """A copy that is whole or not there; volumes are file systems of their own."""
+    temporary = target.with_name(f"{target.name}.tmp")
+    shutil.copyfile(source, temporary)
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(target)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.rescale",
+        description='Move recovery partitions between the volumes of pods (recovery.layout = "own") that were stopped, '
+        "so that another number of pods can go on from the last snapshot.",
+        epilog=f"exit code: 0, or {CONFIG_EXIT_CODE} where nothing was moved for a reason that is said",
+    )
+    parser.add_argument("--to", type=int, required=True, metavar="PODS", help="how many pods there are to be")
+    parser.add_argument("folders", nargs="+", type=Path, help="the recovery folder of each pod, old and new, in order")
+    args = parser.parse_args(argv)
+    try:
+        moved = rescale(args.folders, args.to)
+    except ConfigError as error:
+        print(f"flows.rescale: {error}", file=sys.stderr)
+        return CONFIG_EXIT_CODE
+    print("\n".join(moved or ["nothing had to be moved"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

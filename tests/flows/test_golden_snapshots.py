@@ -1,0 +1,42 @@
+"""What an earlier release has stored is gone on with, or refused in a sentence that says what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows import __version__
+from flows.ending import cause
+from operators.intake import Balance
+from tests.golden import make, snapshots
+
+FILES = sorted(snapshots.FOLDER.glob("*.sqlite3.gz"))
+
+
+def told(lines: list[bytes]) -> list[tuple[str, str]]:
+    """What the case is about; figures may change with detection."""
+    return [(alert["kind"], alert["status"]) for alert in map(json.loads, lines)]
+
+
+@pytest.mark.parametrize("packed", [pytest.param(f, id=f.name.removesuffix(".sqlite3.gz")) for f in FILES])
+def test_a_release_goes_on_from_the_snapshot_of_another_or_says_what_to_do(packed: Path, tmp_path: Path) -> None:
+    snapshots.unpacked(packed, tmp_path)
+    world = snapshots.world(tmp_path)
+    try:
+        snapshots.run(world)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must have come of one of ours
+        refused = cause(error)
+        assert refused is not None, "a form that changes needs another version, which is refused by name"
+        assert "this release reads" in str(refused)
+        return
+    golden = (make.FOLDER / snapshots.CASE / "alerts.jsonl").read_bytes().splitlines()
+    assert told([line.value for line in world.alerts.lines]) == told(golden)
+    assert world.topic.polls < len(make.read(snapshots.CASE)) // 50, "it began anew"
+    total = sum(world.balances.values(), Balance())
+    assert total.records == total.on_time == len(make.read(snapshots.CASE)), "of both runs together"
+
+
+def test_this_release_has_one() -> None:
+    assert f"{__version__}.sqlite3.gz" in {f.name for f in FILES}
