@@ -89,7 +89,7 @@ class Telemetry:
         self._build = self._gauge(names.BUILD)
         self._behind = self._gauge(names.BEHIND)
         self._polls = self._counter(names.POLLS)
-        self._heartbeat = self._gauge(names.HEARTBEAT)
+        self._heartbeat: Gauge | None = None
         self._price_loads = self._counter(names.PRICE_LOADS)
         self._requests = self._counter(names.REQUESTS)
         self._tokens = self._counter(names.TOKENS)
@@ -136,9 +136,14 @@ class Telemetry:
         """A source partition was polled without a fault."""
         self._polls.inc()
 
+    def heartbeats(self) -> None:
+        """There will be heartbeats: without one yet their metric is 0, without this there is none."""
+        self._heartbeat = self._gauge(names.HEARTBEAT)
+
     def heartbeat(self, at: int) -> None:
         """A heartbeat reached its topic at this time, in microseconds."""
-        self._heartbeat.set(at / SECOND)
+        if self._heartbeat is not None:
+            self._heartbeat.set(at / SECOND)
 
     def prices_loaded(self, good: bool) -> None:
         """The price file has changed, and could be used or not."""

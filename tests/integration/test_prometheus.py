@@ -17,7 +17,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from operators.instruments import COST_OBJECTIVE, INSTRUMENTS, PROCESS
+from operators.instruments import COST_OBJECTIVE, HEARTBEAT, INSTRUMENTS, PROCESS
 from tests.brokers import free_port
 from tests.conftest import leave_out
 from tests.observability.test_rules import FILES, RULES
@@ -100,11 +100,10 @@ def until(done: Callable[[], bool], process: Process, seconds: float = 60) -> No
 def test_a_running_flow_offers_every_metric_and_no_other(flow: tuple[int, Process]) -> None:
     families = {family.name: family for family in text_string_to_metric_families(text(flow[0]))}
     offered = {f"{name}_total" if family.type == "counter" else name for name, family in families.items()}
-    named = {i.exposed for i in INSTRUMENTS if i is not COST_OBJECTIVE}  # whose setting has no default
+    always = [i for i in INSTRUMENTS if i not in (COST_OBJECTIVE, HEARTBEAT)]  # whose settings are off by default
+    named = {i.exposed for i in always}
     assert offered == named | set(PROCESS)
-    assert {families[i.name].documentation for i in INSTRUMENTS if i is not COST_OBJECTIVE} <= {
-        i.help for i in INSTRUMENTS
-    }
+    assert {families[i.name].documentation for i in always} <= {i.help for i in INSTRUMENTS}
     promtool = shutil.which("promtool")
     if promtool is not None:
         done = subprocess.run(

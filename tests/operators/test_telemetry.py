@@ -172,6 +172,8 @@ def everything() -> Telemetry:
     telemetry.detected({"zscore": 0.5})
     telemetry.configured(10, 0.01, 100.0)
     telemetry.built("1", "3")
+    telemetry.heartbeats()
+    telemetry.heartbeat(SECOND)
     return telemetry
 
 
@@ -192,3 +194,13 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
     assert len({i.name for i in INSTRUMENTS}) == len(INSTRUMENTS)
     assert {label for i in INSTRUMENTS for label in i.labels} == set(LABELS), "each label says what bounds it"
     assert [i.name for i in INSTRUMENTS if (i.kind == "histogram") != bool(i.buckets)] == []
+
+
+def test_without_heartbeats_there_is_no_metric_of_them() -> None:
+    telemetry = Telemetry()
+    telemetry.heartbeat(SECOND)
+    assert not [name for name in samples(telemetry) if "heartbeat" in name]
+    telemetry.heartbeats()
+    assert samples(telemetry)["sentinel_heartbeat_timestamp_seconds"] == 0
+    telemetry.heartbeat(5 * SECOND)
+    assert samples(telemetry)["sentinel_heartbeat_timestamp_seconds"] == 5
