@@ -42,6 +42,12 @@ from operators.series import text
 LONE: Final = 4
 """Settling times that a group of single requests waits: they may be the first of many."""
 
+FADES: Final = 0.8
+"""Of what was explained in the pane before, so much counts on: not all series have requests in the same panes."""
+
+CLEAR: Final = 5.0
+"""The level at which more requests than usual are no swing, however far errors are out: 4.3 standard deviations."""
+
 
 class Groups:
     """Findings of all shards in, alerts out, in the order of (at, series, metric).
@@ -118,6 +124,9 @@ class Groups:
         episode = self._promoted.get(place, finding.episode)
         group = self._groups.get(self._group_of.get(episode, ""))
         if group is None:
+            before = self._candidates.get(place)
+            if before is not None and before.at > finding.at - self._recent:
+                finding = finding._replace(explained=max(finding.explained, FADES * before.explained))
             self._candidates[place] = finding
             if not finding.sure or finding.alert is None or finding.alert.status != "firing":
                 return
@@ -128,7 +137,8 @@ class Groups:
             self._enter(episode, member, finding.at, left_over)
             return
         member = group.members[episode]
-        member.level, member.explained, member.holds = finding.level, finding.explained, finding.holds
+        member.level, member.holds = finding.level, finding.holds
+        member.explained = max(finding.explained, FADES * member.explained)
         if not finding.sure:
             member.held_until = finding.at + self._resolve
         elif finding.fresh is not None and not group.lead:
@@ -241,16 +251,13 @@ class Groups:
         wider = [c for c in candidates if c.alert.metric == metric and any(share_requests(c, m) for m in on_it)]
         alike = explaining([*on_it, *wider])
         standing = [*(m for m in group.members.values() if m.stands()), *candidates]
-        lead = next(
-            (
-                cause
-                for followed in FOLLOWS.get(metric, ())
-                for effect in alike
-                for cause in standing
-                if cause.alert.metric == followed and _brings_about(cause, effect)
-            ),
-            alike[0],
-        )
+        lead = alike[0]
+        for followed in FOLLOWS.get(metric, ()):
+            on_cause = [m for m in standing if m.alert.metric == followed]
+            causes = [m for m in on_cause if any(_brings_about(m, effect) for effect in alike)]
+            if causes:
+                lead = explaining(causes)[0]
+                break
         if lead.alert.episode_id not in group.members:
             lead.held_until = now + self._resolve
             self._enter_as_lead(group, lead)
@@ -351,10 +358,10 @@ def _new_normal(over: Member) -> int:
 
 
 def _brings_about(cause: Member, effect: Member) -> bool:
-    """Of one series. Requests swing of themselves: they must stand out about as much."""
+    """Of one series. Requests swing of themselves: they must stand out clearly, or about as much."""
     if cause.alert.series != effect.alert.series:
         return False
-    return cause.alert.metric != "requests" or (cause.up and cause.level >= 0.5 * effect.level)
+    return cause.alert.metric != "requests" or (cause.up and cause.level >= min(0.5 * effect.level, CLEAR))
 
 
 def _adopted(over: Member, member: Member, at: int) -> bool:

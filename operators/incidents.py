@@ -177,7 +177,9 @@ def same_kind(one: Member, other: Member) -> bool:
 
 
 def share_requests(one: Member, other: Member) -> bool:
-    """Whether they may be of the same requests."""
+    """Whether they may be of the same requests, and on one metric in the same direction."""
+    if one.alert.metric == other.alert.metric and one.up != other.up:
+        return False
     return same_requests(one.alert.series, one.seen, other.alert.series, other.seen)
 
 

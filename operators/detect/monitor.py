@@ -171,11 +171,11 @@ class ShardMonitor:
         return np.array([-1 if (slot := get(s)) is None else slot for s in table.series], np.int64)
 
     def _admit(self, table: PaneTable, rows: NDArray[np.int32], pane: int) -> None:
+        for owner in self._owners:
+            owner.reserve(self._slots.used + len(rows))
         for i in rows.tolist():
             slot = self._slots.add(table.series[i])
             self._mix.admit(slot, table.series[i])
-            for owner in self._owners:
-                owner.reserve(self._slots.used)
             if slot < len(self._limited):
                 self._limited[slot] = applying(self.watch.config.limits, table.series[i])
                 self._combined[slot] = self._is_combined(table.series[i])

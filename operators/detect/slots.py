@@ -56,12 +56,14 @@ class Arrays:
 
     def reserve(self, slots: int) -> None:
         """Make room for so many slots; what is there keeps its place."""
+        if slots <= self.capacity:
+            return
         while self.capacity < slots:
             self.capacity *= 2
-            grown = self._blank(self.capacity)
-            for name, old in self.state.items():
-                grown[name][: len(old)] = old
-            self.state = grown
+        grown = self._blank(self.capacity)
+        for name, old in self.state.items():
+            grown[name][: len(old)] = old
+        self.state = grown
 
     def clear(self, slot: int) -> None:
         """As if nothing was ever seen in the slot."""

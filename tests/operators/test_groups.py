@@ -116,8 +116,8 @@ def test_the_lead_is_the_one_that_explains_most_when_it_is_chosen() -> None:
     assert out[0].group_id == early.episode
     assert out[0].at == 160 * SECOND
     # What explains most early, and least by then, does not lead.
-    fading = found(150, None, since=100, explained=0.5, model="m")
-    out = run(groups(), [found(100, explained=9.0, model="m"), late, fading])
+    fading = [found(at, None, since=100, explained=0.5, model="m") for at in range(105, 160, 5)]
+    out = run(groups(), [found(100, explained=9.0, model="m"), late, *fading])
     assert brief(out) == [(160, "b,m", "latency", "firing")]
 
 
@@ -179,6 +179,9 @@ def test_a_metric_is_told_by_what_it_follows_from_in_the_same_series() -> None:
     assert brief(run(groups(), [cost, longer])) == [(160, "a", "prompt_tokens", "firing")]
     out = run(groups(), [cost, longer, found(900, "resolved", since=100, metric="cost")])
     assert brief(out)[-1] == (900, "a", "prompt_tokens", "resolved")
+    both = [found(100, metric="cost", explained=10.0, tenant="t"), longer._replace(explained=9.0)]
+    of_caller = found(120, metric="prompt_tokens", level=3.0, explained=9.0, sure=False, tenant="t")
+    assert brief(run(groups(), [*both, cost._replace(explained=10.0), of_caller]))[0][1] == "t"
     elsewhere = found(120, metric="prompt_tokens", level=3.0, sure=False, service="a", model="m")
     assert brief(run(groups(), [cost, elsewhere])) == [(160, "a", "cost", "firing")]
 
@@ -194,11 +197,31 @@ def test_of_those_that_explain_about_as_much_the_one_that_the_metric_is_a_matter
     assert lead("prompt_tokens", 8.0) == "a"
 
 
+def test_what_was_explained_in_the_pane_before_counts_on_and_fades() -> None:
+    service = [found(100, explained=15.0, service="a"), found(150, None, since=100, explained=9.0, service="a")]
+    tenant = [found(100, explained=11.0, tenant="t"), found(140, None, since=100, explained=11.0, tenant="t")]
+    assert brief(run(groups(), [*service, *tenant])) == [(160, "a", "latency", "firing")]
+    over = [found(at, None, since=100, explained=1.0, service="a") for at in (120, 130, 140, 150)]
+    assert brief(run(groups(), [service[0], *over, *tenant])) == [(160, "t", "latency", "firing")]
+
+
+def test_a_surge_and_a_fall_are_two_incidents() -> None:
+    surge = found(100, metric="requests", service="a")
+    fall = found(110, metric="requests", model="m")
+    assert fall.alert is not None
+    assert len(run(groups(), [surge, fall])) == 1
+    fall = fall._replace(alert=replace(fall.alert, observed=0.1))
+    assert brief(run(groups(), [surge, fall])) == [(160, "a", "requests", "firing"), (170, "m", "requests", "firing")]
+
+
 def test_errors_of_a_caller_that_floods_are_told_as_the_flood() -> None:
     errors = found(100, metric="error_ratio", level=9.0, explained=10.0, model="m")
     of_caller = found(110, metric="error_ratio", level=4.0, explained=9.5, sure=False, tenant="t")
     flood = found(110, metric="requests", level=5.0, sure=False, tenant="t")
     assert brief(run(groups(), [errors, of_caller, flood])) == [(160, "t", "requests", "firing")]
+    # However far the errors are out.
+    flagrant = errors._replace(level=90.0)
+    assert brief(run(groups(), [flagrant, of_caller, flood]))[0] == (160, "t", "requests", "firing")
     # Not so where it hardly stands out, or where its errors are few.
     assert brief(run(groups(), [errors, of_caller, flood._replace(level=1.9)])) == [(160, "m", "error_ratio", "firing")]
     few = of_caller._replace(explained=5.0)
