@@ -43,7 +43,8 @@ class Traits(NamedTuple):
     `scale_free` and `shift_free`: scores stay when every total of a metric is multiplied by a constant, or has a
     constant added per request, from the start. `answers_step`: a lasting change by far more than the metric's least
     one reaches 0.5. What needs a warm-up is calibrated as well (`operators.detect.calibration`): `prior` is
-    how many independent horizons the detector's own tail weighs as much as.
+    how many independent horizons the detector's own tail weighs as much as. `keeps` are the arrays of its state that
+    outlast a lasting change.
     """
 
     needs_warm_up: bool
@@ -51,6 +52,7 @@ class Traits(NamedTuple):
     shift_free: bool
     answers_step: bool
     prior: float = 100.0
+    keeps: tuple[str, ...] = ()
 
 
 class Watch:
@@ -132,6 +134,22 @@ class Block:
     requests: Requests
     limited: Bools  # [slots, limits] which static limits are meant for the series
     counts: Floats  # [slots, K] requests of this pane that carry the metric, whether or not they are judged by the mix
+
+    def alone(self, slot: int) -> Block:
+        """The same with this slot as its only one."""
+        one = slice(slot, slot + 1)
+        metrics = self.most.shape[1]
+        rows = np.flatnonzero(self.requests.slots == slot)
+        first = int(rows[0]) * metrics if len(rows) else 0
+        edges = self.requests.start[first : first + len(rows) * metrics + 1]
+        values = slice(edges[0], edges[-1])
+        requests = Requests(
+            np.zeros(len(rows), np.int64), edges - edges[0], self.requests.value[values], self.requests.counts[values]
+        )
+        return Block(
+            self.pane, 1, self.born[one], self.now[one], self.square[one], self.sums[one], self.spans, self.most[one],
+            requests, self.limited[one], self.counts[one],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConf
 from operators.detect.base import REQUESTS, Block, Requests, State, Watch
 from operators.detect.mix import Mix, Parts
 from operators.detect.row_values import RowReader, RowValues
+from operators.detect.shadows import Shadows
 from operators.detect.shares import Shares
 from operators.detect.slots import Arrays, Slots
 from operators.detect.static_limits import applying, names_of, refitted
@@ -57,6 +58,7 @@ class ShardMonitor:
         self._sets = [set(s) for s in dimension_sets]
         self.watch = Watch(config, time.pane_s, episodes.open_panes)
         self._panel = Panels(self.watch, episodes.open_panes)
+        self._shadows = Shadows(self.watch, self._panel)
         self._mix = Mix(self.watch)
         self._reader = RowReader(self.watch)
         self._shares = Shares(self.watch.keep, time.pane_s)
@@ -207,6 +209,7 @@ class ShardMonitor:
                 del self._trails[key]
             self._slots.drop(slot)
             self._mix.drop(slot)
+            self._shadows.drop(slot)
             for owner in self._owners:
                 owner.clear(slot)
         if len(gone):
@@ -233,16 +236,7 @@ class ShardMonitor:
             self._mix.apply(entries, stats, square)
         horizons = self.watch.horizons
         horizons.advance(
-            used,
-            self._last,
-            pane,
-            slots,
-            stats,
-            square,
-            state["ring"],
-            self._now,
-            self._square,
-            self._sums,
+            used, self._last, pane, slots, stats, square, state["ring"], self._now, self._square, self._sums
         )
         block = Block(
             pane, used, state["born"], self._now, self._square, self._sums, horizons.spans, self._most,
@@ -256,6 +250,7 @@ class ShardMonitor:
         self._panel.learn(block, self._excluded)
         if entries is not None:
             self._mix.learn(pane, entries, self._excluded)
+        self._shadows.learn(block, steps)
         found = self._tell(steps, table, first, pane, slots) if steps else []
         self._shares.note(table, first, slots, pane, {slot for slot, _ in self._trails})
         return found + self._candidates(table, first, pane, slots) if pane >= self._tells_from else found
@@ -368,11 +363,11 @@ class ShardMonitor:
         return self._teller.finding(step, self._slots.texts[step.slot], trail, pane, verdict, explained, alert)
 
     def _restart(self, slot: int, cell: int) -> None:
-        """End the episode of the cell and learn it anew from now on."""
+        """End the episode of the cell; what it was like in the last hour is what is usual from now on."""
         del self._trails[slot, cell]
         self._open.state["opened"][slot, cell] = -1
         self._open.state["recent"][slot, cell] = -1
-        self._panel.restart(slot, cell)
+        self._shadows.adopt(slot, cell)
         self._shares.drop(np.array([slot]))
 
     def retire(self, dimension_sets: Collection[tuple[str, ...]]) -> None:
@@ -399,6 +394,7 @@ class ShardMonitor:
             self._panes.save(used),
             self._mix.save(used),
             self._shares.save(used),
+            self._shadows.save(),
             names_of(self.watch.config.limits),
             [(slot, cell, *trail.save()) for (slot, cell), trail in sorted(self._trails.items())],
         )
@@ -419,7 +415,7 @@ class ShardMonitor:
         """
         self = cls(config, episodes, time, expiry_s, dimension_sets)
         match cast(Any, state):
-            case (6, made_for, last, texts, learned, opened, panes, mix, shares, limits, trails):
+            case (6, made_for, last, texts, learned, opened, panes, mix, shares, shadows, limits, trails):
                 pass
             case _:
                 raise FatalError(
@@ -437,6 +433,7 @@ class ShardMonitor:
         self._panel.load(learned)
         self._mix.load(mix, self._slots.texts)
         self._shares.load(shares)
+        self._shadows.load(shadows)
         self._open.load(self._episodes.fitted(opened))
         self._panes.load({**panes, "ring": refitted(self.watch, panes["ring"], limits)})
         self._scratch(self._panes.capacity)

@@ -95,16 +95,32 @@ class Panel:
             if calibration and levels:
                 calibration.learn(levels.state, raw, excluded)
 
-    def restart(self, slot: int, cell: int) -> None:
-        """Forget what was learned of the cell, so that it is learned anew; its levels are kept."""
+    def blank(self, cell: int) -> dict[str, State]:
+        """By detector that judges the cell: a state of one slot that knows nothing."""
+        return {d.name: d.state(1) for d in self._judging(cell)}
+
+    def learn_apart(self, states: dict[str, State], block: Block, excluded: Bools) -> None:
+        """Learn from a block of one slot into states that are not the panel's."""
+        for detector in self.detectors:
+            if detector.name in states:
+                detector.learn(states[detector.name], block, excluded)
+
+    def restart(self, slot: int, cell: int, states: dict[str, State]) -> None:
+        """Put these states (see `blank`) in the place of what was learned of the cell; its levels are kept.
+
+        Where there is none the cell is learned anew. What a detector `keeps` it keeps.
+        """
         for detector, owner, first in zip(self.detectors, self._learned, self._first, strict=True):
             if not first <= cell < first + len(detector.cells):
                 continue
-            for name, fresh in detector.state(1).items():
-                if len(detector.cells) > 1:
-                    owner.state[name][slot, cell - first] = fresh[0, 0]
-                else:
-                    owner.state[name][slot] = fresh[0]
+            at = (cell - first,) if len(detector.cells) > 1 else ()
+            for name, fresh in (states.get(detector.name) or detector.state(1)).items():
+                if name not in detector.traits.keeps:
+                    owner.state[name][slot, *at] = fresh[0, *at]
+
+    def _judging(self, cell: int) -> list[Detector]:
+        pairs = zip(self.detectors, self._first, strict=True)
+        return [d for d, first in pairs if first <= cell < first + len(d.cells)]
 
     def lasting(self, slot: int, cell: int) -> tuple[tuple[float, ...], str]:
         """The strongest verdict of the detectors that judge more than single requests, and whose it is."""

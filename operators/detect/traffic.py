@@ -24,7 +24,10 @@ class Traffic:
     """Watches `requests`."""
 
     name = "traffic"
-    traits = Traits(needs_warm_up=True, scale_free=False, shift_free=False, answers_step=True, prior=1000.0)
+    traits = Traits(
+        needs_warm_up=True, scale_free=False, shift_free=False, answers_step=True, prior=1000.0,
+        keeps=("hours", "hour", "hour_total", "hour_panes", "late"),
+    )  # fmt: skip
     cells: tuple[str, ...] = (REQUESTS,)
 
     def __init__(self, watch: Watch) -> None:

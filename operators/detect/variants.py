@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.detect.base import Block, Detector, Watch
+from operators.detect.base import Block, Detector, State, Watch
 from operators.detect.panel import Panel
 from operators.kernels.detect import Floats
 from operators.model import Bools, Ints
@@ -106,9 +106,18 @@ class Panels:
             born[: block.used][of != number] = -1
             yield number, replace(block, born=born)
 
-    def restart(self, slot: int, cell: int) -> None:
+    def blank(self, slot: int, cell: int) -> dict[str, State]:
+        """As `Panel.blank`."""
+        panel: Panel = self._panels[self._of[slot]]
+        return panel.blank(cell)
+
+    def learn_apart(self, slot: int, cell: int, states: dict[str, State], block: Block, excluded: Bools) -> None:
+        """As `Panel.learn_apart`, for the block of this slot alone."""
+        self._panels[self._of[slot]].learn_apart(states, block, excluded)
+
+    def restart(self, slot: int, cell: int, states: dict[str, State]) -> None:
         """As `Panel.restart`."""
-        self._panels[self._of[slot]].restart(slot, cell)
+        self._panels[self._of[slot]].restart(slot, cell, states)
 
     def agreeing(self, slot: int, cell: int) -> tuple[str, ...]:
         """As `Panel.agreeing`."""
