@@ -131,6 +131,7 @@ def everything(names: tuple[str, ...]) -> DetectConfig:
         {
             "horizons_s": (10, 60),
             "warm_up_panes": 12,
+            "false_alarms_per_series_day": 0.02,
             "metrics": {n: {"min_count": 4} for n in DetectConfig().metrics},
             "detectors": {"latency": names, "cost": names},
         }
