@@ -85,14 +85,13 @@ class Reference:
         if len(values) >= self.count:
             d = sum(values) / len(values) - self.mean
             share = max(self.rate, 1 / (self.learned + 1))
-            if self.learned >= self.warm:
-                reach = 4 * max(math.sqrt(self.above if d > 0 else self.below), self.floor)
-                d = max(-reach, min(reach, d))
-            self.mean += share * d
-            if self.learned:
-                self.above += share * (2 * d * d * (d > 0) - self.above)
-                self.below += share * (2 * d * d * (d < 0) - self.below)
-            self.learned += 1
+            reach = 3.5 * max(math.sqrt(self.above if d > 0 else self.below), self.floor)
+            if self.learned < self.warm or abs(d) <= reach:  # what is further out is not learned
+                self.mean += share * d
+                if self.learned:
+                    self.above += share * (2 * d * d * (d > 0) - self.above)
+                    self.below += share * (2 * d * d * (d < 0) - self.below)
+                self.learned += 1
         if values and self.learned:
             q = sum((v - self.mean) ** 2 for v in values) / len(values)
             self.request += max(self.rate, 1 / self.learned) * (q - self.request)
