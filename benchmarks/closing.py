@@ -98,6 +98,7 @@ def measure(series: int, counted: int, requests: int) -> Measured:
         config = of.panes
         table = panes.fold_events(batch, mask, config.dimension_sets, width, config.evidence, config.breakdown_values)
         cuts = panes.cut(table, SHARDS)
+        del batch, table  # as in the flow, where a batch is gone when panes close
         mark = Watermark(START + (pane + 1) * width)
         total = judged = 0.0
         for number, (shard, detector, cut) in enumerate(zip(shards, detectors, cuts, strict=True)):
