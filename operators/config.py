@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from operators.model import DIMENSIONS
 from operators.overrides import PRESETS, Direction, OverrideConfig, Preset, by_itself, by_preset, over
@@ -146,6 +146,12 @@ class MetricConfig(Section):
     )
     min_count: int = Field(20, ge=1, description="Requests that a horizon must hold to be judged.")
 
+    @model_validator(mode="after")
+    def _a_change(self) -> MetricConfig:
+        if self.in_logs and self.min_change <= 1:
+            raise ValueError(f"min_change = {self.min_change:g} is no change: a factor must be above 1")
+        return self
+
 
 _METRIC_DEFAULTS: dict[str, dict[str, object]] = {
     "latency": {"direction": "up", "min_change": 1.5},
@@ -253,7 +259,7 @@ class VotesConfig(Section):
     combine: Literal["strongest", "agreement"] = Field(
         "strongest", description="The strongest weighted score, or the weighted mean of all that judge the metric."
     )
-    weights: dict[DetectorName, Annotated[float, Field(gt=0, le=1)]] = Field(
+    weights: dict[DetectorName, Annotated[float, Field(ge=0.01, le=1)]] = Field(
         {}, description="Weight by detector; those not named weigh 1."
     )
 
@@ -295,7 +301,8 @@ class DetectConfig(Section):
     )
     silent_until: AwareDatetime | None = Field(
         None,
-        description="Panes before this RFC 3339 time teach and tell nothing: for a start that reads an older range.",
+        description="Panes before this RFC 3339 time are learned from as ever, but nothing is told of them: "
+        "for a start that reads an older range.",
     )
     warm_up_panes: int = Field(48, ge=2, description="Panes with data that are learned before anything is judged.")
     metrics: dict[str, MetricConfig] = Field(
@@ -364,6 +371,18 @@ class DetectConfig(Section):
                 raise ValueError(f"there is a limit on {limit.metric}, which is not watched")
         return self
 
+    @model_validator(mode="after")
+    def _overrides_fit(self) -> DetectConfig:
+        """What an override makes of these settings must be settings too: that is seen here, not when a series comes."""
+        for number in range(len(self.overrides)):
+            try:
+                self.of_override(number)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"]))
+                raise ValueError(f"overrides, entry {number + 1}: {where}: {first['msg']}") from None
+        return self
+
     @field_validator("metrics", mode="before")
     @classmethod
     def _over_defaults(cls, v: object, info: ValidationInfo) -> object:
@@ -405,6 +424,7 @@ class DetectConfig(Section):
         """The settings for the series that this override is meant for."""
         override = self.overrides[number]
         own = over(self.model_dump(exclude={"overrides"}), by_preset(override, DetectConfig().model_dump()))
+        own["votes"] = {metric: votes for metric, votes in own["votes"].items() if metric not in override.ignore}
         return DetectConfig.model_validate(over(own, by_itself(override)))
 
 

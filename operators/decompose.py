@@ -54,7 +54,8 @@ def contributors(cell: str, up: bool, usual: Usual, observed: Observed, expected
     """
     if usual.whole[0] < KNOWN or (cell != "requests" and observed.whole[0] < ENOUGH):
         return ()
-    least = max(LEAST, CHANCE / sqrt(max(observed.whole[0], expected * observed.panes if cell == "requests" else 1.0)))
+    usually = expected * observed.panes if cell == "requests" else 1.0
+    least = max(LEAST, CHANCE / sqrt(max(observed.whole[0], usually, 1.0)))
     found: list[tuple[float, str, str, Told]] = []
     for label, seen in observed.by_label().items():
         known = usual.values.get(label, {})

@@ -130,6 +130,10 @@ class Episodes:
         before = np.full((*recent.shape[:-1], self._window - kept.shape[-1]), -1, np.int64)
         return {**state, "recent": np.concatenate([before, kept], axis=-1)}
 
+    def remembers(self, state: State, slot: int, cell: int) -> bool:
+        """Whether an episode of the cell is open, or one of its last panes was anomalous."""
+        return bool(state["opened"][slot, cell] >= 0 or (state["recent"][slot, cell] >= 0).any())
+
     def step(self, state: State, block: Block, best: Floats, excluded: Bools, numbers: NDArray[np.int8]) -> list[Step]:
         """Take the pane's strongest verdicts [slots, cells, FIELDS]; gives what was anomalous or changed, in order.
 

@@ -17,7 +17,7 @@ from operators import episodes as ep
 from operators import explain
 from operators import series as names
 from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
-from operators.detect.base import REQUESTS, Block, Requests, State, Watch
+from operators.detect.base import Block, Requests, State, Watch
 from operators.detect.mix import Mix, Parts
 from operators.detect.row_values import RowReader, RowValues
 from operators.detect.shadows import Shadows
@@ -242,8 +242,7 @@ class ShardMonitor:
             pane, used, state["born"], self._now, self._square, self._sums, horizons.spans, self._most,
             Requests(slots, start, rows.value, rows.counts), self._limited, self._counts,
         )  # fmt: skip
-        self._panel.judge(block, self._best, self._winner)
-        self._best[:used, self.watch.cells.index(REQUESTS)][self._combined[:used]] = 0.0
+        self._panel.judge(block, self._best, self._winner, self._combined)
         steps = self._episodes.step(
             self._open.state, block, self._best, self._excluded, self._panel.numbers(slice(used))
         )
@@ -433,11 +432,17 @@ class ShardMonitor:
         self._panel.load(learned)
         self._mix.load(mix, self._slots.texts)
         self._shares.load(shares)
-        self._shadows.load(shadows)
         self._open.load(self._episodes.fitted(opened))
         self._panes.load({**panes, "ring": refitted(self.watch, panes["ring"], limits)})
+        for owner in self._owners:  # that of a detector which is new knows nothing, and has room for all
+            owner.reserve(self._slots.used)
         self._scratch(self._panes.capacity)
-        self._trails = {(slot, cell): ep.Trail.load(*trail) for slot, cell, *trail in trails}
+        self._shadows.load(shadows)
+        self._trails = {
+            (slot, cell): ep.Trail.load(*trail)
+            for slot, cell, *trail in trails
+            if self._episodes.remembers(self._open.state, slot, cell)
+        }
         return self
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.detect import registry
-from operators.detect.base import Block, Detector, State, Verdicts, Watch
+from operators.detect.base import REQUESTS, Block, Detector, State, Verdicts, Watch
 from operators.detect.calibration import Calibration
 from operators.detect.slots import Arrays
 from operators.detect.static_limits import StaticLimits
@@ -28,6 +28,7 @@ class Panel:
         self.detectors: tuple[Detector, ...] = registry.build(watch, others)
         self._calibrations = [Calibration(watch, d) if d.traits.needs_warm_up else None for d in self.detectors]
         self._first = [watch.cells.index(d.cells[0]) for d in self.detectors]
+        self._requests = watch.cells.index(REQUESTS)
         self._weights = [registry.votes(watch, d) for d in self.detectors]
         votes = watch.config.votes
         self._agreed: Bools = np.array([c in votes and votes[c].combine == "agreement" for c in watch.cells], np.bool_)
@@ -55,10 +56,11 @@ class Panel:
         self._seconds = self._seconds if seconds is None else seconds
         return self._seconds
 
-    def judge(self, block: Block, best: Floats, winner: NDArray[np.int8]) -> None:
+    def judge(self, block: Block, best: Floats, winner: NDArray[np.int8], combined: Bools) -> None:
         """Write the verdict of each cell, and whose it is (-1 where nobody has a vote).
 
         It is the strongest calibrated one, by weight; where detectors are to agree its score is their weighted mean.
+        `combined` [slots]: where a wider series has the requests too; there only a limit judges how many they are.
         """
         self._raw = []
         for detector, owner in zip(self.detectors, self._learned, strict=True):
@@ -73,6 +75,8 @@ class Panel:
         self._take(self._judges, best, winner)
         if self._any_agreed:
             self._agree(best)
+        best[: block.used, self._requests][combined[: block.used]] = 0.0
+        winner[: block.used, self._requests][combined[: block.used]] = -1
         self._take(self._limits, best, winner)  # a limit speaks for itself
 
     def _take(self, these: list[int], best: Floats, winner: NDArray[np.int8]) -> None:
@@ -95,9 +99,14 @@ class Panel:
             if calibration and levels:
                 calibration.learn(levels.state, raw, excluded)
 
-    def blank(self, cell: int) -> dict[str, State]:
-        """By detector that judges the cell: a state of one slot that knows nothing."""
-        return {d.name: d.state(1) for d in self._judging(cell)}
+    def blank(self, slot: int, cell: int) -> dict[str, State]:
+        """By detector that judges the cell: a state of one slot that knows nothing but what the detector `keeps`."""
+        found: dict[str, State] = {}
+        for detector, owner, first in zip(self.detectors, self._learned, self._first, strict=True):
+            if first <= cell < first + len(detector.cells):
+                kept = {name: owner.state[name][slot : slot + 1].copy() for name in detector.traits.keeps}
+                found[detector.name] = {**detector.state(1), **kept}
+        return found
 
     def learn_apart(self, states: dict[str, State], block: Block, excluded: Bools) -> None:
         """Learn from a block of one slot into states that are not the panel's."""
@@ -117,10 +126,6 @@ class Panel:
             for name, fresh in (states.get(detector.name) or detector.state(1)).items():
                 if name not in detector.traits.keeps:
                     owner.state[name][slot, *at] = fresh[0, *at]
-
-    def _judging(self, cell: int) -> list[Detector]:
-        pairs = zip(self.detectors, self._first, strict=True)
-        return [d for d, first in pairs if first <= cell < first + len(d.cells)]
 
     def lasting(self, slot: int, cell: int) -> tuple[tuple[float, ...], str]:
         """The strongest verdict of the detectors that judge more than single requests, and whose it is."""

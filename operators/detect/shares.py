@@ -106,6 +106,7 @@ class Shares:
             text = self._texts[int(self._keys[i]) & (1 << _TEXTS) - 1]
             fade = self._keep ** max(pane - int(self._values["last"][i]), 0)
             values.setdefault(label, {})[text] = self._values["sums"][i].astype(np.float64) * fade
+        values = {label: dict(sorted(known.items())) for label, known in values.items()}
         fade = self._keep ** max(pane - int(state["last"][slot]), 0)
         full = frozenset(label for label, known in values.items() if len(known) >= MOST)
         return Usual(float(state["panes"][slot]) * fade, state["sums"][slot].astype(np.float64) * fade, values, full)

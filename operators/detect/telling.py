@@ -51,7 +51,7 @@ class Teller:
         match self._watch.cells[cell]:
             case "requests":
                 n = panes * trail.expected
-                return float(sums[0] - n) ** 2 / max(n, 1e-9)
+                return float(sums[0] - n) ** 2 / max(n, 1.0)
             case "error_ratio":
                 n, total = float(sums[0]), float(sums[1])
             case _:

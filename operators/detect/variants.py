@@ -79,14 +79,14 @@ class Panels:
         """The level at which a pane of the slot is anomalous."""
         return float(self.thresholds[self._of[slot]])
 
-    def judge(self, block: Block, best: Floats, winner: NDArray[np.int8]) -> None:
+    def judge(self, block: Block, best: Floats, winner: NDArray[np.int8], combined: Bools) -> None:
         """As `Panel.judge`."""
         if not self._overrides:
-            self._panels[0].judge(block, best, winner)
+            self._panels[0].judge(block, best, winner, combined)
             return
         for number, part in self._parts(block):
             verdicts, whose = np.empty_like(best[: block.used]), np.empty_like(winner[: block.used])
-            self._panels[number].judge(part, verdicts, whose)
+            self._panels[number].judge(part, verdicts, whose, combined)
             mine = np.flatnonzero(self._of[: block.used] == number)
             best[mine], winner[mine] = verdicts[mine], whose[mine]
 
@@ -109,7 +109,7 @@ class Panels:
     def blank(self, slot: int, cell: int) -> dict[str, State]:
         """As `Panel.blank`."""
         panel: Panel = self._panels[self._of[slot]]
-        return panel.blank(cell)
+        return panel.blank(slot, cell)
 
     def learn_apart(self, slot: int, cell: int, states: dict[str, State], block: Block, excluded: Bools) -> None:
         """As `Panel.learn_apart`, for the block of this slot alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -352,6 +353,43 @@ def test_after_a_lasting_change_nothing_warms_up_anew() -> None:
         before = watch_all(watcher, pieces[:cut])
         again = ShardMonitor.load(watcher.save(), config, EpisodesConfig(), TimeConfig())
         assert before + watch_all(again, pieces[cut:]) == found
+
+
+def test_the_last_of_many_series_is_taken_over_after_a_resume_too() -> None:
+    """More series than arrays have room for at first."""
+    config = QUICK.model_copy(update={"adopt_after_s": 600})
+    others = [r for i in range(9) for r in steady(160, 2, usual, i, f"a{i}")]
+    pieces = closings(table([*others, *steady(160, 6, soon_again)]), 160, range(1, 160))
+    watcher = monitor(config)
+    found = watch_all(watcher, pieces)
+    assert "level_shift" in {a.reason for a in found}
+    watcher = monitor(config)
+    before = watch_all(watcher, pieces[:130])
+    assert watcher._shadows.save()
+    again = ShardMonitor.load(watcher.save(), config, EpisodesConfig(), TimeConfig())
+    assert before + watch_all(again, pieces[130:]) == found
+
+
+def test_a_detector_that_is_switched_on_later_has_room_for_all_series() -> None:
+    pieces = closings(table([r for i in range(12) for r in steady(80, 4, usual, i, f"s{i:02d}")]), 80, range(1, 80))
+    watcher = monitor(QUICK)
+    watch_all(watcher, pieces[:40])
+    more = DetectConfig.model_validate({**QUICK.model_dump(), "detectors": {"latency": ("zscore", "cusum")}})
+    again = ShardMonitor.load(watcher.save(), more, EpisodesConfig(), TimeConfig())
+    watch_all(again, pieces[40:])
+    assert {len(next(iter(owner.state.values()))) >= 12 for owner in again._owners} == {True}
+    (cusum,) = [a for d, a in zip(again._panel.detectors, again._panel.owners, strict=False) if d.name == "cusum"]
+    assert (cusum.state["learned"][:12] > 0).any(axis=tuple(range(1, cusum.state["learned"].ndim))).all()
+
+
+def test_a_limit_on_traffic_holds_where_a_wider_series_has_the_requests_too() -> None:
+    limit = {"metric": "requests", "above": 1.0, "horizon_s": 10}
+    config = DetectConfig.model_validate({**QUICK.model_dump(), "limits": [limit]})
+    sets = (("service",), ("service", "model"))
+    requests = [replace(r, labels={"model": "m"}) for r in steady(30, 4, usual)]
+    watcher = ShardMonitor(config, EpisodesConfig(), TimeConfig(), 86_400, sets)
+    found = watch_all(watcher, closings(table(requests, sets), 30))
+    assert {tuple(a.series) for a in found if a.metric == "requests"} == {("service",), ("service", "model")}
 
 
 def test_a_change_that_is_over_in_time_leaves_nothing_behind() -> None:

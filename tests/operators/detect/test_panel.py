@@ -19,7 +19,7 @@ from tests.watching import closings, monitor, steady, watch_all
 from tests.watching import table as table_of
 
 votes = st.lists(
-    st.tuples(st.floats(0, 1), st.floats(0, 1), st.booleans()),  # score, weight, whether it judged
+    st.tuples(st.floats(0, 1), st.just(0.0) | st.floats(0.01, 1), st.booleans()),  # score, weight, whether it judged
     min_size=1,
     max_size=5,
 )
