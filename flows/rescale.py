@@ -32,9 +32,12 @@ def rescale(folders: Sequence[Path], pods: int) -> list[str]:
     """
     if not 0 < pods <= len(folders):
         raise ConfigError(f"there are {len(folders)} folders for {pods} pods: name one for each, old and new")
+    for folder in folders:
+        if not folder.parent.is_dir():
+            raise ConfigError(f"{folder.parent} is not there: mount the volume of each pod, old and new")
     with ExitStack() as stack:
         for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             for path in folder.glob("process-*.lock"):
                 lock = stack.enter_context(path.open("a+"))
                 try:

@@ -89,6 +89,9 @@ def test_what_is_in_doubt_is_refused(volumes: list[Path], tmp_path: Path) -> Non
     assert "there are 2 folders for 3 pods" in refused(volumes[:2], 3)
     assert "no folder holds part-1.sqlite3, part-3.sqlite3" in refused([volumes[0], volumes[2]], 2)
     assert "5 partitions, which is too few for 6 pods" in refused([*volumes, tmp_path / "4", tmp_path / "5"], 6)
+    mistyped = tmp_path / "volume" / "2"
+    assert f"{mistyped.parent} is not there: mount the volume" in refused([*volumes[:2], mistyped], 3)
+    assert held(volumes) == [[0, 2, 4], [1, 3], [], []] and not mistyped.parent.exists()
     assert "holds a manifest.json" in refused([tmp_path / "a", tmp_path / "b"], 2)
     other = claim(Place(tmp_path / "x", 0, 1), 8, 10, "other", "own")
     assert other is not None
