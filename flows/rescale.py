@@ -73,6 +73,7 @@ def _moved(folders: Sequence[Path], pods: int, partitions: int, manifest: Path) 
         if targets[j] not in found:
             _copied(found[0] / part_name(j), targets[j] / part_name(j))
             told.append(f"{part_name(j)}: {found[0]} -> {targets[j]}")
+        _settle_names(targets[j])
         for folder in folders:
             if folder != targets[j]:
                 (folder / part_name(j)).unlink(missing_ok=True)
@@ -110,6 +111,16 @@ def _copied(source: Path, target: Path) -> None:
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(target)
+
+
+def _settle_names(folder: Path) -> None:
+    """Bring the names in the folder, and its own, to the disk: until then a power failure can undo the copy."""
+    for path in (folder, folder.parent):
+        names = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(names)
+        finally:
+            os.close(names)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
