@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import sqlite3
 from contextlib import closing
@@ -78,6 +79,27 @@ def test_a_running_flow_is_not_touched(volumes: list[Path], capsys: pytest.Captu
     assert "part-1.sqlite3: " in capsys.readouterr().out
     assert main(["--to", "1", *map(str, volumes[:2])]) == 0
     assert "nothing had to be moved" in capsys.readouterr().out
+
+
+def test_a_new_pod_that_is_making_its_store_is_not_touched(volumes: list[Path]) -> None:
+    volumes[2].mkdir()
+    with (volumes[2] / "setup.lock").open("a+") as setup:
+        fcntl.flock(setup, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=f"a flow runs on {volumes[2]}"):
+            rescale(volumes[:3], 3)
+    assert held(volumes) == [[0, 2, 4], [1, 3], [], []]
+    assert rescale(volumes[:3], 3) != []
+
+
+def test_what_breaks_a_move_off_is_said_in_a_sentence(volumes: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    (volumes[0] / "part-3.sqlite3.tmp").mkdir()
+    assert main(["--to", "1", *map(str, volumes[:2])]) == 1
+    said = capsys.readouterr().err
+    assert "Is a directory" in said and said.count("\n") == 1
+    assert held(volumes) == [[0, 1, 2, 4], [3], [], []]
+    (volumes[0] / "part-3.sqlite3.tmp").rmdir()
+    assert main(["--to", "1", *map(str, volumes[:2])]) == 0
+    assert held(volumes) == [[0, 1, 2, 3, 4], [], [], []]
 
 
 def test_what_is_in_doubt_is_refused(volumes: list[Path], tmp_path: Path) -> None:
