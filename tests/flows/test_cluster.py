@@ -166,11 +166,9 @@ def test_a_wrong_set_up_is_passed_on_with_its_message_and_not_tried_again(tmp_pa
 
 def test_when_one_dies_the_others_fall(tmp_path: Path) -> None:
     with started(tmp_path, 3, f"{FLOWS}:killed()", restarts=0) as process:
-        process.wait_for("started 3 processes")
-        pids = process.children()
         assert process.finish(60) == 75, process.said()
     assert "process 1 of 3 was ended by SIGKILL" in process.said()
-    assert len(pids) == 3 and gone(pids)
+    assert len(pids := process.members()) == 3 and gone(pids)
 
 
 @pytest.mark.parametrize("signals", [[SIGTERM, SIGINT], [SIGKILL]])
