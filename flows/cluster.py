@@ -83,7 +83,7 @@ class Supervisor:
         self._stop = stop
 
     def run(self) -> int:
-        """The exit code: 0 after an end of all with a last snapshot, 78, 75, or 1 where a stop left no snapshot."""
+        """The exit code: 0 (all have a last snapshot), 78, 75, 1 (a stop left none), 128 + n (a second signal)."""
         restarts = Restarts(self._config)
         while True:
             codes = self._life()
@@ -191,7 +191,8 @@ def _parser() -> argparse.ArgumentParser:
         f"-s SECONDS between snapshots ({SNAPSHOT_S}), -b, -a ADDRESSES (free ports on loopback where not given).",
         epilog="Process i serves metrics at metrics.port + i, and writes its balance to a file with -i in its name. "
         f"Exit code: 0 when all ended with a last snapshot, {CONFIG_EXIT_CODE} where the settings are wrong, "
-        f"{GIVEN_UP_EXIT_CODE} after too many restarts, 1 where a stop left no last snapshot. "
+        f"{GIVEN_UP_EXIT_CODE} after too many restarts, 1 where a stop left no last snapshot, 128 + n "
+        "after a second signal. "
         "Example: python -m flows.cluster --workers 2 -r recovery",
         allow_abbrev=False,
     )
