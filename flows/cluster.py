@@ -61,11 +61,16 @@ class Stop:
         self.came: list[int] = []
 
     def install(self) -> None:
-        """Take SIGTERM and SIGINT."""
+        """Take SIGTERM, SIGINT and, unless it is ignored as under nohup, SIGHUP; SIGUSR1 is for the members alone."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._handle)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.came and number == signal.SIGHUP:
+            return  # a terminal that closes sends it twice: by its shell and by the kernel
         self.came.append(number)
 
 
@@ -78,7 +83,7 @@ class Supervisor:
         self._stop = stop
 
     def run(self) -> int:
-        """The exit code: 0 after an end of all with a last snapshot, 78, 75, or 1 where a stop left no snapshot."""
+        """The exit code: 0 (all have a last snapshot), 78, 75, 1 (a stop left none), 128 + n (a second signal)."""
         restarts = Restarts(self._config)
         while True:
             codes = self._life()
@@ -180,13 +185,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m flows.cluster",
         description="Run one flow in several processes on this host. When one dies the others are ended, and all start "
-        "again from the last snapshot, after a pause that doubles with each restart of late. SIGTERM or Ctrl-C ends "
-        "all with a last snapshot, a second one at once. The limits are settings: cluster.* (`python -m flows.check "
-        "--explain cluster`). Any other argument is for bytewax.run: -r FOLDER (needed), -s SECONDS between snapshots "
-        f"({SNAPSHOT_S}), -b, -a ADDRESSES (free ports on loopback where not given).",
+        "again from the last snapshot, after a pause that doubles with each restart of late. SIGTERM, SIGHUP or Ctrl-C "
+        "ends all with a last snapshot, a second one at once. The limits are settings: cluster.* "
+        "(`python -m flows.check --explain cluster`). Any other argument is for bytewax.run: -r FOLDER (needed), "
+        f"-s SECONDS between snapshots ({SNAPSHOT_S}), -b, -a ADDRESSES (free ports on loopback where not given).",
         epilog="Process i serves metrics at metrics.port + i, and writes its balance to a file with -i in its name. "
         f"Exit code: 0 when all ended with a last snapshot, {CONFIG_EXIT_CODE} where the settings are wrong, "
-        f"{GIVEN_UP_EXIT_CODE} after too many restarts, 1 where a stop left no last snapshot. "
+        f"{GIVEN_UP_EXIT_CODE} after too many restarts, 1 where a stop left no last snapshot, 128 + n "
+        "after a second signal. "
         "Example: python -m flows.cluster --workers 2 -r recovery",
         allow_abbrev=False,
     )

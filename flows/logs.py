@@ -77,7 +77,7 @@ def tell(level: int, text: str) -> None:
     json = next((f for f in formatters if isinstance(f, JsonLines)), None)
     if json is not None:
         text = json.format(logging.LogRecord("flows", level, "", 0, text.strip(), (), None))
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):  # a signal handler may have interrupted a write to the same stream
         print(text, file=sys.stderr, flush=True)
 
 

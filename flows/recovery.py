@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 MANIFEST: Final = "manifest.json"
+SETUP_LOCK: Final = "setup.lock"
+"""The file that is locked while the store is made, checked or moved."""
 _MAKING = "making"  # the folder in which the partitions are made; it is there only while they are
 
 
@@ -116,7 +118,7 @@ def claim(
         raise ConfigError(f"the recovery folder {folder} cannot be used: {error.strerror}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with (folder / "setup.lock").open("a+") as setup:
+        with (folder / SETUP_LOCK).open("a+") as setup:
             fcntl.flock(setup, fcntl.LOCK_EX)
             wanted = Manifest(shards, pane_s, source, partitions or where.processes, learned or {})
             _make_or_compare(folder, where, wanted, layout, relearn, partitions)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from flows.recovery import MANIFEST, own_parts, part_name, read_manifest
+from flows.recovery import MANIFEST, SETUP_LOCK, own_parts, part_name, read_manifest
 from flows.rewind import forget_unfinished
 from flows.settings import CONFIG_EXIT_CODE
 from operators.errors import ConfigError
@@ -28,19 +28,22 @@ def rescale(folders: Sequence[Path], pods: int) -> list[str]:
 
     `folders` are the recovery folders of all volumes, old and new, in the order of the pods. May be run again after a
     crash. Raises `ConfigError`, before anything is moved, where a flow runs on one of them, a partition is missing or
-    they are not of one store.
+    they are not of one store; `OSError` where the move broke off.
     """
     if not 0 < pods <= len(folders):
         raise ConfigError(f"there are {len(folders)} folders for {pods} pods: name one for each, old and new")
+    for folder in folders:
+        if not folder.parent.is_dir():
+            raise ConfigError(f"{folder.parent} is not there: mount the volume of each pod, old and new")
     with ExitStack() as stack:
         for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in folder.glob("process-*.lock"):
-                lock = stack.enter_context(path.open("a+"))
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise ConfigError(f"a flow runs on {folder}: stop all of its pods first") from None
+            folder.mkdir(exist_ok=True)
+            try:
+                _lock(stack, folder / SETUP_LOCK)  # first: a pod that starts from here on waits for it
+                for path in folder.glob("process-*.lock"):
+                    _lock(stack, path)
+            except BlockingIOError:
+                raise ConfigError(f"a flow runs on {folder}: stop all of its pods first") from None
         manifests = {folder: read_manifest(folder) for folder in folders if (folder / MANIFEST).exists()}
         if not manifests:
             raise ConfigError(f"none of the folders holds a {MANIFEST}: they are no recovery folders of this program")
@@ -57,6 +60,10 @@ def rescale(folders: Sequence[Path], pods: int) -> list[str]:
         return _moved(folders, pods, partitions, first / MANIFEST)
 
 
+def _lock(stack: ExitStack, path: Path) -> None:
+    fcntl.flock(stack.enter_context(path.open("a+")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _moved(folders: Sequence[Path], pods: int, partitions: int, manifest: Path) -> list[str]:
     holders = {j: _holders(folders, part_name(j)) for j in range(partitions)}
     if missing := [part_name(j) for j, found in holders.items() if not found]:
@@ -70,6 +77,7 @@ def _moved(folders: Sequence[Path], pods: int, partitions: int, manifest: Path) 
         if targets[j] not in found:
             _copied(found[0] / part_name(j), targets[j] / part_name(j))
             told.append(f"{part_name(j)}: {found[0]} -> {targets[j]}")
+        _settle_names(targets[j])
         for folder in folders:
             if folder != targets[j]:
                 (folder / part_name(j)).unlink(missing_ok=True)
@@ -109,13 +117,24 @@ def _copied(source: Path, target: Path) -> None:
     temporary.replace(target)
 
 
+def _settle_names(folder: Path) -> None:
+    """Bring the names in the folder, and its own, to the disk: until then a power failure can undo the copy."""
+    for path in (folder, folder.parent):
+        names = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(names)
+        finally:
+            os.close(names)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.rescale",
         description='Move recovery partitions between the volumes of pods (recovery.layout = "own") that were stopped, '
         "so that another number of pods can go on from the last snapshot.",
-        epilog=f"exit code: 0, or {CONFIG_EXIT_CODE} where nothing was moved for a reason that is said",
+        epilog=f"exit code: 0; {CONFIG_EXIT_CODE} where something must be put right first, 1 where the move broke off. "
+        "The reason is said, and then it can be run again.",
     )
     parser.add_argument("--to", type=int, required=True, metavar="PODS", help="how many pods there are to be")
     parser.add_argument("folders", nargs="+", type=Path, help="the recovery folder of each pod, old and new, in order")
@@ -125,6 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"flows.rescale: {error}", file=sys.stderr)
         return CONFIG_EXIT_CODE
+    except OSError as error:
+        print(f"flows.rescale: broke off, nothing is lost: {error}; put that right and run it again", file=sys.stderr)
+        return 1
     print("\n".join(moved or ["nothing had to be moved"]))
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -58,6 +59,10 @@ class Process:
 
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    def members(self) -> list[int]:
+        """The processes of the last start of a cluster, by their number, also those that are gone."""
+        return [int(pid) for pid in re.findall(r"started \d+ processes: ([\d, ]+)\n", self.said())[-1].split(",")]
 
     def children(self) -> list[int]:
         """The processes that it has started and that still live, oldest first."""

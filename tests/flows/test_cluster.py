@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from signal import SIGINT, SIGKILL, SIGTERM, Signals
+from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cluster import Restarts, arguments_of, environments
+from flows.cluster import Restarts, Stop, arguments_of, environments
 from flows.members import ended_by, free_addresses
 from flows.settings import ClusterConfig, Settings
 from operators.errors import ConfigError
@@ -99,6 +101,29 @@ def test_ends_are_named() -> None:
     assert ended_by(-200) == "was ended by signal 200"
 
 
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Those that were there are set again."""
+    before = {number: signal.getsignal(number) for number in (SIGTERM, SIGINT, SIGHUP, SIGUSR1)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize(("hang_up", "came"), [(signal.SIG_DFL, [SIGHUP, SIGTERM]), (signal.SIG_IGN, [SIGTERM])])
+def test_a_terminal_that_closes_asks_for_an_end_once(hang_up: signal.Handlers, came: list[Signals]) -> None:
+    signal.signal(SIGHUP, hang_up)
+    stop = Stop()
+    stop.install()
+    for number in (SIGUSR1, SIGHUP, SIGHUP, SIGTERM):
+        signal.raise_signal(number)
+    assert stop.came == came
+
+
 # --- real processes --------------------------------------------------------------------------------------------------
 
 
@@ -141,11 +166,9 @@ def test_a_wrong_set_up_is_passed_on_with_its_message_and_not_tried_again(tmp_pa
 
 def test_when_one_dies_the_others_fall(tmp_path: Path) -> None:
     with started(tmp_path, 3, f"{FLOWS}:killed()", restarts=0) as process:
-        process.wait_for("started 3 processes")
-        pids = process.children()
         assert process.finish(60) == 75, process.said()
     assert "process 1 of 3 was ended by SIGKILL" in process.said()
-    assert len(pids) == 3 and gone(pids)
+    assert len(pids := process.members()) == 3 and gone(pids)
 
 
 @pytest.mark.parametrize("signals", [[SIGTERM, SIGINT], [SIGKILL]])
@@ -165,6 +188,7 @@ def test_no_process_outlives_the_supervisor(tmp_path: Path, signals: list[Signal
 def test_a_stop_that_takes_too_long_leaves_no_snapshot(tmp_path: Path) -> None:
     with started(tmp_path, 2, f"{FLOWS}:deaf()", stop_s=0.2) as process:
         process.wait_for("at work", times=2)
+        process.send(SIGUSR1)
         process.send(SIGTERM)
         assert process.finish(20) == 1
     assert "2 of 2 processes are killed" in process.said()

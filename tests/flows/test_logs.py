@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 import sys
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 import pytest
@@ -81,6 +83,26 @@ def test_what_is_told_is_a_json_line_where_log_lines_are(capsys: pytest.CaptureF
     tell(logging.INFO, "\nstopping")
     line = orjson.loads(capsys.readouterr().err)
     assert (line["level"], line["message"], line["run"]) == ("INFO", "stopping", "0a1b2c3d")
+
+
+def test_what_is_told_in_the_middle_of_a_write_to_the_same_stream_is_left_out() -> None:
+    class Interrupted(io.RawIOBase):
+        said, interruptions = b"", 0
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            if not self.interruptions:
+                self.interruptions += 1
+                tell(logging.INFO, "stopping")
+            self.said += bytes(data)
+            return len(data)
+
+    raw = Interrupted()
+    with redirect_stderr(io.TextIOWrapper(io.BufferedWriter(raw))):
+        print("a line", file=sys.stderr, flush=True)
+    assert raw.interruptions == 1 and raw.said.startswith(b"a line\n")
 
 
 def test_a_signal_shows_the_debug_lines_of_our_packages_and_hides_them_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import sqlite3
 from contextlib import closing
@@ -80,6 +81,27 @@ def test_a_running_flow_is_not_touched(volumes: list[Path], capsys: pytest.Captu
     assert "nothing had to be moved" in capsys.readouterr().out
 
 
+def test_a_new_pod_that_is_making_its_store_is_not_touched(volumes: list[Path]) -> None:
+    volumes[2].mkdir()
+    with (volumes[2] / "setup.lock").open("a+") as setup:
+        fcntl.flock(setup, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=f"a flow runs on {volumes[2]}"):
+            rescale(volumes[:3], 3)
+    assert held(volumes) == [[0, 2, 4], [1, 3], [], []]
+    assert rescale(volumes[:3], 3) != []
+
+
+def test_what_breaks_a_move_off_is_said_in_a_sentence(volumes: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    (volumes[0] / "part-3.sqlite3.tmp").mkdir()
+    assert main(["--to", "1", *map(str, volumes[:2])]) == 1
+    said = capsys.readouterr().err
+    assert "Is a directory" in said and said.count("\n") == 1
+    assert held(volumes) == [[0, 1, 2, 4], [3], [], []]
+    (volumes[0] / "part-3.sqlite3.tmp").rmdir()
+    assert main(["--to", "1", *map(str, volumes[:2])]) == 0
+    assert held(volumes) == [[0, 1, 2, 3, 4], [], [], []]
+
+
 def test_what_is_in_doubt_is_refused(volumes: list[Path], tmp_path: Path) -> None:
     def refused(folders: list[Path], pods: int) -> str:
         with pytest.raises(ConfigError) as error:
@@ -89,6 +111,9 @@ def test_what_is_in_doubt_is_refused(volumes: list[Path], tmp_path: Path) -> Non
     assert "there are 2 folders for 3 pods" in refused(volumes[:2], 3)
     assert "no folder holds part-1.sqlite3, part-3.sqlite3" in refused([volumes[0], volumes[2]], 2)
     assert "5 partitions, which is too few for 6 pods" in refused([*volumes, tmp_path / "4", tmp_path / "5"], 6)
+    mistyped = tmp_path / "volume" / "2"
+    assert f"{mistyped.parent} is not there: mount the volume" in refused([*volumes[:2], mistyped], 3)
+    assert held(volumes) == [[0, 2, 4], [1, 3], [], []] and not mistyped.parent.exists()
     assert "holds a manifest.json" in refused([tmp_path / "a", tmp_path / "b"], 2)
     other = claim(Place(tmp_path / "x", 0, 1), 8, 10, "other", "own")
     assert other is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
@@ -28,7 +28,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     for name, records in dealt(spoil(traffic(1), 1), 3, 1).items():
         paths.append(folder / f"{name}.jsonl")
         paths[-1].write_bytes(b"\n".join([*records, b""]))
-    return {**SETTINGS, **files(*paths), "source.batch_size": 60}
+    return {**SETTINGS, **files(*paths), "source.batch_size": 5}
 
 
 @pytest.fixture(scope="module")
@@ -46,22 +46,24 @@ def outcome(job: Job) -> tuple[object, ...]:
     return job.alerts(), [(x["id"], x["reason"]) for x in letters], job.rows("llm_panes"), job.rows("llm_alerts")
 
 
-def next_life(process: Process, life: int, workers: int) -> list[int]:
-    """The processes of the cluster's `life`-th start, once one of them has read something."""
-    process.wait_for(f"started {workers} processes", times=life)
-    process.wait_for(" events", times=process.said().count(" events") + 1)
-    return process.children()
+def at_work(process: Process) -> list[int]:
+    """The processes of the cluster, once one of them has read something."""
+    process.wait_for(" events")
+    return process.members()
 
 
 def test_a_killed_child_costs_nothing(
     source: dict[str, object], undisturbed: tuple[object, ...], tmp_path: Path
 ) -> None:
-    job, random = Job(tmp_path, source), Random(3)
-    with job.cluster(2, *job.recovered()) as process:
-        pids = next_life(process, 1, 2)
-        time.sleep(random.uniform(0, 0.3))
-        os.kill(random.choice(pids), SIGKILL)
-        assert process.finish() == 0, process.said()
+    random = Random(3)
+    for attempt in range(10):  # on a busy machine a job may be over before the kill
+        job = Job(tmp_path / str(attempt), source)
+        with job.cluster(2, *job.recovered()) as process:
+            with suppress(ProcessLookupError):
+                os.kill(random.choice(at_work(process)), SIGKILL)
+            assert process.finish() == 0, process.said()
+        if "was ended by SIGKILL" in process.said():
+            break
     assert "was ended by SIGKILL" in process.said()
     assert "restart 1 of at most 10 within 600 s" in process.said()
     assert "all 2 processes have ended well" in process.said()
@@ -76,7 +78,7 @@ def test_other_numbers_of_processes_go_on_from_a_stop(
     signals: list[Signals] = [SIGTERM, SIGINT]
     for workers, number in zip((3, 1), signals, strict=True):
         with job.cluster(workers, *job.recovered(3600)) as process:
-            next_life(process, 1, workers)
+            at_work(process)
             process.send(number)
             assert process.finish() == 0, process.said()
         assert process.said().count(": stopping after a last snapshot") == workers
