@@ -339,7 +339,7 @@ def start_heartbeats(settings: Settings, run: Run, where: recovery.Place) -> Non
     if not settings.alerts.kafka or not kafka.heartbeat_s:
         return
     KafkaOnce(kafka, kafka.heartbeat_topic, "heartbeat").partitions()
-    run.telemetry.heartbeats()
+    run.telemetry.heartbeats(wall_clock())
     run.pulse = pulse = Pulse(where.process, where.processes, wall_clock)
     run.heartbeats = Heartbeats(
         kafka, f"{kafka.group_id}/{where.process}", kafka.heartbeat_s, pulse.say,
