@@ -113,7 +113,7 @@ def test_topics_are_made_for_all_who_use_them(tmp_path: Path) -> None:
     kafka = load(SERVICES[FLOWS[0]]["environment"], tmp_path).settings.kafka
     made = made_topics()
     collector = yaml.safe_load((OBSERVABILITY / "otel" / "collector.yaml").read_text())
-    assert {*kafka.topics, kafka.alert_topic, kafka.dead_letter_topic} <= made.keys()
+    assert {*kafka.topics, kafka.alert_topic, kafka.dead_letter_topic, kafka.heartbeat_topic} <= made.keys()
     assert collector["exporters"]["kafka"]["traces"]["topic"] in made
     assert min(made[topic] for topic in kafka.topics) >= len(FLOWS)
 
