@@ -185,6 +185,20 @@ def test_the_slowest_heartbeat_is_well_within_its_rule() -> None:
         KafkaConfig(heartbeat_s=limit / 4 + 1)
 
 
+def test_what_is_critical_silences_its_own_warning() -> None:
+    config = yaml.safe_load((FOLDER.parent / "alertmanager" / "alertmanager.yml").read_text())
+    pairs = {}
+    for rule in config["inhibit_rules"]:
+        (by,), (silenced,) = (
+            re.findall(r'alertname="(\w+)"', " ".join(rule[matchers]))
+            for matchers in ("source_matchers", "target_matchers")
+        )
+        assert [ALERTS[name]["labels"]["severity"] for name in (by, silenced)] == ["critical", "warning"]
+        assert rule["equal"] == ["job", "service"]
+        pairs[by] = silenced
+    assert pairs == {name: name.replace("Fast", "Slow") for name in ALERTS if "FastBurn" in name}
+
+
 def test_every_alert_has_cases_of_both_kinds() -> None:
     assert set(CASES) == set(ALERTS)
     assert all(fires and quiet for fires, quiet in CASES.values())
