@@ -176,6 +176,14 @@ def test_the_one_pod_of_dev_has_several_processes_that_keep_to_one_folder() -> N
     assert not [e["name"] for e in container["env"] if e["name"].startswith("BYTEWAX_")]
 
 
+def test_the_pod_of_dev_lives_while_its_processes_are_brought_back(tmp_path: Path) -> None:
+    (container,) = one("StatefulSet", "dev")["spec"]["template"]["spec"]["containers"]
+    probe, settings = container["livenessProbe"], settings_of("dev", tmp_path)
+    assert probe["httpGet"]["path"] == "/health/live"
+    away = settings.cluster.backoff_most_s + settings.kafka.start_budget_s
+    assert probe["failureThreshold"] * probe["periodSeconds"] > 1.5 * away
+
+
 def test_a_store_of_dev_can_go_on_in_prod(tmp_path: Path) -> None:
     dev, prod = (settings_of(overlay, tmp_path).recovery for overlay in OVERLAYS)
     folders = [tmp_path / name for name in ("old", "new")]
