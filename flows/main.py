@@ -333,13 +333,20 @@ def check_room(folder: Path) -> None:
         )
 
 
+def heartbeat_topic(settings: Settings) -> KafkaOnce | None:
+    """The topic of heartbeats; None where there are none."""
+    if not settings.alerts.kafka or not settings.kafka.heartbeat_s:
+        return None
+    return KafkaOnce(settings.kafka, settings.kafka.heartbeat_topic, "heartbeat")
+
+
 def start_heartbeats(settings: Settings, run: Run, where: recovery.Place) -> None:
     """Heartbeats for as long as the process lives, where alerts go to Kafka; makes their topic where that may be."""
-    kafka = settings.kafka
-    if not settings.alerts.kafka or not kafka.heartbeat_s:
+    kafka, topic = settings.kafka, heartbeat_topic(settings)
+    if topic is None:
         return
-    KafkaOnce(kafka, kafka.heartbeat_topic, "heartbeat").partitions()
-    run.telemetry.heartbeats()
+    topic.partitions()
+    run.telemetry.heartbeats(wall_clock())
     run.pulse = pulse = Pulse(where.process, where.processes, wall_clock)
     run.heartbeats = Heartbeats(
         kafka, f"{kafka.group_id}/{where.process}", kafka.heartbeat_s, pulse.say,

@@ -13,7 +13,7 @@ from connectors.base import WriterFactory
 from connectors.greptime.writer import GreptimeFactory
 from connectors.prices import load
 from connectors.sqlite import SqliteFactory
-from flows.main import reader, writers
+from flows.main import heartbeat_topic, reader, writers
 from flows.settings import CONFIG_EXIT_CODE, Settings
 from operators.errors import ConfigError, SentinelError
 
@@ -48,6 +48,9 @@ def ask(settings: Settings) -> Iterator[Answer]:
         for name, factory in sinks.items():
             call = partial(_file, path) if name == "jsonl" and path is not None else partial(_sink, factory)
             yield _answer(f"{what}, {name}", call)
+    beats = heartbeat_topic(settings)
+    if beats is not None:
+        yield _answer("heartbeats, kafka", lambda: _sink(beats))
     if settings.enrich.prices is not None:
         prices = Path(settings.enrich.prices)
         yield _answer("price file", lambda: f"{len(load(prices))} prices")

@@ -133,8 +133,8 @@ class RecoveryConfig(Section):
         None,
         ge=1,
         le=1_024,
-        description='Files that the store is made of, for layout = "own": the most pods that there will ever be. As '
-        "many as processes if unset.",
+        description='Files that the store is made of: the most pods with a volume each (layout = "own") that there '
+        "will ever be, also where it begins in one pod. As many as processes if unset.",
     )
     relearn: bool = Field(
         False,

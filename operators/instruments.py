@@ -106,7 +106,7 @@ POLLS: Final = Instrument("sentinel_source_polls", "counter", "Polls of the sour
 HEARTBEAT: Final = Instrument(
     "sentinel_heartbeat_timestamp_seconds",
     "gauge",
-    "When the last heartbeat of this process reached its topic, Unix time; 0 until one has.",
+    "When the last heartbeat of this process reached its topic, Unix time; until then, when it started.",
 )
 PRICE_LOADS: Final = Instrument(
     "sentinel_price_file_loads", "counter", "Changes of the price file, by whether they could be used.", ("good",)

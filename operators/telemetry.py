@@ -136,9 +136,10 @@ class Telemetry:
         """A source partition was polled without a fault."""
         self._polls.inc()
 
-    def heartbeats(self) -> None:
-        """There will be heartbeats: without one yet their metric is 0, without this there is none."""
+    def heartbeats(self, since: int) -> None:
+        """There will be heartbeats, from this time (microseconds) on; without this call they have no metric."""
         self._heartbeat = self._gauge(names.HEARTBEAT)
+        self.heartbeat(since)
 
     def heartbeat(self, at: int) -> None:
         """A heartbeat reached its topic at this time, in microseconds."""

@@ -113,7 +113,7 @@ def test_topics_are_made_for_all_who_use_them(tmp_path: Path) -> None:
     kafka = load(SERVICES[FLOWS[0]]["environment"], tmp_path).settings.kafka
     made = made_topics()
     collector = yaml.safe_load((OBSERVABILITY / "otel" / "collector.yaml").read_text())
-    assert {*kafka.topics, kafka.alert_topic, kafka.dead_letter_topic} <= made.keys()
+    assert {*kafka.topics, kafka.alert_topic, kafka.dead_letter_topic, kafka.heartbeat_topic} <= made.keys()
     assert collector["exporters"]["kafka"]["traces"]["topic"] in made
     assert min(made[topic] for topic in kafka.topics) >= len(FLOWS)
 
@@ -126,16 +126,20 @@ def test_the_simulator_understands_its_arguments() -> None:
     assert simulate._config(args).rate == 50
 
 
-def test_secrets_come_from_a_file_that_git_does_not_see() -> None:
-    example = (ROOT / "compose.env.example").read_text()
-    names = re.findall(r"(?m)^#?([A-Z][A-Z_]+)=", example)
-    for name in names:
-        assert name.startswith(("GF_", "GREPTIMEDB_")) or setting_at(
-            Settings, tuple(name[len("SENTINEL_") :].lower().split("__"))
-        )
-    assert "compose.env" in (ROOT / ".gitignore").read_text().splitlines()
+def example(file: str) -> list[str]:
+    return re.findall(r"(?m)^#?([A-Z][A-Z_]+)=", (ROOT / f"{file}.example").read_text())
+
+
+def test_each_service_is_given_its_own_secrets_by_a_file_that_git_does_not_see() -> None:
+    given = {name: service["env_file"] for name, service in SERVICES.items() if "env_file" in service}
+    assert given == {**{name: ["flow.env"] for name in FLOWS}, "grafana": ["grafana.env"]}
+    assert {"flow.env", "grafana.env"} <= set((ROOT / ".gitignore").read_text().splitlines())
+    of_flow, of_grafana = example("flow.env"), example("grafana.env")
+    assert of_flow and of_grafana
+    for name in of_flow:
+        assert setting_at(Settings, tuple(name.removeprefix("SENTINEL_").lower().split("__"))), name
+    assert [name for name in of_grafana if not name.startswith(("GF_", "GREPTIMEDB_"))] == []
     for service in SERVICES.values():
-        assert service.get("env_file", ["compose.env"]) == ["compose.env"]
         shown = service.get("environment", {})
         assert not [key for key in shown if re.search("PASSWORD|SECRET|TOKEN|OPTIONS", key)]
 
@@ -187,8 +191,7 @@ def test_grafana_is_given_what_its_provisioning_asks_for() -> None:
     sources = (provisioning / "datasources" / "sentinel.yaml").read_text()
     wanted = set(re.findall(r"\$\{(\w+)\}", sources))
     assert len(wanted) >= 5
-    secret = re.findall(r"^(\w+)=", (ROOT / "compose.env.example").read_text(), re.MULTILINE)
-    assert wanted <= {*grafana["environment"], *secret}
+    assert wanted <= {*grafana["environment"], *example("grafana.env")}
     (provider,) = yaml.safe_load((provisioning / "dashboards" / "sentinel.yaml").read_text())["providers"]
     assert mounted["./observability/grafana/dashboards"] == provider["options"]["path"]
     host, port = grafana["environment"]["GREPTIMEDB_ADDRESS"].split(":")

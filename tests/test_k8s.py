@@ -18,8 +18,9 @@ from prometheus_client import CollectorRegistry
 
 from connectors.listener import Listener
 from flows import __version__, recovery
+from flows.rescale import rescale
 from flows.schema import setting_at
-from flows.settings import Settings, load
+from flows.settings import RecoveryConfig, Settings, load
 from observability.prometheus_rule import RULES, rule_object
 from tests.conftest import ROOT, leave_out
 
@@ -173,6 +174,30 @@ def test_the_one_pod_of_dev_has_several_processes_that_keep_to_one_folder() -> N
     assert module == "flows.cluster"
     assert arguments == ["--workers", "2", "-r", "/data/recovery"]
     assert not [e["name"] for e in container["env"] if e["name"].startswith("BYTEWAX_")]
+
+
+def test_the_pod_of_dev_lives_while_its_processes_are_brought_back(tmp_path: Path) -> None:
+    (container,) = one("StatefulSet", "dev")["spec"]["template"]["spec"]["containers"]
+    probe, settings = container["livenessProbe"], settings_of("dev", tmp_path)
+    assert probe["httpGet"]["path"] == "/health/live"
+    away = settings.cluster.backoff_most_s + settings.kafka.start_budget_s
+    assert probe["failureThreshold"] * probe["periodSeconds"] > 1.5 * away
+
+
+def test_a_store_of_dev_can_go_on_in_prod(tmp_path: Path) -> None:
+    dev, prod = (settings_of(overlay, tmp_path).recovery for overlay in OVERLAYS)
+    folders = [tmp_path / name for name in ("old", "new")]
+
+    def claim(folder: Path, process: int, processes: int, of: RecoveryConfig) -> None:
+        place = recovery.Place(folder, process, processes)
+        held = recovery.claim(place, of.shards, 10, "kafka", of.layout, partitions=of.partitions)
+        assert held is not None
+        held.release()
+
+    claim(folders[0], 0, 2, dev)
+    rescale(folders, 2)
+    for i, folder in enumerate(folders):
+        claim(folder, i, 2, prod)
 
 
 def test_objects_belong_together(overlay: str, container: dict[str, Any]) -> None:

@@ -49,7 +49,11 @@ class KafkaConfig(Section):
         "llm.heartbeat", description="Where a heartbeat of each process that reads is written (with alerts.kafka)."
     )
     heartbeat_s: float = Field(
-        10, ge=0, le=3600, description="Seconds between two heartbeats; 0 for none, and no topic for them."
+        10,
+        ge=0,
+        le=30,
+        description="Seconds between two heartbeats; 0 for none, and no topic for them. The rule of Prometheus pages "
+        "after two minutes without one.",
     )
     group_id: str = Field(
         "llm-sentinel",

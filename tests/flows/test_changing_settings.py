@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
@@ -313,6 +313,23 @@ def test_refused(tmp_path: Path, shape: Shape, source: str, said: str) -> None:
     claim(tmp_path, SHAPE)
 
 
+def test_a_store_keeps_its_partitions_where_they_are(tmp_path: Path) -> None:
+    def start(processes: int, layout: Literal["shared", "own"], partitions: int | None = None) -> None:
+        place = recovery.Place(tmp_path / str(processes), 0, processes)
+        held = recovery.claim(place, 3, 10, "memory", layout, partitions=partitions)
+        assert held is not None
+        held.release()
+
+    start(1, "shared")
+    start(1, "own")
+    with pytest.raises(ConfigError, match=re.escape("recovery.partitions = 1, now it is 2")):
+        start(1, "shared", 2)
+    start(2, "own")
+    with pytest.raises(ConfigError, match="must hold all of its 2 partitions"):
+        start(2, "shared")
+    start(2, "own")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -379,7 +396,8 @@ def test_stores_and_topics_with_other_partitions_are_other_steps() -> None:
 
 
 TESTED = {
-    "time.pane_s", "recovery.shards", "source.kind", "detect.horizons_s", "detect.metrics", "detect.mix_by", "detect",
+    "time.pane_s", "recovery.shards", "recovery.partitions", "recovery.layout", "source.kind",
+    "detect.horizons_s", "detect.metrics", "detect.mix_by", "detect",
     "detect.half_life_s", "detect.warm_up_panes", "detect.adopt_after_s", "detect.traffic", "detect.limits",
     "detect.preset", "detect.overrides", "detect.votes", "detect.silent_until", "episodes", "groups",
     "panes.dimension_sets", "panes.series_per_shard",
@@ -393,12 +411,19 @@ ELSEWHERE = {
     "enrich.families",
     "enrich.dated_versions",
     "enrich.prices",
+    "kafka.start",
+    "kafka.start_offsets",
+    "kafka.heartbeat_topic",
+    "kafka.heartbeat_s",
     "metrics",
     "log",
+    "traces",
+    "cluster",
+    "objectives",
     "sinks",
     "source.batch_size",
 }
-"""Those of `test_enrich.py` and `test_laws.py`, and those that no state depends on."""
+"""Those of `test_enrich.py`, `test_laws.py` and `test_kafka_reader.py`, and those that no state depends on."""
 
 
 def test_the_table_names_every_setting_that_is_tested_and_no_other() -> None:

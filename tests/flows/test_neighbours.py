@@ -109,17 +109,25 @@ jsonl = ""
 def test_brokers_that_are_away(capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = connect(f'{KAFKA}[kafka]\nbrokers = "127.0.0.1:1"\nstart_budget_s = 0.3\n', capsys)
     assert code == 1
-    assert [line.partition(":")[0] for line in lines] == ["failed  source, kafka", "failed  alerts, kafka"]
+    assert [line.partition(":")[0] for line in lines] == [
+        "failed  source, kafka",
+        "failed  alerts, kafka",
+        "failed  heartbeats, kafka",
+    ]
     assert all("Is Kafka running at 127.0.0.1:1 (kafka.brokers)?" in line for line in lines)
 
 
 def test_topics(tansu: Broker, capsys: pytest.CaptureFixture[str]) -> None:
-    broker, topic, alerts = tansu, f"t-{uuid.uuid4().hex}", f"a-{uuid.uuid4().hex}"
+    broker, topic, alerts, beats = tansu, *(f"{kind}-{uuid.uuid4().hex}" for kind in "tab")
     create_topic(broker, topic, 3)
     settings = f'{KAFKA}[kafka]\nbrokers = "{broker.address}"\ntopics = ["{topic}"]\nalert_topic = "{alerts}"\n'
+    settings += f'heartbeat_topic = "{beats}"\n'
     code, lines = connect(settings + "create_topics = false\n", capsys)
     assert code == 78
     assert lines[0] == "ok      source, kafka: 3 partitions"
     assert f"topic {alerts} does not exist" in lines[1]
+    assert f"topic {beats} does not exist" in lines[2]
     code, lines = connect(settings, capsys)
-    assert (code, lines[1]) == (0, "ok      alerts, kafka: 1 partition")
+    assert (code, lines[1:]) == (0, ["ok      alerts, kafka: 1 partition", "ok      heartbeats, kafka: 1 partition"])
+    code, lines = connect(settings + "heartbeat_s = 0\n", capsys)
+    assert (code, len(lines)) == (0, 2)

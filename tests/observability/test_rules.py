@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from connectors.kafka.config import KafkaConfig
 from tests.conftest import ROOT, leave_out
 
 FOLDER = ROOT / "observability" / "prometheus"
@@ -100,7 +102,10 @@ CASES: dict[str, tuple[list[Series], list[Series]]] = {
         [{FOLDED: "50x90", SERIES: "99x90", LIMIT: "100x90"}],
     ),
     "SentinelPricesUnusable": ([{LOADS: "0x80 1x10"}, {LOADS: "_x80 1x10"}], [{LOADS: "1x90"}]),
-    "SentinelHeartbeatGone": ([{BEAT: "0+60x80 4800x10"}], [{BEAT: "0+60x90"}, {BUILD: "1x90"}]),
+    "SentinelHeartbeatGone": (
+        [{BEAT: "0+60x80 4800x10"}],
+        [{BEAT: "0+60x90"}, {BEAT: "_x85 5200x10"}, {BUILD: "1x90"}],
+    ),
     "SentinelErrorBudgetFastBurn": (
         [{OK: "0+80x90", ERROR: "0+20x90", SHARE: "0.01x90"}],
         [
@@ -171,6 +176,27 @@ def test_an_alert_fires_when_it_should_and_is_quiet_when_it_should(promtool: str
     file.write_text(yaml.safe_dump({"rule_files": [str(rules)], "tests": tests}))
     done = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_slowest_heartbeat_is_well_within_its_rule() -> None:
+    limit = float(ALERTS["SentinelHeartbeatGone"]["expr"].rpartition(">")[2])
+    KafkaConfig(heartbeat_s=limit / 4)
+    with pytest.raises(ValidationError):
+        KafkaConfig(heartbeat_s=limit / 4 + 1)
+
+
+def test_what_is_critical_silences_its_own_warning() -> None:
+    config = yaml.safe_load((FOLDER.parent / "alertmanager" / "alertmanager.yml").read_text())
+    pairs = {}
+    for rule in config["inhibit_rules"]:
+        (by,), (silenced,) = (
+            re.findall(r'alertname="(\w+)"', " ".join(rule[matchers]))
+            for matchers in ("source_matchers", "target_matchers")
+        )
+        assert [ALERTS[name]["labels"]["severity"] for name in (by, silenced)] == ["critical", "warning"]
+        assert rule["equal"] == ["job", "service"]
+        pairs[by] = silenced
+    assert pairs == {name: name.replace("Fast", "Slow") for name in ALERTS if "FastBurn" in name}
 
 
 def test_every_alert_has_cases_of_both_kinds() -> None:

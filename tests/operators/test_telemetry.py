@@ -172,8 +172,7 @@ def everything() -> Telemetry:
     telemetry.detected({"zscore": 0.5})
     telemetry.configured(10, 0.01, 100.0)
     telemetry.built("1", "3")
-    telemetry.heartbeats()
-    telemetry.heartbeat(SECOND)
+    telemetry.heartbeats(SECOND)
     return telemetry
 
 
@@ -200,7 +199,7 @@ def test_without_heartbeats_there_is_no_metric_of_them() -> None:
     telemetry = Telemetry()
     telemetry.heartbeat(SECOND)
     assert not [name for name in samples(telemetry) if "heartbeat" in name]
-    telemetry.heartbeats()
-    assert samples(telemetry)["sentinel_heartbeat_timestamp_seconds"] == 0
+    telemetry.heartbeats(3 * SECOND)
+    assert samples(telemetry)["sentinel_heartbeat_timestamp_seconds"] == 3
     telemetry.heartbeat(5 * SECOND)
     assert samples(telemetry)["sentinel_heartbeat_timestamp_seconds"] == 5
