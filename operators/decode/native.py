@@ -86,15 +86,17 @@ class NativeDecoder:
             else:
                 doubtful[i] = False
         faults.sort(key=lambda fault: fault.record)
+        combos = list(codes.combos)
         if doubtful.any():
             keep = ~doubtful
-            record, at, rounded, combo = record[keep], at[keep], rounded[:, keep], combo[keep]
+            record, at, rounded = record[keep], at[keep], rounded[:, keep]
+            used, place = np.unique(combo[keep], return_inverse=True)
+            combo, combos = place.astype(np.int32), [combos[code] for code in used.tolist()]
             event_id, trace_id = list(compress(event_id, keep.tolist())), list(compress(trace_id, keep.tolist()))
 
         fixed = np.full((len(METRICS), len(record)), MISSING, np.int64)
         fixed[_ROWS] = np.where(np.isnan(rounded), MISSING, rounded)
         latency = np.maximum(fixed[_LATENCY], 0)  # an absent latency counts as no time
-        combos = list(codes.combos)
         events = Events(
             record=record,
             start=at - latency if timestamp_is == "end" else at,

@@ -63,6 +63,7 @@ def check_form(decoded: Decoded, records: int) -> None:
     assert events.error.dtype == np.bool_
     assert len(events.event_id) == len(events.trace_id) == len(events.error) == len(events.combo) == n
     assert len(set(events.combos)) == len(events.combos)
+    assert set(events.combo.tolist()) == set(range(len(events.combos))), "labels of what was refused stay behind"
     assert all(len(labels) == len(LABELS) for labels in events.combos)
     assert (np.diff(events.record) >= 0).all()
     assert ((events.end >= events.start) & (events.end >= EARLIEST) & (events.start < LATEST)).all()
