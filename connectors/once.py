@@ -3,7 +3,9 @@
 A writer that takes over reads back what its predecessors wrote, from the position in its snapshot (from the start
 where there is none) to the end, and then skips what comes by again. The snapshot holds the position and also the ids
 that were read back and have not come by again: a replayed epoch may hold fewer items than the one that died, so the
-position alone would move past ids that are still to come, and a second crash would write them twice.
+position alone would move past ids that are still to come, and a second crash would write them twice. It also holds the
+ids of the last epoch that wrote any: what the end of a finite source has brought comes again when the finished run is
+started once more.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class Once:
         self._timeless: dict[str, None] = {}  # in the order they were read back
         for item_id, at in pending:
             self._remember(item_id, at)
-        self._written: set[str] = set()  # by this process, since its last snapshot
+        self._written: dict[str, int] = {}  # id -> at, by this process, since its last snapshot
+        self._last: dict[str, int] = {}  # those of the last epoch before that wrote any, where they have a time
 
     @classmethod
     def load(cls, state: State | None) -> Once:
@@ -93,7 +96,7 @@ class Once:
     def wrote(self, items: Sequence[Identified], end: int) -> None:
         """All `items` that were given to `fresh` are durable now; `end` is the position after the last one."""
         for item in items:
-            self._written.add(item.id)
+            self._written[item.id] = item.at
             self._pending.pop(item.id, None)
             self._timeless.pop(item.id, None)
         self.end = max(self.end, end)
@@ -104,7 +107,9 @@ class Once:
                 del self._pending[item_id]
 
     def state(self) -> State:
-        """For the snapshot of the epoch: ids written in it need no remembering, they stand before `end`."""
+        """For the snapshot of the epoch: the position after what was written in it, and the ids that may come again."""
+        if timed := {item_id: at for item_id, at in self._written.items() if at > 0}:
+            self._last = timed
         self._written.clear()
         timeless = ((item_id, 0) for item_id in self._timeless)
-        return (VERSION, self.end, (*timeless, *sorted(self._pending.items())))
+        return (VERSION, self.end, (*timeless, *sorted({**self._pending, **self._last}.items())))

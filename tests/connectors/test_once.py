@@ -16,7 +16,7 @@ def test_what_was_read_back_is_skipped_once_written_or_seen() -> None:
     assert [r.id for r in once.fresh([alert(1), alert(2), alert(2)])] == ["alert-2"]
     once.wrote([alert(1), alert(2)], 20)
     assert once.fresh([alert(1), alert(2)]) == []
-    assert once.state() == (1, 20, ())
+    assert once.state() == (1, 20, tuple((a.id, a.at) for a in (alert(1), alert(2))))
 
 
 def test_looking_changes_nothing_so_a_failed_write_can_be_tried_again() -> None:
@@ -47,7 +47,7 @@ def test_old_ids_are_forgotten_so_that_memory_is_bounded() -> None:
     once.saw("young", 2, newest.at - KEEP)
     once.saw("timeless", 3)
     once.wrote([newest], 4)
-    assert once.state() == (1, 4, (("timeless", 0), ("young", newest.at - KEEP)))
+    assert once.state() == (1, 4, (("timeless", 0), (newest.id, newest.at), ("young", newest.at - KEEP)))
 
 
 def test_of_ids_without_a_time_the_last_that_were_read_back_are_kept() -> None:
@@ -65,11 +65,17 @@ def test_of_ids_without_a_time_the_last_that_were_read_back_are_kept() -> None:
     assert isinstance(pending, tuple) and len(pending) == MOST_TIMELESS - 3
 
 
-def test_items_of_a_finished_epoch_are_not_remembered() -> None:
+def test_items_of_the_last_epoch_that_wrote_any_are_remembered_and_no_others() -> None:
+    """What the end of a source has brought comes again when the finished run is started once more, and once more."""
     once = Once()
     once.wrote([alert(1)], 4)
-    assert once.state() == (1, 4, ())
-    assert once.fresh([alert(1)]) == [alert(1)]
+    assert once.state() == (1, 4, ((alert(1).id, alert(1).at),))
+    once.wrote([alert(2), Message("topic/0/7", "topic/0")], 6)
+    assert once.state() == once.state() == (1, 6, ((alert(2).id, alert(2).at),))
+    for _ in range(3):
+        once = Once.load(once.state())
+        assert once.fresh([alert(2), alert(3)]) == [alert(3)]
+        once.wrote([alert(2)], 6)
 
 
 @pytest.mark.parametrize("state", [(2, 0, ()), (1, "x", ()), (1,), ()])

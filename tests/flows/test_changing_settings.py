@@ -110,6 +110,10 @@ KEEPS: dict[str, Callable[[Shape], Shape]] = {
     "more evidence": lambda s: replace(s, panes=s.panes.model_copy(update={"evidence": 5})),
     "smaller breakdowns": lambda s: replace(s, panes=s.panes.model_copy(update={"breakdown_values": 1})),
     "larger breakdowns": lambda s: replace(s, panes=s.panes.model_copy(update={"breakdown_values": 20})),
+    "another time zone": lambda s: replace(
+        s,
+        detect=s.detect.model_copy(update={"traffic": s.detect.traffic.model_copy(update={"time_zone": "Asia/Tokyo"})}),
+    ),
     "another threshold": lambda s: replace(s, detect=s.detect.model_copy(update={"false_alarms_per_series_day": 1.4})),
     "another half-life": lambda s: replace(s, detect=s.detect.model_copy(update={"half_life_s": 3_600.0})),
     "a longer warm-up": lambda s: replace(s, detect=s.detect.model_copy(update={"warm_up_panes": 14})),
@@ -398,7 +402,8 @@ def test_stores_and_topics_with_other_partitions_are_other_steps() -> None:
 TESTED = {
     "time.pane_s", "recovery.shards", "recovery.partitions", "recovery.layout", "source.kind",
     "detect.horizons_s", "detect.metrics", "detect.mix_by", "detect",
-    "detect.half_life_s", "detect.warm_up_panes", "detect.adopt_after_s", "detect.traffic", "detect.limits",
+    "detect.half_life_s", "detect.warm_up_panes", "detect.adopt_after_s", "detect.traffic", "detect.traffic.time_zone",
+    "detect.limits",
     "detect.preset", "detect.overrides", "detect.votes", "detect.silent_until", "episodes", "groups",
     "panes.dimension_sets", "panes.series_per_shard",
     "panes.expiry_s", "panes.evidence", "panes.breakdown_values", "time.lateness_s", "time.correction_s",
