@@ -9,16 +9,12 @@ deviation smaller than the metric's least one ever reaches 0.5.
 
 from __future__ import annotations
 
-from math import log
-
 import numpy as np
 
 from operators.detect.base import Block, State, Traits, Verdicts, Watch
+from operators.detect.quantiles import directions, least_changes
 from operators.kernels import detect as kernels
-from operators.kernels.detect import Floats
 from operators.model import Bools, Ints
-
-DIRECTION = {"up": 1, "down": -1, "both": 0}
 
 
 class ZScore:
@@ -30,9 +26,8 @@ class ZScore:
     def __init__(self, watch: Watch) -> None:
         self.cells = tuple(m.name for m in watch.metrics)
         self._watch = watch
-        self._direction: Ints = np.array([DIRECTION[s.direction] for s in watch.settings], np.int64)
-        least = [log(s.min_change) if s.in_logs else s.min_change for s in watch.settings]
-        self._floor: Floats = np.array(least) / watch.boundary
+        self._direction = directions(watch)
+        self._floor = least_changes(watch) / watch.boundary
         self._min_count: Ints = np.array([s.min_count for s in watch.settings], np.int64)
 
     def state(self, slots: int) -> State:
