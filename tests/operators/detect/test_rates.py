@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 
 from operators import panes
 from operators.detect.monitor import ShardMonitor
@@ -58,6 +59,7 @@ def test_one_request_a_minute() -> None:
     assert first.at <= (BEGIN + slow) * PANE_S * SECOND + 40 * 60 * SECOND
 
 
+@pytest.mark.compiled
 def test_ten_thousand_requests_a_second() -> None:
     """Two thirds slower after ten minutes: that is told within three panes and the lateness, and nothing before."""
     first, *_ = latency_alerts(monitor(), closings(10_000 * PANE_S, 64, 60, 1.65))
