@@ -1,9 +1,11 @@
 """How the flow scales: with series, with processes, with what exactly-once costs, and how late its alerts are.
 
-    python -m benchmarks.scale [--quick] [--only series workers once latency] [--json]
+    python -m benchmarks.scale [--quick] [--only series snapshots workers once latency] [--json]
 
 series   a backlog of so many distinct series: events/s, memory and snapshot bytes a series, bytes that cross an event.
          A million are more than 64 shards admit by default: the rest is folded into __other__
+snapshots  10,000 series with a snapshot every 10 s, 100,000 with one every minute, against one a day: the same events
+         in turn; then how long a start from the last snapshot takes until new records are read
 workers  the same backlog in 1 to 4 processes; more than the machine has cores show only what the exchange costs
 once     snapshots and the alert topic on against both off, in turn
 latency  half of the speed with 1,000 series: from when an alert could be known (the end of its pane and the lateness
@@ -45,6 +47,7 @@ Say = Callable[[str], None]
 
 PARTITIONS = 4
 SERIES = (100, 10_000, 100_000, 1_000_000)
+SNAPSHOTS = ((10_000, 10), (100_000, 60))
 EVENTS = 2_000_000
 SHARDS = 64
 EVENT_RATE = 5_000
@@ -63,10 +66,14 @@ def backlog(broker: Broker, topic: str, events: int, series: int) -> None:
     """A topic with so many events of so many series."""
     create_topic(broker, topic, PARTITIONS)
     made, filler = Events(series), Filler(broker.address, topic, PARTITIONS)
-    rate = min(EVENT_RATE, events / 60)
     for number in range(events):
-        filler.send(made.record(START_MS + round(number * 1_000 / rate)))
+        filler.send(made.record(START_MS + round(number * 1_000 / pace(events))))
     filler.done()
+
+
+def pace(events: int) -> float:
+    """Events a second of event time, of so many."""
+    return min(EVENT_RATE, events / 60)
 
 
 def of_series(broker: Broker, folder: Path, counts: Sequence[int], events: int, say: Say) -> list[Figures]:
@@ -90,6 +97,42 @@ def of_series(broker: Broker, folder: Path, counts: Sequence[int], events: int, 
         })  # fmt: skip
         say(json.dumps(out[-1]))
     return out
+
+
+def of_snapshots(
+    broker: Broker, folder: Path, plan: Sequence[tuple[int, int]], rounds: int, events: int, say: Say
+) -> list[Figures]:
+    """One line for each (series, seconds between snapshots): medians of turns with them and with one a day."""
+    out: list[Figures] = []
+    for count, seconds in plan:
+        topic = f"snapshots-{count}"
+        backlog(broker, topic, events, count)
+        speeds: dict[int, list[float]] = {seconds: [], 86_400: []}
+        for number in range(rounds):
+            for every, runs in speeds.items():
+                home = folder / f"{topic}-{every}-{number}"
+                with Flow(home, broker.address, topic, SETTINGS, every) as flow:
+                    runs.append(flow.speed(events, WAIT_S))
+                    flow.stop(WAIT_S)
+        more(broker, topic, events, count)
+        begin = time.perf_counter()
+        with Flow(folder / f"{topic}-{seconds}-0", broker.address, topic, SETTINGS, seconds) as flow:
+            resumed = flow.until(events + 1, WAIT_S) - begin
+        on, off = (statistics.median(runs) for runs in speeds.values())
+        out.append({
+            "series": count, "snapshot_every_s": seconds, "events_per_s": round(on), "ratio": round(on / off, 3),
+            "resume_s": round(resumed, 1),
+        })  # fmt: skip
+        say(json.dumps(out[-1]))
+    return out
+
+
+def more(broker: Broker, topic: str, events: int, series: int) -> None:
+    """A thousand further events on a topic that holds so many."""
+    made, filler = Events(series), Filler(broker.address, topic, PARTITIONS)
+    for number in range(events, events + 1_000):
+        filler.send(made.record(START_MS + round(number * 1_000 / pace(events))))
+    filler.done()
 
 
 def exchanged(series: int, events: int) -> float:
@@ -225,19 +268,20 @@ def bare(broker: Broker, records: int) -> list[float]:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("series", "workers", "once", "latency")
-    parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="some of the four parts")
+    parts = ("series", "snapshots", "workers", "once", "latency")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="some of the five parts")
     parser.add_argument("--events", type=int, default=EVENTS, help="events of a backlog (2,000,000)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns with and without exactly-once (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns with and without exactly-once, or snapshots (3)")
     parser.add_argument("--rate", type=float, default=50_000, help="events a second for latency where once is not run")
     parser.add_argument("--seconds", type=float, default=180, help="how long latency is looked at (180)")
     parser.add_argument("--quick", action="store_true", help="little of everything")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     counts: Sequence[int] = SERIES
+    plan: Sequence[tuple[int, int]] = SNAPSHOTS
     most = 4
     if args.quick:
-        counts, most = (100, 5_000), 2
+        counts, plan, most = (100, 5_000), ((1_000, 1),), 2
         args.events, args.rounds, args.seconds, args.rate = EVENTS // 100, 1, 35, 1_000
 
     def say(line: str) -> None:
@@ -251,6 +295,8 @@ def main() -> None:
         try:
             if "series" in args.only:
                 found["series"] = of_series(broker, folder, counts, args.events, say)
+            if "snapshots" in args.only:
+                found["snapshots"] = of_snapshots(broker, folder, plan, args.rounds, args.events, say)
             if "workers" in args.only:
                 found["workers"] = of_workers(broker, folder, most, args.events, say)
             if "once" in args.only:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import compress, pairwise
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,6 @@ from operators.sketch import encode
 
 _NAMES: Final = [metric.name for metric in METRICS]
 _SCALES: Final = np.array([metric.scale for metric in METRICS], np.float64)
-_EMPTY: Final = "[]"
 
 
 @lru_cache(maxsize=1 << 14)
@@ -38,77 +38,57 @@ def _nullable(values: NDArray[np.float64], there: NDArray[np.bool_]) -> list[obj
     return list(out)
 
 
-def _named(
-    columns: Sequence[Sequence[object]], there: NDArray[np.bool_], used: Sequence[int]
+def _entries(
+    keys: Sequence[str], columns: Sequence[Sequence[object]], there: NDArray[np.bool_], used: Sequence[int]
 ) -> list[dict[str, object]]:
-    """For each of n entries {metric: value} of what it carries, from a column of n values for each used metric."""
-    names = [_NAMES[m] for m in used]
-    whole: list[bool] = np.all(there, axis=1).tolist()
-    out = []
-    for i, values in enumerate(zip(*columns, strict=True)):
-        if whole[i]:
-            out.append(dict(zip(names, values, strict=True)))
-        else:
-            out.append({n: v for n, v, t in zip(names, values, there[i].tolist(), strict=True) if t})
-    return out
+    """For each of n entries a dict from columns of n values: of `keys`, then of each `used` metric that is `there`."""
+    names = (*keys, *(_NAMES[m] for m in used))
+    carried: list[list[bool]] = np.pad(there, ((0, 0), (len(keys), 0)), constant_values=True).tolist()
+    return [
+        dict(compress(zip(names, values, strict=True), some))
+        for values, some in zip(zip(*columns, strict=True), carried, strict=True)
+    ]
 
 
 def _breakdowns(table: PaneTable) -> list[str]:
     """For each row the breakdown as JSON: [{label, value, requests, errors, metric: [count, sum]}]."""
-    out = [_EMPTY] * len(table.pane)
-    used = np.flatnonzero((table.breakdown_count > 0).any(axis=0)).tolist()
-    count = table.breakdown_count[:, used]
+    there = table.breakdown_count > 0
+    used = np.flatnonzero(there.any(axis=0)).tolist()
     total = table.breakdown_total[:, used] / _SCALES[used]
-    pairs = [list(zip(count[:, j].tolist(), total[:, j].tolist(), strict=True)) for j in range(len(used))]
-    metrics = _named(pairs, count > 0, used) if used else [{} for _ in table.breakdown_row]
-    entries = [
-        {"label": LABELS[label], "value": table.breakdown_values[value], "requests": requests, "errors": errors, **rest}
-        for label, value, requests, errors, rest in zip(
-            table.breakdown_label.tolist(),
-            table.breakdown_value.tolist(),
-            table.breakdown_requests.tolist(),
-            table.breakdown_errors.tolist(),
-            metrics,
-            strict=True,
-        )
+    columns: list[Sequence[object]] = [
+        [LABELS[label] for label in table.breakdown_label.tolist()],
+        [table.breakdown_values[value] for value in table.breakdown_value.tolist()],
+        table.breakdown_requests.tolist(),
+        table.breakdown_errors.tolist(),
+        *(
+            list(zip(table.breakdown_count[:, m].tolist(), total[:, j].tolist(), strict=True))
+            for j, m in enumerate(used)
+        ),
     ]
-    for row, low, high in _runs(table.breakdown_row):
-        out[row] = _json(entries[low:high])
-    return out
+    entries = _entries(("label", "value", "requests", "errors"), columns, there[:, used], used)
+    return _texts(len(table.pane), table.breakdown_row, entries)
 
 
 def _evidence(table: PaneTable) -> list[str]:
     """For each row its worst requests as JSON: [{event_id, trace_id, start (us), error, metric: value}]."""
-    out = [_EMPTY] * len(table.pane)
     there = table.evidence_values != MISSING
     used = np.flatnonzero(there.any(axis=0)).tolist()
     units = table.evidence_values[:, used] / _SCALES[used]
-    columns = [units[:, j].tolist() for j in range(len(used))]
-    metrics = _named(columns, there[:, used], used) if used else [{} for _ in table.evidence_row]
-    entries = [
-        {"event_id": event, "trace_id": trace, "start": start, "error": error, **rest}
-        for event, trace, start, error, rest in zip(
-            table.evidence_event,
-            table.evidence_trace,
-            table.evidence_start.tolist(),
-            table.evidence_error.tolist(),
-            metrics,
-            strict=True,
-        )
+    columns: list[Sequence[object]] = [
+        table.evidence_event,
+        table.evidence_trace,
+        table.evidence_start.tolist(),
+        table.evidence_error.tolist(),
+        *(units[:, j].tolist() for j in range(len(used))),
     ]
-    for row, low, high in _runs(table.evidence_row):
-        out[row] = _json(entries[low:high])
-    return out
+    entries = _entries(("event_id", "trace_id", "start", "error"), columns, there[:, used], used)
+    return _texts(len(table.pane), table.evidence_row, entries)
 
 
-def _runs(rows: NDArray[np.int32]) -> list[tuple[int, int, int]]:
-    """(row, low, high) for each run of equal numbers."""
-    if not len(rows):
-        return []
-    edges = np.flatnonzero(np.diff(rows)) + 1
-    low = np.concatenate(([0], edges))
-    high = np.concatenate((edges, [len(rows)]))
-    return list(zip(rows[low].tolist(), low.tolist(), high.tolist(), strict=True))
+def _texts(rows: int, row: NDArray[np.int32], entries: Sequence[object]) -> list[str]:
+    """The entries of each row as a JSON list; `row` says whose each is, in ascending order."""
+    edges = np.searchsorted(row, np.arange(rows + 1)).tolist()
+    return [_json(entries[low:high]) if high > low else "[]" for low, high in pairwise(edges)]
 
 
 def _json(value: object) -> str:

@@ -17,6 +17,9 @@ APPLICATION: Final = 0x4C4C4D53
 SCHEMA: Final = 3
 """The file's user_version; goes up with every change of the tables."""
 
+CACHE_KIB: Final = 32_768
+"""Pages in memory: with many series the index by key is written all over, and would not fit into the usual 2 MiB."""
+
 _TYPES: Final = {
     Type.TEXT: "TEXT",
     Type.INT: "INTEGER",
@@ -99,6 +102,7 @@ class SqliteWriter:
                 )
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             if not objects:
                 self._create()
         except sqlite3.Error as e:

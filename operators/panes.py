@@ -300,9 +300,9 @@ def matching(table: PaneTable, others: PaneTable) -> PaneTable:
     return select(table, np.array([r in wanted for r in rows], np.bool_))
 
 
-def widen(table: PaneTable, factor: int, evidence: int, breakdown_values: int) -> PaneTable:
-    """The same in panes `factor` times as wide."""
-    return merge([replace(table, pane=table.pane // factor)], evidence, breakdown_values)
+def widen(tables: Sequence[PaneTable], factor: int, evidence: int, breakdown_values: int) -> PaneTable:
+    """The sum of the tables in panes `factor` times as wide."""
+    return merge([replace(t, pane=t.pane // factor) for t in tables], evidence, breakdown_values)
 
 
 def rename_series(

@@ -17,6 +17,9 @@ from operators.errors import FatalError
 from operators.pane_table import PaneTable
 from operators.shard import Slice, bucket_widths
 
+_APART = 8
+"""Tables of an hour that may wait to be made one."""
+
 
 class StoredRows(NamedTuple):
     """Rows to upsert: all of one width, in seconds."""
@@ -31,13 +34,15 @@ class Bucket:
     Which bucket it is, it learns from its first item.
     """
 
-    VERSION = 1
+    VERSION = 2
 
     def __init__(self, pane_s: int, config: PanesConfig) -> None:
         self._width_s = 0
         self._pane_s = pane_s
         self._config = config
-        self._table = panes.EMPTY
+        # Compact, since most buckets only wait for corrections; those of single panes one behind the other in time.
+        self._packed: list[tuple[object, ...]] = []
+        self._last = -1  # the last pane in there
         self._sealed = False
         self.dropped = False
 
@@ -46,17 +51,21 @@ class Bucket:
         self._width_s = items[0].width_s
         added = self._kept([i.table for i in items if i.what == "rows" and i.table is not None])
         sealing = any(i.what == "seal" for i in items)
-        self._table = self._merge([self._table, added])
-        out = self._panes(self._table, added)
-        if sealing or self._sealed:
-            out += self._whole(self._table, self._table if sealing else added)
+        out = self._add(added)
+        if sealing:
+            out += self._whole(self._tables(), None)
+        elif self._sealed and len(added.pane):
+            out += self._whole(self._tables(), added)
         self._sealed |= sealing
         self.dropped = any(i.what == "drop" for i in items)
         if any(i.what == "end" for i in items):
             last = self._kept([i.table for i in items if i.what == "end" and i.table is not None])
-            table = self._merge([self._table, last])
-            out += self._panes(table, last) + self._whole(table, table)
+            tables = [*self._tables(), last]
+            out += self._panes(tables, last) + self._whole(tables, None)
         return out
+
+    def _tables(self) -> list[PaneTable]:
+        return list(map(pane_table.from_state, self._packed))
 
     @property
     def _keeps_panes(self) -> bool:
@@ -67,34 +76,57 @@ class Bucket:
 
     def _kept(self, tables: Sequence[PaneTable]) -> PaneTable:
         """The tables as one, at the width that this bucket keeps."""
-        return self._merge(tables) if self._keeps_panes else self._merge([self._widened(t) for t in tables])
+        if not self._keeps_panes:
+            return self._widened(tables)
+        return tables[0] if len(tables) == 1 else self._merge(tables)
 
-    def _widened(self, table: PaneTable) -> PaneTable:
+    def _widened(self, tables: Sequence[PaneTable]) -> PaneTable:
+        """All rows in panes as wide as the bucket."""
         factor = self._width_s // self._pane_s
-        return panes.widen(table, factor, self._config.evidence, self._config.breakdown_values)
+        return panes.widen(tables, factor, self._config.evidence, self._config.breakdown_values)
 
-    def _panes(self, table: PaneTable, changed: PaneTable) -> list[StoredRows]:
+    def _add(self, added: PaneTable) -> list[StoredRows]:
+        """Take in rows; those of single panes come back as they are now."""
+        if not len(added.pane):
+            return []
+        if self._keeps_panes and added.pane[0] > self._last:
+            self._keep(added)
+            return [StoredRows(self._pane_s, added)]
+        if not self._keeps_panes and len(self._packed) < _APART:
+            self._keep(added)
+            return []
+        table = self._merge([*self._tables(), added])
+        self._packed.clear()
+        self._keep(table)
+        return self._panes([table], added)
+
+    def _keep(self, table: PaneTable) -> None:
+        self._packed.append(pane_table.to_state(table))
+        self._last = int(table.pane[-1])
+
+    def _panes(self, tables: Sequence[PaneTable], changed: PaneTable) -> list[StoredRows]:
         """The rows of single panes."""
         if not self._keeps_panes or not len(changed.pane):
             return []
-        return [StoredRows(self._pane_s, panes.matching(table, changed))]
+        return [StoredRows(self._pane_s, panes.matching(self._merge(tables), changed))]
 
-    def _whole(self, table: PaneTable, changed: PaneTable) -> list[StoredRows]:
-        """The rows of the whole bucket, where they are not those of a pane."""
-        if not len(changed.pane) or (self._keeps_panes and self._width_s == self._pane_s):
+    def _whole(self, tables: Sequence[PaneTable], changed: PaneTable | None) -> list[StoredRows]:
+        """The rows of the whole bucket, of the series in `changed` or all, where they are not those of a pane."""
+        if self._keeps_panes and self._width_s == self._pane_s:
             return []
-        if self._keeps_panes:
-            table, changed = self._widened(table), self._widened(changed)
-        return [StoredRows(self._width_s, panes.matching(table, changed))]
+        table = self._widened(tables) if self._keeps_panes else self._merge(tables)
+        if changed is not None:
+            table = panes.matching(table, self._widened([changed]) if self._keeps_panes else changed)
+        return [StoredRows(self._width_s, table)] if len(table.pane) else []
 
     def save(self) -> tuple[object, ...]:
-        return (self.VERSION, self._sealed, pane_table.to_state(self._table))
+        return (self.VERSION, self._sealed, self._last, tuple(self._packed))
 
     def restore(self, state: tuple[object, ...]) -> None:
         """Take over the state of a predecessor. Raises `FatalError` for a version this release does not read."""
         match state:
-            case (self.VERSION, bool() as sealed, tuple() as table):
-                self._sealed, self._table = sealed, pane_table.from_state(table)
+            case (self.VERSION, bool() as sealed, int() as last, tuple() as packed):
+                self._sealed, self._last, self._packed = sealed, last, list(packed)
             case _:
                 raise FatalError(
                     f"a bucket of rows in the snapshot has version {state[0]!r}; this release reads {self.VERSION}"

@@ -111,7 +111,7 @@ class Shard:
         self._pending_late: list[PaneTable] = []
         self._settled = 0
         self._advanced = _FIRST  # the pane up to which buckets were sealed and dropped; `closed`, but while closing
-        self._running = panes.EMPTY  # closed panes of the hour bucket's running minute, not yet handed to it
+        self._running: list[PaneTable] = []  # closed panes of the hour bucket's running minute, not yet handed to it
         self._buckets = [_Buckets(w) for w in bucket_widths(time.pane_s)]
 
     def take(self, items: Sequence[Partial]) -> Iterator[Closed | Slice]:
@@ -197,8 +197,8 @@ class Shard:
         if not self._rows:
             return
         yield from self._slices(self._buckets[0], table)
-        if len(self._buckets) > 1:
-            self._running = self._merge([self._running, table])
+        if len(self._buckets) > 1 and len(table.pane):
+            self._running.append(table)
 
     def _slices(self, buckets: _Buckets, table: PaneTable) -> Iterator[Slice]:
         """Cut rows by bucket; a bucket that was dropped takes no more, for its earlier rows are forgotten."""
@@ -220,10 +220,10 @@ class Shard:
         if len(self._buckets) > 1:
             per_minute = self._buckets[0].width_s // self._time.pane_s
             over = upto // per_minute * per_minute
-            done = panes.between(self._running, _FIRST, over)
-            if len(done.pane):
-                self._running = panes.between(self._running, over, _LAST)
-                yield from self._slices(self._buckets[1], done)
+            if any(int(t.pane[0]) < over for t in self._running):
+                table = self._merge(self._running)
+                self._running = _filled(panes.between(table, over, _LAST))
+                yield from self._slices(self._buckets[1], panes.between(table, _FIRST, over))
         for buckets in self._buckets:
             for bucket in sorted(b for b in buckets.open if self._over(buckets, b, upto)):
                 buckets.open.discard(bucket)
@@ -240,8 +240,7 @@ class Shard:
         if closed is None or not any(int(t.pane[0]) < closed for t in self._pending_late):
             return
         table = self._merge(self._pending_late)
-        rest = panes.between(table, closed, _LAST)
-        self._pending_late = [rest] if len(rest.pane) else []
+        self._pending_late = _filled(panes.between(table, closed, _LAST))
         table = self._admission.known(panes.between(table, _FIRST, closed))
         for buckets in self._buckets:
             yield from self._slices(buckets, table)
@@ -264,7 +263,7 @@ class Shard:
         if not self._rows:
             return
         table = self._merge([table, admission.known(self._merge(self._pending_late))])
-        for buckets, rows in zip(self._buckets, (table, self._merge([self._running, table])), strict=False):
+        for buckets, rows in zip(self._buckets, (table, self._merge([*self._running, table])), strict=False):
             per_bucket = buckets.width_s // self._time.pane_s
             index = rows.pane // per_bucket
             for bucket in sorted({*np.unique(index).tolist(), *buckets.open}):
@@ -283,7 +282,7 @@ class Shard:
             self._admission.save(),
             pane_table.to_state(self._pending[0]),
             pane_table.to_state(self._merge(self._pending_late)),
-            pane_table.to_state(self._running),
+            pane_table.to_state(self._merge(self._running)),
             tuple((b.width_s, tuple(sorted(b.open)), tuple(sorted(b.sealed))) for b in self._buckets),
         )
 
@@ -300,11 +299,16 @@ class Shard:
                 self._admission.retire(self._config.dimension_sets)
                 self._pending = [pane_table.from_state(pending)]
                 self._settled = len(self._pending[0].pane)
-                self._pending_late = [t for t in [pane_table.from_state(late)] if len(t.pane)]
+                self._pending_late = _filled(pane_table.from_state(late))
                 self._advanced = _FIRST if closed is None else closed
-                self._running = pane_table.from_state(running)
+                self._running = _filled(pane_table.from_state(running))
                 self._buckets = [_Buckets(w, set(o), set(s)) for w, o, s in buckets]
             case _:
                 raise FatalError(
                     f"a shard's state in the snapshot has version {state[0]!r}; this release reads {self.VERSION}"
                 )
+
+
+def _filled(table: PaneTable) -> list[PaneTable]:
+    """The table alone, or nothing where it has no rows."""
+    return [table] if len(table.pane) else []

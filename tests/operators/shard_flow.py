@@ -185,7 +185,7 @@ def reference(
         events, np.ones(len(calls), np.bool_), config.dimension_sets, time.pane_s * SECOND, config.evidence,
         config.breakdown_values,
     )  # fmt: skip
-    table = panes.widen(table, width // time.pane_s, config.evidence, config.breakdown_values)
+    table = panes.widen([table], width // time.pane_s, config.evidence, config.breakdown_values)
     return {
         (width, int(table.pane[i]), table.series[s]): one_row(table, i) for i, s in enumerate(table.row_series.tolist())
     }

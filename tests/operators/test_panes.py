@@ -273,14 +273,14 @@ def test_selected_rows_are_the_rows(given_calls: list[Call], data: st.DataObject
 @given(calls, st.lists(st.integers(0, 100), max_size=3), st.integers(1, 6))
 def test_widening_and_merging_commute(given_calls: list[Call], cuts: list[int], factor: int) -> None:
     parts = [fold(p) for p in parts_of(given_calls, cuts)]
-    wide = panes.widen(merge(parts), factor, EVIDENCE, VALUES)
-    assert pane_table.equal(merge([panes.widen(p, factor, EVIDENCE, VALUES) for p in parts]), wide)
+    wide = panes.widen([merge(parts)], factor, EVIDENCE, VALUES)
+    assert pane_table.equal(merge([panes.widen([p], factor, EVIDENCE, VALUES) for p in parts]), wide)
     aligned = panes.fold_events(
         columns(given_calls), np.ones(len(given_calls), np.bool_), SETS, WIDTH * factor, EVIDENCE, VALUES
     )
     assert pane_table.equal(wide, aligned), "as if the panes had been wide from the start"
-    assert pane_table.equal(panes.widen(panes.widen(merge(parts), 2, EVIDENCE, VALUES), 3, EVIDENCE, VALUES),
-                       panes.widen(merge(parts), 6, EVIDENCE, VALUES))  # fmt: skip
+    assert pane_table.equal(panes.widen([panes.widen([merge(parts)], 2, EVIDENCE, VALUES)], 3, EVIDENCE, VALUES),
+                       panes.widen(parts, 6, EVIDENCE, VALUES))  # fmt: skip
 
 
 @settings(max_examples=40, deadline=None)

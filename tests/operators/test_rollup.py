@@ -103,5 +103,5 @@ def test_a_successor_goes_on_as_if_nothing_had_happened(width: int, sealed: bool
 
 
 def test_the_state_of_another_version_is_refused() -> None:
-    with pytest.raises(FatalError, match="version 5; this release reads 1"):
+    with pytest.raises(FatalError, match="version 5; this release reads 2"):
         Bucket(10, CONFIG).restore((5, False, ()))
