@@ -1,4 +1,4 @@
-"""Where each series of a shard has its row in the arrays: slots that are reused, arrays that grow by doubling."""
+"""Where each series of a shard has its row in the arrays: slots that are reused, arrays that grow by a quarter."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Arrays:
         if slots <= self.capacity:
             return
         while self.capacity < slots:
-            self.capacity *= 2
+            self.capacity += self.capacity // 4 + 6
         grown = self._blank(self.capacity)
         for name, old in self.state.items():
             grown[name][: len(old)] = old
