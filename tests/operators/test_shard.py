@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators import pane_table, panes, series
@@ -15,6 +15,7 @@ from operators.errors import FatalError
 from operators.model import SECOND
 from operators.shard import Partial, Shard, Slice, bucket_widths
 from operators.watermark import Watermark
+from tests.conftest import examples
 from tests.operators.pane_events import Call
 from tests.operators.shard_flow import DAY, Flow, Partition, call, key_of, reference, same
 
@@ -69,7 +70,7 @@ def disturb(run: Flow, random: Random, crashes: bool = True) -> None:
                 run.resume(saved)
 
 
-LAW = settings(max_examples=25, deadline=None)
+LAW = examples(25)
 
 
 @LAW

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -129,7 +129,6 @@ def level(hours: np.ndarray, hour: int) -> tuple[int, float, float]:
     return len(days), (middle + own) / 2 if own >= 0 else middle, float(np.median(np.abs(np.array(days) - middle)))
 
 
-@settings(deadline=None)
 @given(
     st.lists(levels, min_size=28, max_size=28),
     st.integers(0, season.WEEK - 1),
