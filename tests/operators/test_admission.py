@@ -131,6 +131,7 @@ def test_young_series_can_be_pushed_aside_and_protected_ones_cannot() -> None:
         assert (f"service={last}" in table.series) is stays
 
 
+@pytest.mark.compiled
 def test_floods_are_counted_about_right() -> None:
     admission = an_admission(cap=200)
     admission.close(admission.prune(rows(*[(0, f"s{i}") for i in range(3_000)]), FIRST), FIRST)

@@ -192,6 +192,7 @@ def test_a_minute_and_an_hour_are_stored_when_they_are_over_and_corrected_after(
     assert f"0000/3600/{DAY // SECOND // 3600}" not in run.rollup  # no correction can reach it any more
 
 
+@pytest.mark.compiled
 def test_buckets_are_dropped_so_that_memory_is_bounded() -> None:
     run = flow([call(60.0 * i) for i in range(600)], correction_s=120)
     most = 0
@@ -304,6 +305,7 @@ def test_the_end_of_a_source_without_events_says_nothing() -> None:
     assert run.closed == [] and run.stored == {}
 
 
+@pytest.mark.compiled
 def test_a_flood_before_anything_closes_is_kept_merged() -> None:
     run = flow([call(i % 5, service=f"s{i % 3_000}") for i in range(9_000)], [])
     for _ in range(9):
@@ -314,6 +316,7 @@ def test_a_flood_before_anything_closes_is_kept_merged() -> None:
     assert run.requests(10) == 9_000
 
 
+@pytest.mark.compiled
 def test_a_flood_of_new_series_is_pruned_while_their_pane_is_open() -> None:
     config = PANES.model_copy(update={"series_per_shard": 10, "dimension_sets": (("service",),)})
     calls = [call(0), call(10), *[call(11, service=f"s{i}") for i in range(12_000)]]

@@ -94,6 +94,7 @@ def test_the_binary_form_is_small_and_fixed() -> None:
     assert sketch.encode(start, bucket, count, 3) == [bytes([1, 6, 4, 2, 4, 132, 1, 2, 0, 2, 10, 2])]
 
 
+@pytest.mark.compiled
 def test_the_largest_sketches_are_within_the_bound() -> None:
     metrics = sketch.MAX_METRICS
     start = np.arange(metrics + 1, dtype=np.int64) * BUCKETS

@@ -356,6 +356,7 @@ def test_after_a_lasting_change_nothing_warms_up_anew() -> None:
         assert before + watch_all(again, pieces[cut:]) == found
 
 
+@pytest.mark.compiled
 def test_the_last_of_many_series_is_taken_over_after_a_resume_too() -> None:
     """More series than arrays have room for at first."""
     config = QUICK.model_copy(update={"adopt_after_s": 600})

@@ -111,6 +111,7 @@ def test_a_fifth_of_odd_panes_does_not_blind_it(make: Make) -> None:
     assert run(8.0, learn=False)[SCORE] >= 0.5
 
 
+@pytest.mark.compiled
 @both
 def test_it_follows_a_level_that_drifts_far_beyond_its_buckets(make: Make) -> None:
     run, draw = Run(make), random.Random(2)

@@ -92,6 +92,7 @@ def test_silence_is_an_anomaly_by_day_and_none_at_night(office_week: Days) -> No
     assert days.at(60) < 0.5
 
 
+@pytest.mark.compiled
 def test_a_day_of_the_week_counts_for_itself() -> None:
     days = Days(lambda day, hour: 4.0 if day % 7 >= 5 else 40.0)
     days(13 * PANES)

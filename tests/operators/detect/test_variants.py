@@ -143,6 +143,7 @@ def until(pane: int) -> DetectConfig:
     return DetectConfig.model_validate({**QUICK.model_dump(), "silent_until": when})
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("pane", [0, 60, 81, 82, 83, 95, 100, 129, COUNT, 10 * COUNT])
 def test_panes_before_a_time_teach_and_never_tell(loud: tuple[list[Alert], bytes], pane: int) -> None:
     """Later episodes are told as ever, those that last by their first anomalous pane after it, others not at all."""
