@@ -30,12 +30,22 @@ run: $(VENV)/.runtime ## the main job in a folder below runs/, then its report (
 demo: $(VENV)/.runtime ## simulated services, the flow on them, and its alerts as they come, on the terminal (ARGS for flows.demo)
 	@$(PY) -m flows.demo $(ARGS)
 
+# Beside the tests, whose first are such that share nothing with it and measure no time.
+UNCOMPILED := $(PY) -m coverage run -m pytest -q -p no:cacheprovider --hypothesis-profile=uncompiled \
+	-m 'not compiled' tests/operators
+
 .PHONY: test
 test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says at the end what was left out (ARGS for pytest)
-	@rm -f .coverage .coverage.* $(SUMMARY); mkdir -p $(dir $(SUMMARY))
-	@LLMS_TEST_SUMMARY=$(SUMMARY) $(PY) -m coverage run -m pytest $(ARGS)
-	@echo "Once more the pure part, its loops not compiled, so that their branches are counted:"
-	@NUMBA_DISABLE_JIT=1 $(PY) -m coverage run -m pytest -q --hypothesis-profile=uncompiled -m 'not compiled' tests/operators
+	@rm -f .coverage .coverage.* $(SUMMARY); mkdir -p $(dir $(SUMMARY)) build
+	@export PYTHONDONTWRITEBYTECODE=; \
+	NUMBA_DISABLE_JIT=1 $(UNCOMPILED) >build/uncompiled.log 2>&1 & beside=$$!; \
+	trap 'kill $$beside 2>/dev/null || :' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
+	failed=0; \
+	LLMS_TEST_SUMMARY=$(SUMMARY) $(PY) -m coverage run -m pytest $(ARGS) || failed=$$?; \
+	wait $$beside || failed=$$?; \
+	echo "The pure part once more, its loops not compiled, so that their branches are counted:"; \
+	cat build/uncompiled.log; \
+	exit $$failed
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report --fail-under=85
 	@printf 'operators alone, per cent: '

@@ -29,6 +29,18 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is pure comes first: it fails soonest, and does not mind what `make test` runs beside it."""
+    first = ("tests/operators/", "tests/contracts/", "tests/connectors/", "tests/flows/")
+    items.sort(key=lambda item: [item.nodeid.startswith(folder) for folder in first], reverse=True)
+
+
+def examples(most: int) -> settings:
+    """So many examples of a law, but no more than its profile says in the pass that counts branches."""
+    uncompiled = settings.get_current_profile_name() == "uncompiled"
+    return settings(max_examples=min(most, settings().max_examples) if uncompiled else most)
+
+
 def leave_out(why: str) -> None:
     """End the test as left out, with the reason; under LLMS_TEST_STRICT=1 that is a failure."""
     if STRICT:

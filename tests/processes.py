@@ -46,7 +46,7 @@ class Process:
         """What it has written to its standard output and error so far."""
         return self._log.read_bytes()[self._from :].decode()
 
-    def wait_for(self, text: str, seconds: float = 60, times: int = 1) -> None:
+    def wait_for(self, text: str, seconds: float = 120, times: int = 1) -> None:
         """Returns when it has said so, so many times; AssertionError if it ends before, or takes longer."""
         deadline = time.monotonic() + seconds
         while self.said().count(text) < times:
@@ -69,11 +69,11 @@ class Process:
         pid = self._process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
-    def finish(self, seconds: float = 100) -> int:
+    def finish(self, seconds: float = 200) -> int:
         """Its exit code: minus the number of the signal that ended it, if one did."""
         return self._process.wait(seconds)
 
-    def finish_watched(self, seconds: float = 100) -> tuple[int, float]:
+    def finish_watched(self, seconds: float = 200) -> tuple[int, float]:
         """Its exit code, and the most memory it held, in MiB.
 
         Looked up while it runs: what the system reports at the end counts what the parent held when it forked.
@@ -90,10 +90,15 @@ class Process:
 
 
 class Job:
-    """Settings and a folder with the job's store, alerts, dead letters, balance, recovery store and log."""
+    """Settings and a folder with the job's store, alerts, dead letters, balance, recovery store and log.
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    Where it is not `measured`, its processes do not report which lines they ran: that takes up to half of their time,
+    and one that is killed reports nothing anyway.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, *, measured: bool = True) -> None:
         self.folder = folder
+        self.measured = measured
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "settings.toml").touch()  # so that nobody's own sentinel.toml is read
         self._settings: dict[str, object] = {
@@ -107,7 +112,8 @@ class Job:
 
     def environment(self, changes: Settings) -> dict[str, str]:
         """That of this process without what is set for the job there, and the job's own settings."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SENTINEL_", "BYTEWAX_"))}
+        left_behind = ("SENTINEL_", "BYTEWAX_") if self.measured else ("SENTINEL_", "BYTEWAX_", "COVERAGE_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(left_behind)}
         ours = {
             f"SENTINEL_{key.replace('.', '__').upper()}": value if isinstance(value, str) else _text(value)
             for key, value in {**self._settings, **changes}.items()
@@ -130,7 +136,7 @@ class Job:
         """The arguments of a run whose state is stored, after each batch or so many seconds."""
         return "-r", str(self.folder / "recovery"), "-s", str(snapshot_s), "-b", "0"
 
-    def run(self, *arguments: str, seconds: float = 100) -> str:
+    def run(self, *arguments: str, seconds: float = 200) -> str:
         """Run it to its end and return what it said; AssertionError unless it ends well."""
         with self.start(*arguments) as process:
             code = process.finish(seconds)

@@ -89,7 +89,7 @@ class Storm:
             "kafka.alert_topic": f"{self.topic}-{name}.alerts",
             "kafka.dead_letter_topic": f"{self.topic}-{name}.dead",
         }  # fmt: skip
-        return Job(self.folder / name, {**SETTINGS, **source})
+        return Job(self.folder / name, {**SETTINGS, **source}, measured=False)
 
     def seen(self, name: str, job: Job) -> Seen:
         """All that users of the job see, each record and row as often as it is there."""

@@ -6,13 +6,14 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators import pane_table, panes, series
 from operators.admission import Admission
 from operators.errors import FatalError
 from operators.pane_table import PaneTable
+from tests.conftest import examples
 from tests.operators.pane_events import BASE, EVIDENCE, VALUES, WIDTH, Call, M, columns, merge
 
 SETS = (("service",), ("tenant",))
@@ -130,6 +131,7 @@ def test_young_series_can_be_pushed_aside_and_protected_ones_cannot() -> None:
         assert (f"service={last}" in table.series) is stays
 
 
+@pytest.mark.compiled
 def test_floods_are_counted_about_right() -> None:
     admission = an_admission(cap=200)
     admission.close(admission.prune(rows(*[(0, f"s{i}") for i in range(3_000)]), FIRST), FIRST)
@@ -153,7 +155,7 @@ services = st.sampled_from([f"s{i}" for i in range(9)])
 traffic = st.lists(st.tuples(st.integers(0, 14), services), max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(traffic, st.integers(1, 4), st.integers(1, 5), st.integers(1, 6), st.randoms(use_true_random=False))
 def test_order_cuts_pruning_and_resuming_change_nothing(
     seen: list[tuple[int, str]], cap: int, expiry: int, protect: int, random: Random
@@ -189,7 +191,7 @@ def test_order_cuts_pruning_and_resuming_change_nothing(
     assert str(admission.save()) == str(steady.save())
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(traffic, st.integers(1, 4))
 def test_nothing_is_lost_and_the_bound_holds(seen: list[tuple[int, str]], cap: int) -> None:
     table = rows(*seen)

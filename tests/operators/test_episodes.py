@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.config import DetectConfig, EpisodesConfig
@@ -27,6 +27,7 @@ from operators.episodes import (
     episode_id,
 )
 from operators.kernels.detect import FIELDS
+from tests.conftest import examples
 
 WATCH = Watch(DetectConfig(), 10)
 ALL = np.zeros(1, np.int8)
@@ -101,7 +102,7 @@ scores = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     history=scores,
     open_panes=st.integers(1, 4),

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.config import GroupsConfig
@@ -20,6 +20,7 @@ from operators.groups import Groups
 from operators.incidents import STANDS, Finding, Judged
 from operators.model import SECOND, Alert, Status
 from operators.series import text
+from tests.conftest import examples
 
 LATENESS = 10
 SETTLE, JOIN, HORIZON, RESOLVE = 60, 300, 120, 90
@@ -472,7 +473,7 @@ def shard_of(finding: Finding) -> int:
     return len(finding.series) % 3
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(plans, st.booleans(), st.integers(0, 2**16))
 def test_order_cuts_and_resumes_change_nothing(plan: Plan, members: bool, seed: int) -> None:
     story, random = story_of(plan), Random(seed)
@@ -500,7 +501,7 @@ def test_order_cuts_and_resumes_change_nothing(plan: Plan, members: bool, seed: 
     assert machine.save()[3:] == whole.save()[3:]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(plans)
 def test_every_group_has_one_lead_that_fires_once_and_resolves_at_most_once(plan: Plan) -> None:
     story = story_of(plan)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.horizons import MAX_BUCKETS, Horizons
+from tests.conftest import examples
 
 COLUMNS = 3
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seconds=st.lists(st.integers(1, 600), min_size=1, max_size=4),
     pane_s=st.sampled_from([1, 5, 10, 60, 300]),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators import pane_table, panes, series, sketch
@@ -20,6 +20,7 @@ from operators.errors import FatalError
 from operators.model import LABELS, METRICS, MISSING
 from operators.pane_table import PaneTable
 from operators.panes import EMPTY
+from tests.conftest import examples
 from tests.operators.pane_events import BASE, EVIDENCE, SETS, VALUES, WIDTH, Call, M, calls, columns, fold, merge
 
 
@@ -138,20 +139,20 @@ def parts_of(given_calls: list[Call], cuts: list[int]) -> list[list[Call]]:
     return [given_calls[a:b] for a, b in itertools.pairwise(ends)]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(calls)
 def test_rows_hold_what_a_plain_reference_counts(given_calls: list[Call]) -> None:
     check(fold(given_calls), reference(given_calls))
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(calls)
 def test_dimension_sets_are_counted_each_for_itself(given_calls: list[Call]) -> None:
     sets = (("tenant",), ("service",), ("region", "model"), ("provider",))
     check(fold(given_calls, sets), reference(given_calls, sets))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(calls, st.lists(st.integers(0, 100), max_size=4), st.randoms(use_true_random=False))
 def test_any_split_in_any_order_gives_the_same_table(given_calls: list[Call], cuts: list[int], random: Random) -> None:
     whole = fold(given_calls)
@@ -239,7 +240,7 @@ def test_the_bounds_bound(evidence: int, values: int) -> None:
     assert pane_table.equal(panes.merge(parts, evidence, values), table)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(calls, st.integers(1, 6))
 def test_cutting_by_shard_and_merging_gives_the_table_back(given_calls: list[Call], shards: int) -> None:
     whole = fold(given_calls)
@@ -254,7 +255,7 @@ def test_cutting_by_shard_and_merging_gives_the_table_back(given_calls: list[Cal
     assert {i for i, p in enumerate(parts) if p is not None} == present
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(calls, st.data())
 def test_selected_rows_are_the_rows(given_calls: list[Call], data: st.DataObject) -> None:
     whole = fold(given_calls)
@@ -269,7 +270,7 @@ def test_selected_rows_are_the_rows(given_calls: list[Call], data: st.DataObject
     assert pane_table.equal(among, panes.select(whole, (whole.pane >= low) & (whole.pane < low + 3)))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(calls, st.lists(st.integers(0, 100), max_size=3), st.integers(1, 6))
 def test_widening_and_merging_commute(given_calls: list[Call], cuts: list[int], factor: int) -> None:
     parts = [fold(p) for p in parts_of(given_calls, cuts)]
@@ -283,7 +284,7 @@ def test_widening_and_merging_commute(given_calls: list[Call], cuts: list[int], 
                        panes.widen(parts, 6, EVIDENCE, VALUES))  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(calls)
 def test_renamed_series_add_up(given_calls: list[Call]) -> None:
     moved = [replace(c, labels=(c.labels[0], c.labels[1], c.labels[2], c.labels[3], "z", *c.labels[5:]))
@@ -296,7 +297,7 @@ def test_renamed_series_add_up(given_calls: list[Call]) -> None:
     assert pane_table.equal(panes.rename_series(table, {"tenant=a": "tenant=z"}, EVIDENCE, VALUES, none), table)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(calls)
 def test_states_and_pickles_give_the_table_back(given_calls: list[Call]) -> None:
     table = fold(given_calls)

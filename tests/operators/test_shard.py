@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators import pane_table, panes, series
@@ -15,6 +15,7 @@ from operators.errors import FatalError
 from operators.model import SECOND
 from operators.shard import Partial, Shard, Slice, bucket_widths
 from operators.watermark import Watermark
+from tests.conftest import examples
 from tests.operators.pane_events import Call
 from tests.operators.shard_flow import DAY, Flow, Partition, call, key_of, reference, same
 
@@ -69,7 +70,7 @@ def disturb(run: Flow, random: Random, crashes: bool = True) -> None:
                 run.resume(saved)
 
 
-LAW = settings(max_examples=25, deadline=None)
+LAW = examples(25)
 
 
 @LAW
@@ -191,6 +192,7 @@ def test_a_minute_and_an_hour_are_stored_when_they_are_over_and_corrected_after(
     assert f"0000/3600/{DAY // SECOND // 3600}" not in run.rollup  # no correction can reach it any more
 
 
+@pytest.mark.compiled
 def test_buckets_are_dropped_so_that_memory_is_bounded() -> None:
     run = flow([call(60.0 * i) for i in range(600)], correction_s=120)
     most = 0
@@ -303,6 +305,7 @@ def test_the_end_of_a_source_without_events_says_nothing() -> None:
     assert run.closed == [] and run.stored == {}
 
 
+@pytest.mark.compiled
 def test_a_flood_before_anything_closes_is_kept_merged() -> None:
     run = flow([call(i % 5, service=f"s{i % 3_000}") for i in range(9_000)], [])
     for _ in range(9):
@@ -313,6 +316,7 @@ def test_a_flood_before_anything_closes_is_kept_merged() -> None:
     assert run.requests(10) == 9_000
 
 
+@pytest.mark.compiled
 def test_a_flood_of_new_series_is_pruned_while_their_pane_is_open() -> None:
     config = PANES.model_copy(update={"series_per_shard": 10, "dimension_sets": (("service",),)})
     calls = [call(0), call(10), *[call(11, service=f"s{i}") for i in range(12_000)]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators import sketch
@@ -46,7 +46,6 @@ def test_the_middle_is_close_to_every_value_of_its_bucket(v: int) -> None:
     assert abs(sketch.MIDDLE[bucket_of(v)] - v) <= v / 64
 
 
-@settings(deadline=None)
 @given(values_of_cells, st.lists(st.floats(0, 1), min_size=1, max_size=4))
 def test_quantiles_are_within_two_percent_of_the_exact_rank(cells: list[list[int]], shares: list[float]) -> None:
     found = sketch.quantiles(*a_sketch(cells), shares)
@@ -61,7 +60,6 @@ def test_quantiles_are_within_two_percent_of_the_exact_rank(cells: list[list[int
                 assert np.isnan(got)
 
 
-@settings(deadline=None)
 @given(values_of_cells)
 def test_moments_of_logarithms(cells: list[list[int]]) -> None:
     mean, variance = sketch.log_moments(*a_sketch(cells))
@@ -75,7 +73,6 @@ def test_moments_of_logarithms(cells: list[list[int]]) -> None:
             assert np.isnan(v)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.lists(st.integers(0, 2**62), max_size=5), min_size=3, max_size=3), max_size=4))
 def test_the_binary_form_gives_the_sketches_back(rows: list[list[list[int]]]) -> None:
     start, bucket, count = a_sketch([cell for row in rows for cell in row])
@@ -97,6 +94,7 @@ def test_the_binary_form_is_small_and_fixed() -> None:
     assert sketch.encode(start, bucket, count, 3) == [bytes([1, 6, 4, 2, 4, 132, 1, 2, 0, 2, 10, 2])]
 
 
+@pytest.mark.compiled
 def test_the_largest_sketches_are_within_the_bound() -> None:
     metrics = sketch.MAX_METRICS
     start = np.arange(metrics + 1, dtype=np.int64) * BUCKETS
@@ -140,7 +138,6 @@ def test_damaged_forms_are_refused(data: bytes) -> None:
     assert e.value.reason == "sketch_damaged"
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_either_a_sketch_or_a_data_error(tail: bytes) -> None:
     try:

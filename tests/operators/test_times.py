@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from operators.times import EARLIEST, LATEST, BadTime, format_time, parse_time, parse_times
+from tests.conftest import examples
 
 MIDNIGHT = 1_740_960_000_000_000  # 2025-03-03T00:00:00Z
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -166,7 +167,7 @@ numbers = st.one_of(
 
 
 @given(st.lists(st.one_of(near, near, times.map(format_time), numbers, st.text()), max_size=12))
-@settings(max_examples=300)
+@examples(300)
 def test_a_column_is_read_as_its_values_are(values: list[str | float]) -> None:
     us, ok = parse_times(values)
     assert us.dtype == np.int64

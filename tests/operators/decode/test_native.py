@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Fault
@@ -17,6 +17,7 @@ from operators.decode.explain import MAX_DEPTH, explain
 from operators.decode.native import NativeDecoder
 from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS, Record
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, Reason
+from tests.conftest import examples
 from tests.records import NATIVE
 
 MIDNIGHT = 1_740_960_000_000_000
@@ -338,7 +339,7 @@ def test_a_nearly_used_up_stack_is_a_fault_not_an_exception() -> None:
     assert (found.reason, found.detail) == (Reason.NOT_JSON, "nested too deeply for the stack that is left")
 
 
-@settings(max_examples=600)
+@examples(600)
 @given(NATIVE)
 def test_the_fast_path_and_the_slow_path_agree(value: bytes) -> None:
     decoded = NativeDecoder().decode([value], LIMITS)

@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -16,6 +16,7 @@ from operators.detect.base import MOST_TAIL, REAL, Verdicts, Watch
 from operators.detect.calibration import Calibration
 from operators.detect.traffic import Traffic
 from operators.kernels.detect import EXPECTED, FIELDS, LOWER, SCORE, SPAN, UPPER
+from tests.conftest import examples
 
 WATCH = Watch(DetectConfig(), 10)
 T = WATCH.threshold
@@ -56,7 +57,7 @@ def test_before_anything_was_seen_levels_stay_what_they_are(level: float) -> Non
     assert level_of(made.score(made.state(1), verdict(level))) == pytest.approx(level, abs=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(st.floats(0, 100), max_size=200), st.floats(0, 100), st.floats(0, 100), st.sampled_from([1.0, 30.0]))
 def test_it_never_raises_a_level_keeps_their_order_and_changes_no_argument(
     seen: list[float], a: float, b: float, span: float

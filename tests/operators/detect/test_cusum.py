@@ -7,13 +7,14 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.config import DetectConfig
 from operators.detect.base import Watch
 from operators.detect.cusum import Cusum
 from operators.kernels.detect import OBSERVED, SCORE, SPAN, WEIGHT
+from tests.conftest import examples
 from tests.watching import BEGIN, Feed, Row
 
 
@@ -48,7 +49,7 @@ def warmed(spread: float = 0.1, settings: DetectConfig | None = None, value: flo
     return run
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.lists(st.tuples(st.lists(st.floats(4, 8), min_size=1, max_size=4), st.booleans()), min_size=15, max_size=50))
 def test_the_sums_equal_those_of_a_plain_reference(history: list[tuple[list[float], bool]]) -> None:
     run = Run()

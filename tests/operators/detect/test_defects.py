@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.config import DetectConfig, EpisodesConfig, TimeConfig
@@ -16,6 +16,7 @@ from operators.detect.base import Detector, Watch
 from operators.detect.monitor import ShardMonitor
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, UPPER
 from operators.model import Alert
+from tests.conftest import examples
 from tests.watching import BEGIN, Feed, Request, Row, closings, monitor, steady, table, watch_all
 
 MEANS = ("zscore", "mad", "iqr", "cusum")
@@ -58,7 +59,7 @@ class Run:
 
 
 @learning
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(value=st.floats(-5, 12), share=st.floats(0.05, 0.9), sign=st.sampled_from([1, -1]))
 def test_a_series_that_never_varied_does_not_fire_on_every_change(
     name: str, value: float, share: float, sign: int
@@ -69,7 +70,7 @@ def test_a_series_that_never_varied_does_not_fire_on_every_change(
 
 
 @learning
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(value=st.floats(-5, 12), factor=st.floats(12, 1000), sign=st.sampled_from([1, -1]))
 def test_a_series_that_never_varied_is_not_blind_to_a_large_change(
     name: str, value: float, factor: float, sign: int

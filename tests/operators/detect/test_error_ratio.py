@@ -7,13 +7,14 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.config import DetectConfig
 from operators.detect.base import Watch
 from operators.detect.error_ratio import ErrorRatio
 from operators.kernels.detect import EXPECTED, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, divergence
+from tests.conftest import examples
 from tests.watching import BEGIN, Feed, Row
 
 
@@ -111,7 +112,7 @@ def test_the_horizon_is_told() -> None:
     assert warmed()(10, 9)[SPAN] == 1
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(n=st.integers(1, 60), p=st.floats(0.001, 0.5), data=st.data())
 def test_the_bound_on_the_tail_is_never_too_small(n: int, p: float, data: st.DataObject) -> None:
     """Chernoff: P(K >= k) <= exp(-n KL(k/n, p)) for k above the mean, against the exact sum."""

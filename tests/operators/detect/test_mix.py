@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators import panes
@@ -19,6 +19,7 @@ from operators.kernels.mix import learn_the_usual, less_the_usual
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Events
 from operators.pane_table import PaneTable
 from operators.sketch import LOG_STEPS
+from tests.conftest import examples
 
 PANE_S = 10
 SETS = (("service",), ("tenant",))
@@ -221,7 +222,7 @@ pane = st.lists(st.tuples(st.sampled_from(["", "a", "b", "c"]), st.sampled_from(
                 max_size=25)  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.lists(pane, min_size=1, max_size=8), st.integers(0, 7), st.integers(1, 4))
 def test_it_goes_on_the_same_from_what_was_saved(history: list[list[tuple[str, float]]], cut: int, keep: int) -> None:
     run, other = Run(), Run()
@@ -237,7 +238,7 @@ def test_it_goes_on_the_same_from_what_was_saved(history: list[list[tuple[str, f
 counts = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.floats(-5, 5)), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(counts, st.lists(st.floats(0, 20), min_size=5, max_size=5), st.lists(st.floats(-5, 5), min_size=5, max_size=5))
 def test_the_loops_equal_plain_arrays(
     given_: list[tuple[int, int, float]], weights: list[float], usuals: list[float]

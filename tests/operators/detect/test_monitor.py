@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.config import DetectConfig, EpisodesConfig, TimeConfig
@@ -19,6 +19,7 @@ from operators.incidents import STANDS, Finding
 from operators.model import SECOND, Alert
 from operators.pane_table import Closed
 from operators.panes import EMPTY
+from tests.conftest import examples
 from tests.watching import BEGIN, PANE_S, Request, closings, monitor, steady, table, watch_all
 
 QUICK = DetectConfig.model_validate(
@@ -160,7 +161,7 @@ def numbers(state: object) -> object:
     return state
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8)
 @given(
     cuts=st.lists(st.integers(1, COUNT - 1), max_size=20),
     resumes=st.sets(st.integers(0, 20), max_size=4),
@@ -355,6 +356,7 @@ def test_after_a_lasting_change_nothing_warms_up_anew() -> None:
         assert before + watch_all(again, pieces[cut:]) == found
 
 
+@pytest.mark.compiled
 def test_the_last_of_many_series_is_taken_over_after_a_resume_too() -> None:
     """More series than arrays have room for at first."""
     config = QUICK.model_copy(update={"adopt_after_s": 600})

@@ -50,6 +50,7 @@ def latency_alerts(watcher: ShardMonitor, pieces: Iterator[Closed]) -> list[Aler
     return [a for piece in pieces for a in watch_all(watcher, [piece]) if a.metric == "latency"]
 
 
+@pytest.mark.compiled
 def test_one_request_a_minute() -> None:
     """Four times slower after two days: that is told within forty requests, and nothing before."""
     day, slow = 8640, 2 * 8640

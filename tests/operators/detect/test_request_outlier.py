@@ -60,6 +60,7 @@ def test_a_monstrous_request_among_ordinary_ones_is_an_anomaly_that_opens_at_onc
     assert verdict[SPAN] == 1
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_natural_stragglers_are_none(seed: int) -> None:
     run, draw = warmed(seed), random.Random(seed + 100)

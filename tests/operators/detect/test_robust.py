@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.config import DetectConfig
@@ -17,6 +17,7 @@ from operators.detect.iqr import Iqr
 from operators.detect.mad import Mad
 from operators.kernels import histogram
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, UPPER
+from tests.conftest import examples
 from tests.watching import BEGIN, Feed, Row
 
 LATENCY = 0
@@ -59,7 +60,7 @@ def warmed(make: Make, spread: float = 0.0, panes: int = 300, odd: float = 0.0) 
 
 
 @both
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(values=st.lists(st.floats(5.5, 6.5), min_size=20, max_size=60))
 def test_expectation_and_band_are_those_of_plain_quantiles(make: Make, values: list[float]) -> None:
     run = Run(make)
@@ -110,6 +111,7 @@ def test_a_fifth_of_odd_panes_does_not_blind_it(make: Make) -> None:
     assert run(8.0, learn=False)[SCORE] >= 0.5
 
 
+@pytest.mark.compiled
 @both
 def test_it_follows_a_level_that_drifts_far_beyond_its_buckets(make: Make) -> None:
     run, draw = Run(make), random.Random(2)

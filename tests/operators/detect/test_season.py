@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -92,6 +92,7 @@ def test_silence_is_an_anomaly_by_day_and_none_at_night(office_week: Days) -> No
     assert days.at(60) < 0.5
 
 
+@pytest.mark.compiled
 def test_a_day_of_the_week_counts_for_itself() -> None:
     days = Days(lambda day, hour: 4.0 if day % 7 >= 5 else 40.0)
     days(13 * PANES)
@@ -129,7 +130,6 @@ def level(hours: np.ndarray, hour: int) -> tuple[int, float, float]:
     return len(days), (middle + own) / 2 if own >= 0 else middle, float(np.median(np.abs(np.array(days) - middle)))
 
 
-@settings(deadline=None)
 @given(
     st.lists(levels, min_size=28, max_size=28),
     st.integers(0, season.WEEK - 1),

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators import panes
@@ -17,6 +17,7 @@ from operators.model import LABELS
 from operators.pane_table import PaneTable
 from operators.series import OTHER
 from operators.shares import Usual, entries, rows
+from tests.conftest import examples
 from tests.watching import BEGIN, PANE_S, Request, table
 
 KEEP = 0.99
@@ -48,7 +49,7 @@ histories = st.lists(
 )
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(histories, st.integers(0, 41), st.sets(st.sampled_from([0, 3])), st.integers(1, 9))
 def test_the_sums_fade_and_are_the_same_however_panes_come_and_wherever_it_is_resumed(
     history: list[tuple[int, str, str, int]], cut: int, held: set[int], waiting: int
@@ -90,7 +91,7 @@ def test_the_sums_fade_and_are_the_same_however_panes_come_and_wherever_it_is_re
             assert sums == pytest.approx(plain, rel=1e-5)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(histories, st.integers(0, 41), st.integers(1, 9))
 def test_where_values_are_too_many_it_does_not_matter_how_panes_come_either(
     history: list[tuple[int, str, str, int]], cut: int, waiting: int

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ from operators.config import DetectConfig, EpisodesConfig, TimeConfig
 from operators.detect.monitor import ShardMonitor
 from operators.detect.static_limits import applying
 from operators.model import Alert
+from tests.conftest import examples
 from tests.watching import Request, closings, monitor, table, watch_all
 
 
@@ -36,7 +37,7 @@ def firing(found: list[Alert]) -> list[str]:
     return [a.kind for a in found if a.status == "firing"]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     values=st.lists(st.floats(100, 100_000), min_size=1, max_size=40),
     statistic=st.sampled_from(["p50", "p90", "p95", "p99", "max", "mean", "sum"]),

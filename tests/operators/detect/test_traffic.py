@@ -76,6 +76,7 @@ def test_silence_is_none_where_traffic_is_rare() -> None:
     assert most(warmed(mean=0.05), 0, 30)[SCORE] < 0.5
 
 
+@pytest.mark.compiled
 def test_ordinary_traffic_raises_nothing_over_a_day() -> None:
     run, draw = Run(), random.Random(7)
     assert max(float(run(poisson(draw, 3.0))[SCORE]) for _ in range(8640)) < 0.5
@@ -142,6 +143,7 @@ def test_what_was_before_the_first_request_is_not_taken_for_silence() -> None:
     assert not run.state["below"].any()
 
 
+@pytest.mark.compiled
 def test_the_rate_follows_the_hours_of_the_day() -> None:
     run, draw = Run(), random.Random(9)
     for pane in range(2 * 8640):

@@ -49,6 +49,17 @@ def plain() -> list[Finding]:
     return findings(QUICK)
 
 
+def transitions(config: DetectConfig) -> tuple[list[Alert], bytes]:
+    """The alerts, and what is known at the end."""
+    watcher = monitor(config)
+    return watch_all(watcher, PIECES), pickle.dumps(watcher._panel.save(3))
+
+
+@pytest.fixture(scope="module")
+def loud() -> tuple[list[Alert], bytes]:
+    return transitions(QUICK)
+
+
 @pytest.mark.parametrize("change", OTHERS)
 def test_each_series_is_judged_as_if_its_settings_were_those_of_all(plain: list[Finding], change: str) -> None:
     other = findings(with_overrides({"series": "*", **OTHERS[change]}).of_override(0))
@@ -91,14 +102,13 @@ def test_slots_that_are_used_again_and_arrays_that_grow_get_the_settings_of_thei
 MUTED = with_overrides({"series": "service=slow", "mute": True})
 
 
-def test_nothing_is_told_of_a_muted_series_that_learns_as_ever() -> None:
-    assert of("slow", findings(MUTED)) == []
-    assert of("silent", findings(MUTED)) == of("silent", findings(QUICK))
-    one, other = monitor(QUICK), monitor(MUTED)
-    for piece in PIECES:
-        one.take(piece)
-        other.take(piece)
-    assert pickle.dumps(one._panel.save(3)) == pickle.dumps(other._panel.save(3))
+def test_nothing_is_told_of_a_muted_series_that_learns_as_ever(
+    plain: list[Finding], loud: tuple[list[Alert], bytes]
+) -> None:
+    muted = findings(MUTED)
+    assert of("slow", muted) == []
+    assert of("silent", muted) == of("silent", plain)
+    assert transitions(MUTED)[1] == loud[1]
 
 
 def changed_at(pane: int, before: DetectConfig, after: DetectConfig) -> list[Alert]:
@@ -133,33 +143,26 @@ def until(pane: int) -> DetectConfig:
     return DetectConfig.model_validate({**QUICK.model_dump(), "silent_until": when})
 
 
-def transitions(config: DetectConfig) -> list[Alert]:
-    return watch_all(monitor(config), PIECES)
-
-
+@pytest.mark.compiled
 @pytest.mark.parametrize("pane", [0, 60, 81, 82, 83, 95, 100, 129, COUNT, 10 * COUNT])
-def test_panes_before_a_time_teach_and_never_tell(pane: int) -> None:
+def test_panes_before_a_time_teach_and_never_tell(loud: tuple[list[Alert], bytes], pane: int) -> None:
     """Later episodes are told as ever, those that last by their first anomalous pane after it, others not at all."""
-    loud, silent = transitions(QUICK), transitions(until(pane))
+    (told_anyway, learned), (silent, learned_silent) = loud, transitions(until(pane))
     assert all(a.at > at(pane) for a in silent)
-    later = {a.episode_id for a in loud if a.status == "firing" and a.at > at(pane) + 10 * SECOND}
-    assert [a for a in silent if a.episode_id in later] == [a for a in loud if a.episode_id in later]
+    later = {a.episode_id for a in told_anyway if a.status == "firing" and a.at > at(pane) + 10 * SECOND}
+    assert [a for a in silent if a.episode_id in later] == [a for a in told_anyway if a.episode_id in later]
     for episode in {a.episode_id for a in silent} - later:
         mine = [a for a in silent if a.episode_id == episode]
         assert mine[0].status == "firing"
         assert [a.sequence for a in mine] == list(range(len(mine)))
-        assert {a.since for a in mine} == {a.since for a in loud if a.episode_id == episode}
-    one, other = monitor(QUICK), monitor(until(pane))
-    for piece in PIECES:
-        one.take(piece)
-        other.take(piece)
-    assert pickle.dumps(one._panel.save(3)) == pickle.dumps(other._panel.save(3))
+        assert {a.since for a in mine} == {a.since for a in told_anyway if a.episode_id == episode}
+    assert learned_silent == learned
 
 
-def test_a_time_within_a_pane_silences_the_panes_that_end_by_it() -> None:
-    opened = told(transitions(QUICK), "latency_spike")[0]
+def test_a_time_within_a_pane_silences_the_panes_that_end_by_it(loud: tuple[list[Alert], bytes]) -> None:
+    opened = told(loud[0], "latency_spike")[0]
     pane = (opened.at - 10 * SECOND - at(0)) // (10 * SECOND)  # the pane ends lateness before the alert
     for seconds, told_at in ((-1, opened.at), (0, opened.at + 10 * SECOND)):
         when = datetime.fromtimestamp(at(pane) / SECOND + seconds, UTC)
         config = DetectConfig.model_validate({**QUICK.model_dump(), "silent_until": when})
-        assert told(transitions(config), "latency_spike")[0].at == told_at
+        assert told(transitions(config)[0], "latency_spike")[0].at == told_at

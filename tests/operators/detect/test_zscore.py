@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.config import DetectConfig
 from operators.detect.base import Watch
 from operators.detect.zscore import ZScore
 from operators.kernels.detect import SCORE, SPAN, UPPER, surprise
+from tests.conftest import examples
 from tests.watching import BEGIN, Feed, Row
 
 LATENCY, COMPLETION, QUALITY = 0, 1, 2
@@ -97,7 +98,7 @@ class Reference:
             self.request += max(self.rate, 1 / self.learned) * (q - self.request)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.lists(st.tuples(st.lists(st.floats(4, 8), max_size=7), st.booleans()), min_size=15, max_size=60))
 def test_it_equals_the_plain_reference(history: list[tuple[list[float], bool]]) -> None:
     chosen = config(horizons_s=(10,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.kernels.grouping import group, ranks, sort_ties
@@ -11,7 +11,6 @@ from operators.kernels.grouping import group, ranks, sort_ties
 keys = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=40)
 
 
-@settings(deadline=None)
 @given(keys)
 def test_groups_are_those_of_a_stable_sort(pairs: list[tuple[int, int]]) -> None:
     major = np.array([a for a, _ in pairs], np.int64)
@@ -23,7 +22,6 @@ def test_groups_are_those_of_a_stable_sort(pairs: list[tuple[int, int]]) -> None
     assert start.tolist() == [*edges, len(pairs)]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=40))
 def test_ranks_are_those_of_unique(numbers: list[int]) -> None:
     low = min(numbers)
@@ -33,7 +31,6 @@ def test_ranks_are_those_of_unique(numbers: list[int]) -> None:
     assert place.tolist() == where.tolist()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 3)), max_size=40), st.integers(1, 8))
 def test_ties_are_sorted_as_by_all_three_unless_there_are_too_many(
     items: list[tuple[int, int, int]], longest: int

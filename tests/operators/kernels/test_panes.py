@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.kernels.panes import add_rows, bound_rows, choose, fold_cells
@@ -29,7 +29,6 @@ def groups(data: st.DataObject, n: int) -> tuple[Ints, Ints, list[list[int]]]:
     return np.array(members, np.int64), np.array(start, np.int64), parts
 
 
-@settings(deadline=None)
 @given(rows, st.data())
 def test_cells_are_counted(table: list[tuple[int, int, int]], data: st.DataObject) -> None:
     members, start, parts = groups(data, len(table))
@@ -47,7 +46,6 @@ def test_cells_are_counted(table: list[tuple[int, int, int]], data: st.DataObjec
             assert (least[g, m], most[g, m]) == ((min(values), max(values)) if values else (MISSING, MISSING))
 
 
-@settings(deadline=None)
 @given(rows, st.data())
 def test_rows_are_added_and_bounded(table: list[tuple[int, int, int]], data: st.DataObject) -> None:
     sources, start, parts = groups(data, len(table))
@@ -66,7 +64,6 @@ def test_rows_are_added_and_bounded(table: list[tuple[int, int, int]], data: st.
             assert (least[g, m], most[g, m]) == ((min(present), max(present)) if present else (MISSING, MISSING))
 
 
-@settings(deadline=None)
 @given(rows, st.integers(0, 3), st.lists(st.booleans(), min_size=M, max_size=M), st.data())
 def test_the_worst_are_chosen(
     table: list[tuple[int, int, int]], most: int, high: list[bool], data: st.DataObject

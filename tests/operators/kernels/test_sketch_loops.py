@@ -6,17 +6,18 @@ import itertools
 from collections import Counter
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.kernels.sketch import DENSE, Buckets, bucket_of, merge_sketches, sketch_events
 from operators.kernels.varint import read, write
 from operators.model import MISSING, Ints
+from tests.conftest import examples
 
 value = st.one_of(st.just(MISSING), st.integers(0, 100), st.integers(0, 2**62))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(st.lists(st.tuples(value, value), min_size=1, max_size=6), min_size=1, max_size=4), st.integers(1, 20))
 def test_sketches_count_buckets_and_merge(parts: list[list[tuple[int, int]]], times: int) -> None:
     groups = [part * times for part in parts]
@@ -44,7 +45,6 @@ def runs(start: Ints, bucket: Buckets, count: Ints) -> list[list[tuple[int, int]
     return [pairs[a:b] for a, b in itertools.pairwise(start.tolist())]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20), st.integers(0, 20))
 def test_numbers_survive_as_bytes(numbers: list[int], at: int) -> None:
     cut = min(at, len(numbers))
