@@ -166,6 +166,11 @@ def create_topic(broker: Broker, topic: str, partitions: int = 1, config: dict[s
         time.sleep(0.05)
 
 
+def delete_topic(broker: Broker, topic: str) -> None:
+    admin = broker.admin()  # kept: a request dies with its client
+    admin.delete_topics([topic])[topic].result()
+
+
 def produce(
     broker: Broker,
     topic: str,
