@@ -54,6 +54,10 @@ class Broker:
             self._process.wait()
             self._process = None
 
+    def ended(self) -> bool:
+        """Whether it was started and has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def _answers(self) -> bool:
         host, port = self.address.split(":")
         try:
