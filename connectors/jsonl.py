@@ -22,10 +22,11 @@ log = logging.getLogger(__name__)
 
 _BLOCK: Final = 1 << 20
 _SENTENCES: Final = {
-    errno.ENOSPC: "the disk is full: make room and start again",
-    errno.EDQUOT: "the quota of the disk is used up: make room and start again",
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "the quota of the disk is used up: make room",
     errno.EROFS: "its file system is read-only: set another path",
 }
+_PASSING: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
 
 class JsonlWriter:
@@ -122,7 +123,8 @@ class JsonlWriter:
 
     def _fail(self, e: OSError) -> NoReturn:
         why = _SENTENCES.get(e.errno or 0, f"writing failed: {e.strerror}")
-        raise FatalError(f"the file {self._path}: {why}") from e
+        kind = RetryableError if e.errno in _PASSING else FatalError
+        raise kind(f"the file {self._path}: {why}") from e
 
     def snapshot(self) -> State | None:
         """The end of the file, and the ids that were read back and have not come by again."""

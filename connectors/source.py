@@ -48,7 +48,8 @@ class SourceSettings:
     """All that a source partition is made with.
 
     `now` gives microseconds; `stopping` is true once a stop was asked for. `traced` is called with (partition, seconds,
-    records) for each poll that brought some; `turned` after every poll that did not fail, empty ones too.
+    records) for each poll that brought some; `turned` after every poll that did not fail, empty ones too; `retried`
+    after one that did and will be made again.
     """
 
     factory: ReaderFactory
@@ -63,6 +64,7 @@ class SourceSettings:
     observer: SourceObserver
     traced: Callable[[str, float, int], None] | None = None
     turned: Callable[[], None] = lambda: None
+    retried: Callable[[], None] = lambda: None
 
 
 class TelemetryPartition(StatefulSourcePartition[Batch, State]):
@@ -225,6 +227,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
                 f"source partition {self._key} failed for {failing:.0f} s (budget_s = {retry.budget_s:g}); "
                 f"the last error: {error}"
             ) from error
+        self._s.retried()
         self._wait = min(max(retry.backoff_first_s, self._wait * 2), retry.backoff_most_s)
         log.warning("source partition %s: %s; trying again in %.1f s", self._key, error, self._wait)
         self._quiet_since = None

@@ -28,10 +28,12 @@ _TYPES: Final = {
     Type.BYTES: "BLOB",
     Type.BOOL: "INTEGER",
 }
-_PASSING: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_PASSING: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _OF_A_ROW: Final = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE}
 _SENTENCES: Final = {
-    sqlite3.SQLITE_FULL: "the disk is full: make room and start again",
+    sqlite3.SQLITE_BUSY: "it is locked by another program",
+    sqlite3.SQLITE_LOCKED: "it is locked by another program",
+    sqlite3.SQLITE_FULL: "the disk is full: make room",
     sqlite3.SQLITE_READONLY: "it cannot be written to: check the permissions of the file and of its folder",
     sqlite3.SQLITE_CORRUPT: "it is damaged: restore it from a copy, or move it away and start again",
     sqlite3.SQLITE_NOTADB: "it is not a SQLite database: set another path",
@@ -164,7 +166,7 @@ class SqliteWriter:
     def _fail(self, e: sqlite3.Error) -> NoReturn:
         code = getattr(e, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in _PASSING:
-            raise RetryableError(f"the SQLite store {self._path} is locked by another program") from e
+            raise RetryableError(self._sentence(e)) from e
         if code in _OF_A_ROW:
             raise DataError("bad_row", str(e)) from e
         raise FatalError(self._sentence(e)) from e

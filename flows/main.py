@@ -216,6 +216,7 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         observer=run,
         traced=None if run.traces is None else run.traces.polled,
         turned=run.turned,
+        retried=run.telemetry.polls_again,
     )
     to = writers(settings)
     watching = run.telemetry if run.traces is None else TracedSinks(run.traces, run.telemetry)

@@ -103,6 +103,9 @@ BEHIND: Final = Instrument(
     ("partition",),
 )
 POLLS: Final = Instrument("sentinel_source_polls", "counter", "Polls of the source that did not fail.")
+POLL_RETRIES: Final = Instrument(
+    "sentinel_source_retries", "counter", "Polls of the source that failed and are made again."
+)
 HEARTBEAT: Final = Instrument(
     "sentinel_heartbeat_timestamp_seconds",
     "gauge",
@@ -202,7 +205,7 @@ SINK_SECONDS: Final = Instrument(
 
 INSTRUMENTS: Final = (
     BUILD,
-    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, BEHIND, POLLS,
+    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, BEHIND, POLLS, POLL_RETRIES,
     HEARTBEAT, PRICE_LOADS,
     REQUESTS, TOKENS, COST, ERROR_OBJECTIVE, COST_OBJECTIVE,
     SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,

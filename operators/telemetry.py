@@ -89,6 +89,7 @@ class Telemetry:
         self._build = self._gauge(names.BUILD)
         self._behind = self._gauge(names.BEHIND)
         self._polls = self._counter(names.POLLS)
+        self._poll_retries = self._counter(names.POLL_RETRIES)
         self._heartbeat: Gauge | None = None
         self._price_loads = self._counter(names.PRICE_LOADS)
         self._requests = self._counter(names.REQUESTS)
@@ -135,6 +136,10 @@ class Telemetry:
     def turned(self) -> None:
         """A source partition was polled without a fault."""
         self._polls.inc()
+
+    def polls_again(self) -> None:
+        """A source partition failed and will be polled again."""
+        self._poll_retries.inc()
 
     def heartbeats(self, since: int) -> None:
         """There will be heartbeats, from this time (microseconds) on; without this call they have no metric."""

@@ -54,6 +54,10 @@ class Broker:
             self._process.wait()
             self._process = None
 
+    def ended(self) -> bool:
+        """Whether it was started and has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def _answers(self) -> bool:
         host, port = self.address.split(":")
         try:
@@ -164,6 +168,11 @@ def create_topic(broker: Broker, topic: str, partitions: int = 1, config: dict[s
         if time.monotonic() > deadline:
             raise RuntimeError(f"{topic} was made but is not listed")
         time.sleep(0.05)
+
+
+def delete_topic(broker: Broker, topic: str) -> None:
+    admin = broker.admin()  # kept: a request dies with its client
+    admin.delete_topics([topic])[topic].result()
 
 
 def produce(

@@ -3,12 +3,13 @@
 The client's errors say whether something failed before it was sent (`retriable` is False: the row cannot be encoded)
 or after (True, whatever the server answered: away, busy, wrong password, or a row that it refuses). What the server
 means is told apart by a control: if a row that it took before is taken again while the chunk is refused, the chunk is
-at fault.
+at fault. No answer in time is no refusal, and is told by the clock.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -26,12 +27,17 @@ _ROUNDS: Final = 3
 """How often a chunk must be refused, each time beside a control that is taken, before its rows are called bad."""
 
 
+class _NoAnswer(RetryableError):
+    """The server did not answer in time, which says nothing of the rows."""
+
+
 class GreptimeWriter:
     """Writes each chunk by one request a table; the tables are made by the first one."""
 
-    def __init__(self, client: Client, endpoint: str) -> None:
+    def __init__(self, client: Client, endpoint: str, timeout_s: float) -> None:
         self._client = client
         self._endpoint = endpoint
+        self._late_s = 0.9 * timeout_s
         self._taken: dict[str, Values] = {}  # the last row of each table that the server took
 
     def write(self, items: Sequence[Row]) -> None:
@@ -39,6 +45,8 @@ class GreptimeWriter:
         for table, rows in batches(items):
             try:
                 self._insert(table, rows)
+            except _NoAnswer:
+                raise
             except RetryableError as e:
                 if self._at_fault(table, rows):
                     raise DataError("refused", f"GreptimeDB refuses it while it takes other rows: {e}") from e
@@ -46,11 +54,13 @@ class GreptimeWriter:
             self._taken[table] = rows[-1]
 
     def _insert(self, table: str, rows: list[Values]) -> None:
+        begin = time.monotonic()
         try:
             self._client.insert(table, COLUMNS[table], rows)
         except GreptimeError as e:
             if e.retriable:
-                raise RetryableError(f"GreptimeDB at {self._endpoint}: {e}") from e
+                late = time.monotonic() - begin >= self._late_s
+                raise (_NoAnswer if late else RetryableError)(f"GreptimeDB at {self._endpoint}: {e}") from e
             raise DataError("bad_row", str(e)) from e
 
     def _at_fault(self, table: str, rows: list[Values]) -> bool:
@@ -77,6 +87,8 @@ class GreptimeWriter:
     def _takes(self, table: str, rows: list[Values]) -> bool:
         try:
             self._insert(table, rows)
+        except _NoAnswer:
+            raise
         except RetryableError:
             return False
         return True
@@ -129,4 +141,4 @@ class GreptimeFactory:
             )
         except GreptimeError as e:
             raise ConfigError(f"the GreptimeDB client refuses its settings: {e}") from e
-        return GreptimeWriter(client, c.endpoint)
+        return GreptimeWriter(client, c.endpoint, c.timeout_s)

@@ -30,6 +30,7 @@ _RETRIABLE: Final = frozenset({
     KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND, KafkaError.KAFKA_STORAGE_ERROR,
     KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
     KafkaError.NOT_CONTROLLER, KafkaError.CONCURRENT_TRANSACTIONS, KafkaError.THROTTLING_QUOTA_EXCEEDED,
+    KafkaError._UNKNOWN_PARTITION,  # of a topic that was made a moment ago
 })  # fmt: skip
 """Codes that pass by themselves; librdkafka sets its own flag `retriable` for requests of transactions only."""
 
@@ -51,11 +52,18 @@ def error_of(exception: KafkaException) -> KafkaError:
     return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(exception))
 
 
-def meaning(error: KafkaError, doing: str, config: KafkaConfig) -> SentinelError:
-    """The error of ours that says the same; by code and flags, never by text."""
+def meaning(error: KafkaError, doing: str, config: KafkaConfig, *, started: bool = False) -> SentinelError:
+    """The error of ours that says the same; by code and flags, never by text.
+
+    A refusal is wrong configuration at the start. From a flow that has `started` rights, or a topic, were taken away,
+    and may come back.
+    """
     text = f"{doing}: {config.masked(error.str())} ({error.name()})"
     if error.code() in _REFUSED:
-        return ConfigError(f"{text}: Kafka at {config.brokers} refuses this client; see its rights and kafka.options")
+        text = f"{text}: Kafka at {config.brokers} refuses this client; see its rights and kafka.options"
+        return RetryableError(text) if started else ConfigError(text)
+    if started and error.code() in UNKNOWN_TOPIC:
+        return RetryableError(text)
     if not error.fatal() and (error.retriable() or error.code() in _RETRIABLE):
         return RetryableError(text)
     return FatalError(text)
@@ -161,17 +169,29 @@ def look_up(config: KafkaConfig, topics: tuple[str, ...]) -> Cluster:
         consumer.close()
 
 
-def make_topic(config: KafkaConfig, topic: str) -> None:
-    """Make a topic as configured; well if it is there by then. Waits for the brokers as `patiently` does."""
+def make_topic(config: KafkaConfig, topic: str, again: int = 0) -> None:
+    """Make a topic as configured; well if it is there by then. Waits for the brokers as `patiently` does.
+
+    `again`, the partitions that it had, makes one anew that was there at the start: then it does not wait.
+    """
     admin = _made(AdminClient, config.producer(), config, None)
+    partitions = again or config.partitions
 
     def attempt(timeout: float) -> None:
-        new = NewTopic(topic, config.partitions, config.replication)
+        new = NewTopic(topic, partitions, config.replication)
         try:
             admin.create_topics([new], request_timeout=timeout, operation_timeout=timeout)[topic].result()
         except KafkaException as e:
             if error_of(e).code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
 
-    patiently(f"making the topic {topic}", attempt, config)
-    logger.info("made the topic %s with %d partitions", topic, config.partitions)
+    doing = f"making the topic {topic}"
+    if not again:
+        patiently(doing, attempt, config)
+        logger.info("made the topic %s with %d partitions", topic, partitions)
+        return
+    try:
+        attempt(config.request_s)
+    except KafkaException as e:
+        raise meaning(error_of(e), doing, config, started=True) from None
+    logger.warning("the topic %s was gone; made it anew with %d partitions", topic, partitions)

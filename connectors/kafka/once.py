@@ -12,11 +12,20 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, NoReturn
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
 from connectors.base import Message, State
-from connectors.kafka.client import check_options, error_of, look_up, make_consumer, make_producer, make_topic, meaning
+from connectors.kafka.client import (
+    UNKNOWN_TOPIC,
+    check_options,
+    error_of,
+    look_up,
+    make_consumer,
+    make_producer,
+    make_topic,
+    meaning,
+)
 from connectors.kafka.config import KafkaConfig
 from connectors.once import Once
 from operators.errors import ConfigError, DataError, FatalError, RetryableError, SentinelError
@@ -39,6 +48,8 @@ _REFUSED: Final = {
     KafkaError.RECORD_LIST_TOO_LARGE: "record_too_large",
     KafkaError.INVALID_RECORD: "invalid_record",
 }
+_GIVEN_UP: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+"""What a record reports whose transaction the client has given up, whatever the reason."""
 _FENCED: Final = frozenset({
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.TRANSACTION_COORDINATOR_FENCED,
@@ -66,7 +77,8 @@ class KafkaOnce:
 
     def open(self, partition: str, resume: State | None) -> KafkaOnceWriter:
         """Fences the writer before, and reads back what it wrote: from the start of the topic without a snapshot."""
-        return KafkaOnceWriter(self._config, self._topic, int(partition.rpartition("/")[2]), resume)
+        number = int(partition.rpartition("/")[2])
+        return KafkaOnceWriter(self._config, self._topic, number, len(self.partitions()), resume)
 
     def _numbers(self) -> list[int]:
         check_options(self._config)
@@ -88,14 +100,16 @@ class KafkaOnce:
 class KafkaOnceWriter:
     """One open partition; keeps the contract `Writer`.
 
-    A failure that leaves open whether the transaction was committed makes the next `write` begin with a new producer
-    and a reading back. Blocks for at most about `request_s` per request. A write costs one transaction.
+    A failure that leaves open whether the transaction was committed, or that the client cannot go on after, makes the
+    next `write` begin with a new producer and a reading back. Blocks for at most about `request_s` per request. A
+    write costs one transaction. Rights that are missing and a topic that is gone can be tried again.
     """
 
-    def __init__(self, config: KafkaConfig, topic: str, number: int, resume: State | None) -> None:
+    def __init__(self, config: KafkaConfig, topic: str, number: int, partitions: int, resume: State | None) -> None:
         self._config = config
         self._topic = topic
         self._number = number
+        self._partitions = partitions
         self._name = f"{topic}/{number}"
         self._id = f"{config.group_id}-{topic}-{number}"
         self._once = Once.load(resume)
@@ -126,7 +140,7 @@ class KafkaOnceWriter:
             producer.init_transactions(self._config.request_s)
         except KafkaException as e:
             self._discard(producer)
-            raise meaning(error_of(e), f"taking over {self._name}", self._config) from None
+            raise self._meaning(error_of(e), f"taking over {self._name}") from None
         try:
             self._read_back()
         except BaseException:
@@ -147,8 +161,9 @@ class KafkaOnceWriter:
         doing = f"reading back {self._name}"
         consumer = make_consumer(self._config, changes=_READ_BACK)
         try:
+            self._look_for_topic(consumer)
             consumer.assign([TopicPartition(self._topic, self._number, self._once.end)])
-            first = True
+            first, failure = True, None
             deadline = time.monotonic() + self._config.request_s
             while time.monotonic() < deadline:
                 messages = consumer.consume(1000, 0.05)
@@ -158,10 +173,13 @@ class KafkaOnceWriter:
                     error = message.error()
                     offset = message.offset()
                     end = -1 if offset is None else offset
-                    if error is None:
+                    if error is None or error.code() == KafkaError._PARTITION_EOF:
                         if first and end < self._once.end:
-                            logger.warning("%s was made anew since the snapshot; reading it from its start", self._name)
+                            logger.warning(
+                                "%s was made anew since it was written; reading it from its start", self._name
+                            )
                         first = False
+                    if error is None:
                         self._saw(message, end + 1)
                     elif error.code() == KafkaError._PARTITION_EOF:
                         _, high = consumer.get_watermark_offsets(TopicPartition(self._topic, self._number), cached=True)
@@ -169,13 +187,33 @@ class KafkaOnceWriter:
                             self._once.passed(end)
                             return
                         # a transaction of someone else is open: ours may stand, hidden, after it
-                    elif not isinstance(failure := meaning(error, doing, self._config), RetryableError):
+                    elif not isinstance(failure := self._meaning(error, doing), RetryableError):
                         raise failure
-            raise RetryableError(f"{doing}: its end was not reached within {self._config.request_s:g} s")
+            raise failure or RetryableError(f"{doing}: its end was not reached within {self._config.request_s:g} s")
         except KafkaException as e:
-            raise meaning(error_of(e), doing, self._config) from None
+            raise self._meaning(error_of(e), doing) from None
         finally:
             consumer.close()
+
+    def _look_for_topic(self, consumer: Consumer) -> None:
+        """Make the topic anew where it is gone and that is configured; RetryableError where it is not as it was.
+
+        A client that writes or reads hides for half a minute that its topic is gone.
+        """
+        found = consumer.list_topics(self._topic, timeout=self._config.request_s).topics[self._topic]
+        if found.error is not None and found.error.code() not in UNKNOWN_TOPIC:
+            raise KafkaException(found.error)
+        if self._number in found.partitions:
+            return
+        if not found.partitions and self._config.create_topics:
+            make_topic(self._config, self._topic, again=self._partitions)
+        else:
+            raise RetryableError(
+                f"{self._name} is gone from {self._config.brokers}: make it anew (partitions: {self._partitions})"
+            )
+
+    def _meaning(self, error: KafkaError, doing: str) -> SentinelError:
+        return meaning(error, doing, self._config, started=True)
 
     def _saw(self, message: KafkaMessage, end: int) -> None:
         headers = dict(message.headers() or [])
@@ -201,6 +239,9 @@ class KafkaOnceWriter:
             left = producer.flush(self._config.request_s)
             for error, _ in reports:
                 if error is not None:
+                    if error.code() in _GIVEN_UP:
+                        producer.commit_transaction(self._config.request_s)  # fails, and says why
+                        self._discard(producer)
                     raise KafkaException(error)
             if left:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} records were not acknowledged"))
@@ -241,18 +282,18 @@ class KafkaOnceWriter:
                 producer.abort_transaction(self._config.request_s)
         except KafkaException as e:
             worst = error_of(e)
+        if worst is not error or error.fatal() or error.code() in UNKNOWN_TOPIC:
+            # This client is of no use any more; a new one ends the transaction, and looks for the topic.
             self._discard(producer)
         if worst.code() in _FENCED or error.code() in _FENCED:
             raise FatalError(
                 f"{doing}: another process has taken over the transactional id {self._id}. If two deployments share "
                 "this cluster, give each its own kafka.group_id"
             ) from None
-        if worst.fatal():
-            raise FatalError(f"{doing}: {self._config.masked(worst.str())} ({worst.name()})") from None
         if (reason := _REFUSED.get(error.code())) is not None:
             raise DataError(reason, f"{self._name} refuses a record: {error.name()}") from None
-        failure: SentinelError = meaning(error, doing, self._config)
-        if error.txn_requires_abort() and isinstance(failure, FatalError):
+        failure = self._meaning(worst if error.code() == KafkaError._FAIL else error, doing)
+        if self._producer is None or error.txn_requires_abort():
             failure = RetryableError(str(failure))
         raise failure from None
 

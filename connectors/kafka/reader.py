@@ -94,6 +94,7 @@ class KafkaReader:
         self._name = f"{topic}/{number}"
         self._down: KafkaError | None = None
         self._failure: SentinelError | None = None
+        self._refused: RetryableError | None = None  # until a fetch is answered again
         self._out_of_range = False
         self._at_end = False
         self._end: int | None = None  # with stop_at_end: the end that the first fetch reported
@@ -119,6 +120,9 @@ class KafkaReader:
             self._raise_failure()
             if self._down is not None:
                 self._probe(self._down)
+            if self._refused is not None:
+                self._assign(self._next)  # the client says once what a fetch is refused for, and so again
+                raise self._refused
         return chunk
 
     def _raise_failure(self) -> None:
@@ -168,6 +172,7 @@ class KafkaReader:
         if records and self._config.stop_at_end:
             records = self._before_end(records)
         if records:
+            self._refused = None
             self._next = max(self._next, _offset(records[-1]) + 1)
         if self._end is not None and self._next >= self._end and not self._finished:
             self._finished = True
@@ -197,6 +202,7 @@ class KafkaReader:
             self._at_end = False
         elif error.code() == KafkaError._PARTITION_EOF:
             self._next = max(self._next, _offset(message))
+            self._refused = None
             self._at_end = True
             if self._config.stop_at_end:
                 self._end = self._next
@@ -205,7 +211,11 @@ class KafkaReader:
         elif error.code() in UNKNOWN_TOPIC:
             self._failure = FatalError(f"reading {self._name}: the partition is gone ({error.name()})")
         else:
-            self._failure = meaning(error, f"reading {self._name}", self._config)
+            failure = meaning(error, f"reading {self._name}", self._config, started=True)
+            if isinstance(failure, RetryableError):
+                self._refused = failure
+            else:
+                self._failure = failure
 
     def _before_end(self, records: list[Message]) -> list[Message]:
         if self._end is None:
@@ -237,7 +247,8 @@ class KafkaReader:
         try:
             low, high = self._consumer.get_watermark_offsets(self._at(0), timeout=self._config.request_s)
         except KafkaException as e:
-            raise meaning(error_of(e), f"asking for the offsets of {self._name}", self._config) from None
+            doing = f"asking for the offsets of {self._name}"
+            raise meaning(error_of(e), doing, self._config, started=True) from None
         if self._next > high:
             raise ConfigError(
                 f"{self._name} ends at offset {high}, kafka.start_offsets or the snapshot want {self._next}: the topic "

@@ -80,11 +80,12 @@ def dashboard() -> build.Dashboard:
         prom_chart("Time to make a snapshot of one key", "s", *quantiles("sentinel_snapshot_seconds", "step")),
         prom_chart("Time of a write, by sink", "s", *quantiles("sentinel_sink_write_seconds", "sink")),
         prom_chart(
-            "Items, tries and refusals, by sink",
+            "Items, tries and refusals, by sink; tries of the source",
             "none",
             (f"sum by (sink) (rate(sentinel_sink_items_total{RATE}))", "{{sink}}: items"),
             (f"sum by (sink) (rate(sentinel_sink_retries_total{RATE}))", "{{sink}}: tried again"),
             (f"sum by (sink, reason) (rate(sentinel_sink_rejected_total{RATE}))", "{{sink}}: refused, {{reason}}"),
+            (f"sum(rate(sentinel_source_retries_total{RATE}))", "source: tried again"),
         ),
         prom_chart(
             "Series of a shard, and how many it may have",

@@ -95,7 +95,8 @@ class GreptimeServer(Handler):
     """Tables in memory: `tables[table][key]` is a row as {column: value}; the key is its tags and its time.
 
     `fail(code, times)` makes the next inserts fail; `refuse` names (column, value) pairs that no row may hold;
-    `delay_s` is slept before every insert; `basic` is the (username, password) that is asked for.
+    `delay_s` is slept before every insert, or those of `delays` before the next ones in turn;
+    `basic` is the (username, password) that is asked for.
     """
 
     def __init__(self) -> None:
@@ -105,6 +106,7 @@ class GreptimeServer(Handler):
         self.basic: tuple[str, str] | None = None
         self.databases: set[str] = set()
         self.delay_s = 0.0
+        self.delays: list[float] = []
         self.inserts = 0
         self._failures: list[grpc.StatusCode] = []
         self._start(0)
@@ -138,7 +140,7 @@ class GreptimeServer(Handler):
 
     def _handle(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.inserts += 1
-        time.sleep(self.delay_s)
+        time.sleep(self.delays.pop(0) if self.delays else self.delay_s)
         basic = request.header.authorization.basic
         if self.basic is not None and (basic.username, basic.password) != self.basic:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "unknown user")

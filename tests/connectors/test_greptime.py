@@ -166,6 +166,14 @@ def test_a_server_that_fails_between_good_answers_refuses_nothing(server: Grepti
     assert {r["series"] for r in found(server)} == {"a", "b", "c"}
 
 
+def test_a_server_that_is_slow_between_quick_answers_refuses_nothing(server: GreptimeServer) -> None:
+    writer = open_writer(server, timeout_s=0.2)
+    writer.write([pane_row("a")])
+    server.delays = [0.5, 0, 0, 0.5, 0, 0.5]  # what a row that is refused beside its control looks like otherwise
+    with pytest.raises(RetryableError, match="Timeout"):
+        writer.write([pane_row("b")])
+
+
 def test_a_lone_row_is_not_called_bad_before_the_server_took_any(
     server: GreptimeServer, writer: GreptimeWriter
 ) -> None:

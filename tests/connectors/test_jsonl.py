@@ -20,7 +20,7 @@ from connectors.base import Message, State
 from connectors.config import JsonlConfig
 from connectors.jsonl import JsonlFactory, JsonlWriter
 from connectors.once import KEEP
-from operators.errors import ConfigError, DataError, FatalError, RetryableError
+from operators.errors import ConfigError, DataError, RetryableError
 from tests.connectors.samples import alert
 
 
@@ -159,7 +159,7 @@ def test_a_value_of_two_lines_is_a_data_error_and_nothing_is_written(path: Path)
 @pytest.mark.parametrize(
     ("code", "sentence"), [(errno.ENOSPC, "the disk is full"), (errno.EIO, "writing failed: Input/output error")]
 )
-def test_a_failed_write_is_fatal_and_leaves_whole_lines(
+def test_a_failed_write_can_be_tried_again_and_leaves_whole_lines(
     path: Path, monkeypatch: pytest.MonkeyPatch, code: int, sentence: str
 ) -> None:
     writer = open_writer(path)
@@ -172,10 +172,13 @@ def test_a_failed_write_is_fatal_and_leaves_whole_lines(
         return pwrite(fd, data[: len(data) - 50], at)
 
     monkeypatch.setattr(os, "pwrite", half)
-    with pytest.raises(FatalError, match=sentence):
+    with pytest.raises(RetryableError, match=sentence):
         writer.write([alert(2)])
-    writer.close()
     assert ids(path) == ["alert-1"]
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    writer.write([alert(2)])
+    writer.close()
+    assert ids(path) == ["alert-1", "alert-2"]
 
 
 def test_a_path_without_a_folder_or_that_is_one_is_refused(tmp_path: Path) -> None:

@@ -101,11 +101,16 @@ def test_rows_of_no_table_or_another_length_are_data_errors(writer: SqliteWriter
         writer.write([type(row)(row.table, row.values[:-1])])
 
 
-def test_a_full_disk_is_fatal_with_a_sentence(path: Path, writer: SqliteWriter) -> None:
+def test_a_full_disk_can_be_tried_again(path: Path, writer: SqliteWriter) -> None:
+    rows = [pane_row(f"service={i}", sketch=b"x" * 5000) for i in range(50)]
     (pages,) = writer._db.execute("PRAGMA page_count").fetchone()
     writer._db.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(FatalError, match="the disk is full: make room and start again"):
-        writer.write([pane_row(f"service={i}", sketch=b"x" * 5000) for i in range(50)])
+    with pytest.raises(RetryableError, match="the disk is full: make room"):
+        writer.write(rows)
+    assert read(path, "SELECT * FROM llm_panes") == []
+    writer._db.execute("PRAGMA max_page_count = 1000000")
+    writer.write(rows)
+    assert len(read(path, "SELECT 1 FROM llm_panes")) == 50
 
 
 def test_a_file_that_may_not_be_written_is_fatal(path: Path, writer: SqliteWriter) -> None:

@@ -20,6 +20,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 from uuid import uuid4
@@ -401,18 +402,26 @@ class Disk:
     def read_only(self) -> None:
         self._mount("remount,ro")
 
+    def fill(self) -> None:
+        """Take all the room that is left, to the last page."""
+        with suppress(OSError), (self.folder / "fill").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4_096))
+
+    def make_room(self) -> None:
+        (self.folder / "fill").unlink()
+
     def _mount(self, options: str) -> None:
         subprocess.run(["mount", "-o", options, self.folder], check=True, timeout=10)
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
+@contextmanager
+def small_disk(folder: Path, mib: int) -> Iterator[Disk]:
+    """A disk of this size, mounted on the folder."""
     mounted = (
         shutil.which("mount") is not None
         and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=20m", "sentinel-test", folder],
+            ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "sentinel-test", folder],
             check=False,
             capture_output=True,
             timeout=10,
@@ -420,8 +429,18 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     )
     if not mounted:
         leave_out("no small disk: this user may not mount a file system")
-    yield Disk(folder)
-    subprocess.run(["umount", "-l", folder], check=True, timeout=10)
+    try:
+        yield Disk(folder)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True, timeout=10)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with small_disk(folder, 20) as disk:
+        yield disk
 
 
 ON_DISK = {"store": "store.sqlite.path", "alerts": "alerts.jsonl", "recovery": None}
@@ -441,8 +460,8 @@ def placed(what: str, disk: Disk, tmp_path: Path) -> tuple[Job, list[str]]:
 @pytest.mark.parametrize(
     ("what", "kib", "why"),
     [
-        ("store", 80, "the SQLite store .*: the disk is full: make room and start again"),
-        ("alerts", 4, "the file .*alerts.jsonl: the disk is full: make room and start again"),
+        ("store", 80, "sink sqlite failed for .*the SQLite store .*: the disk is full: make room"),
+        ("alerts", 4, "sink jsonl failed for .*the file .*alerts.jsonl: the disk is full: make room"),
         ("recovery", 1_400, r"the recovery folder .* cannot be written any more \(No space left on device\)"),
     ],
 )
@@ -453,7 +472,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_with_room_it_goes_on(
     job, arguments = placed(what, disk, tmp_path)
     if what == "alerts":
         (disk.folder / "fill").write_bytes(bytes(4_096))
-    found = stopped(job, *arguments, changes={"source.batch_size": 5})
+    found = stopped(job, *arguments, changes={"source.batch_size": 5, "sinks.budget_s": 0.5})
     assert re.match(why, found), found
     assert 0 < job.balance()["records"] <= 600
     if what == "recovery":
@@ -493,7 +512,7 @@ def test_a_limit_on_the_size_of_files_ends_the_run_with_a_sentence(tmp_path: Pat
         command,
         check=False,
         cwd=ROOT,
-        env=job.environment({}),
+        env=job.environment({"sinks.budget_s": 0.5}),
         preexec_fn=limited,
         capture_output=True,
         text=True,
@@ -501,9 +520,8 @@ def test_a_limit_on_the_size_of_files_ends_the_run_with_a_sentence(tmp_path: Pat
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert f"{STOPPED}the SQLite store {job.folder / 'sentinel.db'}: reading or writing failed: check the disk" in (
-        done.stderr
-    )
+    why = f"the SQLite store {job.folder / 'sentinel.db'}: reading or writing failed: check the disk"
+    assert re.search(rf"{STOPPED}sink sqlite failed for .*; the last error: {re.escape(why)}", done.stderr)
     job.run()
     assert job.rows("llm_panes") == undisturbed.rows("llm_panes")
 

@@ -16,7 +16,7 @@ from connectors.base import Message, State
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.once import KafkaOnce, KafkaOnceWriter
 from operators.errors import ConfigError, DataError, FatalError, RetryableError
-from tests.brokers import Broker, create_topic, read_all
+from tests.brokers import Broker, create_topic, delete_topic, read_all
 from tests.conftest import ROOT
 
 
@@ -206,3 +206,21 @@ def test_what_an_open_transaction_of_someone_else_hides_is_waited_for(kafka: Bro
     writer.write(alerts(1))
     writer.close()
     assert ids(kafka, name) == ["id-1"]
+
+
+def test_a_topic_that_is_deleted_is_made_anew_where_that_is_configured(kafka: Broker) -> None:
+    name = f"a-{uuid4().hex[:8]}"
+    factory = KafkaOnce(config(kafka, partitions=2, request_s=3), name, "alerts")
+    writer = factory.open(f"{name}/1", None) if factory.partitions() else None
+    assert writer is not None
+    persist(writer, alerts(1))
+    persist(writer, alerts(2))
+    state = writer.snapshot()
+    delete_topic(kafka, name)
+    persist(writer, alerts(3))
+    assert factory.partitions() == KafkaOnce(config(kafka, create_topics=False), name, "again").partitions()
+    writer.close()
+    again = factory.open(f"{name}/1", state)  # its position is beyond the end of the new one
+    persist(again, alerts(3, 4))
+    again.close()
+    assert ids(kafka, name) == ["id-3", "id-4"]

@@ -31,6 +31,7 @@ DEAD = 'sentinel_dead_letters_total{job="j",instance="a",partition="t/0",reason=
 SKIPPED = 'sentinel_records_skipped_total{job="j",instance="a",partition="t/0"}'
 DIFFERENCE = 'sentinel_balance_difference{job="j",instance="a",partition="t/0"}'
 RETRIES = 'sentinel_sink_retries_total{job="j",instance="a",sink="sqlite"}'
+POLLS_AGAIN = 'sentinel_source_retries_total{job="j",instance="a"}'
 REJECTED = 'sentinel_sink_rejected_total{job="j",instance="a",sink="sqlite",reason="bad_row"}'
 SERIES = 'sentinel_series{job="j",instance="a",shard="0"}'
 LIMIT = 'sentinel_series_limit{job="j",instance="a"}'
@@ -69,6 +70,10 @@ CASES: dict[str, tuple[list[Series], list[Series]]] = {
         [{START: "1x70 2x20", BUILD: "1x90"}, {START: "1x70 2x5 3x5 4x9"}],
     ),
     "SentinelNoInput": ([{RECORDS: "0+60x60 3600x30"}], [{RECORDS: "0+60x90"}, {RECORDS: "0+60x80 4800x10"}]),
+    "SentinelSourceFailing": (
+        [{POLLS_AGAIN: "0+6x90"}],
+        [{POLLS_AGAIN: "6x90"}, *({POLLS_AGAIN: f"0x{n} 3x90"} for n in (82, 84, 86))],
+    ),
     "SentinelLagHigh": (
         [{LAG: "50000x90", RECORDS: "0+60x90"}],
         [{LAG: "50000x90", RECORDS: "0+60000x90"}, {LAG: "9000x90", RECORDS: "0+60x90"}],

@@ -63,6 +63,7 @@ def test_sinks_alerts_and_prices_are_counted() -> None:
     telemetry.written("sqlite", 20, 0.004)
     telemetry.written("sqlite", 5, 3)
     telemetry.retried("sqlite")
+    telemetry.polls_again()
     telemetry.rejected("sqlite", "bad_row")
     telemetry.alerted(ALERT)
     telemetry.prices_loaded(True)
@@ -72,6 +73,7 @@ def test_sinks_alerts_and_prices_are_counted() -> None:
     assert seen['sentinel_sink_write_seconds_count{sink="sqlite"}'] == 2
     assert seen['sentinel_sink_write_seconds_bucket{le="0.005",sink="sqlite"}'] == 1
     assert seen['sentinel_sink_retries_total{sink="sqlite"}'] == 1
+    assert seen["sentinel_source_retries_total"] == 1
     assert seen['sentinel_sink_rejected_total{reason="bad_row",sink="sqlite"}'] == 1
     assert seen['sentinel_alerts_total{severity="high",status="updated"}'] == 1
     assert seen['sentinel_price_file_loads_total{good="false"}'] == 1

@@ -33,6 +33,21 @@ def test_errors_by_code_and_flag(error: KafkaError, kind: type[Exception]) -> No
     assert error.name() in str(found)
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError._AUTHENTICATION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+    ],
+)
+def test_what_was_there_at_the_start_may_come_back(code: int) -> None:
+    assert type(meaning(KafkaError(code), "writing t/0", CONFIG, started=True)) is RetryableError
+    assert type(meaning(KafkaError(code), "writing t/0", CONFIG)) is not RetryableError
+
+
 def test_what_may_pass_is_tried_again_and_the_rest_is_not() -> None:
     left = [KafkaError(KafkaError._TRANSPORT), KafkaError(KafkaError._TIMED_OUT)]
 
