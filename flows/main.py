@@ -254,6 +254,7 @@ def shape(settings: Settings) -> Shape:
         settings.episodes,
         settings.groups,
         settings.recovery.relearn,
+        settings.store.expectations,
     )
 
 
