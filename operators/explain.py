@@ -8,11 +8,8 @@ from decimal import Decimal
 from math import exp
 from typing import Final
 
-import numpy as np
-
 from operators.decompose import Told, main_factor
 from operators.detect.base import ERROR_RATIO, REQUESTS, Watch
-from operators.kernels.detect import Floats
 from operators.model import SECOND
 
 KINDS: Final[dict[tuple[str, str], str]] = {
@@ -96,24 +93,6 @@ def in_unit(watch: Watch, cell: int, judged: float) -> float:
     elif watch.cells[cell] == REQUESTS:
         value = judged * 60.0 / watch.pane_s
     return float(f"{value:.6g}")
-
-
-_POWERS: Final = np.array([10.0**n for n in range(309)])
-
-
-def in_units(watch: Watch, judged: Floats) -> Floats:
-    """`in_unit` of many values at once: [rows, cells, any]."""
-    values = judged.copy()
-    for cell, (metric, settings) in enumerate(zip(watch.metrics, watch.settings, strict=True)):
-        if settings.in_logs:
-            typical = np.exp(np.minimum(values[:, cell], 700.0)) - metric.offset
-            values[:, cell] = np.maximum(typical, 0.0)
-    values[:, watch.cells.index(REQUESTS)] *= 60.0 / watch.pane_s
-    size = np.abs(values)
-    exponent = np.floor(np.log10(size, out=np.zeros_like(size), where=size > 0.0)).astype(np.int64)
-    up, down = _POWERS[np.clip(5 - exponent, 0, 308)], _POWERS[np.clip(exponent - 5, 0, 308)]
-    rounded: Floats = np.rint(values * up / down) / up * down  # one of them is 1
-    return rounded
 
 
 def span_text(seconds: float) -> str:

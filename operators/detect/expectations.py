@@ -2,7 +2,9 @@
 
 At the pane that a minute ends with, the detectors that judge more than single requests are asked once more, as though
 that pane held all requests of its minute: so a series with one request a minute has its band too. It is the band that
-an alert of this pane would tell, in the same units. Nothing is remembered of it: it follows from what was learned.
+an alert of this pane would tell, in the same units; of the number of requests and the share of errors that of the
+minute itself, for bands of a minute and of half an hour in turn could not be read. Nothing is remembered of it: it
+follows from what was learned.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from operators import explain
 from operators.detect.base import ERROR_RATIO, REQUESTS, Block, Watch
 from operators.detect.mix import Mix
 from operators.detect.variants import Panels
-from operators.kernels.detect import EXPECTED, LOWER, SPAN, UPPER, Floats
-from operators.model import SECOND, Ints
+from operators.kernels.bands import bands_in_units
+from operators.kernels.detect import SPAN, Floats
+from operators.model import SECOND, Bools, Ints
 
 MINUTE_S: Final = 60
 BAND: Final = ("expected", "lower", "upper")
@@ -42,13 +44,20 @@ class Expectations:
 
     def __init__(self, watch: Watch, panel: Panels, mix: Mix, *, on: bool) -> None:
         self._on = on
-        self._watch = watch
         self._panel = panel
         self._mix = mix
         self._panes = max(MINUTE_S // watch.pane_s, 1)
         self._horizon = watch.horizons.index_of(MINUTE_S, watch.pane_s)
-        self._counts = watch.cells.index(REQUESTS)
-        self._shares = watch.cells.index(ERROR_RATIO)
+        self._busy = watch.config.errors.min_errors
+        self._cells = watch.cells
+        self._start = watch.pane_s * SECOND
+        others = len(watch.cells) - len(watch.metrics)
+        self._in_logs: Bools = np.array([s.in_logs for s in watch.settings] + [False] * others, np.bool_)
+        self._offset = np.array([m.offset for m in watch.metrics] + [0.0] * others)
+        self._factor = np.where(np.array(watch.cells) == REQUESTS, 60.0 / watch.pane_s, 1.0)
+        # A band is as wide below as above, whatever can be.
+        self._least = np.where(self._in_logs | np.isin(watch.cells, (REQUESTS, ERROR_RATIO)), 0.0, -np.inf)
+        self._most = np.where(np.array(watch.cells) == ERROR_RATIO, 1.0, np.inf)
         self._found: list[Expected] = []
 
     def note(self, block: Block, seen: Ints, texts: Sequence[str]) -> None:
@@ -62,21 +71,24 @@ class Expectations:
         slots = np.flatnonzero((block.born[: block.used] >= 0) & (seen[: block.used] >= first))
         if not len(slots):
             return
-        minute = replace(block, now=np.ascontiguousarray(block.sums[: block.used, self._horizon]))
-        verdicts = self._panel.expect(minute)[slots]
-        known = verdicts[:, :, SPAN] > 0.0
-        some = known.any(axis=1)
-        slots, known, judged = slots[some], known[some], verdicts[some][:, :, (EXPECTED, LOWER, UPPER)]
-        if not len(slots):
-            return
-        judged[:, : len(self._watch.metrics)] += self._mix.references(slots)[:, :, np.newaxis]
-        bands = explain.in_units(self._watch, judged)
-        # A band is as wide below as above, whatever can be.
-        np.maximum(bands[:, self._counts], 0.0, out=bands[:, self._counts])
-        np.clip(bands[:, self._shares], 0.0, 1.0, out=bands[:, self._shares])
-        bands[~known] = np.nan
-        start = first * self._watch.pane_s * SECOND
-        self._found.append(Expected(start, self._watch.cells, tuple(texts[s] for s in slots.tolist()), bands))
+        verdicts = self._panel.expect(self._minute(block))
+        slots = slots[(verdicts[slots, :, SPAN] > 0.0).any(axis=1)]
+        if len(slots):
+            bands = bands_in_units(
+                verdicts, slots, self._mix.references, self._in_logs, self._offset, self._factor, self._least,
+                self._most,
+            )  # fmt: skip
+            series = tuple(texts[s] for s in slots.tolist())
+            self._found.append(Expected(first * self._start, self._cells, series, bands))
+
+    def _minute(self, block: Block) -> Block:
+        """The block as though the pane were its minute; without longer horizons for the requests of a busy one."""
+        sums, at = block.sums[: block.used].copy(), self._horizon
+        now = sums[:, at].copy()
+        sums[:, :at, 0] = 0.0
+        sums[now[:, 0] >= self._busy, at + 1 :, 0] = 0.0
+        sums[:, :, 1] = 0.0  # the shortest horizon with requests enough is the one that is told
+        return replace(block, now=now, sums=sums)
 
     def taken(self) -> list[Expected]:
         """What was noted since the last call, in order."""

@@ -151,10 +151,11 @@ class Mix:
             return 0.0
         return float(self._reference.state["mean"][slot, cell])
 
-    def references(self, slots: Ints) -> Floats:
-        """`reference` of all watched metrics of these slots: [slots, K]."""
+    @property
+    def references(self) -> Floats:
+        """`reference` of all watched metrics: [slots, K]."""
         means: Floats = self._reference.state["mean"]
-        return means[slots]
+        return means
 
     def learn(self, pane: int, entries: Entries, excluded: Bools) -> None:
         """Learn from the pane's parts, without the excluded cells [slots, C]."""
