@@ -111,6 +111,7 @@ def test_law_1_batches_and_workers_change_nothing(seed: int, partitions: int, si
     one.run(5_000)
     other.run(size, workers)
     assert one.alerts.lines, "the traffic must raise alerts, else this shows nothing"
+    assert one.store.rows["llm_expectations"], "nor without what was expected"
     assert one.outcome() == other.outcome()
 
 
