@@ -37,7 +37,7 @@ class FilesConfig(Section):
 
 
 class SqliteConfig(Section):
-    """The embedded store: pane rows and alerts in one SQLite file."""
+    """The embedded store: all tables in one SQLite file."""
 
     path: Path = Field(Path("runs/sentinel.db"), description="The database file; its folder must exist.")
     busy_timeout_s: float = Field(5, ge=0, le=60, description="How long a write waits for another program's lock.")

@@ -13,7 +13,8 @@ import orjson
 from numpy.typing import NDArray
 
 from connectors.base import Row
-from connectors.tables import ALERTS, PANES, QUANTILES
+from connectors.tables import ALERTS, EXPECTATIONS, JUDGED, PANES, QUANTILES
+from operators.detect.expectations import BAND, Expected
 from operators.model import DIMENSIONS, LABELS, METRICS, MISSING, SECOND, Alert
 from operators.pane_table import PaneTable
 from operators.panes import quantiles
@@ -141,6 +142,21 @@ def pane_rows(table: PaneTable, width_s: int) -> list[Row]:
     columns.append(_breakdowns(table))
     columns.append(_evidence(table))
     return [Row(PANES.name, values) for values in zip(*columns, strict=True)]
+
+
+def expectation_rows(expected: Expected) -> list[Row]:
+    """The rows of `llm_expectations`, in the order of the series."""
+    series, places = len(expected.series), [JUDGED.index(cell) for cell in expected.cells]
+    bands = np.full((series, len(JUDGED), len(BAND)), np.nan)
+    bands[:, places] = expected.bands
+    flat = bands.reshape(series, -1)
+    values = flat.astype(object)
+    values[np.isnan(flat)] = None
+    keys = [_key(text) for text in expected.series]
+    return [
+        Row(EXPECTATIONS.name, (*key[:2], expected.start, *key[2:], *of))
+        for key, of in zip(keys, values.tolist(), strict=True)
+    ]
 
 
 def _finite(value: float | None) -> float | None:

@@ -14,7 +14,7 @@ from operators.errors import ConfigError, DataError, FatalError, RetryableError
 
 APPLICATION: Final = 0x4C4C4D53
 """The file's application_id: tells our files from those of other programs."""
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """The file's user_version; goes up with every change of the tables."""
 
 CACHE_KIB: Final = 32_768

@@ -10,6 +10,8 @@ from enum import Enum
 from functools import cached_property
 from typing import Final, NamedTuple
 
+from operators.detect.base import ERROR_RATIO, REQUESTS
+from operators.detect.expectations import BAND
 from operators.model import DIMENSIONS, METRICS
 
 
@@ -94,6 +96,22 @@ PANES: Final = Table(
 no event carried the metric. Dimensions outside the series' set are empty text, so every query must name its
 `dimension_set`."""
 
+JUDGED: Final = (*(metric.name for metric in METRICS), REQUESTS, ERROR_RATIO)
+"""What detection may have expectations of; columns of `llm_expectations` begin with these names."""
+
+EXPECTATIONS: Final = Table(
+    "llm_expectations",
+    (
+        Column("dimension_set", Type.TEXT, Role.KEY),
+        Column("series", Type.TEXT, Role.KEY),
+        Column("pane_start", Type.TIMESTAMP_US, Role.TIME),
+        *(Column(name, Type.TEXT) for name in DIMENSIONS),
+        *(Column(f"{name}_{end}", Type.FLOAT, null=True) for name in JUDGED for end in BAND),
+    ),
+)
+"""One row a (series, minute) with requests, or a pane where that is longer: what detection expected of it, in the units
+of alerts, null where it expected nothing. For `llm_panes` of that width with the same `pane_start`."""
+
 ALERTS: Final = Table(
     "llm_alerts",
     (
@@ -131,4 +149,4 @@ ALERTS: Final = Table(
 )
 """One row a transition of an episode; lists and objects are JSON text."""
 
-TABLES: Final = {table.name: table for table in (PANES, ALERTS)}
+TABLES: Final = {table.name: table for table in (PANES, EXPECTATIONS, ALERTS)}

@@ -1,4 +1,4 @@
-"""`python -m flows.formats`: the reference of events and alerts, made from the types that read and write them."""
+"""`python -m flows.formats`: the reference of events, alerts and tables, made from what reads and writes them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, Union
 
 import msgspec
 import orjson
 
+from connectors.tables import JUDGED, TABLES
 from operators.alert_json import SCHEMA, to_json
 from operators.decode.record import METRIC_FIELDS, TOKEN_FIELDS, Record, limit
 from operators.model import METRIC_INDEX, METRICS, Alert
@@ -29,6 +30,11 @@ _HEAD: Final = f"""# Formats
   [changelog](../CHANGELOG.md) says so.
 - **Ids** are digests of what they name. They change only with `schema`, since readers know alerts by them.
 """
+
+_TABLES: Final = """What the store holds. Times are microseconds since 1970, values in the metrics' units, null where
+there is none. Rows of several dimension sets stand in one table, so every query names its `dimension_set`. In
+`llm_expectations` `requests` (a minute) and `error_ratio` are metrics too:
+[what is expected](detection.md#what-is-expected)."""
 
 _EVENT_NOTES: Final[dict[str, str]] = {
     "timestamp": "RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970, told apart by their size; "
@@ -84,8 +90,24 @@ def _alert_rows() -> Iterator[str]:
         yield f"| `{field.name}` | {kind.replace('number', 'time, RFC 3339') if field.name in times else kind} |"
 
 
+def _table_rows() -> Iterator[str]:
+    for table in TABLES.values():
+        others = [_of_metrics(c.name) for c in table.columns if c.name not in table.key]
+        yield f"| `{table.name}` | {_listed(table.key)} | {_listed(dict.fromkeys(others))} |"
+
+
+def _of_metrics(column: str) -> str:
+    """The name of a column, with `<metric>` for what there is one of for each metric."""
+    names = (name for name in JUDGED if column.startswith(f"{name}_"))
+    return next((f"<metric>{column.removeprefix(name)}" for name in names), column)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def formats() -> str:
-    """The reference of both, in Markdown."""
+    """The reference of all, in Markdown."""
     return "\n".join(
         [
             _HEAD,
@@ -104,6 +126,14 @@ def formats() -> str:
             "| field | type |",
             "|---|---|",
             *_alert_rows(),
+            "",
+            "## Tables",
+            "",
+            _TABLES,
+            "",
+            "| table | one row a | columns |",
+            "|---|---|---|",
+            *_table_rows(),
             "",
         ]
     )

@@ -255,6 +255,7 @@ def shape(settings: Settings) -> Shape:
         settings.episodes,
         settings.groups,
         settings.recovery.relearn,
+        settings.store.expectations,
     )
 
 

@@ -2,7 +2,8 @@
 
 telemetry ─┬─> dead letters ─> sinks
            └─> partial panes ══ by shard ══> merge ─┬─> detect ══ one key ══> groups ─> alert sinks, store
-                                                    └─ by bucket ══> rollup ─────────> store
+                                                    │            └──> what was expected ─> store
+                                                    └─ by bucket ══> rollup ─────────────> store
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from bytewax.outputs import Sink
 
 from connectors.base import Message, Row
 from connectors.dead_letters import dead_letter_record
-from connectors.rows import alert_row, pane_rows
+from connectors.rows import alert_row, expectation_rows, pane_rows
 from operators import alert_json
 from operators.config import DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
+from operators.detect.expectations import Expected
 from operators.detect.monitor import ShardMonitor
 from operators.errors import ConfigError
 from operators.groups import Groups
@@ -36,6 +38,7 @@ from operators.steps import (
     dead_letters,
     judged_key,
     step,
+    stored_expectations,
     stored_slices,
 )
 
@@ -61,6 +64,7 @@ class Shape:
     episodes: EpisodesConfig
     groups: GroupsConfig
     relearn: bool = False  # whether detection starts cold where what it had learned is of another form
+    expectations: bool = True  # whether the store gets what detection expected
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,12 @@ class Taps:
     steps: Watching | None = None
 
 
-def detection(shape: Shape) -> Detect:
-    """Detection of one shard, from nothing."""
+def detection(shape: Shape, *, expectations: bool = False) -> Detect:
+    """Detection of one shard, from nothing; `expectations`: whether it says what it expected, too."""
     width = shape.time.pane_s * SECOND
 
-    settings = (shape.detect, shape.episodes, shape.time, shape.panes.expiry_s, shape.panes.dimension_sets)
+    panes = shape.panes
+    settings = (shape.detect, shape.episodes, shape.time, panes.expiry_s, panes.dimension_sets, expectations)
 
     def load(state: tuple[object, ...]) -> ShardMonitor:
         try:
@@ -105,7 +110,7 @@ def detection(shape: Shape) -> Detect:
             if not shape.relearn:
                 raise
             return ShardMonitor(*settings)
-        monitor.retire(shape.panes.dimension_sets)
+        monitor.retire(panes.dimension_sets)
         return monitor
 
     return Detect(width, ShardMonitor(*settings), load)
@@ -115,6 +120,13 @@ def stored_rows(item: tuple[str, StoredRows]) -> Iterator[tuple[str, Row]]:
     """The rows of the store, keyed by their bucket."""
     key, stored = item
     for row in pane_rows(stored.table, stored.width_s):
+        yield key, row
+
+
+def expected_rows(item: tuple[str, Expected]) -> Iterator[tuple[str, Row]]:
+    """The rows of the store, keyed by their shard."""
+    key, expected = item
+    for row in expectation_rows(expected):
         yield key, row
 
 
@@ -147,10 +159,14 @@ def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
     merged = op.stateful_batch(MERGE, partial, step(shard, MERGE, taps.steps))
 
     closed = op.filter_map("closed", merged, closed_panes)
-    judged = op.stateful_batch(DETECT, closed, step(lambda: detection(shape), DETECT, taps.steps))
+    judged = op.stateful_batch(
+        DETECT,
+        closed,
+        step(lambda: detection(shape, expectations=rows and shape.expectations), DETECT, taps.steps),
+    )
     lateness, horizon = round(shape.time.lateness_s * SECOND), shape.detect.horizons_s[-1] * SECOND
     resolve = shape.episodes.resolve_s * SECOND
-    together = op.map("together", judged, judged_key)
+    together = op.filter_map("together", judged, judged_key)
     alerts = op.stateful_batch(
         GROUPS,
         together,
@@ -171,5 +187,8 @@ def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
         )
         pane_store = op.flat_map("pane_rows", rollup, stored_rows)
         alert_store = op.map("alert_rows", alerts, lambda item: (item[1].episode_id, alert_row(item[1])))
-        op.output(ends.step(STORE), op.merge("rows", pane_store, alert_store), ends.store)
+        expected_store = op.flat_map(
+            "expected_rows", op.filter_map("expected", judged, stored_expectations), expected_rows
+        )
+        op.output(ends.step(STORE), op.merge("rows", pane_store, expected_store, alert_store), ends.store)
     return flow

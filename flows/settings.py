@@ -57,9 +57,13 @@ class SourceConfig(Section):
 
 
 class StoreConfig(Section):
-    """Where pane rows and alerts are kept for queries."""
+    """Where pane rows, what was expected of them, and alerts are kept for queries."""
 
     kind: Literal["sqlite", "greptime", "none"] = Field("sqlite", description="The store that the flow writes.")
+    expectations: bool = Field(
+        True,
+        description="Whether it gets what detection expected of each series, once a minute; dashboards draw it.",
+    )
     sqlite: SqliteConfig = SqliteConfig()
     greptime: GreptimeConfig = GreptimeConfig()
 

@@ -11,6 +11,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from operators import panes
 from operators.config import PanesConfig, TimeConfig
+from operators.detect.expectations import Expected
 from operators.detect.monitor import ShardMonitor
 from operators.incidents import Judged
 from operators.intake import Batch
@@ -198,7 +199,7 @@ def stored_slices(item: tuple[str, Closed | Slice]) -> tuple[str, Slice] | None:
 
 
 class Detect:
-    """Detection of one shard as a part: closed panes in, verdicts and a marker out.
+    """Detection of one shard as a part: closed panes in, verdicts with a marker out, and what was expected.
 
     What a final closing brings is judged on a copy: should more come after a resume, those panes come again, whole.
     """
@@ -221,12 +222,13 @@ class Detect:
         """Those that are open."""
         return self._monitor.open_episodes
 
-    def take(self, items: Sequence[Closed]) -> Iterator[Judged]:
+    def take(self, items: Sequence[Closed]) -> Iterator[Judged | Expected]:
         for closed in items:
             monitor = self._load(self._monitor.save()) if closed.final else self._monitor
             if not closed.final:
                 self.shard, self.upto = closed.shard, closed.high * self._width
             yield Judged(closed.shard, closed.high * self._width, tuple(monitor.take(closed)), closed.final)
+            yield from monitor.expected.taken()
 
     def save(self) -> State:
         return self._monitor.save()
@@ -235,6 +237,11 @@ class Detect:
         self._monitor = self._load(state)
 
 
-def judged_key(item: tuple[str, Judged]) -> tuple[str, Judged]:
-    """All shards' verdicts meet under one key."""
-    return "all", item[1]
+def judged_key(item: tuple[str, Judged | Expected]) -> tuple[str, Judged] | None:
+    """What goes to the groups: all shards' verdicts meet under one key."""
+    return ("all", item[1]) if isinstance(item[1], Judged) else None
+
+
+def stored_expectations(item: tuple[str, Judged | Expected]) -> tuple[str, Expected] | None:
+    """What goes to the stored rows, keyed by its shard."""
+    return (item[0], item[1]) if isinstance(item[1], Expected) else None

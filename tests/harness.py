@@ -19,7 +19,7 @@ from connectors.config import ReliabilityConfig
 from connectors.once import Once
 from connectors.reliable import ReliableSink
 from connectors.source import SourceSettings, TelemetrySource
-from connectors.tables import PANES
+from connectors.tables import TABLES
 from flows.pipeline import Ends, Shape, Taps, pipeline
 from operators.config import DecodeConfig, EnrichConfig
 from operators.decode.registry import DECODERS
@@ -103,7 +103,7 @@ class MemoryStore:
 
     def write(self, items: Sequence[Row]) -> None:
         for row in items:
-            keys = 4 if row.table == PANES.name else 1
+            keys = len(TABLES[row.table].key)
             self.rows.setdefault(row.table, {})[row.values[:keys]] = row.values
 
     def snapshot(self) -> State | None:

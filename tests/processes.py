@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from connectors.tables import TABLES
 from tests.conftest import ROOT
 
 Settings = Mapping[str, object]
@@ -152,10 +153,14 @@ class Job:
         return sorted(_lines(self.folder / "dead_letters.jsonl"))
 
     def rows(self, table: str) -> dict[RowKey, tuple[object, ...]]:
-        """The rows of a table of the store by their first four columns, which name a row of `llm_panes`."""
+        """The rows of a table of the store by their first four columns, which name a row."""
         path = self.folder / "sentinel.db"
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
             return {row[:4]: row for row in db.execute(f"SELECT * FROM {table}")}
+
+    def tables(self) -> tuple[dict[RowKey, tuple[object, ...]], ...]:
+        """The rows of all tables."""
+        return tuple(self.rows(table) for table in TABLES)
 
     def requests(self, dimension_set: str) -> dict[int, int]:
         """All requests in the pane rows of a dimension set, by the rows' width in seconds."""
@@ -171,7 +176,7 @@ class Job:
 
     def outcome(self) -> tuple[object, ...]:
         """All that a user sees of it, comparable."""
-        return self.alerts(), self.letters(), self.balance(), self.rows("llm_panes"), self.rows("llm_alerts")
+        return self.alerts(), self.letters(), self.balance(), *self.tables()
 
 
 def files(*paths: Path) -> dict[str, object]:

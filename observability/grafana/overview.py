@@ -1,16 +1,18 @@
-"""LLM overview: traffic, errors, latency with what is usual, tokens and cost, by service, model and tenant."""
+"""LLM overview: traffic, errors, latency with what was expected, tokens and cost, by service, model and tenant."""
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard as build
 
-from observability.grafana.parts import board, choice, found, prom_chart, sql_chart, sql_table
+from observability.grafana.parts import board, choice, expected, found, prom_chart, sql_chart, sql_table
 
 SERVICES = """
     FROM llm_panes
     WHERE dimension_set = 'service' AND width_s = $width AND service IN ($service) AND $__timeFilter(pane_start)
 """
 MODELS = "FROM llm_panes WHERE dimension_set = 'model' AND width_s = $width AND $__timeFilter(pane_start)"
+ONE = "dimension_set = 'service' AND service = '$one'"
+SHOWN = "$__timeFilter(pane_start)"
 COST = "cost_sum * 3600.0 / width_s"
 _OF_TENANTS = "dimension_set = 'tenant' AND width_s = $width AND $__timeFilter(pane_start)"
 TENANTS = f"""
@@ -30,24 +32,9 @@ def by_service(value: str) -> str:
     return f"SELECT pane_start AS time, service AS metric, {value} AS value {SERVICES} ORDER BY 1, 2"
 
 
-def usual(value: str, panes: int = 60) -> str:
-    """What was usual in the panes before: their mean and three standard deviations to each side."""
-    over = f"OVER (ORDER BY pane_start ROWS BETWEEN {panes} PRECEDING AND 1 PRECEDING)"
-    return f"""
-        avg({value}) {over} - 3 * stddev({value}) {over} AS "usual, from",
-        avg({value}) {over} + 3 * stddev({value}) {over} AS "usual, to"
-    """
-
-
-def latency() -> str:
-    """The quantiles of one service, and what is usual for one of them."""
-    return f"""
-        SELECT pane_start AS time, latency_p50 AS "p50", latency_p95 AS "p95", latency_p99 AS "p99",
-            {usual("latency_p95")}
-        FROM llm_panes
-        WHERE dimension_set = 'service' AND width_s = $width AND service = '$one' AND $__timeFilter(pane_start)
-        ORDER BY 1
-    """
+def of_one(values: str) -> str:
+    """Lines of one service."""
+    return f"SELECT pane_start AS time, {values} FROM llm_panes WHERE {ONE} AND width_s = $width AND {SHOWN} ORDER BY 1"
 
 
 def totals(dimension: str) -> str:
@@ -69,16 +56,31 @@ def dashboard() -> build.Dashboard:
     made = board("sentinel-overview", "LLM overview", "What the services ask of models, and what comes of it.")
     made = made.with_variable(choice("width", "pane (s)", ["10", "60", "3600"], "60"))
     made = made.with_variable(found("service", "services", services, many=True))
-    made = made.with_variable(found("one", "latency of", services, many=False))
+    made = made.with_variable(found("one", "one service", services, many=False))
     panels = (
         sql_chart("Requests a second", "reqps", by_service("requests * 1.0 / width_s")),
         sql_chart("Share of calls that failed", "percentunit", by_service("error_ratio")),
         sql_chart(
+            "Requests a minute of $one",
+            "none",
+            of_one('requests * 60.0 / width_s AS "requests"'),
+            "The band is what detection expected at this time.",
+            expected("requests", ONE),
+        ),
+        sql_chart(
             "Latency of $one",
             "ms",
-            latency(),
-            "The band is the mean of the p95 of the 60 panes before, and three standard deviations to each side. What "
-            "an alert calls expected is judged more finely, and stands in the dashboard of one series.",
+            of_one('latency_p50 AS "p50", latency_p95 AS "p95", latency_p99 AS "p99"'),
+            "The band is what detection expected of a typical request. There is none where requests tell their output "
+            "tokens: those are judged by their output speed.",
+            expected("latency", ONE),
+        ),
+        sql_chart(
+            "Output tokens a second of $one",
+            "none",
+            of_one('tokens_per_second_p50 AS "p50"'),
+            "The band is what detection expected of a typical request.",
+            expected("tokens_per_second", ONE),
         ),
         sql_chart("Latency, p95", "ms", by_service("latency_p95")),
         sql_chart("Time to first token, p95", "ms", by_service("ttft_p95")),

@@ -18,20 +18,25 @@ PROMETHEUS: Final = model.DataSourceRef("prometheus", "prometheus")
 ALL: Final = "$__all"
 """What Grafana calls all values of a variable."""
 
+FROM: Final = "expected, from"
+TO: Final = "expected, to"
+"""The ends of the band of what detection expected."""
+
 Chart = timeseries.Panel
 
 
 class SqlQuery(Dataquery):
     """A query of the PostgreSQL data source, which GreptimeDB answers."""
 
-    def __init__(self, sql: str, form: Literal["time_series", "table"]) -> None:
+    def __init__(self, sql: str, form: Literal["time_series", "table"], ref: str = "A") -> None:
         self.sql = " ".join(sql.split())
         self.form = form
+        self.ref = ref
 
     def to_json(self) -> dict[str, object]:
         """As it stands in a dashboard."""
         return {
-            "refId": "A",
+            "refId": self.ref,
             "datasource": GREPTIME.to_json(),
             "format": self.form,
             "rawQuery": True,
@@ -66,9 +71,26 @@ def _chart(title: str, unit: str, about: str) -> Chart:
     )
 
 
-def sql_chart(title: str, unit: str, sql: str, about: str = "") -> Chart:
-    """A chart over time: the query gives `time`, then either values, or `metric` (the line's name) and `value`."""
-    return _chart(title, unit, about).datasource(GREPTIME).with_target(_Made(SqlQuery(sql, "time_series")))
+def sql_chart(title: str, unit: str, sql: str, about: str = "", band: str = "") -> Chart:
+    """A chart over time: the query gives `time`, then either values, or `metric` (the line's name) and `value`.
+
+    `band`: the query of `expected`, whose band is drawn behind.
+    """
+    chart = _chart(title, unit, about).datasource(GREPTIME).with_target(_Made(SqlQuery(sql, "time_series")))
+    if not band:
+        return chart
+    thin = model.DynamicConfigValue("custom.lineWidth", 0)
+    filled = [model.DynamicConfigValue("custom.fillBelowTo", FROM), model.DynamicConfigValue("custom.fillOpacity", 15)]
+    chart = chart.override_by_name(FROM, [thin]).override_by_name(TO, [thin, *filled])
+    return chart.with_target(_Made(SqlQuery(band, "time_series", "B")))
+
+
+def expected(metric: str, series: str) -> str:
+    """What detection expected of a metric of one series, which the condition `series` names; once a minute."""
+    return f"""
+        SELECT pane_start AS time, {metric}_expected AS "expected", {metric}_lower AS "{FROM}", {metric}_upper AS "{TO}"
+        FROM llm_expectations WHERE {series} AND $__timeFilter(pane_start) ORDER BY 1
+    """
 
 
 def sql_table(title: str, sql: str, about: str = "", height: int = 10) -> table.Panel:

@@ -1,18 +1,15 @@
-"""One series in depth: a metric with what is usual, what alerts expected, breakdowns and requests that show it."""
+"""One series in depth: a metric with what was expected of it, its alerts, breakdowns and requests that show it."""
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard as build
 
-from observability.grafana.overview import usual
-from observability.grafana.parts import board, choice, found, sql_chart, sql_table
+from observability.grafana.parts import board, choice, expected, found, sql_chart, sql_table
 from operators.model import METRICS
 
-ROWS = """
-    FROM llm_panes
-    WHERE dimension_set = '$set' AND series = '$series' AND width_s = $width AND $__timeFilter(pane_start)
-"""
-ALERTS = "FROM llm_alerts WHERE dimension_set = '$set' AND series = '$series' AND $__timeFilter(at)"
+SERIES = "dimension_set = '$set' AND series = '$series'"
+ROWS = f"FROM llm_panes WHERE {SERIES} AND width_s = $width AND $__timeFilter(pane_start)"
+ALERTS = f"FROM llm_alerts WHERE {SERIES} AND $__timeFilter(at)"
 
 
 def dashboard() -> build.Dashboard:
@@ -29,14 +26,15 @@ def dashboard() -> build.Dashboard:
     made = made.with_variable(found("series", "series", series, many=False))
     panels = (
         sql_chart(
-            "$metric: quantiles, and what is usual",
+            "$metric: quantiles, and what was expected",
             "none",
             f"""
             SELECT pane_start AS time, ${{metric:raw}}_p50 AS "p50", ${{metric:raw}}_p95 AS "p95",
-                ${{metric:raw}}_p99 AS "p99", {usual("${metric:raw}_p95")}
+                ${{metric:raw}}_p99 AS "p99"
             {ROWS} ORDER BY 1
             """,
-            "The band is the mean of the p95 of the 60 panes before, and three standard deviations to each side.",
+            "The band is what detection expected of a typical request; there is none where the metric is not judged.",
+            expected("${metric:raw}", SERIES),
         ),
         sql_chart(
             "$metric: as alerts saw it",
@@ -57,14 +55,16 @@ def dashboard() -> build.Dashboard:
             """,
         ),
         sql_chart(
-            "Requests, and what is usual",
+            "Requests a minute, and what was expected",
             "none",
-            f'SELECT pane_start AS time, requests AS "requests", {usual("requests")} {ROWS} ORDER BY 1',
+            f'SELECT pane_start AS time, requests * 60.0 / width_s AS "requests" {ROWS} ORDER BY 1',
+            band=expected("requests", SERIES),
         ),
         sql_chart(
-            "Share of calls that failed, and what is usual",
+            "Share of calls that failed, and what was expected",
             "percentunit",
-            f'SELECT pane_start AS time, error_ratio AS "error ratio", {usual("error_ratio")} {ROWS} ORDER BY 1',
+            f'SELECT pane_start AS time, error_ratio AS "error ratio" {ROWS} ORDER BY 1',
+            band=expected("error_ratio", SERIES),
         ),
         sql_chart("Score of its alerts", "none", f"SELECT at AS time, metric, score AS value {ALERTS} ORDER BY 1, 2"),
         sql_table(

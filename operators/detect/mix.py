@@ -151,6 +151,12 @@ class Mix:
             return 0.0
         return float(self._reference.state["mean"][slot, cell])
 
+    @property
+    def references(self) -> Floats:
+        """`reference` of all watched metrics: [slots, K]."""
+        means: Floats = self._reference.state["mean"]
+        return means
+
     def learn(self, pane: int, entries: Entries, excluded: Bools) -> None:
         """Learn from the pane's parts, without the excluded cells [slots, C]."""
         learned = self._learned.state

@@ -18,6 +18,7 @@ from operators import explain
 from operators import series as names
 from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
 from operators.detect.base import Block, Requests, State, Watch
+from operators.detect.expectations import Expectations
 from operators.detect.mix import Mix, Parts
 from operators.detect.row_values import RowReader, RowValues
 from operators.detect.shadows import Shadows
@@ -43,8 +44,9 @@ class ShardMonitor:
     """Judges the series of one shard. `take` is the only way in; it never raises on data.
 
     `expiry_s`: a series without requests for so long is forgotten, as in `PanesConfig`. Of `dimension_sets`, also as
-    there, those that hold another one do not judge traffic: requests that move between models are no surge. The hot
-    state is a few kilobytes a series; a pane costs some tens of microseconds and a few more a series.
+    there, those that hold another one do not judge traffic: requests that move between models are no surge. With
+    `expectations` what is expected can be taken from `expected`. The hot state is a few kilobytes a series; a pane
+    costs some tens of microseconds and a few more a series.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ShardMonitor:
         time: TimeConfig,
         expiry_s: int = EXPIRY_S,
         dimension_sets: Collection[tuple[str, ...]] = (),
+        expectations: bool = False,
     ) -> None:
         self._sets = [set(s) for s in dimension_sets]
         self.watch = Watch(config, time.pane_s, episodes.open_panes)
@@ -61,6 +64,7 @@ class ShardMonitor:
         self._shadows = Shadows(self.watch, self._panel)
         self._mix = Mix(self.watch)
         self._reader = RowReader(self.watch)
+        self.expected = Expectations(self.watch, self._panel, self._mix, on=expectations)
         self._shares = Shares(self.watch.keep, time.pane_s)
         self._teller = Teller(self.watch, self._mix, self._shares, time, self._panel.threshold)
         self._episodes = ep.Episodes(episodes, self.watch, self._panel.thresholds)
@@ -95,10 +99,9 @@ class ShardMonitor:
         self._most = np.zeros((capacity, metrics))
         self._counts = np.zeros((capacity, metrics))
         self._limited: Bools = np.zeros((capacity, len(self.watch.config.limits)), np.bool_)
-        for slot, series in enumerate(self._slots.texts):
-            self._limited[slot] = applying(self.watch.config.limits, series)
         self._combined: Bools = np.zeros(capacity, np.bool_)
         for slot, series in enumerate(self._slots.texts):
+            self._limited[slot] = applying(self.watch.config.limits, series)
             self._combined[slot] = self._is_combined(series)
         self._panel.place(self._slots.texts, capacity)
         self._sums = np.zeros((capacity, len(self.watch.horizons), columns))
@@ -128,7 +131,7 @@ class ShardMonitor:
         table = closed.table
         high = min(closed.high, closed.judged)
         pane = max(closed.low, self._last + 1)
-        rows = self._row_values(table)
+        rows = self._reader.read(table)
         parts = self._mix.parts(table)
         where = self._where(table)
         found: list[Finding] = []
@@ -159,13 +162,10 @@ class ShardMonitor:
                     slots = where[table.row_series[a:b]]
                 self._panes.state["seen"][slots] = pane
             told += self._step(table, a, pane, slots, rows, parts)
-            found += sorted(told, key=_order)
+            found += sorted(told, key=lambda f: (f.at, f.series, f.metric))
             self._last = pane
             pane += 1
         return found
-
-    def _row_values(self, table: PaneTable) -> RowValues:
-        return self._reader.read(table)
 
     def _where(self, table: PaneTable) -> Ints:
         """The slot of each series of the table, -1 where it has none."""
@@ -243,6 +243,7 @@ class ShardMonitor:
             Requests(slots, start, rows.value, rows.counts), self._limited, self._counts,
         )  # fmt: skip
         self._panel.judge(block, self._best, self._winner, self._combined)
+        self.expected.note(block, state["seen"], self._slots.texts)
         steps = self._episodes.step(
             self._open.state, block, self._best, self._excluded, self._panel.numbers(slice(used))
         )
@@ -407,12 +408,13 @@ class ShardMonitor:
         time: TimeConfig,
         expiry_s: int = EXPIRY_S,
         dimension_sets: Collection[tuple[str, ...]] = (),
+        expectations: bool = False,
     ) -> ShardMonitor:
         """Go on from a snapshot.
 
         Raises `FatalError` for a state of another version, `ConfigError` for one that does not fit the settings.
         """
-        self = cls(config, episodes, time, expiry_s, dimension_sets)
+        self = cls(config, episodes, time, expiry_s, dimension_sets, expectations)
         match cast(Any, state):
             case (6, made_for, last, texts, learned, opened, panes, mix, shares, shadows, limits, trails):
                 pass
@@ -444,7 +446,3 @@ class ShardMonitor:
             if self._episodes.remembers(self._open.state, slot, cell)
         }
         return self
-
-
-def _order(finding: Finding) -> tuple[int, str, str]:
-    return finding.at, finding.series, finding.metric

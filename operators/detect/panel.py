@@ -62,11 +62,7 @@ class Panel:
         It is the strongest calibrated one, by weight; where detectors are to agree its score is their weighted mean.
         `combined` [slots]: where a wider series has the requests too; there only a limit judges how many they are.
         """
-        self._raw = []
-        for detector, owner in zip(self.detectors, self._learned, strict=True):
-            began = self._clock()
-            self._raw.append(detector.score(owner.state, block))
-            self._seconds[detector.name] += self._clock() - began
+        self._raw = [self._score(d, owner, block) for d, owner in zip(self.detectors, self._learned, strict=True)]
         self._verdicts = []
         winner[: block.used] = -1
         best[: block.used] = 0.0
@@ -78,6 +74,12 @@ class Panel:
         best[: block.used, self._requests][combined[: block.used]] = 0.0
         winner[: block.used, self._requests][combined[: block.used]] = -1
         self._take(self._limits, best, winner)  # a limit speaks for itself
+
+    def _score(self, detector: Detector, owner: Arrays, block: Block) -> Verdicts:
+        began = self._clock()
+        verdicts = detector.score(owner.state, block)
+        self._seconds[detector.name] += self._clock() - began
+        return verdicts
 
     def _take(self, these: list[int], best: Floats, winner: NDArray[np.int8]) -> None:
         for i in these:
@@ -139,6 +141,20 @@ class Panel:
                 if not found[1] or verdict[SCORE] > found[0][SCORE]:
                     found = verdict, detector.name
         return found
+
+    def expect(self, block: Block) -> Floats:
+        """As `lasting`, of all cells at once, judged anew and of any block: [used, cells, FIELDS]."""
+        best = np.zeros((block.used, len(self._agreed), FIELDS))
+        whose = np.full(best.shape[:2], -1, np.int8)
+        mine = zip(self.detectors, self._learned, self._calibrations, self._levels, strict=True)
+        for i, (detector, owner, calibration, levels) in enumerate(mine):
+            if detector.name in RAW:
+                continue
+            verdicts = self._score(detector, owner, block)
+            if calibration and levels:
+                verdicts = calibration.score(levels.state, verdicts)
+            take_stronger(verdicts.table, np.sign(self._votes[i]), self._first[i], i, best, whose)
+        return best
 
     def agreeing(self, slot: int, cell: int) -> tuple[str, ...]:
         """The detectors that called the cell anomalous in the block that was judged last."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from operators.detect.base import Block, Detector, State, Watch
 from operators.detect.panel import Panel
-from operators.kernels.detect import Floats
+from operators.kernels.detect import FIELDS, Floats
 from operators.model import Bools, Ints
 from operators.overrides import meant
 
@@ -29,6 +29,7 @@ class Panels:
 
     def __init__(self, watch: Watch, open_panes: int) -> None:
         self._overrides = watch.config.overrides
+        self._cells = len(watch.cells)
         own = [Watch(watch.config.of_override(n), watch.pane_s, open_panes) for n in range(len(self._overrides))]
         self.thresholds: Floats = np.array([w.threshold for w in (watch, *own)])
         self.muted: Bools = np.array([False, *(o.mute for o in self._overrides)], np.bool_)
@@ -128,6 +129,16 @@ class Panels:
         """As `Panel.lasting`."""
         panel: Panel = self._panels[self._of[slot]]
         return panel.lasting(slot, cell)
+
+    def expect(self, block: Block) -> Floats:
+        """As `Panel.expect`."""
+        if not self._overrides:
+            return self._panels[0].expect(block)
+        best = np.zeros((block.used, self._cells, FIELDS))
+        for number, part in self._parts(block):
+            mine = np.flatnonzero(self._of[: block.used] == number)
+            best[mine] = self._panels[number].expect(part)[mine]
+        return best
 
     def learned_panes(self, slot: int, cell: int, by: str) -> int:
         """As `Panel.learned_panes`."""

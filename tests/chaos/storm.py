@@ -26,6 +26,7 @@ from uuid import uuid4
 
 import orjson
 
+from connectors.tables import TABLES
 from tests.brokers import Broker, create_topic, kafka_broker, produce, read_all
 from tests.chaos.test_kill import SETTINGS
 from tests.flows.test_laws import dealt, spoil, traffic
@@ -96,7 +97,7 @@ class Storm:
         seen: Seen = Counter()
         for what in ("alerts", "dead"):
             seen.update((what, m.value()) for m in read_all(self.broker, f"{self.topic}-{name}.{what}"))
-        for table in ("llm_panes", "llm_alerts"):
+        for table in TABLES:
             seen.update((table, row) for row in job.rows(table).values())
         return seen
 

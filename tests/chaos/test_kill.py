@@ -92,7 +92,7 @@ class Chaos:
         )
         ids = [json.loads(value)["alert_id"] for value in alerts]
         assert len(ids) == len(set(ids))
-        return alerts, sorted(letters), job.letters(), job.rows("llm_panes"), job.rows("llm_alerts")
+        return alerts, sorted(letters), job.letters(), *job.tables()
 
 
 @pytest.fixture(scope="module")

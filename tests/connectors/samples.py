@@ -7,7 +7,7 @@ from collections.abc import Callable
 import orjson
 
 from connectors.base import Message, Row
-from connectors.tables import ALERTS, PANES, Role, Type
+from connectors.tables import ALERTS, EXPECTATIONS, PANES, TABLES, Role, Type
 from operators.alert_json import rfc3339
 from operators.model import SECOND
 
@@ -28,6 +28,13 @@ def pane_row(series: str = "service=a", pane: int = 0, **values: object) -> Row:
     return Row(PANES.name, tuple(given.get(c.name, None if c.null else _VALUES[c.type]) for c in PANES.columns))
 
 
+def expectation_row(series: str = "service=a", minute: int = 0, **values: object) -> Row:
+    """A row of `llm_expectations`; fields may be given by name."""
+    given = {"dimension_set": "service", "series": series, "pane_start": BEGAN + minute * 60 * SECOND, **values}
+    columns = EXPECTATIONS.columns
+    return Row(EXPECTATIONS.name, tuple(given.get(c.name, None if c.null else _VALUES[c.type]) for c in columns))
+
+
 def alert_store_row(alert_id: str, **values: object) -> Row:
     """A row of `llm_alerts`."""
     given = {"alert_id": alert_id, **values}
@@ -36,14 +43,13 @@ def alert_store_row(alert_id: str, **values: object) -> Row:
 
 def as_dict(row: Row) -> dict[str, object]:
     """The row's values by column."""
-    table = PANES if row.table == PANES.name else ALERTS
-    return dict(zip((c.name for c in table.columns), row.values, strict=True))
+    return dict(zip((c.name for c in TABLES[row.table].columns), row.values, strict=True))
 
 
 def key_of(row: Row) -> tuple[object, ...]:
     """The table, and the values that name the row."""
-    table = PANES if row.table == PANES.name else ALERTS
-    return (row.table, *(v for c, v in zip(table.columns, row.values, strict=True) if c.role is not Role.FIELD))
+    columns = TABLES[row.table].columns
+    return (row.table, *(v for c, v in zip(columns, row.values, strict=True) if c.role is not Role.FIELD))
 
 
 def alert(number: int, **fields: object) -> Message:

@@ -10,9 +10,10 @@ import orjson
 import pytest
 
 from connectors.base import Row
-from connectors.rows import alert_row, pane_rows
-from connectors.tables import ALERTS, PANES, TABLES, Role, Type
+from connectors.rows import alert_row, expectation_rows, pane_rows
+from connectors.tables import ALERTS, EXPECTATIONS, PANES, TABLES, Role, Type
 from operators import sketch
+from operators.detect.expectations import Expected
 from operators.model import DIMENSIONS, LABELS, METRICS, MISSING, SECOND, Alert, Events
 from operators.pane_table import PaneTable
 from operators.panes import EMPTY, fold_events
@@ -129,6 +130,27 @@ def test_panes_without_breakdown_and_evidence_hold_empty_lists() -> None:
     assert (row["breakdown"], row["evidence"], row["width_s"]) == ("[]", "[]", 60)
 
 
+EXPECTED = Expected(
+    BEGAN, ("latency", "requests"), ("service=chat,model=m", "tenant=t"),
+    np.array([[[800.0, 400.0, 1600.0], [60.0, 0.0, 200.0]], [[math.nan] * 3, [6.0, 1.0, 20.0]]]),
+)  # fmt: skip
+
+
+def test_what_was_expected_is_a_row_a_series_and_null_where_nothing_was() -> None:
+    chat, tenant = (as_dict(row) for row in expectation_rows(EXPECTED))
+    assert (chat["dimension_set"], chat["series"], chat["pane_start"]) == (
+        "service,model", "service=chat,model=m", BEGAN,
+    )  # fmt: skip
+    assert [chat[d] for d in DIMENSIONS] == ["chat", "m", "", "", "", ""]
+    assert [tenant[d] for d in DIMENSIONS] == ["", "", "", "", "t", ""]
+    ends = ("expected", "lower", "upper")
+    assert [chat[f"latency_{e}"] for e in ends] == [800.0, 400.0, 1600.0]
+    assert [chat[f"requests_{e}"] for e in ends] == [60.0, 0.0, 200.0]
+    assert [tenant[f"latency_{e}"] for e in ends] == [None] * 3
+    assert [tenant[f"requests_{e}"] for e in ends] == [6.0, 1.0, 20.0]
+    assert [row["error_ratio_upper"] for row in (chat, tenant)] == [None, None]
+
+
 ALERT = Alert(
     "e1-0", "e1", "g1", ("e2",), 0, "firing", "high", "latency", {"service": "chat,api", "model": "m"}, "latency", "ms",
     BEGAN, BEGAN - SECOND, None, 4200.0, 800.0, 1.0, math.inf, 0.9, ("zscore",),
@@ -158,16 +180,17 @@ PYTHON = {Type.TEXT: str, Type.INT: int, Type.FLOAT: float, Type.TIMESTAMP_US: i
 
 def test_every_value_has_its_columns_type_and_only_nullable_ones_are_null() -> None:
     made: list[Row] = [*pane_rows(table({"service": "a", "latency": 1}, {"tenant": "t", "quality": 0.5}), 10)]
-    for row in [*made, alert_row(ALERT)]:
+    for row in [*made, *expectation_rows(EXPECTED), alert_row(ALERT)]:
         for column, value in zip(TABLES[row.table].columns, row.values, strict=True):
             assert (value is None and column.null) or type(value) is PYTHON[column.type], column
 
 
 def test_each_table_has_one_time_index_and_different_columns() -> None:
-    for t in (PANES, ALERTS):
+    for t in TABLES.values():
         assert [c.role for c in t.columns].count(Role.TIME) == 1
         assert len(t.index) == len(t.columns)
         assert not any(c.null for c in t.columns if c.role is not Role.FIELD)
     assert PANES.key == ("dimension_set", "series", "width_s", "pane_start")
+    assert EXPECTATIONS.key == ("dimension_set", "series", "pane_start")
     assert ALERTS.key == ("alert_id", "at")
     assert PANES.columns[PANES.index["latency_p99"]].type is Type.FLOAT

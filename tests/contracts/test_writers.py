@@ -31,7 +31,7 @@ from connectors.tables import TABLES
 from connectors.terminal import TerminalFactory
 from operators.errors import DataError, RetryableError
 from tests.connectors.greptime_server import GreptimeServer
-from tests.connectors.samples import Clock, alert, alert_store_row, as_dict, key_of, pane_row
+from tests.connectors.samples import Clock, alert, alert_store_row, as_dict, expectation_row, key_of, pane_row
 
 Factory = WriterFactory[Any]
 
@@ -66,6 +66,8 @@ class Rows:
     """What the stores have in common: rows that replace each other by key."""
 
     def good(self, number: int) -> Row:
+        if number % 3 == 1:
+            return expectation_row(f"service={number % 5}", number // 5 % 3, latency_expected=number / 2)
         if number % 3:
             return pane_row(f"service={number % 5}", pane=number // 5 % 3, requests=number, latency_p50=number / 2)
         return alert_store_row(f"alert-{number}", score=number / 7)

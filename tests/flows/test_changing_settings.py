@@ -427,6 +427,7 @@ ELSEWHERE = {
     "objectives",
     "sinks",
     "source.batch_size",
+    "store.expectations",
 }
 """Those of `test_enrich.py`, `test_laws.py` and `test_kafka_reader.py`, and those that no state depends on."""
 

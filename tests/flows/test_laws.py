@@ -120,7 +120,17 @@ def test_law_1_batches_and_workers_change_nothing(seed: int, partitions: int, si
     one.run(5_000)
     other.run(size, workers)
     assert one.alerts.lines, "the traffic must raise alerts, else this shows nothing"
+    assert one.store.rows["llm_expectations"], "nor without what was expected"
     assert one.outcome() == other.outcome()
+
+
+def test_without_expectations_the_rest_is_the_same() -> None:
+    records = dealt(traffic(1), 2, 1)
+    on, off = world(records), world(records, replace(SHAPE, expectations=False))
+    on.run(5_000)
+    off.run(5_000)
+    assert on.store.rows.pop("llm_expectations")
+    assert on.outcome() == off.outcome()
 
 
 @LAW

@@ -43,7 +43,7 @@ def undisturbed(source: dict[str, object], tmp_path_factory: pytest.TempPathFact
 def outcome(job: Job) -> tuple[object, ...]:
     """Of dead letters what does not tell when the run began."""
     letters = [json.loads(line) for line in job.letters()]
-    return job.alerts(), [(x["id"], x["reason"]) for x in letters], job.rows("llm_panes"), job.rows("llm_alerts")
+    return job.alerts(), [(x["id"], x["reason"]) for x in letters], *job.tables()
 
 
 def at_work(process: Process) -> list[int]:

@@ -33,7 +33,7 @@ def settings(broker: Broker, topic: str, name: str) -> dict[str, object]:
 
 def outcome(broker: Broker, job: Job, name: str) -> tuple[object, ...]:
     alerts, letters = ([m.value() for m in read_all(broker, f"{name}.{what}")] for what in ("alerts", "dead"))
-    return alerts, sorted(map(str, letters)), job.rows("llm_panes"), job.rows("llm_alerts")
+    return alerts, sorted(map(str, letters)), *job.tables()
 
 
 class Pods:

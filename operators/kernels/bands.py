@@ -1,0 +1,52 @@
+"""Compiled loops of what is expected: from verdicts on the scale that is judged to bands in units."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from operators.kernels import compiled
+from operators.kernels.detect import EXPECTED, LOWER, SPAN, UPPER, Floats
+from operators.model import Bools, Ints
+
+
+@compiled
+def six_digits(value: float) -> float:
+    """The value to six digits."""
+    if value == 0.0:
+        return 0.0
+    power = 5.0 - math.floor(math.log10(abs(value)))
+    if power >= 0.0:
+        unit: float = 10.0 ** min(power, 300.0)
+        return float(np.rint(value * unit)) / unit
+    unit = 10.0**-power
+    return float(np.rint(value / unit)) * unit
+
+
+@compiled
+def bands_in_units(
+    verdicts: Floats,  # [used, C, FIELDS]
+    slots: Ints,  # [R]
+    reference: Floats,  # [slots, K] what the deviations of a metric, the first K cells, are from
+    in_logs: Bools,  # [C]
+    offset: Floats,  # [C] of the logarithm
+    factor: Floats,  # [C] units in one of the scale that is judged
+    least: Floats,  # [C] that can be, in units
+    most: Floats,  # [C]
+) -> Floats:
+    """What is expected in these slots, its lower and its upper end [R, C, 3]; NaN where nothing was judged."""
+    cells, metrics = verdicts.shape[1], reference.shape[1]
+    out = np.full((len(slots), cells, 3), np.nan)
+    for r in range(len(slots)):
+        s = slots[r]
+        for c in range(cells):
+            if verdicts[s, c, SPAN] == 0.0:
+                continue
+            base = reference[s, c] if c < metrics else 0.0
+            for i, field in enumerate((EXPECTED, LOWER, UPPER)):
+                value = verdicts[s, c, field] + base
+                if in_logs[c]:
+                    value = math.exp(min(value, 700.0)) - offset[c]
+                out[r, c, i] = six_digits(min(max(value * factor[c], least[c]), most[c]))
+    return out
