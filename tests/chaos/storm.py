@@ -4,7 +4,8 @@ A topic is written once and read to its end by a run that nobody disturbs, and b
 Of these a process dies by SIGKILL at a random moment (also while it starts, now and then the supervisor itself), the
 number of processes changes over a stop, and the broker dies and comes back. Then alerts and dead letters as a
 read_committed reader sees them, and the rows of the store, are compared record by record. The last line is one JSON
-object; exit code 1 where anything was lost or doubled.
+object; exit code 1 where anything was lost or doubled. With `--volumes` each process has a volume of its own and is
+brought back by itself, as pods are (`tests.chaos.pods`), and the supervisor is the node that they are on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from uuid import uuid4
 
 import orjson
 
+from flows.rescale import rescale
 from tests.brokers import Broker, create_topic, kafka_broker, produce, read_all
 from tests.chaos.test_kill import SETTINGS
 from tests.flows.test_laws import dealt, spoil, traffic
@@ -67,6 +69,7 @@ class Storm:
     random: Random
     say: Callable[[str], None]
     blocks: int
+    volumes: bool = False
     topic: str = field(default_factory=lambda: f"storm-{uuid4().hex[:8]}")
     rescalings: int = 0
     restarts: int = 0
@@ -153,6 +156,8 @@ class Storm:
                         process.send(SIGTERM)
                         if process.finish() not in (0, 1):
                             raise RuntimeError(process.said())
+                        if self.volumes:
+                            rescale([job.folder / "recovery" / str(number) for number in range(3)], workers)
                         self.rescalings += 1
                         process = self._started(job, workers)
                     case _:
@@ -167,15 +172,22 @@ class Storm:
             process.send(SIGKILL)
             process.finish()
             self._gone(pids)
-        with job.cluster(workers, *job.recovered(1), changes={**CLUSTER, "source.batch_size": 2_000}) as last:
+        with self._cluster(job, workers, 1, {**CLUSTER, "source.batch_size": 2_000}) as last:
             if last.finish(600) != 0:
                 raise RuntimeError(last.said())
         return kills
 
     def _started(self, job: Job, workers: int) -> Process:
-        process = job.cluster(workers, *job.recovered(self.random.choice((0, 0, 1))), changes=CLUSTER)
+        process = self._cluster(job, workers, self.random.choice((0, 0, 1)), CLUSTER)
         process.wait_for("started ")
         return process
+
+    def _cluster(self, job: Job, workers: int, snapshot_s: int, changes: dict[str, object]) -> Process:
+        if not self.volumes:
+            return job.cluster(workers, *job.recovered(snapshot_s), changes=changes)
+        command = [sys.executable, "-m", "tests.chaos.pods", "--pods", str(workers), *job.recovered(snapshot_s)]
+        own = {"recovery.layout": "own", "recovery.partitions": 4}
+        return Process(command, job.environment({**changes, **own}), job.folder / "log")
 
     def _wait(self, process: Process) -> None:
         """Until a random moment: more often than not one at work."""
@@ -232,13 +244,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="how many processes are to die, at least (50)")
     parser.add_argument("--blocks", type=int, default=10, help="times twelve minutes of traffic on the topic (10)")
+    parser.add_argument("--volumes", action="store_true", help="a volume for each process, as pods have")
     parser.add_argument("--seed", type=int, default=1, help="of what happens when (1)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         broker = kafka_broker(Path(folder))
         broker.start()
         try:
-            storm = Storm(broker, Path(folder), Random(args.seed), lambda line: print(line, flush=True), args.blocks)
+            random = Random(args.seed)
+            storm = Storm(broker, Path(folder), random, lambda t: print(t, flush=True), args.blocks, args.volumes)
             figures = storm.run(args.kills)
         finally:
             broker.kill()

@@ -17,6 +17,7 @@ def store(
     folder: Path, partitions: int, executions: list[tuple[int, int, int]], fronts: list[tuple[int, int, int]]
 ) -> None:
     """A store with a snapshot of every key in each of the epochs 1 to 9, its rows spread over the partitions."""
+    folder.mkdir(exist_ok=True)
     init_db_dir(folder, partitions)  # type: ignore[no-untyped-call]
     for number in range(partitions):
         with closing(sqlite3.connect(folder / f"part-{number}.sqlite3")) as db, db:
@@ -31,6 +32,15 @@ def store(
                 "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES ('step', ?, ?, x'00')",
                 [(f"key-{number}", epoch) for epoch in range(1, 10)],
             )
+
+
+def split(folder: Path, processes: int) -> list[Path]:
+    """Give each process a folder of its own with its share of the partitions."""
+    folders = [folder / str(process) for process in range(processes)]
+    for number, file in enumerate(sorted(folder.glob("part-*.sqlite3"))):
+        folders[number % processes].mkdir(exist_ok=True)
+        file.rename(folders[number % processes] / file.name)
+    return folders
 
 
 def epochs(folder: Path) -> list[list[int]]:
