@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from signal import SIGKILL, SIGTERM
+from signal import SIGKILL, SIGSTOP, SIGTERM
 from uuid import uuid4
 
 import orjson
@@ -145,6 +145,8 @@ class Storm:
                         if not self._again(process, lives):
                             break
                     case "supervisor":
+                        process.send(SIGSTOP)  # it starts nobody whom we do not know of
+                        pids = self._children(process)
                         process.send(SIGKILL)
                         process.finish()
                         self._gone(pids)

@@ -15,3 +15,11 @@ def test_a_cluster_loses_and_doubles_nothing(kafka: Broker, tmp_path: Path) -> N
     assert figures.alerts >= 5 and figures.panes >= 100, "without these it shows nothing"
     assert figures.kills >= 2
     assert (figures.lost, figures.doubled) == (0, 0), figures
+
+
+def test_pods_with_a_volume_each_lose_and_double_nothing(kafka: Broker, tmp_path: Path) -> None:
+    storm = Storm(kafka, tmp_path, Random(5), print, blocks=1, volumes=True)
+    figures = storm.run(2)
+    assert figures.alerts >= 5 and figures.panes >= 100, "without these it shows nothing"
+    assert figures.kills >= 2
+    assert (figures.lost, figures.doubled) == (0, 0), figures
