@@ -37,6 +37,8 @@ PARTITIONS = 3
 BLOCK_MINUTES = 12
 UNTIL_S = 3.0
 """The latest moment of a disturbance, in seconds after the one before it, or after the first reading since then."""
+WAIT_S = 180.0
+"""How long a life may take to come, or to its first reading, on a machine that is busy."""
 AT_WORK = 0.7
 """The share of disturbances that wait for the first reading."""
 CLUSTER: dict[str, object] = {
@@ -193,7 +195,7 @@ class Storm:
 
     def _wait(self, process: Process) -> None:
         """Until a random moment: more often than not one at work."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + WAIT_S
         at_work = self.random.random() < AT_WORK
         while at_work and process.alive() and " events" not in process.said().rpartition("started ")[2]:
             if time.monotonic() > deadline:
@@ -210,7 +212,7 @@ class Storm:
     @staticmethod
     def _again(process: Process, lives: int) -> bool:
         """Wait for the next life; false where there is none, for all was read."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + WAIT_S
         while process.said().count("started ") == lives:
             if not process.alive():
                 return False

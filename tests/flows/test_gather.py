@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -290,3 +291,36 @@ def test_a_process_whose_others_do_not_connect_ends(connected: bool, code: int, 
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert said in done.stderr
+
+
+def counted(folder: Path, settled: bool, dies: str) -> list[str]:
+    """Run `volume_flow` in two processes until it dies or ends; the lines that they said."""
+    addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
+    pods = [
+        subprocess.Popen(
+            [sys.executable, "-m", "bytewax.run", "tests.flows.volume_flow:flow()", "-s", "0", "-b", "0",
+             "-r", folder / str(number), "-i", str(number), "-a", addresses],
+            cwd=ROOT, env={**os.environ, "SETTLED": str(int(settled)), "DIES": dies}, stdout=subprocess.PIPE, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    with ExitStack() as stack:
+        for pod in pods:
+            stack.enter_context(pod)
+            stack.callback(pod.kill)
+        said = [line for pod in pods for line in pod.communicate(timeout=100)[0].splitlines()]
+    codes = [pod.returncode for pod in pods]
+    assert codes == [0, 0] if not dies else -signal.SIGKILL in codes, codes
+    return said
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_two_deaths_within_one_epoch_are_as_none(tmp_path: Path, settled: bool) -> None:
+    """Left alone, what the first run stored of the epoch in which it died is taken up after the second death."""
+    counted(tmp_path, settled, "storing")
+    assert any(of > [[]] for of in (epochs(tmp_path / "0"), epochs(tmp_path / "1"))), (
+        "it died before it stored anything"
+    )
+    counted(tmp_path, settled, "reading")
+    last = counted(tmp_path, settled, "")
+    assert {line.split()[1] for line in last} == ({"1"} if settled else {"1", "2"})
