@@ -286,7 +286,7 @@ def test_a_process_that_waits_alone_is_alive_and_can_be_stopped(
 def test_a_process_whose_others_do_not_connect_ends(connected: bool, code: int, said: str) -> None:
     program = (
         "import threading, time; from flows.joining import end_unless; connected = threading.Event(); "
-        f"end_unless(connected, 0.5); connected.set() if {connected} else None; time.sleep(2 if {connected} else 60)"
+        f"end_unless(connected, 0.3); connected.set() if {connected} else None; time.sleep(1 if {connected} else 60)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == code
@@ -294,7 +294,7 @@ def test_a_process_whose_others_do_not_connect_ends(connected: bool, code: int, 
 
 
 def counted(folder: Path, settled: bool, dies: str) -> list[str]:
-    """Run `volume_flow` in two processes until it dies or ends; the lines that it wrote, Bytewax writes some as well."""
+    """Run `volume_flow` in two processes until it dies or ends; the lines that it wrote, not those of Bytewax."""
     addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
     pods = [
         subprocess.Popen(
