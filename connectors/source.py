@@ -49,7 +49,8 @@ class SourceSettings:
 
     `now` gives microseconds; `stopping` is true once a stop was asked for. `traced` is called with (partition, seconds,
     records) for each poll that brought some; `turned` after every poll that did not fail, empty ones too; `retried`
-    after one that did and will be made again.
+    after one that did and will be made again; `connected` when Bytewax asks for the partitions, which it does once it
+    has connected all processes.
     """
 
     factory: ReaderFactory
@@ -65,6 +66,7 @@ class SourceSettings:
     traced: Callable[[str, float, int], None] | None = None
     turned: Callable[[], None] = lambda: None
     retried: Callable[[], None] = lambda: None
+    connected: Callable[[], None] = lambda: None
 
 
 class TelemetryPartition(StatefulSourcePartition[Batch, State]):
@@ -256,6 +258,7 @@ class TelemetrySource(FixedPartitionedSource[Batch, State]):
         self._pace = Pace(round(settings.time.max_ahead_s * SECOND))
 
     def list_parts(self) -> list[str]:
+        self._settings.connected()
         return self._parts
 
     def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> TelemetryPartition:

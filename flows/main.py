@@ -47,6 +47,7 @@ from connectors.tracing import TracedSinks, Traces
 from flows import __version__, recovery
 from flows.ending import room, say_why
 from flows.heartbeat import Pulse
+from flows.joining import join
 from flows.logs import Who, debug_on_signal, set_up_logging, tell
 from flows.pipeline import Ends, Shape, Taps, pipeline
 from flows.progress import Progress
@@ -79,6 +80,7 @@ class Run:
     pulse: Pulse | None = None
     heartbeats: Heartbeats | None = None
     stop: threading.Event = field(default_factory=threading.Event)
+    connected: threading.Event = field(default_factory=threading.Event)
     polled_once: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
     moved: float | None = None
@@ -217,6 +219,7 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         traced=None if run.traces is None else run.traces.polled,
         turned=run.turned,
         retried=run.telemetry.polls_again,
+        connected=run.connected.set,
     )
     to = writers(settings)
     watching = run.telemetry if run.traces is None else TracedSinks(run.traces, run.telemetry)
@@ -400,6 +403,8 @@ def flow() -> Dataflow:
                 run.polled_once.is_set,
                 lambda: run.moving(settings),
             )
+        if where.folder is not None and settings.recovery.layout == "own" and where.processes > 1:
+            join(where, where.folder, run.connected)
     except SentinelError as error:
         tell(logging.CRITICAL, f"llm-sentinel cannot start: {error}")
         raise SystemExit(CONFIG_EXIT_CODE if isinstance(error, ConfigError) else 1) from None

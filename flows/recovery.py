@@ -33,11 +33,12 @@ _MAKING = "making"  # the folder in which the partitions are made; it is there o
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this process stands, as `bytewax.run` was told: its recovery folder, its number, and how many there are."""
+    """Where this process stands, as `bytewax.run` was told: its folder, its number, how many there are, and where."""
 
     folder: Path | None
     process: int
     processes: int
+    addresses: tuple[str, ...] = ()
 
 
 def place(argv: Sequence[str], environ: Mapping[str, str]) -> Place:
@@ -53,7 +54,8 @@ def place(argv: Sequence[str], environ: Mapping[str, str]) -> Place:
     if addresses is None and process is not None and "BYTEWAX_HOSTFILE_PATH" in environ:
         addresses = ";".join(Path(environ["BYTEWAX_HOSTFILE_PATH"]).read_text().split())
     folder = Path(known.recovery_directory) if known.recovery_directory else None
-    return Place(folder, process or 0, len([a for a in (addresses or "").split(";") if a]) or 1)
+    found = tuple(address for address in (addresses or "").split(";") if address)
+    return Place(folder, process or 0, len(found) or 1, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,10 @@ def claim(
     """Make or check the recovery folder and lock it; None where the flow runs without one.
 
     A store is made with so many `partitions`, as many as processes where None. Layout `shared`: all processes use this
-    folder. Layout `own`: it is this process's own volume and holds exactly its share, `own_parts`. Raises `ConfigError`
-    where the folder belongs to another flow, another release, or is in use; and where what detection has learned there
-    is of another form than `learned` (by setting), unless it may `relearn`.
+    folder. Layout `own`: it is this process's own volume and holds exactly its share, `own_parts`. What an unfinished
+    epoch left is removed where the folder holds all partitions. Raises `ConfigError` where it belongs to another flow,
+    another release, or is in use; and where what detection has learned there is of another form than `learned` (by
+    setting), unless it may `relearn`.
     """
     if where.folder is None:
         return None
@@ -122,7 +125,8 @@ def claim(
             fcntl.flock(setup, fcntl.LOCK_EX)
             wanted = Manifest(shards, pane_s, source, partitions or where.processes, learned or {})
             _make_or_compare(folder, where, wanted, layout, relearn, partitions)
-            forget_unfinished(folder)
+            if layout == "shared" or where.processes == 1:
+                forget_unfinished(folder)
     except BlockingIOError:
         lock.close()
         raise ConfigError(

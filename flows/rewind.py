@@ -4,13 +4,17 @@ Bytewax stores the snapshots of an epoch one by one, and then that the epoch is 
 resumed at the begin of that epoch, but the snapshots that were stored stay. The new run replaces only those of the keys
 that its own epoch of that number touches, and its batches may be cut otherwise; a second crash would then resume the
 others from a state that has seen events which their source has not given out yet.
+
+Which epoch that is only all partitions together tell: each row of what follows stands in one of them.
 """
 
 from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,31 +26,76 @@ BUSY_S: Final = 10
 """How long a peer that is just dying may hold a partition."""
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one partition, by its number and of how many, tells of the last runs.
+
+    An execution is (number, workers, the epoch it began with), a front is (execution, worker, the epoch it came to).
+    """
+
+    number: int
+    partitions: int
+    executions: tuple[tuple[int, int, int], ...]
+    fronts: tuple[tuple[int, int, int], ...]
+
+
+def shares(*folders: Path) -> list[Share]:
+    """What the partitions in these folders tell; `ConfigError` where one cannot be read."""
+    return [_share(file) for file in _files(folders)]
+
+
+def resumed_from(told: Sequence[Share]) -> int | None:
+    """The epoch that Bytewax will resume from; None where there was no run yet.
+
+    Raises `ConfigError` unless these are all partitions of one store, each once.
+    """
+    held = sorted(share.number for share in told)
+    if any(share.partitions != len(told) for share in told) or held != list(range(len(told))):
+        found = ", ".join(f"{number} of {count}" for number, count in sorted((s.number, s.partitions) for s in told))
+        raise ConfigError(
+            "the recovery folders of all processes must hold all partitions of one store, each once; they hold "
+            f"{found} (counted from 0): give each process its own volume, or new folders to all"
+        )
+    executions = [execution for share in told for execution in share.executions]
+    if not executions:
+        return None
+    number, workers, begin = max(executions)
+    reached = {w: front for share in told for execution, w, front in share.fronts if execution == number}
+    return min(max(begin, reached.get(worker, begin)) for worker in range(workers))
+
+
+def forget(epoch: int, *folders: Path) -> int:
+    """Delete the snapshots of this epoch and of later ones in these folders; how many there were."""
+    return sum(_delete(file, epoch) for file in _files(folders))
+
+
 def forget_unfinished(*folders: Path) -> int:
     """Delete the snapshots of the epoch that Bytewax will resume from; how many there were.
 
-    For a process that has not yet joined its cluster: without it no run is under way whose snapshots these could be.
-    Where only some of the partitions are in the folders the epoch is not known, and nothing is done. Raises
-    `ConfigError` where a partition cannot be read.
+    For folders that together hold the whole store, and for a process that has not yet joined its cluster: without it no
+    run is under way whose snapshots these could be. Raises `ConfigError` where a partition is missing or unreadable.
     """
-    files = [file for folder in folders for file in sorted(folder.glob("part-*.sqlite3"))]
-    executions: list[tuple[int, int, int]] = []
-    fronts: list[tuple[int, int, int]] = []
-    count = 0
-    for file in files:
-        with closing(_opened(file)) as db:
-            try:
-                executions += db.execute("SELECT ex_num, worker_count, resume_epoch FROM exs")
-                fronts += db.execute("SELECT ex_num, worker_index, worker_frontier FROM fronts")
-                ((count,),) = db.execute("SELECT max(part_count) FROM parts")
-            except sqlite3.Error as error:
-                raise _unreadable(file, error) from error
-    if count != len(files) or not executions:
-        return 0
-    number, workers, begin = max(executions)
-    reached = {worker: front for execution, worker, front in fronts if execution == number}
-    epoch = min(max(begin, reached.get(worker, begin)) for worker in range(workers))
-    return sum(_delete(file, epoch) for file in files)
+    epoch = resumed_from(shares(*folders))
+    return 0 if epoch is None else forget(epoch, *folders)
+
+
+def _files(folders: Sequence[Path]) -> list[Path]:
+    return [file for folder in folders for file in sorted(folder.glob("part-*.sqlite3"))]
+
+
+def _share(file: Path) -> Share:
+    """Of the newest execution, and the fronts of the last two: they can be one ahead of what is known to have begun."""
+    with closing(_opened(file)) as db:
+        try:
+            ((number, partitions),) = db.execute("SELECT part_index, part_count FROM parts")
+            executions = db.execute("SELECT ex_num, worker_count, resume_epoch FROM exs ORDER BY ex_num DESC LIMIT 1")
+            fronts = db.execute(
+                "SELECT ex_num, worker_index, worker_frontier FROM fronts "
+                "WHERE ex_num >= (SELECT max(ex_num) FROM fronts) - 1"
+            )
+            return Share(number, partitions, tuple(executions), tuple(fronts))
+        except (sqlite3.Error, ValueError) as error:
+            raise _unreadable(file, error) from error
 
 
 def _opened(file: Path) -> sqlite3.Connection:
@@ -68,5 +117,5 @@ def _delete(file: Path, epoch: int) -> int:
     return deleted
 
 
-def _unreadable(file: Path, error: sqlite3.Error) -> ConfigError:
+def _unreadable(file: Path, error: Exception) -> ConfigError:
     return ConfigError(f"the recovery partition {file} cannot be read ({error}); restore it, or give -r a new folder")

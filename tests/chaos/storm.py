@@ -4,7 +4,8 @@ A topic is written once and read to its end by a run that nobody disturbs, and b
 Of these a process dies by SIGKILL at a random moment (also while it starts, now and then the supervisor itself), the
 number of processes changes over a stop, and the broker dies and comes back. Then alerts and dead letters as a
 read_committed reader sees them, and the rows of the store, are compared record by record. The last line is one JSON
-object; exit code 1 where anything was lost or doubled.
+object; exit code 1 where anything was lost or doubled. With `--volumes` each process has a volume of its own and is
+brought back by itself, as pods are (`tests.chaos.pods`), and the supervisor is the node that they are on.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from signal import SIGKILL, SIGTERM
+from signal import SIGKILL, SIGSTOP, SIGTERM
 from uuid import uuid4
 
 import orjson
 
 from connectors.tables import TABLES
+from flows.rescale import rescale
 from tests.brokers import Broker, create_topic, kafka_broker, produce, read_all
 from tests.chaos.test_kill import SETTINGS
 from tests.flows.test_laws import dealt, spoil, traffic
@@ -36,6 +38,8 @@ PARTITIONS = 3
 BLOCK_MINUTES = 12
 UNTIL_S = 3.0
 """The latest moment of a disturbance, in seconds after the one before it, or after the first reading since then."""
+WAIT_S = 180.0
+"""How long a life may take to come, or to its first reading, on a machine that is busy."""
 AT_WORK = 0.7
 """The share of disturbances that wait for the first reading."""
 CLUSTER: dict[str, object] = {
@@ -68,7 +72,11 @@ class Storm:
     random: Random
     say: Callable[[str], None]
     blocks: int
+    volumes: bool = False
     topic: str = field(default_factory=lambda: f"storm-{uuid4().hex[:8]}")
+    records: int = 0
+    expected: Seen = field(default_factory=Counter)
+    rounds: int = 0
     rescalings: int = 0
     restarts: int = 0
     supervisors: int = 0
@@ -102,22 +110,22 @@ class Storm:
         return seen
 
     def run(self, kills: int) -> Figures:
-        """Rounds until so many processes were killed."""
-        figures = Figures(self.written())
-        job = self.job("undisturbed")
-        job.run(seconds=900)
-        expected = self.seen("undisturbed", job)
-        figures.panes = sum(what == "llm_panes" for what, _ in expected)
-        figures.alerts = sum(what == "alerts" for what, _ in expected)
+        """Rounds until so many processes were killed; first, unless that was done, the run that nobody disturbs."""
+        if not self.expected:
+            self.records = self.written()
+            job = self.job("undisturbed")
+            job.run(seconds=900)
+            self.expected = self.seen("undisturbed", job)
+        panes, alerts = (sum(what == name for what, _ in self.expected) for name in ("llm_panes", "alerts"))
+        figures = Figures(self.records, panes, alerts)
         self.say(f"undisturbed: {figures.events} events, {figures.panes} panes, {figures.alerts} alerts")
-        number = 0
         while figures.kills < kills:
-            number += 1
-            name = f"round-{number}"
+            self.rounds += 1
+            name = f"round-{self.rounds}"
             job = self.job(name)
             figures.kills += self.round(job, kills - figures.kills)
             seen = self.seen(name, job)
-            lost, doubled = (expected - seen).total(), (seen - expected).total()
+            lost, doubled = (self.expected - seen).total(), (seen - self.expected).total()
             figures.lost += lost
             figures.doubled += doubled
             self.say(f"{name}: {figures.kills} kills so far, {lost} lost, {doubled} doubled")
@@ -143,6 +151,8 @@ class Storm:
                         if not self._again(process, lives):
                             break
                     case "supervisor":
+                        process.send(SIGSTOP)  # it starts nobody whom we do not know of
+                        pids = self._children(process)
                         process.send(SIGKILL)
                         process.finish()
                         self._gone(pids)
@@ -154,6 +164,8 @@ class Storm:
                         process.send(SIGTERM)
                         if process.finish() not in (0, 1):
                             raise RuntimeError(process.said())
+                        if self.volumes:
+                            rescale([job.folder / "recovery" / str(number) for number in range(3)], workers)
                         self.rescalings += 1
                         process = self._started(job, workers)
                     case _:
@@ -168,19 +180,26 @@ class Storm:
             process.send(SIGKILL)
             process.finish()
             self._gone(pids)
-        with job.cluster(workers, *job.recovered(1), changes={**CLUSTER, "source.batch_size": 2_000}) as last:
+        with self._cluster(job, workers, 1, {**CLUSTER, "source.batch_size": 2_000}) as last:
             if last.finish(600) != 0:
                 raise RuntimeError(last.said())
         return kills
 
     def _started(self, job: Job, workers: int) -> Process:
-        process = job.cluster(workers, *job.recovered(self.random.choice((0, 0, 1))), changes=CLUSTER)
+        process = self._cluster(job, workers, self.random.choice((0, 0, 1)), CLUSTER)
         process.wait_for("started ")
         return process
 
+    def _cluster(self, job: Job, workers: int, snapshot_s: int, changes: dict[str, object]) -> Process:
+        if not self.volumes:
+            return job.cluster(workers, *job.recovered(snapshot_s), changes=changes)
+        command = [sys.executable, "-m", "tests.chaos.pods", "--pods", str(workers), *job.recovered(snapshot_s)]
+        own = {"recovery.layout": "own", "recovery.partitions": 4}
+        return Process(command, job.environment({**changes, **own}), job.folder / "log")
+
     def _wait(self, process: Process) -> None:
         """Until a random moment: more often than not one at work."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + WAIT_S
         at_work = self.random.random() < AT_WORK
         while at_work and process.alive() and " events" not in process.said().rpartition("started ")[2]:
             if time.monotonic() > deadline:
@@ -197,7 +216,7 @@ class Storm:
     @staticmethod
     def _again(process: Process, lives: int) -> bool:
         """Wait for the next life; false where there is none, for all was read."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + WAIT_S
         while process.said().count("started ") == lives:
             if not process.alive():
                 return False
@@ -233,13 +252,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="how many processes are to die, at least (50)")
     parser.add_argument("--blocks", type=int, default=10, help="times twelve minutes of traffic on the topic (10)")
+    parser.add_argument("--volumes", action="store_true", help="a volume for each process, as pods have")
     parser.add_argument("--seed", type=int, default=1, help="of what happens when (1)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         broker = kafka_broker(Path(folder))
         broker.start()
         try:
-            storm = Storm(broker, Path(folder), Random(args.seed), lambda line: print(line, flush=True), args.blocks)
+            random = Random(args.seed)
+            storm = Storm(broker, Path(folder), random, lambda t: print(t, flush=True), args.blocks, args.volumes)
             figures = storm.run(args.kills)
         finally:
             broker.kill()

@@ -52,10 +52,10 @@ def parts(folder: Path) -> list[str]:
         ([], {}, Place(None, 0, 1)),
         (["flows.main", "-r", "state", "-s", "5", "-b", "0"], {}, Place(Path("state"), 0, 1)),
         (["flows.main", "--recovery-directory=state"], {}, Place(Path("state"), 0, 1)),
-        (["flows.main", "-i", "1", "-a", "h0:1;h1:1;h2:1"], {}, Place(None, 1, 3)),
+        (["flows.main", "-i", "1", "-a", "h0:1;h1:1;h2:1"], {}, Place(None, 1, 3, ("h0:1", "h1:1", "h2:1"))),
         (["flows.main"],
          {"BYTEWAX_RECOVERY_DIRECTORY": "s", "BYTEWAX_PROCESS_ID": "2", "BYTEWAX_ADDRESSES": "a:1;b:1;c:1"},
-         Place(Path("s"), 2, 3)),
+         Place(Path("s"), 2, 3, ("a:1", "b:1", "c:1"))),
         (["flows.main", "-r", "mine", "-i", "0"], {"BYTEWAX_RECOVERY_DIRECTORY": "s", "BYTEWAX_PROCESS_ID": "2"},
          Place(Path("mine"), 0, 1)),
         (["flows.main"], {"BYTEWAX_POD_NAME": "sentinel-2", "BYTEWAX_STATEFULSET_NAME": "sentinel"}, Place(None, 2, 1)),
@@ -73,7 +73,7 @@ def test_the_hosts_of_pods_are_counted(tmp_path: Path) -> None:
         "BYTEWAX_STATEFULSET_NAME": "pod",
         "BYTEWAX_HOSTFILE_PATH": str(hosts),
     }
-    assert place(["flows.main"], environ) == Place(None, 1, 2)
+    assert place(["flows.main"], environ) == Place(None, 1, 2, ("pod-0.sentinel:9999", "pod-1.sentinel:9999"))
 
 
 # --- making it -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bytewax.recovery import init_db_dir
 
-from flows.rewind import forget_unfinished
+from flows.rewind import Share, forget_unfinished, resumed_from, shares
 from operators.errors import ConfigError
 
 
@@ -17,6 +17,7 @@ def store(
     folder: Path, partitions: int, executions: list[tuple[int, int, int]], fronts: list[tuple[int, int, int]]
 ) -> None:
     """A store with a snapshot of every key in each of the epochs 1 to 9, its rows spread over the partitions."""
+    folder.mkdir(exist_ok=True)
     init_db_dir(folder, partitions)  # type: ignore[no-untyped-call]
     for number in range(partitions):
         with closing(sqlite3.connect(folder / f"part-{number}.sqlite3")) as db, db:
@@ -31,6 +32,15 @@ def store(
                 "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES ('step', ?, ?, x'00')",
                 [(f"key-{number}", epoch) for epoch in range(1, 10)],
             )
+
+
+def split(folder: Path, processes: int) -> list[Path]:
+    """Give each process a folder of its own with its share of the partitions."""
+    folders = [folder / str(process) for process in range(processes)]
+    for number, file in enumerate(sorted(folder.glob("part-*.sqlite3"))):
+        folders[number % processes].mkdir(exist_ok=True)
+        file.rename(folders[number % processes] / file.name)
+    return folders
 
 
 def epochs(folder: Path) -> list[list[int]]:
@@ -69,14 +79,37 @@ def test_only_finished_epochs_stay(
     assert forget_unfinished(tmp_path) == 0
 
 
-def test_a_new_store_and_one_of_several_volumes_are_left_alone(tmp_path: Path) -> None:
+def test_a_new_store_is_left_alone(tmp_path: Path) -> None:
     init_db_dir(tmp_path, 1)  # type: ignore[no-untyped-call]
     assert forget_unfinished(tmp_path) == 0
-    (tmp_path / "own").mkdir()
-    store(tmp_path / "own", 2, [(0, 2, 1)], [(0, 0, 3), (0, 1, 3)])
-    (tmp_path / "own" / "part-1.sqlite3").unlink()
-    assert forget_unfinished(tmp_path / "own") == 0
-    assert epochs(tmp_path / "own") == [list(range(1, 10))]
+
+
+def test_part_of_a_store_tells_no_epoch(tmp_path: Path) -> None:
+    store(tmp_path, 2, [(0, 2, 1)], [(0, 0, 3), (0, 1, 3)])
+    (tmp_path / "part-1.sqlite3").unlink()
+    with pytest.raises(ConfigError, match=r"each once; they hold 0 of 2 \(counted from 0\)"):
+        forget_unfinished(tmp_path)
+    assert epochs(tmp_path) == [list(range(1, 10))]
+
+
+def test_the_fronts_of_a_run_whose_begin_is_not_known_hide_none(tmp_path: Path) -> None:
+    """Its begin stands in another partition, and was not stored before the crash: the run before it counts."""
+    store(tmp_path, 1, [(0, 1, 1), (1, 1, 4)], [(0, 0, 4), (1, 0, 7), (2, 0, 9)])
+    assert resumed_from(shares(tmp_path)) == 7
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [Share(0, 2, (), ()), Share(0, 2, (), ())],  # two processes on copies of one volume
+        [Share(0, 2, (), ()), Share(1, 3, (), ())],  # of two stores
+        [Share(0, 3, (), ()), Share(2, 3, (), ())],
+        [Share(0, 1, (), ()), Share(1, 1, (), ())],
+    ],
+)
+def test_partitions_that_are_not_one_store_are_refused(told: list[Share]) -> None:
+    with pytest.raises(ConfigError, match="must hold all partitions of one store, each once"):
+        resumed_from(told)
 
 
 def test_a_partition_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,326 @@
+"""Processes with some of the partitions each meet before Bytewax, over real sockets, whatever else comes by."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from flows.gather import LINE_BYTES, Stopped, _message, gather
+from flows.joining import join
+from flows.recovery import Place
+from flows.rewind import Share
+from operators.errors import ConfigError
+from tests.brokers import free_port
+from tests.conftest import ROOT
+from tests.flows.test_rewind import epochs, split, store
+from tests.processes import Job
+
+TIMELY = b"\xd9\xad\x18\x01w\xfb\xf1\xc2\x01\x00\x00\x00\x00\x00\x00\x00"
+"""What Bytewax says first to a process that it connects to."""
+
+
+def share(process: int, partitions: int = 3) -> Share:
+    return Share(process, partitions, ((7, 3, process),), ((7, process, 40 + process), (6, process, 9)))
+
+
+ALL = [share(process) for process in range(3)]
+
+
+class Cluster:
+    """Processes, a thread each, which meet at an address of their own on loopback."""
+
+    def __init__(self, threads: ThreadPoolExecutor, processes: int = 3, host: str = "127.0.0.1") -> None:
+        self._threads = threads
+        self.port = free_port()
+        self.addresses = [f"{host}:{self.port}", *("unused.invalid:1" for _ in range(processes - 1))]
+        self.stop = threading.Event()
+
+    def start(self, process: int, stop: threading.Event | None = None) -> Future[list[Share]]:
+        stopping = (stop or self.stop).is_set
+        return self._threads.submit(gather, self.addresses, process, [share(process)], stopping)
+
+    def connect(self) -> socket.socket:
+        """A connection to process 0, as soon as that listens."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return socket.create_connection(("127.0.0.1", self.port), 60)
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+@pytest.fixture
+def cluster(threads: ThreadPoolExecutor) -> Iterator[Cluster]:
+    found = Cluster(threads)
+    try:
+        yield found
+    finally:
+        found.stop.set()
+
+
+def sorted_shares(future: Future[list[Share]]) -> list[Share]:
+    return sorted(future.result(60), key=lambda s: s.number)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_all_get_the_shares_of_all_and_the_address_is_free_then(threads: ThreadPoolExecutor, host: str) -> None:
+    cluster = Cluster(threads, host=host)
+    found = [cluster.start(process) for process in range(3)]
+    assert [sorted_shares(f) for f in found] == [ALL] * 3
+    with socket.create_server(("127.0.0.1", cluster.port)):
+        pass  # as Bytewax does next
+
+
+def test_nobody_goes_on_before_the_last_one_came(cluster: Cluster) -> None:
+    early = [cluster.start(0), cluster.start(2)]
+    with cluster.connect():
+        time.sleep(0.5)
+    assert not any(f.done() for f in early)
+    late = cluster.start(1)
+    assert [sorted_shares(f) for f in (*early, late)] == [ALL] * 3
+
+
+def test_process_0_may_come_last(cluster: Cluster) -> None:
+    early = [cluster.start(2), cluster.start(1)]
+    time.sleep(0.3)
+    assert [sorted_shares(f) for f in (*early, cluster.start(0))] == [ALL] * 3
+
+
+def line(**changes: object) -> bytes:
+    told = [[1, 3, [], []]]
+    return json.dumps({"version": 1, "process": 1, "processes": 3, "shares": told, **changes}).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        TIMELY, b"GET / HTTP/1.1\r\n\r\n", b"\n\n\n", b"{\n", b"{}\n", b"{" + b"[" * 5_000 + b"\n",
+        b'{"version": 1}\n', b"{" + b" " * LINE_BYTES, line(version=2), line(process=0), line(process=3),
+        line(process="1"), line(process=True), line(processes=4), line(shares=None),
+        line(shares=[[1, 3, [], [[1, 2]]]]), line(shares=[[1, 3.5, [], []]]),
+    ],
+    ids=range(17),
+)  # fmt: skip
+def test_who_is_none_of_them_is_sent_away(cluster: Cluster, said: bytes) -> None:
+    hub = cluster.start(0)
+    with cluster.connect() as other:
+        other.sendall(said)
+        with suppress(ConnectionResetError):
+            assert other.recv(1) == b""
+    assert [sorted_shares(f) for f in (cluster.start(1), cluster.start(2), hub)] == [ALL] * 3
+
+
+def test_who_says_nothing_does_not_hold_the_others_up(cluster: Cluster) -> None:
+    hub = cluster.start(0)
+    with cluster.connect() as silent:
+        assert silent.recv(1) == b""
+        assert [sorted_shares(f) for f in (cluster.start(1), cluster.start(2), hub)] == [ALL] * 3
+
+
+def test_one_that_died_while_it_waited_is_waited_for_again(cluster: Cluster) -> None:
+    hub = cluster.start(0)
+    with cluster.connect() as died:
+        died.sendall(line())
+        assert died.recv(1) == b"\n", "it is told to wait"
+    time.sleep(0.5)
+    other = cluster.start(2)
+    time.sleep(0.5)
+    assert not hub.done() and not other.done()
+    assert [sorted_shares(f) for f in (cluster.start(1), other, hub)] == [ALL] * 3
+
+
+def test_one_that_came_back_before_its_end_was_noticed_counts_once(cluster: Cluster) -> None:
+    hub = cluster.start(0)
+    with cluster.connect() as hanging:
+        hanging.sendall(line())
+        assert hanging.recv(1) == b"\n"
+        again = cluster.start(1)
+        assert set(hanging.makefile()) <= {"\n"}, "until it gives way"
+        assert [sorted_shares(f) for f in (again, cluster.start(2), hub)] == [ALL] * 3
+
+
+@pytest.mark.parametrize("answer", [b"", TIMELY, b"\n\n", b"\n{}\n", line()], ids=str)
+def test_what_is_no_answer_is_not_taken_for_one(cluster: Cluster, answer: bytes) -> None:
+    """Of a Bytewax that waits for its peers, a process 0 that dies, and of itself: a connection can come back to it."""
+    with socket.create_server(("127.0.0.1", cluster.port)) as listener:
+        other = cluster.start(1)
+        peer, _ = listener.accept()
+        with peer:
+            assert json.loads(peer.makefile().readline())["process"] == 1
+            peer.sendall(answer)
+    assert [sorted_shares(f) for f in (cluster.start(0), cluster.start(2), other)] == [ALL] * 3
+
+
+def test_an_address_that_is_taken_is_had_when_it_is_free(cluster: Cluster) -> None:
+    with socket.create_server(("127.0.0.1", cluster.port)):
+        found = [cluster.start(0)]
+        time.sleep(0.5)
+        assert not found[0].done()
+    found += [cluster.start(1), cluster.start(2)]
+    assert [sorted_shares(f) for f in found] == [ALL] * 3
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_stop_ends_the_wait(cluster: Cluster, process: int) -> None:
+    waiting = cluster.start(process)
+    time.sleep(0.3)
+    cluster.stop.set()
+    with pytest.raises(Stopped):
+        waiting.result(60)
+
+
+def test_a_stop_of_one_does_not_end_the_others(cluster: Cluster) -> None:
+    stop = threading.Event()
+    hub, stopped = cluster.start(0), cluster.start(2, stop)
+    time.sleep(0.5)
+    stop.set()
+    with pytest.raises(Stopped):
+        stopped.result(60)
+    assert [sorted_shares(f) for f in (cluster.start(1), cluster.start(2), hub)] == [ALL] * 3
+
+
+def test_silence_ends_a_connection_and_empty_lines_keep_it() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        speaking = threading.Timer(0.4, theirs.sendall, [b"\n"])
+        speaking.start()
+        before = time.monotonic()
+        with pytest.raises(TimeoutError):
+            _message(ours, 100, 0.8, lambda: None, beats=True)
+        assert time.monotonic() - before >= 1.2
+        speaking.join()
+
+
+@pytest.mark.parametrize("address", ["", "host", ":1", "host:", "host:x", "host:65536"])
+@pytest.mark.parametrize("process", [0, 1])
+def test_an_address_without_host_or_port_is_refused(address: str, process: int) -> None:
+    with pytest.raises(ConfigError, match="is not host:port"):
+        gather([address, "b:1"], process, [], lambda: False)
+
+
+# --- what is forgotten -----------------------------------------------------------------------------------------------
+
+
+def joined(threads: ThreadPoolExecutor, folders: list[Path]) -> list[Future[None]]:
+    addresses = tuple(f"127.0.0.1:{free_port()}" for _ in folders)
+    connected = threading.Event()
+    connected.set()
+    return [
+        threads.submit(join, Place(folder, number, len(folders), addresses), folder, connected)
+        for number, folder in enumerate(folders)
+    ]
+
+
+def test_what_only_the_other_one_knows_to_be_unfinished_is_forgotten(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    """The begin of the run stands on volume 0, how far its workers came on volume 1; both hold snapshots beyond it."""
+    store(tmp_path, 2, [(3, 2, 2)], [(2, 0, 1), (3, 0, 7), (2, 1, 9), (3, 1, 6)])
+    folders = split(tmp_path, 2)
+    for future in joined(threads, folders):
+        future.result(60)
+    assert [epochs(folder) for folder in folders] == [[list(range(1, 6))]] * 2
+
+
+def test_volumes_that_are_not_one_store_are_refused_by_all_and_left_alone(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        store(folder, 2, [(0, 2, 1)], [(0, 0, 3), (0, 1, 3)])
+        (folder / "part-1.sqlite3").unlink()
+    for future in joined(threads, folders):
+        with pytest.raises(ConfigError, match="each once; they hold 0 of 2, 0 of 2"):
+            future.result(60)
+    assert [epochs(folder) for folder in folders] == [[list(range(1, 10))]] * 2
+
+
+# --- real processes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("process", "number", "code"), [(0, signal.SIGTERM, 143), (1, signal.SIGINT, 130)])
+def test_a_process_that_waits_alone_is_alive_and_can_be_stopped(
+    tmp_path: Path, process: int, number: signal.Signals, code: int
+) -> None:
+    port = free_port()
+    job = Job(tmp_path, {"source.kind": "simulator", "recovery.layout": "own", "metrics.port": port})
+    addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
+    with job.start(*job.recovered(), "-i", str(process), "-a", addresses) as alone:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", port), 60) as probe:
+                    probe.sendall(b"GET /health/live HTTP/1.0\r\n\r\n")
+                    assert probe.recv(100).startswith(b"HTTP/1.0 200")
+                    break
+            except ConnectionRefusedError:
+                assert alone.alive() and time.monotonic() < deadline, alone.said()
+                time.sleep(0.02)
+        time.sleep(0.5)
+        alone.send(number)
+        assert alone.finish() == code, alone.said()
+        assert f"{number.name}: stopped before the start, while waiting for the others" in alone.said()
+        assert "Traceback" not in alone.said()
+
+
+@pytest.mark.parametrize(("connected", "code", "said"), [(False, 1, "not all processes were connected"), (True, 0, "")])
+def test_a_process_whose_others_do_not_connect_ends(connected: bool, code: int, said: str) -> None:
+    program = (
+        "import threading, time; from flows.joining import end_unless; connected = threading.Event(); "
+        f"end_unless(connected, 0.3); connected.set() if {connected} else None; time.sleep(1 if {connected} else 60)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert said in done.stderr
+
+
+def counted(folder: Path, settled: bool, dies: str) -> list[str]:
+    """Run `volume_flow` in two processes until it dies or ends; the lines that it wrote, not those of Bytewax."""
+    addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
+    pods = [
+        subprocess.Popen(
+            [sys.executable, "-m", "bytewax.run", "tests.flows.volume_flow:flow()", "-s", "0", "-b", "0",
+             "-r", folder / str(number), "-i", str(number), "-a", addresses],
+            cwd=ROOT, env={**os.environ, "SETTLED": str(int(settled)), "DIES": dies}, stdout=subprocess.PIPE, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    with ExitStack() as stack:
+        for pod in pods:
+            stack.enter_context(pod)
+            stack.callback(pod.kill)
+        said = [line for pod in pods for line in pod.communicate(timeout=100)[0].splitlines()]
+    codes = [pod.returncode for pod in pods]
+    assert codes == [0, 0] if not dies else -signal.SIGKILL in codes, codes
+    return [line for line in said if line.startswith("key-")]
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_two_deaths_within_one_epoch_are_as_none(tmp_path: Path, settled: bool) -> None:
+    """Left alone, what the first run stored of the epoch in which it died is taken up after the second death."""
+    counted(tmp_path, settled, "storing")
+    assert any(of > [[]] for of in (epochs(tmp_path / "0"), epochs(tmp_path / "1"))), (
+        "it died before it stored anything"
+    )
+    counted(tmp_path, settled, "reading")
+    last = counted(tmp_path, settled, "")
+    assert {line.split()[1] for line in last} == ({"1"} if settled else {"1", "2"})
