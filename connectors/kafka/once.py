@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, NoReturn
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
@@ -122,7 +122,16 @@ class KafkaOnceWriter:
         if self._producer is None:
             self._producer = self._opened()
         fresh = self._once.fresh(items)
-        end = self._transaction(self._producer, fresh) if fresh else self._once.end
+        end, failure = self._once.end, None
+        try:
+            if fresh:
+                end = self._transaction(self._producer, fresh)
+        except KafkaException as e:
+            failure = self._failed(self._producer, error_of(e))
+        except SystemError:  # the client met a fatal error and ran a callback none the less: aborting says which
+            failure = self._failed(self._producer, KafkaError(KafkaError._FAIL, "the client failed"))
+        if failure is not None:  # raised here, where nothing of it holds a producer that was discarded
+            raise failure
         self._once.wrote(items, end)
 
     def snapshot(self) -> State | None:
@@ -136,17 +145,19 @@ class KafkaOnceWriter:
     def _opened(self) -> Producer:
         """A producer that has fenced the one before; then everything after the known end is read back."""
         producer = make_producer(self._config, {"transactional.id": self._id})
+        failure: BaseException | None = None
         try:
             producer.init_transactions(self._config.request_s)
-        except KafkaException as e:
-            self._discard(producer)
-            raise self._meaning(error_of(e), f"taking over {self._name}") from None
-        try:
             self._read_back()
-        except BaseException:
-            self._discard(producer)
-            raise
-        return producer
+        except KafkaException as e:
+            failure = self._meaning(error_of(e), f"taking over {self._name}")
+        except BaseException as e:  # noqa: BLE001 - raised again below
+            failure = e
+        if failure is None:
+            return producer
+        self._discard(producer)
+        del producer  # ends it: one that lives, and goes on taking over, would fence the next one
+        raise failure
 
     def _discard(self, producer: Producer) -> None:
         """What still stands in the producer must not be sent any more."""
@@ -232,24 +243,19 @@ class KafkaOnceWriter:
         def on_delivery(error: KafkaError | None, message: KafkaMessage) -> None:
             reports.append((error, message))
 
-        try:
-            producer.begin_transaction()
-            for item in items:
-                self._produce(producer, item, on_delivery)
-            left = producer.flush(self._config.request_s)
-            for error, _ in reports:
-                if error is not None:
-                    if error.code() in _GIVEN_UP:
-                        producer.commit_transaction(self._config.request_s)  # fails, and says why
-                        self._discard(producer)
-                    raise KafkaException(error)
-            if left:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} records were not acknowledged"))
-            producer.commit_transaction(self._config.request_s)
-        except KafkaException as e:
-            self._fail(producer, error_of(e))
-        except SystemError:  # the client met a fatal error and ran a callback none the less: aborting says which
-            self._fail(producer, KafkaError(KafkaError._FAIL, "the client failed"))
+        producer.begin_transaction()
+        for item in items:
+            self._produce(producer, item, on_delivery)
+        left = producer.flush(self._config.request_s)
+        for error, _ in reports:
+            if error is not None:
+                if error.code() in _GIVEN_UP:
+                    producer.commit_transaction(self._config.request_s)  # fails, and says why
+                    self._discard(producer)
+                raise KafkaException(error)
+        if left:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} records were not acknowledged"))
+        producer.commit_transaction(self._config.request_s)
         return max(message.offset() or 0 for _, message in reports) + 1
 
     def _produce(self, producer: Producer, item: Message, on_delivery: DeliveryCallback) -> None:
@@ -271,7 +277,7 @@ class KafkaOnceWriter:
                 if producer.flush(self._config.request_s):
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the queue stays full")) from None
 
-    def _fail(self, producer: Producer, error: KafkaError) -> NoReturn:
+    def _failed(self, producer: Producer, error: KafkaError) -> SentinelError:
         """Abort, then say what the failure means; where that cannot be done, the outcome is open: the producer goes."""
         doing = f"writing {self._name}"
         worst = error
@@ -286,16 +292,16 @@ class KafkaOnceWriter:
             # This client is of no use any more; a new one ends the transaction, and looks for the topic.
             self._discard(producer)
         if worst.code() in _FENCED or error.code() in _FENCED:
-            raise FatalError(
+            return FatalError(
                 f"{doing}: another process has taken over the transactional id {self._id}. If two deployments share "
                 "this cluster, give each its own kafka.group_id"
-            ) from None
+            )
         if (reason := _REFUSED.get(error.code())) is not None:
-            raise DataError(reason, f"{self._name} refuses a record: {error.name()}") from None
+            return DataError(reason, f"{self._name} refuses a record: {error.name()}")
         failure = self._meaning(worst if error.code() == KafkaError._FAIL else error, doing)
         if self._producer is None or error.txn_requires_abort():
-            failure = RetryableError(str(failure))
-        raise failure from None
+            return RetryableError(str(failure))
+        return failure
 
 
 def _microseconds(header: object) -> int:
