@@ -18,7 +18,7 @@ of N records and one of a tenth: the difference is what a million events cost, s
 each run the table of panes is compared with ours. The figures are medians of the rounds.
 
 Needs Java, Maven and Apache Kafka (make services), and the first time the network: the others' packages go to
-environments below build/peers. On a busy machine: chrt -f 50 python -m benchmarks.peers
+environments below .services/peers. On a busy machine: chrt -f 50 python -m benchmarks.peers
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the others need, below build/peers: a Python environment each, and for Flink a jar."""
+"""What the others need, below .services/peers: a Python environment each, and for Flink a jar."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from benchmarks.throughput import ROOT
 
 HERE = Path(__file__).parent
-BUILD = ROOT / "build" / "peers"
+FOLDER = ROOT / ".services" / "peers"
 
 
 def python_of(name: str) -> Path:
     """The interpreter of an environment that holds what `name`.txt pins; made where it is not there."""
     requirements = HERE / f"{name}.txt"
-    folder = BUILD / name
+    folder = FOLDER / name
     made = folder / "made-of.txt"
     python = folder / "bin" / "python"
     if not made.exists() or made.read_text() != requirements.read_text():
@@ -38,7 +38,7 @@ def version_of(name: str, package: str) -> str:
 
 def flink_connector() -> Path:
     """The jar with Flink's Kafka connector."""
-    jars = BUILD / "jars"
+    jars = FOLDER / "jars"
     found = sorted(jars.glob("flink-sql-connector-kafka-*.jar"))
     if not found:
         if shutil.which("mvn") is None:
