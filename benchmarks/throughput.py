@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,8 +86,8 @@ class Result:
         return "\n".join(lines)
 
 
-def records(events: int) -> Iterator[bytes]:
-    """The scenario over and over, a new event_id and a compressed time in each event, in order of time."""
+def records(events: int, pace: int = EVENTS_A_SECOND) -> Iterator[bytes]:
+    """The scenario over and over, a new event_id and a compressed time in each event, `pace` a second, in order."""
     number = 0
     while number < events:
         with gzip.open(SCENARIO, "rb") as lines:
@@ -95,7 +95,7 @@ def records(events: int) -> Iterator[bytes]:
                 if number == events:
                     return
                 event = orjson.loads(line)
-                ms = START_MS + number * 1_000 // EVENTS_A_SECOND
+                ms = START_MS + number * 1_000 // pace
                 seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1_000))
                 event["timestamp"] = f"{seconds}.{ms % 1_000:03d}Z"
                 event["event_id"] = f"bench-{number:08d}"
@@ -171,8 +171,8 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def our_flow(processes: int) -> Callable[[str, Path], Measured]:
-    """This flow as a contestant, in so many processes."""
+def our_flow(processes: int, settings: Mapping[str, str] | None = None) -> Callable[[str, Path], Measured]:
+    """This flow as a contestant, in so many processes; `settings` are further variables of its environment."""
 
     def contest(broker: str, folder: Path) -> Measured:
         environ = {
@@ -188,6 +188,7 @@ def our_flow(processes: int) -> Callable[[str, Path], Measured]:
             "SENTINEL_DEAD_LETTERS__JSONL": str(folder / "dead.jsonl"),
             "SENTINEL_STORE__SQLITE__PATH": str(folder / "store.db"),
             "SENTINEL_RECOVERY__SHARDS": "4" if processes == 1 else "16",
+            **(settings or {}),
         }
         command = [
             sys.executable,

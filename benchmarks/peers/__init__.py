@@ -1,0 +1,1 @@
+"""This flow beside other stream processors for Python: `python -m benchmarks.peers`."""
