@@ -45,8 +45,7 @@ class ShardMonitor:
 
     `expiry_s`: a series without requests for so long is forgotten, as in `PanesConfig`. Of `dimension_sets`, also as
     there, those that hold another one do not judge traffic: requests that move between models are no surge. With
-    `expectations` what is expected can be taken from `expected`. The hot state is a few kilobytes a series; a pane
-    costs some tens of microseconds and a few more a series.
+    `expectations` what is expected can be taken from `expected`. A series takes kilobytes, and a pane microseconds.
     """
 
     def __init__(
@@ -131,7 +130,7 @@ class ShardMonitor:
         table = closed.table
         high = min(closed.high, closed.judged)
         pane = max(closed.low, self._last + 1)
-        rows = self._reader.read(table)
+        rows = self._row_values(table)
         parts = self._mix.parts(table)
         where = self._where(table)
         found: list[Finding] = []
@@ -166,6 +165,9 @@ class ShardMonitor:
             self._last = pane
             pane += 1
         return found
+
+    def _row_values(self, table: PaneTable) -> RowValues:
+        return self._reader.read(table)
 
     def _where(self, table: PaneTable) -> Ints:
         """The slot of each series of the table, -1 where it has none."""
