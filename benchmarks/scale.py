@@ -65,9 +65,14 @@ WAIT_S = 1_800
 def backlog(broker: Broker, topic: str, events: int, series: int) -> None:
     """A topic with so many events of so many series."""
     create_topic(broker, topic, PARTITIONS)
+    fill(broker, topic, range(events), series, pace(events))
+
+
+def fill(broker: Broker, topic: str, numbers: range, series: int, rate: float) -> None:
+    """The events of these numbers, `rate` a second of event time, onto a topic."""
     made, filler = Events(series), Filler(broker.address, topic, PARTITIONS)
-    for number in range(events):
-        filler.send(made.record(START_MS + round(number * 1_000 / pace(events))))
+    for number in numbers:
+        filler.send(made.record(START_MS + round(number * 1_000 / rate)))
     filler.done()
 
 
@@ -114,7 +119,7 @@ def of_snapshots(
                 with Flow(home, broker.address, topic, SETTINGS, every) as flow:
                     runs.append(flow.speed(events, WAIT_S))
                     flow.stop(WAIT_S)
-        more(broker, topic, events, count)
+        fill(broker, topic, range(events, events + 1_000), count, pace(events))
         begin = time.perf_counter()
         with Flow(folder / f"{topic}-{seconds}-0", broker.address, topic, SETTINGS, seconds) as flow:
             resumed = flow.until(events + 1, WAIT_S) - begin
@@ -125,14 +130,6 @@ def of_snapshots(
         })  # fmt: skip
         say(json.dumps(out[-1]))
     return out
-
-
-def more(broker: Broker, topic: str, events: int, series: int) -> None:
-    """A thousand further events on a topic that holds so many."""
-    made, filler = Events(series), Filler(broker.address, topic, PARTITIONS)
-    for number in range(events, events + 1_000):
-        filler.send(made.record(START_MS + round(number * 1_000 / pace(events))))
-    filler.done()
 
 
 def exchanged(series: int, events: int) -> float:

@@ -29,9 +29,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -112,11 +113,16 @@ def make_topic(broker: str, topic: str, partitions: int) -> None:
 def write_topic(broker: str, events: int) -> None:
     """Make the topic and fill it, partition by turns."""
     make_topic(broker, TOPIC, PARTITIONS)
+    send(broker, TOPIC, ({"value": value, "partition": i % PARTITIONS} for i, value in enumerate(records(events))))
+
+
+def send(broker: str, topic: str, messages: Iterable[Mapping[str, Any]]) -> None:
+    """Write messages, each as the arguments of `Producer.produce`, and wait until all are on the topic."""
     producer = Producer({"bootstrap.servers": broker, "linger.ms": 50, "queue.buffering.max.messages": 1_000_000})
-    for i, value in enumerate(records(events)):
+    for i, message in enumerate(messages):
         while True:
             try:
-                producer.produce(TOPIC, value, partition=i % PARTITIONS)
+                producer.produce(topic, **message)
                 break
             except BufferError:
                 producer.poll(0.1)

@@ -60,8 +60,8 @@ class Bucket:
         self.dropped = any(i.what == "drop" for i in items)
         if any(i.what == "end" for i in items):
             last = self._kept([i.table for i in items if i.what == "end" and i.table is not None])
-            tables = [*self._tables(), last]
-            out += self._panes(tables, last) + self._whole(tables, None)
+            table = self._merge([*self._tables(), last])
+            out += self._panes(table, last) + self._whole([table], None)
         return out
 
     def _tables(self) -> list[PaneTable]:
@@ -98,17 +98,17 @@ class Bucket:
         table = self._merge([*self._tables(), added])
         self._packed.clear()
         self._keep(table)
-        return self._panes([table], added)
+        return self._panes(table, added)
 
     def _keep(self, table: PaneTable) -> None:
         self._packed.append(pane_table.to_state(table))
         self._last = int(table.pane[-1])
 
-    def _panes(self, tables: Sequence[PaneTable], changed: PaneTable) -> list[StoredRows]:
+    def _panes(self, table: PaneTable, changed: PaneTable) -> list[StoredRows]:
         """The rows of single panes."""
         if not self._keeps_panes or not len(changed.pane):
             return []
-        return [StoredRows(self._pane_s, panes.matching(self._merge(tables), changed))]
+        return [StoredRows(self._pane_s, panes.matching(table, changed))]
 
     def _whole(self, tables: Sequence[PaneTable], changed: PaneTable | None) -> list[StoredRows]:
         """The rows of the whole bucket, of the series in `changed` or all, where they are not those of a pane."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import orjson
-from confluent_kafka import Producer
 
-from benchmarks.throughput import records
+from benchmarks.throughput import START_MS, records, send
 from tests.brokers import Broker, create_topic
 
 PARTITIONS = 2
@@ -25,21 +23,13 @@ def fill(broker: Broker, topic: str, events: int, pace: int) -> int:
     The keys are for Quix Streams, which would else write every record to a topic of its own to bring a key together.
     """
     create_topic(broker, topic, PARTITIONS)
-    producer = Producer({
-        "bootstrap.servers": broker.address, "linger.ms": 50, "queue.buffering.max.messages": 1_000_000,
-    })  # fmt: skip
-    at_ms = 0
-    for i, value in enumerate(records(events, pace)):
-        event = orjson.loads(value)
-        at_ms = round(datetime.fromisoformat(event["timestamp"]).timestamp() * 1_000)
-        while True:
-            try:
-                producer.produce(topic, value, series_of(event), timestamp=at_ms)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        if i % 10_000 == 0:
-            producer.poll(0)
-    if producer.flush(120):
-        raise SystemExit("the broker did not take all records")
-    return at_ms
+    times = [START_MS + number * 1_000 // pace for number in range(events)]
+    send(
+        broker.address,
+        topic,
+        (
+            {"value": value, "key": series_of(orjson.loads(value)), "timestamp": at_ms}
+            for value, at_ms in zip(records(events, pace), times, strict=True)
+        ),
+    )
+    return times[-1]
