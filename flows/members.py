@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
@@ -41,6 +41,17 @@ def ended_by(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
+def fall_with(parent: int) -> Callable[[], None]:
+    """What a child of this process calls before it is another program, so that the kernel kills it with its parent."""
+
+    def fall_with_parent() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before that was said
+            os._exit(1)
+
+    return fall_with_parent
+
+
 class Members:
     """Processes of one flow that find each other at `addresses`; whoever makes this must wait for all of them.
 
@@ -54,13 +65,7 @@ class Members:
         addresses: Sequence[str],
         environments: Sequence[Mapping[str, str]],
     ) -> None:
-        parent = os.getpid()
-
-        def fall_with_parent() -> None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before that was said
-                os._exit(1)
-
+        fall_with_parent = fall_with(os.getpid())
         place = ["-a", ";".join(addresses)] if len(addresses) > 1 else []
         self._processes: list[subprocess.Popen[bytes]] = []
         try:

@@ -7,7 +7,6 @@ SIGTERM ends all and nothing is started any more. Volume i is FOLDER/i. Says wha
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import random
 import signal
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from flows.cluster import environments
+from flows.members import fall_with
 from flows.settings import CONFIG_EXIT_CODE, load
 
 PORTS = range(20_000, 30_000)
@@ -44,7 +44,6 @@ class Pods:
     """The processes, by number."""
 
     def __init__(self, count: int, volumes: Path, arguments: Sequence[str]) -> None:
-        self._parent = os.getpid()
         self._own = environments(load(os.environ, Path.cwd()).settings, os.environ, count)
         self._volumes = volumes
         self._arguments = [*arguments, "-a", ";".join(addresses(count))]
@@ -58,13 +57,8 @@ class Pods:
             [sys.executable, "-m", "bytewax.run", "flows.main", *self._arguments, *place],
             env=self._own[number],
             stdin=subprocess.DEVNULL,
-            preexec_fn=self._fall_with_parent,  # noqa: PLW1509 - no threads, and it only asks the kernel
+            preexec_fn=fall_with(os.getpid()),  # noqa: PLW1509 - no threads, and it only asks the kernel
         )
-
-    def _fall_with_parent(self) -> None:
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != self._parent:
-            os._exit(1)
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         self._stopped = True
