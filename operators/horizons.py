@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from operators.kernels.detect import Learned
 from operators.kernels.detect_panes import Floats, advance_horizons
 from operators.model import Ints
 
@@ -38,9 +39,9 @@ class Horizons:
         enough = self.widths >= -(-seconds // pane_s)
         return int(np.argmax(enough)) if enough.any() else len(self) - 1
 
-    def blank(self, slots: int, columns: int) -> Floats:
+    def blank(self, slots: int, columns: int) -> Learned:
         """The rings of so many series: [slots, buckets of all horizons, columns]."""
-        return np.zeros((slots, int(self.buckets.sum()), columns))
+        return np.zeros((slots, int(self.buckets.sum()), columns), np.float32)
 
     def advance(
         self,
@@ -50,7 +51,7 @@ class Horizons:
         slots: Ints,
         stats: Floats,
         squares: Floats,
-        ring: Floats,
+        ring: Learned,
         now: Floats,
         square: Floats,
         sums: Floats,

@@ -84,7 +84,7 @@ class Shard:
     than half of the work, and late events are left out.
     """
 
-    VERSION = 1
+    VERSION = 2
     dropped = False
 
     def __init__(
@@ -111,7 +111,9 @@ class Shard:
         self._pending_late: list[PaneTable] = []
         self._settled = 0
         self._advanced = _FIRST  # the pane up to which buckets were sealed and dropped; `closed`, but while closing
-        self._running: list[PaneTable] = []  # closed panes of the hour bucket's running minute, not yet handed to it
+        # Closed panes of the running minute, not yet handed to the hour's bucket: the first pane of each table, and the
+        # table in compact form, made once, as every snapshot until the minute is over holds them.
+        self._running: list[tuple[int, tuple[object, ...]]] = []
         self._buckets = [_Buckets(w) for w in bucket_widths(time.pane_s)]
 
     def take(self, items: Sequence[Partial]) -> Iterator[Closed | Slice]:
@@ -197,8 +199,15 @@ class Shard:
         if not self._rows:
             return
         yield from self._slices(self._buckets[0], table)
-        if len(self._buckets) > 1 and len(table.pane):
-            self._running.append(table)
+        if len(self._buckets) > 1:
+            self._run(table)
+
+    def _run(self, table: PaneTable) -> None:
+        if len(table.pane):
+            self._running.append((int(table.pane[0]), pane_table.to_state(table)))
+
+    def _ran(self) -> list[PaneTable]:
+        return [pane_table.from_state(packed) for _, packed in self._running]
 
     def _slices(self, buckets: _Buckets, table: PaneTable) -> Iterator[Slice]:
         """Cut rows by bucket; a bucket that was dropped takes no more, for its earlier rows are forgotten."""
@@ -220,9 +229,10 @@ class Shard:
         if len(self._buckets) > 1:
             per_minute = self._buckets[0].width_s // self._time.pane_s
             over = upto // per_minute * per_minute
-            if any(int(t.pane[0]) < over for t in self._running):
-                table = self._merge(self._running)
-                self._running = _filled(panes.between(table, over, _LAST))
+            if any(first < over for first, _ in self._running):
+                table = self._merge(self._ran())
+                self._running.clear()
+                self._run(panes.between(table, over, _LAST))
                 yield from self._slices(self._buckets[1], panes.between(table, _FIRST, over))
         for buckets in self._buckets:
             for bucket in sorted(b for b in buckets.open if self._over(buckets, b, upto)):
@@ -263,7 +273,7 @@ class Shard:
         if not self._rows:
             return
         table = self._merge([table, admission.known(self._merge(self._pending_late))])
-        for buckets, rows in zip(self._buckets, (table, self._merge([*self._running, table])), strict=False):
+        for buckets, rows in zip(self._buckets, (table, self._merge([*self._ran(), table])), strict=False):
             per_bucket = buckets.width_s // self._time.pane_s
             index = rows.pane // per_bucket
             for bucket in sorted({*np.unique(index).tolist(), *buckets.open}):
@@ -282,7 +292,7 @@ class Shard:
             self._admission.save(),
             pane_table.to_state(self._pending[0]),
             pane_table.to_state(self._merge(self._pending_late)),
-            pane_table.to_state(self._merge(self._running)),
+            tuple(self._running),
             tuple((b.width_s, tuple(sorted(b.open)), tuple(sorted(b.sealed))) for b in self._buckets),
         )
 
@@ -301,7 +311,7 @@ class Shard:
                 self._settled = len(self._pending[0].pane)
                 self._pending_late = _filled(pane_table.from_state(late))
                 self._advanced = _FIRST if closed is None else closed
-                self._running = _filled(pane_table.from_state(running))
+                self._running = list(running)
                 self._buckets = [_Buckets(w, set(o), set(s)) for w, o, s in buckets]
             case _:
                 raise FatalError(

@@ -15,7 +15,7 @@ from operators import patterns
 from operators.config import LimitConfig
 from operators.detect.base import ERROR_RATIO, REQUESTS, Block, State, Traits, Verdicts, Watch
 from operators.kernels import limits as kernels
-from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, UPPER, Floats
+from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, UPPER, Floats, Learned
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.model import METRIC_INDEX, METRICS, Bools, Ints
 from operators.pane_table import PaneTable
@@ -94,10 +94,10 @@ def names_of(limits: Sequence[LimitConfig]) -> tuple[str, ...]:
     return tuple(limit.model_dump_json() for limit in limits)
 
 
-def refitted(watch: Watch, ring: Floats, limits: tuple[str, ...]) -> Floats:
+def refitted(watch: Watch, ring: Learned, limits: tuple[str, ...]) -> Learned:
     """The horizons of a snapshot that had these limits (`names_of`); those of another limit begin anew."""
     own = watch.own_columns
-    out = np.zeros((*ring.shape[:2], watch.columns))
+    out = np.zeros((*ring.shape[:2], watch.columns), np.float32)
     out[:, :, :own] = ring[:, :, :own]
     for i, limit in enumerate(names_of(watch.config.limits)):
         if limit in limits:

@@ -33,10 +33,10 @@ class ZScore:
     def state(self, slots: int) -> State:
         shape = (slots, len(self.cells), len(self._watch.horizons))
         return {
-            "mean": np.zeros(shape),
-            "above": np.zeros(shape),
-            "below": np.zeros(shape),
-            "learned": np.zeros(shape),
+            "mean": np.zeros(shape, np.float32),
+            "above": np.zeros(shape, np.float32),
+            "below": np.zeros(shape, np.float32),
+            "learned": np.zeros(shape, np.float32),
             "request": np.zeros(shape[:2]),
             "dirty": np.zeros(shape[:2], np.int64),
             "far": np.zeros(shape, np.int32),

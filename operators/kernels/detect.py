@@ -15,6 +15,8 @@ from operators.kernels import compiled
 from operators.model import Ints
 
 Floats = NDArray[np.float64]
+Learned = NDArray[np.float32]
+"""What is kept of a series from pane to pane: what it is told by is wider than the seven digits of these."""
 
 SCORE, OBSERVED, EXPECTED, LOWER, UPPER, SPAN, WEIGHT = range(7)
 """Columns of a verdict: score, values in the detector's own scale, panes looked back over, requests judged."""
@@ -58,10 +60,10 @@ def score_means(
     now: Floats,  # [slots, V] of this pane
     sums: Floats,  # [slots, H, V] over the horizons
     widths: Ints,  # [H] panes
-    mean: Floats,  # [slots, K, H] of the horizon's statistic
-    above: Floats,  # [slots, K, H] twice the mean of its squared deviations where above the mean, else 0
-    below: Floats,
-    learned: Floats,  # [slots, K, H] panes learned
+    mean: Learned,  # [slots, K, H] of the horizon's statistic
+    above: Learned,  # [slots, K, H] twice the mean of its squared deviations where above the mean, else 0
+    below: Learned,
+    learned: Learned,  # [slots, K, H] panes learned
     request: Floats,  # [slots, K] mean square deviation of a single request
     warm: int,
     direction: Ints,  # [K] 1 up, -1 down, 0 both
@@ -126,10 +128,10 @@ def learn_means(
     sums: Floats,
     widths: Ints,
     excluded: NDArray[np.bool_],  # [slots, C]; metric k is column k
-    mean: Floats,
-    above: Floats,
-    below: Floats,
-    learned: Floats,
+    mean: Learned,
+    above: Learned,
+    below: Learned,
+    learned: Learned,
     request: Floats,
     dirty: Ints,  # [slots, K] panes until the longest horizon holds nothing excluded
     far: NDArray[np.int32],  # [slots, K, H] panes in a row that were too far out to be learned

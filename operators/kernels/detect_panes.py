@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.kernels import compiled
+from operators.kernels.detect import Learned
 from operators.model import Ints
 
 Floats = NDArray[np.float64]
@@ -92,7 +93,7 @@ def advance_horizons(
     step: Ints,  # [H] panes in a bucket
     buckets: Ints,  # [H]
     offset: Ints,  # [H] where the horizon's buckets begin
-    ring: Floats,  # [slots, B, V]
+    ring: Learned,  # [slots, B, V]
     now: Floats,  # [slots, V], written
     square: Floats,  # [slots, K], written
     sums: Floats,  # [slots, H, V], written

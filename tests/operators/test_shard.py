@@ -355,7 +355,7 @@ def test_the_widths_of_buckets(pane_s: int, expected: tuple[int, ...]) -> None:
 
 def test_the_state_of_another_version_or_number_of_shards_is_refused() -> None:
     shard = Shard(2, TimeConfig(), PANES, lambda *_: None)
-    with pytest.raises(FatalError, match="version 9; this release reads 1"):
+    with pytest.raises(FatalError, match="version 9; this release reads 2"):
         shard.restore((9, 0, 2))
     with pytest.raises(FatalError, match="made with 3 shards, the flow has 2"):
         shard.restore(Shard(3, TimeConfig(), PANES, lambda *_: None).save())
