@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from operators.detect.base import State, Watch
-from operators.detect.slots import Arrays
+from operators.detect.slots import Arrays, unpacked
 from operators.kernels.detect import Floats
 from operators.kernels.mix import learn_the_usual, less_the_usual
 from operators.model import LABELS, Bools, Ints
@@ -184,11 +184,11 @@ class Mix:
 
     def load(self, saved: tuple[object, ...], texts: list[str]) -> None:
         """Take over what was saved for the series in these slots."""
-        parts, arrays, reference = cast(tuple[list[tuple[int, str]], State, State], saved)
+        parts, arrays, reference = cast(tuple[list[tuple[int, str]], State, dict[str, object]], saved)
         for slot, series in enumerate(texts):
             if series:
                 self.admit(slot, series)
-        self._reference.load(reference)
+        self._reference.load(unpacked(reference))
         self._learned.load(arrays)
         for part, (slot, value) in enumerate(parts):
             self._part_of[slot, value] = part

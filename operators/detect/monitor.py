@@ -23,7 +23,7 @@ from operators.detect.mix import Mix, Parts
 from operators.detect.row_values import RowReader, RowValues
 from operators.detect.shadows import Shadows
 from operators.detect.shares import Shares
-from operators.detect.slots import Arrays, Slots
+from operators.detect.slots import Arrays, Slots, unpacked
 from operators.detect.static_limits import applying, names_of, refitted
 from operators.detect.telling import Teller, Why, look, see
 from operators.detect.variants import Panels
@@ -33,7 +33,7 @@ from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN
 from operators.model import Alert, Bools, Ints
 from operators.pane_table import Closed, PaneTable
 
-VERSION = 6
+VERSION = 7
 _NOTHING = (0.0,) * FIELDS
 YOUNG_S = 120
 """For so long after its first anomalous pane an episode that nobody may have told of yet says what it would tell."""
@@ -418,7 +418,7 @@ class ShardMonitor:
         """
         self = cls(config, episodes, time, expiry_s, dimension_sets, expectations)
         match cast(Any, state):
-            case (6, made_for, last, texts, learned, opened, panes, mix, shares, shadows, limits, trails):
+            case (7, made_for, last, texts, learned, opened, panes, mix, shares, shadows, limits, trails):
                 pass
             case _:
                 raise FatalError(
@@ -436,8 +436,8 @@ class ShardMonitor:
         self._panel.load(learned)
         self._mix.load(mix, self._slots.texts)
         self._shares.load(shares)
-        self._open.load(self._episodes.fitted(opened))
-        self._panes.load({**panes, "ring": refitted(self.watch, panes["ring"], limits)})
+        self._open.load(self._episodes.fitted(unpacked(opened)))
+        self._panes.load(refitted(self.watch, unpacked(panes), limits))
         for owner in self._owners:  # that of a detector which is new knows nothing, and has room for all
             owner.reserve(self._slots.used)
         self._scratch(self._panes.capacity)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from operators.detect import registry
 from operators.detect.base import REQUESTS, Block, Detector, State, Verdicts, Watch
 from operators.detect.calibration import Calibration
-from operators.detect.slots import Arrays
+from operators.detect.slots import Arrays, unpacked
 from operators.detect.static_limits import StaticLimits
 from operators.explain import RAW
 from operators.kernels.detect import FIELDS, SCORE, Floats
@@ -183,7 +183,7 @@ class Panel:
         """Take over what was saved; a detector that is new begins cold, what another one had learned is forgotten."""
         for detector, learned, levels in zip(self.detectors, self._learned, self._levels, strict=True):
             if detector.name in saved:
-                mine, calibrated = cast(tuple[State, State], saved[detector.name])
-                learned.load(mine)
+                mine, calibrated = cast(tuple[dict[str, object], dict[str, object]], saved[detector.name])
+                learned.load(unpacked(mine))
                 if levels:
-                    levels.load(calibrated)
+                    levels.load(unpacked(calibrated))

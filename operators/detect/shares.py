@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from operators.detect.base import State
-from operators.detect.slots import Arrays
+from operators.detect.slots import Arrays, unpacked
 from operators.kernels.shares import add_entries, add_rows
 from operators.model import LABELS, Bools, Ints
 from operators.pane_table import PaneTable
@@ -258,7 +258,7 @@ class Shares:
         self._pruned, self._texts, self._keys = pruned, list(texts), keys.copy()
         self._values = {name: array.copy() for name, array in values.items()}
         self._number = {text: i for i, text in enumerate(self._texts)}
-        self._whole.load(whole)
+        self._whole.load(unpacked(whole))
 
 
 def _key(slot: int, label: int, number: int) -> int:

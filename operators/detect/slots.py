@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush
+from typing import Any
+
+import numpy as np
 
 from operators.detect.base import State
 
@@ -71,11 +74,30 @@ class Arrays:
             self.state[name][slot] = fresh[0]
 
     def save(self, used: int) -> dict[str, object]:
-        """Copies, cut to the slots in use."""
-        return {name: array[:used].copy() for name, array in self.state.items()}
+        """Of the slots in use what is not as it was at first, by name; nothing of it changes later. See `unpacked`."""
+        return {name: _packed(array[:used], self._fresh[name]) for name, array in self.state.items()}
 
     def load(self, saved: State) -> None:
         used = max((len(a) for a in saved.values()), default=0)
         self.reserve(used)
         for name, array in saved.items():
             self.state[name][: len(array)] = array
+
+
+def _packed(array: np.ndarray[Any, Any], fresh: np.ndarray[Any, Any]) -> tuple[object, ...]:
+    """Shape, the value of most, a bit for each value that says whether it is another one, and those.
+
+    Histograms and hours are mostly empty, and a snapshot costs what it holds.
+    """
+    other = array != fresh
+    return array.shape, fresh.flat[0].item() if fresh.size else 0, np.packbits(other), array[other]
+
+
+def unpacked(saved: Mapping[str, Any]) -> State:
+    """The arrays that `Arrays.save` was given."""
+    state: State = {}
+    for name, (shape, most, bits, others) in saved.items():
+        array = np.full(shape, most, others.dtype)
+        array[np.unpackbits(bits, count=array.size).reshape(shape).view(np.bool_)] = others
+        state[name] = array
+    return state

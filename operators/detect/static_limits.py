@@ -15,7 +15,7 @@ from operators import patterns
 from operators.config import LimitConfig
 from operators.detect.base import ERROR_RATIO, REQUESTS, Block, State, Traits, Verdicts, Watch
 from operators.kernels import limits as kernels
-from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, UPPER, Floats, Learned
+from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, UPPER, Floats
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.model import METRIC_INDEX, METRICS, Bools, Ints
 from operators.pane_table import PaneTable
@@ -94,13 +94,13 @@ def names_of(limits: Sequence[LimitConfig]) -> tuple[str, ...]:
     return tuple(limit.model_dump_json() for limit in limits)
 
 
-def refitted(watch: Watch, ring: Learned, limits: tuple[str, ...]) -> Learned:
-    """The horizons of a snapshot that had these limits (`names_of`); those of another limit begin anew."""
-    own = watch.own_columns
-    out = np.zeros((*ring.shape[:2], watch.columns), np.float32)
+def refitted(watch: Watch, panes: State, limits: tuple[str, ...]) -> State:
+    """The arrays of a snapshot that had these limits (`names_of`); the horizons of another limit begin anew."""
+    ring, own = panes["ring"], watch.own_columns
+    out = np.zeros((*ring.shape[:2], watch.columns), ring.dtype)
     out[:, :, :own] = ring[:, :, :own]
     for i, limit in enumerate(names_of(watch.config.limits)):
         if limit in limits:
             to, of = own + LIMIT_COLUMNS * i, own + LIMIT_COLUMNS * limits.index(limit)
             out[:, :, to : to + LIMIT_COLUMNS] = ring[:, :, of : of + LIMIT_COLUMNS]
-    return out
+    return {**panes, "ring": out}

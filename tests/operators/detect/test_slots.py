@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.detect.slots import Arrays, Slots
+from operators.detect.slots import Arrays, Slots, unpacked
 
 names = st.sampled_from("abcdefgh")
 
@@ -43,13 +45,26 @@ def test_arrays_grow_by_doubling_and_keep_what_is_there() -> None:
     assert arrays.state["a"][1].tolist() == [-1, -1]
 
 
-def test_arrays_are_saved_as_copies_and_loaded() -> None:
-    arrays = Arrays(blank, 2)
-    arrays.state["b"][0] = 3
-    saved = arrays.save(1)
-    arrays.state["b"][0] = 4
+@given(st.integers(0, 9), st.data())
+def test_arrays_are_saved_as_copies_and_loaded(used: int, data: st.DataObject) -> None:
+    arrays = Arrays(blank, 10)
+    values = st.sampled_from([-1.0, 0.0, 0.1, np.inf, np.nan])
+    arrays.state["a"][:used] = data.draw(st.lists(st.tuples(values, values), min_size=used, max_size=used)) or 0.0
+    arrays.state["b"][:used] = data.draw(st.lists(st.sampled_from([0, 1, -(2**62)]), min_size=used, max_size=used)) or 0
+    expected = {name: array[:used].copy() for name, array in arrays.state.items()}
+    saved = pickle.dumps(arrays.save(used))
+    arrays.state["b"][:] = 4
+    found = unpacked(pickle.loads(saved))
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
     other = Arrays(blank, 1)
-    other.load(saved)  # type: ignore[arg-type]
-    assert other.state["b"].tolist() == [3]
+    other.load(found)
     other.load({})
-    assert other.state["b"].tolist() == [3]
+    np.testing.assert_array_equal(other.state["a"][:used], expected["a"])
+
+
+def test_what_is_as_at_first_takes_a_bit() -> None:
+    arrays = Arrays(blank, 8_000)
+    arrays.state["a"][7, 1] = 2.0
+    assert len(pickle.dumps(arrays.save(8_000))) < 3 * 8_000 / 8 + 500

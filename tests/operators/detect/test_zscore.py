@@ -106,7 +106,8 @@ def test_it_equals_the_plain_reference(history: list[tuple[list[float], bool]]) 
     reference = Reference(chosen, run.watch)
     for values, learn in history:
         table = run(latency=values, learn=learn)
-        assert table[LATENCY, SCORE] == pytest.approx(reference.score(values), abs=1e-4)  # what is learned is kept in seven digits
+        # What is learned is kept in seven digits.
+        assert table[LATENCY, SCORE] == pytest.approx(reference.score(values), abs=1e-4)
         if learn:
             reference.learn(values)
 
