@@ -17,7 +17,7 @@ from operators.errors import FatalError
 from operators.pane_table import PaneTable
 from operators.shard import Slice, bucket_widths
 
-_APART = 8
+_APART = 4
 """Tables of an hour that may wait to be made one."""
 
 
