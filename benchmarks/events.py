@@ -18,7 +18,7 @@ def _never(series: int, at_ms: int) -> bool:
 
 
 class Events:
-    """Records of `series` series, in turn. The metrics vary from one to the next and do not drift.
+    """Records of `series` series, in turn. The metrics vary from one to the next of a series, and do not drift.
 
     Where `slow` says so of a series (by number) and a time, its requests take five seconds.
     """
@@ -49,7 +49,7 @@ class Events:
         self._number += 1
         head = b'{"timestamp":%d.%03d,"event_id":"b%d","service":"s%d","model":"m%d",'
         series = n % self._series
-        tail = _SLOW if self._slow(series, at_ms) else self._tails[n % _VARIANTS]
+        tail = _SLOW if self._slow(series, at_ms) else self._tails[(n + n // self._series) % _VARIANTS]
         return head % (at_ms // 1000, at_ms % 1000, n, series // 4, series % 4) + tail
 
 

@@ -9,12 +9,12 @@ judged as they are.
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from operators.detect.base import State, Watch
-from operators.detect.slots import Arrays, unpacked
+from operators.detect.slots import Arrays, packed, unpacked
 from operators.kernels.detect import Floats
 from operators.kernels.mix import learn_the_usual, less_the_usual
 from operators.model import LABELS, Bools, Ints
@@ -70,7 +70,11 @@ class Mix:
 
     def _blank(self, parts: int) -> State:
         shape = (parts, len(self._watch.metrics))
-        return {"usual": np.zeros(shape), "weight": np.zeros(shape), "last": np.full(parts, -1, np.int64)}
+        return {
+            "usual": np.zeros(shape, np.float32),
+            "weight": np.zeros(shape, np.float32),
+            "last": np.full(parts, -1, np.int64),
+        }
 
     def admit(self, slot: int, series: str) -> None:
         """A series got this slot."""
@@ -180,16 +184,16 @@ class Mix:
         parts = sorted(self._part_of)
         places = np.array([self._part_of[p] for p in parts], np.int64)
         arrays = {name: array[places] for name, array in self._learned.state.items()}
-        return parts, arrays, self._reference.save(used)
+        return parts, packed(arrays, self._blank(1)), self._reference.save(used)
 
     def load(self, saved: tuple[object, ...], texts: list[str]) -> None:
         """Take over what was saved for the series in these slots."""
-        parts, arrays, reference = cast(tuple[list[tuple[int, str]], State, dict[str, object]], saved)
+        parts, arrays, reference = cast(Any, saved)
         for slot, series in enumerate(texts):
             if series:
                 self.admit(slot, series)
         self._reference.load(unpacked(reference))
-        self._learned.load(arrays)
+        self._learned.load(unpacked(arrays))
         for part, (slot, value) in enumerate(parts):
             self._part_of[slot, value] = part
             self._parts_of[slot].append(value)

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from operators.detect.base import State
-from operators.detect.slots import Arrays, unpacked
+from operators.detect.slots import Arrays, packed, unpacked
 from operators.kernels.shares import add_entries, add_rows
 from operators.model import LABELS, Bools, Ints
 from operators.pane_table import PaneTable
@@ -250,13 +250,13 @@ class Shares:
         self._take_in()
         self._whole.reserve(used)
         texts, keys, values = self._in_order()
-        return self._pruned, self._whole.save(used), texts, keys, values
+        return self._pruned, self._whole.save(used), texts, keys, packed(values, _no_values(1))
 
     def load(self, saved: tuple[object, ...]) -> None:
         """Take over what was saved."""
         pruned, whole, texts, keys, values = cast(Any, saved)
         self._pruned, self._texts, self._keys = pruned, list(texts), keys.copy()
-        self._values = {name: array.copy() for name, array in values.items()}
+        self._values = unpacked(values)
         self._number = {text: i for i, text in enumerate(self._texts)}
         self._whole.load(unpacked(whole))
 

@@ -74,8 +74,8 @@ class Arrays:
             self.state[name][slot] = fresh[0]
 
     def save(self, used: int) -> dict[str, object]:
-        """Of the slots in use what is not as it was at first, by name; nothing of it changes later. See `unpacked`."""
-        return {name: _packed(array[:used], self._fresh[name]) for name, array in self.state.items()}
+        """What is known of the slots in use, `packed`."""
+        return packed({name: array[:used] for name, array in self.state.items()}, self._fresh)
 
     def load(self, saved: State) -> None:
         used = max((len(a) for a in saved.values()), default=0)
@@ -84,20 +84,24 @@ class Arrays:
             self.state[name][: len(array)] = array
 
 
-def _packed(array: np.ndarray[Any, Any], fresh: np.ndarray[Any, Any]) -> tuple[object, ...]:
-    """Shape, the value of most, a bit for each value that says whether it is another one, and those.
+def packed(state: State, fresh: State) -> dict[str, object]:
+    """Arrays for a snapshot; nothing of it changes later. `fresh` is what they are while nothing is known, of one slot.
 
-    Histograms and hours are mostly empty, and a snapshot costs what it holds.
+    By name: the shape, the value of what is as in `fresh`, a bit for each value that is not, and these. Histograms,
+    hours and what a series does not carry are mostly empty, and a snapshot costs what it holds.
     """
-    other = array != fresh
-    return array.shape, fresh.flat[0].item() if fresh.size else 0, np.packbits(other), array[other]
+    out: dict[str, object] = {}
+    for name, array in state.items():
+        other = array != fresh[name]
+        out[name] = array.shape, fresh[name].flat[0].item() if array.size else 0, np.packbits(other), array[other]
+    return out
 
 
 def unpacked(saved: Mapping[str, Any]) -> State:
-    """The arrays that `Arrays.save` was given."""
+    """The arrays that `packed` was given."""
     state: State = {}
-    for name, (shape, most, bits, others) in saved.items():
-        array = np.full(shape, most, others.dtype)
+    for name, (shape, known, bits, others) in saved.items():
+        array = np.full(shape, known, others.dtype)
         array[np.unpackbits(bits, count=array.size).reshape(shape).view(np.bool_)] = others
         state[name] = array
     return state

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from operators.kernels import compiled
 from operators.kernels.detect import LN10, LOWER, SCORE, SPAN, UPPER, Floats
-from operators.model import Ints
+from operators.model import Bools, Ints
 
 BUCKETS = 20
 STEP = 0.3
@@ -18,7 +18,6 @@ STEP = 0.3
 TAIL = 0.02
 """The share of the highest levels to which an exponential tail is fitted."""
 
-Bools = NDArray[np.bool_]
 Counts = NDArray[np.float32]
 
 

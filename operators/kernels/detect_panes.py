@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from operators.kernels import compiled
 from operators.kernels.detect import Learned
-from operators.model import Ints
+from operators.model import Bools, Ints
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 STEADY, OPENED, RISEN, RESOLVED, FADED, QUIET = range(6)
 """What a step says of a cell: anomalous as before, the four changes, and not anomalous while its episode is open."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operators.kernels import compiled
+from operators.kernels.detect import Learned
 from operators.kernels.sketch import Floats
 from operators.model import Bools, Ints
 
@@ -14,8 +15,8 @@ def less_the_usual(
     part: Ints,  # [E] what the entry is of
     count: Floats,  # [E, K]
     total: Floats,  # [E, K] on the scale that is judged
-    usual: Floats,  # [P, K]
-    weight: Floats,  # [P, K]
+    usual: Learned,  # [P, K]
+    weight: Learned,  # [P, K]
     known: float,  # least weight
     stats: Floats,  # [R, V], changed: counts and totals of the metrics
     square: Floats,  # [R, K], changed
@@ -70,8 +71,8 @@ def learn_the_usual(
     total: Floats,
     excluded: Bools,  # [slots, C]; metric k is column k
     keep: float,  # what one pane leaves of a weight
-    usual: Floats,  # changed, as are weight and last
-    weight: Floats,
+    usual: Learned,  # changed, as are weight and last
+    weight: Learned,
     last: Ints,  # [P] the pane of the entry before
 ) -> None:
     """Move what is usual for the parts towards this pane's, without what is excluded."""
