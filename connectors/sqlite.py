@@ -17,6 +17,8 @@ APPLICATION: Final = 0x4C4C4D53
 SCHEMA: Final = 4
 """The file's user_version; goes up with every change of the tables."""
 
+PAGE_BYTES: Final = 16_384
+"""Rows take one to three KiB: of pages of 4 KiB a third would stay empty."""
 CACHE_KIB: Final = 32_768
 """Pages in memory: with many series the index by key is written all over, and would not fit into the usual 2 MiB."""
 
@@ -102,6 +104,7 @@ class SqliteWriter:
                     f"the SQLite file {self._path} has schema {version}, this program writes schema {SCHEMA}: "
                     "set another path, or use the program that made it"
                 )
+            self._db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is made now, and before the next line
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")

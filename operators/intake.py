@@ -19,7 +19,7 @@ from operators.enrich import Enrich
 from operators.errors import FatalError
 from operators.model import SECOND, Bools, DeadLetter, Events, Ints, Reason
 from operators.pricing import unpriced
-from operators.series import sent
+from operators.series import OTHER, sent
 from operators.watermark import End, Progress, Watermark, judge
 
 
@@ -156,7 +156,7 @@ class Intake:
         """Judge the next records: events, mask of those on time, mask of the late that still correct, dead letters."""
         decoded = self._decoder.decode(values, self._decode, self._time.timestamp_is)
         events = self._enrich(decoded.events)
-        events.combos = [tuple(map(sent, labels)) for labels in events.combos]
+        events.combos = [tuple(map(sent, of)) if OTHER in "".join(of) else of for of in events.combos]
         dead = [self._dead(int(offsets[f.record]), f.reason, f.detail, f.payload) for f in decoded.faults]
         arrival = np.full(len(events), self._began) if arrivals is None else arrivals[events.record]
         good = events.end <= arrival + self._skew

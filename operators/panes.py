@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
@@ -37,7 +37,7 @@ from operators.pane_table import PaneTable
 
 _M = len(METRICS)
 _L = len(LABELS)
-_KNOWN_COMBOS = 1 << 16
+_KNOWN_SERIES = 1 << 17
 
 
 def fold_events(
@@ -78,7 +78,7 @@ def fold_events(
     # Every group goes to one row of each dimension set.
     sets = tuple(tuple(s) for s in dimension_sets)
     labels = [events.combos[c] for c in combos.tolist()]
-    series, series_of = indexed(list(chain.from_iterable(map(_namer(sets), labels))))
+    series, series_of = indexed(_series(sets, labels))
     group_series = series_of.reshape(len(labels), len(sets))[group_combo].ravel()
     pairs = np.flatnonzero(group_series >= 0)
     source, pair_set = np.divmod(pairs, len(sets))
@@ -339,17 +339,16 @@ def _picked(texts: list[str], at: NDArray[np.signedinteger]) -> list[str]:
     return list(map(texts.__getitem__, at.tolist()))
 
 
-@lru_cache(maxsize=16)
-def _namer(dimension_sets: tuple[tuple[str, ...], ...]) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
-    """Gives the series of a combination of labels, one a dimension set, "" where all its dimensions are empty."""
-    places = [(s, [LABELS.index(d) for d in s]) for s in dimension_sets]
+@lru_cache(maxsize=_KNOWN_SERIES)
+def _name(dimensions: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """The series of a dimension set with these values, "" where all are empty."""
+    return names.text(dimensions, values) if any(values) else ""
 
-    @lru_cache(maxsize=_KNOWN_COMBOS)
-    def series_of(labels: tuple[str, ...]) -> tuple[str, ...]:
-        values = [(s, [labels[p] for p in at]) for s, at in places]
-        return tuple(names.text(s, v) if any(v) else "" for s, v in values)
 
-    return series_of
+def _series(dimension_sets: Sequence[Sequence[str]], labels: Sequence[tuple[str, ...]]) -> list[str]:
+    """For each combination of labels its series, one a dimension set."""
+    sets = [(tuple(s), [LABELS.index(d) for d in s]) for s in dimension_sets]
+    return [_name(s, tuple([of[p] for p in places])) for of in labels for s, places in sets]
 
 
 def _localised(

@@ -134,7 +134,7 @@ class _Codes(dict[tuple[str | None, ...], int]):
         self.combos: dict[tuple[str, ...], int] = {}
 
     def __missing__(self, sent: tuple[str | None, ...]) -> int:
-        *labels, status = (text or "" for text in sent)
+        *labels, status = ["" if text is None else text for text in sent]
         labels[_MODEL] = labels[_MODEL] or "unknown"
         if status.lower() in _ERRORS:
             labels[_ERROR_TYPE] = labels[_ERROR_TYPE] or "unknown"
