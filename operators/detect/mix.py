@@ -104,11 +104,11 @@ class Mix:
         wholes = (table.count, table.total, table.logs)
         named = [t[mine][:, axis] for t in (table.breakdown_count, table.breakdown_total, table.breakdown_logs)]
         row = table.breakdown_row[mine].astype(np.int64)
+        low, high = np.searchsorted(row, rest), np.searchsorted(row, rest, side="right")
         left = []
         for whole, of_parts in zip(wholes, named, strict=True):
-            sums = np.zeros((len(table.pane), len(axis)), np.int64)
-            np.add.at(sums, row, of_parts)
-            left.append(whole[rest][:, axis] - sums[rest])
+            sums = np.cumsum(np.pad(of_parts, ((1, 0), (0, 0))), axis=0)
+            left.append(whole[rest][:, axis] - (sums[high] - sums[low]))
         some = left[0].any(axis=1)
         row = np.concatenate([row, rest[some]])
         order = np.argsort(row, kind="stable")
