@@ -180,9 +180,9 @@ class Mix:
                 self._free.append(part)
 
     def save(self, used: int) -> tuple[object, ...]:
-        """The parts by series and value, and what is usual for them, in that order."""
-        parts = sorted(self._part_of)
-        places = np.array([self._part_of[p] for p in parts], np.int64)
+        """The parts by series and value, in the order in which they were met, and what is usual for them."""
+        parts = list(self._part_of)
+        places = np.fromiter(self._part_of.values(), np.int64, len(parts))
         arrays = {name: array[places] for name, array in self._learned.state.items()}
         return parts, packed(arrays, self._blank(1)), self._reference.save(used)
 
