@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from connectors.config import SqliteConfig
-from connectors.sqlite import APPLICATION, SCHEMA, SqliteFactory, SqliteWriter, read
+from connectors.sqlite import APPLICATION, PAGE_BYTES, SCHEMA, SqliteFactory, SqliteWriter, read
 from operators.errors import ConfigError, DataError, FatalError, RetryableError
 from tests.connectors.samples import BEGAN, alert_store_row, as_dict, pane_row
 
@@ -58,6 +58,7 @@ def test_the_readable_view_has_times_as_text_and_no_blobs(path: Path, writer: Sq
 def test_it_is_durable_and_readable_while_written(path: Path, writer: SqliteWriter) -> None:
     (mode,) = read(path, "PRAGMA journal_mode")
     assert mode == {"journal_mode": "wal"}
+    assert read(path, "PRAGMA page_size") == [{"page_size": PAGE_BYTES}]
     writer.write([pane_row()])
     assert read(path, "SELECT count(*) AS n FROM llm_panes") == [{"n": 1}]
 

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 
 from flows import recovery
-from flows.recovery import Held, Place, claim, place
+from flows.recovery import PAGE_BYTES, Held, Place, claim, place
 from operators.errors import ConfigError, FatalError
 
 Layout = Literal["shared", "own"]
@@ -132,6 +133,9 @@ def test_bytewax_resumes_from_what_was_made(tmp_path: Path) -> None:
     take(tmp_path).release()
     run(second)
     assert (first, second) == ([1], [2])
+    with closing(sqlite3.connect(tmp_path / "part-0.sqlite3")) as part:
+        assert part.execute("PRAGMA page_size").fetchone() == (PAGE_BYTES,)
+        assert part.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 # --- refusing ------------------------------------------------------------------------------------------------------
