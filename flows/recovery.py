@@ -268,11 +268,14 @@ def _enlarge_pages(file: Path) -> None:
 
     A snapshot is of large values that replace each other, and SQLite chains and frees the pages of each one by one.
     """
-    with closing(sqlite3.connect(file, isolation_level=None)) as db:
-        for statement in ("journal_mode = DELETE", f"page_size = {PAGE_BYTES}"):
-            db.execute(f"PRAGMA {statement}")
-        db.execute("VACUUM")  # only so do existing pages change their size, and not in the mode that Bytewax sets
-        db.execute("PRAGMA journal_mode = WAL")
+    try:
+        with closing(sqlite3.connect(file, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = DELETE")  # in the mode that Bytewax sets pages keep their size
+            db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            db.execute("VACUUM")
+            db.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.Error as error:
+        raise ConfigError(f"the recovery store {file} cannot be made: {error}; check the disk") from error
 
 
 def _clear(folder: Path) -> None:

@@ -16,7 +16,7 @@ from operators.model import Ints
 
 Floats = NDArray[np.float64]
 Learned = NDArray[np.float32]
-"""What is kept of a series from pane to pane: what it is told by is wider than the seven digits of these."""
+"""What is kept of a series from pane to pane, in seven digits: its own noise leaves fewer."""
 
 SCORE, OBSERVED, EXPECTED, LOWER, UPPER, SPAN, WEIGHT = range(7)
 """Columns of a verdict: score, values in the detector's own scale, panes looked back over, requests judged."""

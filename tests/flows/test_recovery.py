@@ -141,6 +141,13 @@ def test_bytewax_resumes_from_what_was_made(tmp_path: Path) -> None:
 # --- refusing ------------------------------------------------------------------------------------------------------
 
 
+def test_what_sqlite_says_of_a_store_in_the_making_is_told_in_one_sentence(tmp_path: Path) -> None:
+    part = tmp_path / "part-0.sqlite3"
+    part.write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigError, match=r"part-0\.sqlite3 cannot be made: file is not a database; check the disk"):
+        recovery._enlarge_pages(part)
+
+
 def test_a_second_flow_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     held = take(tmp_path)
     said = refused(tmp_path)
