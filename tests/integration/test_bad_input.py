@@ -439,7 +439,7 @@ def small_disk(folder: Path, mib: int) -> Iterator[Disk]:
 def disk(tmp_path: Path) -> Iterator[Disk]:
     folder = tmp_path / "disk"
     folder.mkdir()
-    with small_disk(folder, 20) as disk:
+    with small_disk(folder, 200) as disk:
         yield disk
 
 
@@ -477,7 +477,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_with_room_it_goes_on(
     assert 0 < job.balance()["records"] <= 600
     if what == "recovery":
         assert "No space left on device" in stopped(job, *arguments, code=78)
-    disk.size(20_000)
+    disk.size(200_000)
     job.run(*arguments)
     for file in disk.folder.iterdir():
         if file.is_file():
