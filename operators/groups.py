@@ -36,6 +36,7 @@ from operators.incidents import (
     same_kind,
     share_requests,
 )
+from operators.label_index import LabelIndex
 from operators.model import SECOND, Alert, Status
 from operators.series import text
 
@@ -74,9 +75,13 @@ class Groups:
         self._final: dict[int, tuple[Finding, ...]] = {}
         self._groups: dict[str, Group] = {}
         self._group_of: dict[str, str] = {}
-        self._over: list[Member] = []  # leads that resolved not long ago
+        self._members: LabelIndex[Member] = LabelIndex()  # of all groups, by episode
+        self._over: dict[str, Member] = {}  # leads that resolved not long ago, by episode
+        self._over_by_labels: LabelIndex[Member] = LabelIndex()
         self._candidates: dict[tuple[str, str], Finding] = {}  # by series and metric, of the last minute
         self._promoted: dict[tuple[str, str], str] = {}  # candidates that lead: by series and metric, their episode
+        self._rising: LabelIndex[Member] | None = None  # candidates that may lead at this moment, once it was asked
+        self._founded = 0
         self._now = 0
 
     def take(self, items: Sequence[Judged]) -> list[Alert]:
@@ -111,12 +116,13 @@ class Groups:
             if now > until:
                 self._candidates = {p: f for p, f in self._candidates.items() if f.at > until - self._recent}
                 return
-            self._now = now
+            self._now, self._rising = now, None
             told: list[Alert] = []
             while queue and queue[-1].at == now:
                 told += self._note(queue.pop())
             for group in list(self._groups.values()):
                 told += self._decide(group, now)
+            self._forget(now)
             yield from sorted(told, key=_order)
 
     def _note(self, finding: Finding) -> Iterator[Alert]:
@@ -131,9 +137,10 @@ class Groups:
             if not finding.sure or finding.alert is None or finding.alert.status != "firing":
                 return
             member = Member(finding.alert, finding.level, finding.explained, dict(finding.seen), finding.holds)
-            if any(_adopted(over, member, finding.at) for over in self._over):
+            over = list(self._over_by_labels.find(member.alert.series))
+            if any(_adopted(o, member, finding.at) for o in over):
                 return
-            left_over = any(self._aftermath_of(over, member, finding) for over in self._over)
+            left_over = any(self._aftermath_of(o, member, finding) for o in over)
             self._enter(episode, member, finding.at, left_over)
             return
         member = group.members[episode]
@@ -159,10 +166,11 @@ class Groups:
 
     def _enter(self, episode: str, member: Member, at: int, left_over: bool, group_id: str = "") -> None:
         """Into the oldest group that it may belong to; it joins groups without a lead that it ties together."""
-        alike = [g for g in self._groups.values() if g.lead or g.left_over == left_over]
-        fitting = [g for g in alike if self._fits(g, member, at)]
+        alike = [(g, near) for g, near in self._near(member) if g.lead or g.left_over == left_over]
+        fitting = [g for g, near in alike if self._fits(g, near, member, at)]
         if not fitting:
-            group = Group(group_id or episode, at, left_over=left_over)
+            group = Group(group_id or episode, at, left_over=left_over, number=self._founded)
+            self._founded += 1
             self._groups[group.id] = group
         else:
             group, *others = fitting
@@ -170,10 +178,22 @@ class Groups:
                 for other in others:
                     if not other.lead:
                         self._merge(other, group)
+        self._add(group, episode, member)
+
+    def _add(self, group: Group, episode: str, member: Member) -> None:
         group.members[episode] = member
         self._group_of[episode] = group.id
+        self._members.add(episode, member.alert.series, member)
 
-    def _fits(self, group: Group, member: Member, at: int) -> bool:
+    def _near(self, member: Member) -> list[tuple[Group, list[Member]]]:
+        """The groups, oldest first, with those of their members that contradict this one in no label."""
+        found: dict[str, list[Member]] = {}
+        for other in self._members.find(member.alert.series):
+            found.setdefault(self._group_of[other.alert.episode_id], []).append(other)
+        return sorted(((self._groups[g], near) for g, near in found.items()), key=lambda pair: pair[0].number)
+
+    def _fits(self, group: Group, near: Sequence[Member], member: Member, at: int) -> bool:
+        """Whether it belongs to the group, of whose members the `near` ones contradict it in no label."""
         lead = group.members.get(group.lead)
         if lead is not None and not lead.open:
             return False
@@ -182,7 +202,7 @@ class Groups:
         slow = lead is not None and {lead.alert.metric, member.alert.metric} <= SLOWNESS
         others = [
             m
-            for m in group.members.values()
+            for m in near
             if m.open and (lead is None or m is lead or (slow and m.alert.metric in SLOWNESS))
         ]
         return any(share_requests(m, member) for m in others)
@@ -202,13 +222,15 @@ class Groups:
             standing = [m for m in group.members.values() if m.stands()]
             certain = [m for m in standing if m.holds]
             if certain and not (all(m.lone for m in certain) and now < group.founded + LONE * self._settle):
-                for older in self._groups.values():
-                    if older.lead and any(self._fits(older, m, group.founded) for m in standing):
-                        self._merge(group, older)
-                        yield from self._told(older, "updated", now)
-                        return
+                around = [(older, near, m) for m in standing for older, near in self._near(m) if older.lead]
+                fitting = [older for older, near, m in around if self._fits(older, near, m, group.founded)]
+                if fitting:
+                    older = min(fitting, key=lambda g: g.number)
+                    self._merge(group, older)
+                    yield from self._told(older, "updated", now)
+                    return
                 on_it = of_the_cause(standing)
-                lead = self._choose(group, on_it, now)
+                lead = self._choose(group, on_it)
                 group.lead = lead.alert.episode_id
                 group.sequence = lead.alert.sequence + 1 if lead.told else 0
                 yield from self._told(group, "firing", now)
@@ -235,39 +257,46 @@ class Groups:
         waits = self._first_wait(group), LONE * self._settle
         return next((t for w in waits if (t := group.founded + w) > self._now), group.founded)
 
-    def _choose(self, group: Group, on_it: Sequence[Member], now: int) -> Member:
+    def _choose(self, group: Group, on_it: Sequence[Member]) -> Member:
         """The lead: of the members on the metric, or a series that explains more but stands out too little to be one.
 
         Such is a service of which one tenant's episode has begun, when all its tenants have moved. Then, of the same
         series, what its metric follows from.
         """
-        self._candidates = {p: f for p, f in self._candidates.items() if f.at > now - self._recent}
-        candidates = [
-            Member(f.alert, f.level, f.explained, dict(f.seen))
-            for _, f in sorted(self._candidates.items())
-            if not f.sure and f.alert is not None
-        ]
         metric = on_it[0].alert.metric
-        wider = [c for c in candidates if c.alert.metric == metric and any(share_requests(c, m) for m in on_it)]
+        wider = [c for c in self._risen(on_it, metric) if any(share_requests(c, m) for m in on_it)]
         alike = explaining([*on_it, *wider])
-        standing = [*(m for m in group.members.values() if m.stands()), *candidates]
         lead = alike[0]
         for followed in FOLLOWS.get(metric, ()):
-            on_cause = [m for m in standing if m.alert.metric == followed]
+            standing = [m for m in group.members.values() if m.alert.metric == followed and m.stands()]
+            on_cause = [*standing, *self._risen(alike, followed)]
             causes = [m for m in on_cause if any(_brings_about(m, effect) for effect in alike)]
             if causes:
                 lead = explaining(causes)[0]
                 break
         if lead.alert.episode_id not in group.members:
-            lead.held_until = now + self._resolve
+            lead.held_until = self._now + self._resolve
             self._enter_as_lead(group, lead)
         return lead
 
+    def _risen(self, members: Sequence[Member], metric: str) -> list[Member]:
+        """The candidates on the metric that contradict one of the members in no label."""
+        if self._rising is None:
+            self._candidates = {p: f for p, f in self._candidates.items() if f.at > self._now - self._recent}
+            self._rising = LabelIndex()
+            for place, f in self._candidates.items():
+                if not f.sure and f.alert is not None and place not in self._promoted:
+                    candidate = Member(f.alert, f.level, f.explained, dict(f.seen))
+                    self._rising.add(f.alert.episode_id, f.alert.series, candidate)
+        found = (c for m in members for c in self._rising.find(m.alert.series) if c.alert.metric == metric)
+        return list({c.alert.episode_id: c for c in found}.values())
+
     def _enter_as_lead(self, group: Group, lead: Member) -> None:
         episode = lead.alert.episode_id
-        group.members[episode] = lead
-        self._group_of[episode] = group.id
-        self._promoted[text(list(lead.alert.series), list(lead.alert.series.values())), lead.alert.metric] = episode
+        self._add(group, episode, lead)
+        self._promoted[_place(lead)] = episode
+        if self._rising is not None:
+            self._rising.discard(episode)
 
     def _aftermath_of(self, over: Member, member: Member, finding: Finding) -> bool:
         """Whether the finding may still be of the incident that this lead told, which is over."""
@@ -276,19 +305,32 @@ class Groups:
 
     def _drop(self, group: Group) -> None:
         del self._groups[group.id]
-        for episode in group.members:
+        for episode, member in group.members.items():
             self._group_of.pop(episode, None)
-        self._promoted = {p: e for p, e in self._promoted.items() if e in self._group_of}
+            self._members.discard(episode)
+            if self._promoted.get(_place(member)) == episode:
+                del self._promoted[_place(member)]
 
     def _part(self, group: Group, now: int) -> None:
         """The lead is over: what is still open is looked at anew, as if it had begun now."""
         self._drop(group)
-        self._over = [m for m in self._over if max((m.alert.until or 0) + 2 * self._horizon, _new_normal(m)) > now]
-        self._over.append(group.members[group.lead])
+        over = group.members[group.lead]
+        self._remember(over)
         for episode, member in sorted(group.members.items()):
-            if member.open and not _adopted(self._over[-1], member, now):
+            if member.open and not _adopted(over, member, now):
                 # Its own id may be that of a group that is over: of this one, should it have founded it.
                 self._enter(episode, member, now, left_over=True, group_id=alert_id(episode, -now))
+
+    def _remember(self, over: Member) -> None:
+        self._over[over.alert.episode_id] = over
+        self._over_by_labels.add(over.alert.episode_id, over.alert.series, over)
+
+    def _forget(self, now: int) -> None:
+        """Leads that nothing can be the aftermath of any more."""
+        for episode, over in list(self._over.items()):
+            if max((over.alert.until or 0) + 2 * self._horizon, _new_normal(over)) <= now:
+                del self._over[episode]
+                self._over_by_labels.discard(episode)
 
     def _told(self, group: Group, status: Status, at: int) -> Iterator[Alert]:
         """The lead's alert as the group's next one; then, if they are asked for, those of members that are new."""
@@ -320,7 +362,7 @@ class Groups:
                 (g.id, g.founded, g.lead, g.sequence, g.told, g.left_over, tuple(m.save() for m in g.members.values()))
                 for g in self._groups.values()
             ),
-            tuple(m.save() for m in self._over),
+            tuple(m.save() for m in self._over.values()),
             tuple(plain_finding(f) for _, f in sorted(self._candidates.items())),
             tuple(sorted(self._promoted.items())),
         )
@@ -334,12 +376,14 @@ class Groups:
                 self._held = [finding_of(f) for f in held]
                 self._candidates = {(f.series, f.metric): f for f in map(finding_of, candidates)}
                 self._promoted = dict(promoted)
-                self._over = [Member.load(m) for m in over]
-                for group_id, founded, lead, sequence, told, left_over, members in groups:
-                    group = self._groups[group_id] = Group(group_id, founded, {}, lead, sequence, told, left_over)
+                for member in map(Member.load, over):
+                    self._remember(member)
+                for number, (group_id, founded, lead, sequence, told, left_over, members) in enumerate(groups):
+                    group = Group(group_id, founded, {}, lead, sequence, told, left_over, number)
+                    self._groups[group_id] = group
                     for member in map(Member.load, members):
-                        group.members[member.alert.episode_id] = member
-                        self._group_of[member.alert.episode_id] = group_id
+                        self._add(group, member.alert.episode_id, member)
+                self._founded = len(groups)
             case _:
                 raise FatalError(
                     f"the state of the alert step has version {state[0]!r} and {state[1]!r} shards; "
@@ -349,6 +393,12 @@ class Groups:
 
 def _order(alert: Alert) -> tuple[int, str, str, int]:
     return alert.at, ",".join(f"{k}={v}" for k, v in alert.series.items()), alert.metric, alert.sequence
+
+
+def _place(member: Member) -> tuple[str, str]:
+    """Its series and metric."""
+    series = member.alert.series
+    return text(list(series), list(series.values())), member.alert.metric
 
 
 def _new_normal(over: Member) -> int:

@@ -121,7 +121,10 @@ class Member:
 
 @dataclass(slots=True)
 class Group:
-    """`id` is the episode that founded it, at `founded`; `told` are the related that the last alert named."""
+    """`id` is the episode that founded it, at `founded`; `told` are the related that the last alert named.
+
+    `number` orders groups by when they were founded.
+    """
 
     id: str
     founded: int
@@ -130,6 +133,7 @@ class Group:
     sequence: int = 0
     told: tuple[str, ...] = ()
     left_over: bool = False  # of a group that is over
+    number: int = 0
 
     @property
     def related(self) -> tuple[str, ...]:

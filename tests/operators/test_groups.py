@@ -501,6 +501,31 @@ def test_order_cuts_and_resumes_change_nothing(plan: Plan, members: bool, seed: 
     assert machine.save()[3:] == whole.save()[3:]
 
 
+def test_of_a_storm_each_series_looks_at_its_own_alone() -> None:
+    # Looking at all others would be 18 million comparisons in every step here: minutes.
+    places = [(f"service-{i}", f"model-{i % 7}") for i in range(6_000)]
+
+    def of_all(at: int, status: Status | None, sequence: int = 0) -> list[Finding]:
+        return [found(at, status, since=100, sequence=sequence, service=s, model=m) for s, m in places]
+
+    out = run(groups(), [*of_all(100, "firing"), *of_all(150, None), *of_all(200, "resolved", 1)])
+    assert [(a.status, a.at // SECOND) for a in out] == [("firing", 160)] * 6_000 + [("resolved", 200)] * 6_000
+    assert len({a.group_id for a in out}) == 6_000
+
+
+def test_a_candidate_that_leads_one_group_leads_no_other() -> None:
+    rises = found(390, metric="prompt_tokens", sure=False, explained=9.0, service="s")
+    story = [
+        found(100, metric="prompt_tokens", holds=False, tenant="t"),
+        rises,
+        found(395, None, since=100, metric="prompt_tokens", tenant="t"),
+        found(405, metric="cost", service="s"),  # too late to join, and of what follows from the candidate
+    ]
+    out = run(groups(settle=0), story)
+    assert brief(out) == [(395, "s", "prompt_tokens", "firing"), (405, "s", "cost", "firing")]
+    assert len({a.alert_id for a in out}) == len(out)
+
+
 @examples(60)
 @given(plans)
 def test_every_group_has_one_lead_that_fires_once_and_resolves_at_most_once(plan: Plan) -> None:

@@ -1,0 +1,50 @@
+"""The index finds what looking at all would find, whatever was put in, taken out and asked before."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.label_index import LabelIndex
+from tests.conftest import examples
+
+Labels = dict[str, str]
+
+DIMENSIONS = (("service", "model"), ("model", "service"), ("service",), ("tenant", "model"), ("tenant",), ())
+
+labels = st.sampled_from(DIMENSIONS).flatmap(
+    lambda dimensions: st.tuples(*(st.sampled_from("ab") for _ in dimensions)).map(
+        lambda values: dict(zip(dimensions, values, strict=True))
+    )
+)
+steps = st.lists(st.tuples(st.sampled_from(["add", "discard", "find"]), st.sampled_from("123456"), labels), max_size=40)
+
+
+def contradict(one: Labels, other: Labels) -> bool:
+    return any(other.get(dimension, value) != value for dimension, value in one.items())
+
+
+@examples(200)
+@given(steps)
+def test_it_finds_what_looking_at_all_finds(plan: list[tuple[str, str, Labels]]) -> None:
+    index: LabelIndex[str] = LabelIndex()
+    there: dict[str, Labels] = {}
+    for what, key, of in plan:
+        match what:
+            case "add":
+                index.add(key, of, key)
+                there[key] = of
+            case "discard":
+                index.discard(key)
+                there.pop(key, None)
+            case _:
+                found = list(index.find(of))
+                assert sorted(found) == sorted(k for k, others in there.items() if not contradict(of, others))
+
+
+def test_a_value_that_is_put_in_again_takes_the_place_of_the_first() -> None:
+    index: LabelIndex[int] = LabelIndex()
+    index.add("k", {"service": "a"}, 1)
+    index.add("k", {"service": "b"}, 2)
+    assert list(index.find({"service": "a"})) == []
+    assert list(index.find({"service": "b"})) == [2]
