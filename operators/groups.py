@@ -200,11 +200,7 @@ class Groups:
         if at - group.founded > self._join and (lead is None or not same_kind(lead, member)):
             return False
         slow = lead is not None and {lead.alert.metric, member.alert.metric} <= SLOWNESS
-        others = [
-            m
-            for m in near
-            if m.open and (lead is None or m is lead or (slow and m.alert.metric in SLOWNESS))
-        ]
+        others = [m for m in near if m.open and (lead is None or m is lead or (slow and m.alert.metric in SLOWNESS))]
         return any(share_requests(m, member) for m in others)
 
     def _merge(self, group: Group, into: Group) -> None:

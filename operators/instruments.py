@@ -165,12 +165,12 @@ STEP_FAULTS: Final = Instrument(
 SNAPSHOT_SECONDS: Final = Instrument(
     "sentinel_snapshot_seconds",
     "histogram",
-    "Time to make the state of one key ready for a snapshot, without Bytewax's own writing.",
+    "Time to make the state of one key ready for a snapshot and to compress it, without the writing.",
     ("step",),
     _SHORT,
 )
 SNAPSHOT_BYTES: Final = Instrument(
-    "sentinel_snapshot_bytes", "histogram", "Size of the state of one key in a snapshot, about.", ("step",), _SIZES
+    "sentinel_snapshot_bytes", "histogram", "Size of the state of one key in a snapshot, compressed.", ("step",), _SIZES
 )
 JUDGED_DELAY: Final = Instrument(
     "sentinel_judged_delay_seconds",

@@ -19,11 +19,13 @@ MAY_IMPORT = {
     "connectors": {"connectors", "operators"},
     "operators": {"operators"},
 }
-THIRD_PARTY = {"msgspec", "numba", "numpy", "orjson", "prometheus_client", "pydantic", "pydantic_core", "river"}
+THIRD_PARTY = {
+    "msgspec", "numba", "numpy", "orjson", "prometheus_client", "pydantic", "pydantic_core", "river", "zstandard",
+}  # fmt: skip
 PURE_STANDARD_LIBRARY = {
     "__future__", "abc", "bisect", "base64", "binascii", "collections", "contextlib", "copy", "dataclasses", "datetime",
     "decimal", "enum", "fnmatch", "fractions", "functools", "hashlib", "heapq", "itertools", "json", "math", "operator",
-    "re", "statistics", "string", "struct", "types", "typing", "unicodedata", "urllib.parse", "zlib", "zoneinfo",
+    "pickle", "re", "statistics", "string", "struct", "types", "typing", "unicodedata", "urllib.parse", "zlib", "zoneinfo",
 }  # fmt: skip
 IMPURE_CALLS = re.compile(r"\.(now|utcnow|today|fromtimestamp|random|default_rng|getenv|environ|urandom)$")
 LINES = 450
