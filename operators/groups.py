@@ -76,8 +76,7 @@ class Groups:
         self._groups: dict[str, Group] = {}
         self._group_of: dict[str, str] = {}
         self._members: LabelIndex[Member] = LabelIndex()  # of all groups, by episode
-        self._over: dict[str, Member] = {}  # leads that resolved not long ago, by episode
-        self._over_by_labels: LabelIndex[Member] = LabelIndex()
+        self._over: LabelIndex[Member] = LabelIndex()  # leads that resolved not long ago, by episode
         self._candidates: dict[tuple[str, str], Finding] = {}  # by series and metric, of the last minute
         self._promoted: dict[tuple[str, str], str] = {}  # candidates that lead: by series and metric, their episode
         self._rising: LabelIndex[Member] | None = None  # candidates that may lead at this moment, once it was asked
@@ -137,7 +136,7 @@ class Groups:
             if not finding.sure or finding.alert is None or finding.alert.status != "firing":
                 return
             member = Member(finding.alert, finding.level, finding.explained, dict(finding.seen), finding.holds)
-            over = list(self._over_by_labels.find(member.alert.series))
+            over = list(self._over.find(member.alert.series))
             if any(_adopted(o, member, finding.at) for o in over):
                 return
             left_over = any(self._aftermath_of(o, member, finding) for o in over)
@@ -311,22 +310,17 @@ class Groups:
         """The lead is over: what is still open is looked at anew, as if it had begun now."""
         self._drop(group)
         over = group.members[group.lead]
-        self._remember(over)
+        self._over.add(over.alert.episode_id, over.alert.series, over)
         for episode, member in sorted(group.members.items()):
             if member.open and not _adopted(over, member, now):
                 # Its own id may be that of a group that is over: of this one, should it have founded it.
                 self._enter(episode, member, now, left_over=True, group_id=alert_id(episode, -now))
 
-    def _remember(self, over: Member) -> None:
-        self._over[over.alert.episode_id] = over
-        self._over_by_labels.add(over.alert.episode_id, over.alert.series, over)
-
     def _forget(self, now: int) -> None:
         """Leads that nothing can be the aftermath of any more."""
-        for episode, over in list(self._over.items()):
+        for over in self._over.values():
             if max((over.alert.until or 0) + 2 * self._horizon, _new_normal(over)) <= now:
-                del self._over[episode]
-                self._over_by_labels.discard(episode)
+                self._over.discard(over.alert.episode_id)
 
     def _told(self, group: Group, status: Status, at: int) -> Iterator[Alert]:
         """The lead's alert as the group's next one; then, if they are asked for, those of members that are new."""
@@ -373,7 +367,7 @@ class Groups:
                 self._candidates = {(f.series, f.metric): f for f in map(finding_of, candidates)}
                 self._promoted = dict(promoted)
                 for member in map(Member.load, over):
-                    self._remember(member)
+                    self._over.add(member.alert.episode_id, member.alert.series, member)
                 for number, (group_id, founded, lead, sequence, told, left_over, members) in enumerate(groups):
                     group = Group(group_id, founded, {}, lead, sequence, told, left_over, number)
                     self._groups[group_id] = group

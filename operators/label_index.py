@@ -21,6 +21,10 @@ class LabelIndex(Generic[V]):
         # By the dimensions that series have, then by those of them that were asked for: the keys by their values.
         self._sorted: dict[Names, dict[Names, dict[Names, dict[str, None]]]] = {}
 
+    def values(self) -> list[V]:
+        """All values, in the order in which they were put in."""
+        return [value for _, value in self._entries.values()]
+
     def add(self, key: str, labels: Mapping[str, str], value: V) -> None:
         """Put in a value; one that is there under the key gives way."""
         self.discard(key)

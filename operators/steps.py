@@ -26,7 +26,7 @@ W = TypeVar("W")
 V_contra = TypeVar("V_contra", contravariant=True)
 W_co = TypeVar("W_co", covariant=True)
 State = tuple[object, ...]
-Packed = tuple[str, bytes]
+Stored = tuple[str, bytes]
 """A state as the recovery store holds it: `FORM` and the bytes."""
 
 FORM: Final = "pickle 5, zstd"
@@ -79,7 +79,7 @@ class Watching:
     clock: Callable[[], float]
 
 
-class Step(StatefulBatchLogic[V, W, Packed], Generic[V, W]):
+class Step(StatefulBatchLogic[V, W, Stored], Generic[V, W]):
     """The Bytewax logic of one key: batches go to the part, snapshots are what it saves.
 
     Nothing happens at the end of the input and no notification is asked for: a stop is not an end, and the end of a
@@ -92,8 +92,8 @@ class Step(StatefulBatchLogic[V, W, Packed], Generic[V, W]):
     def on_batch(self, values: list[V]) -> tuple[Iterable[W], bool]:
         return list(self._part.take(values)), self._part.dropped
 
-    def snapshot(self) -> Packed:
-        return packed(self._part.save())
+    def snapshot(self) -> Stored:
+        return compressed(self._part.save())
 
 
 class WatchedStep(Step[V, W]):
@@ -125,7 +125,7 @@ class WatchedStep(Step[V, W]):
                 self._detectors.update(dict.fromkeys(self._detectors, 0.0))
         return done
 
-    def snapshot(self) -> Packed:
+    def snapshot(self) -> Stored:
         began = self._clock()
         form, data = super().snapshot()
         self._observer.saved(self._name, self._clock() - began, len(data))
@@ -134,25 +134,25 @@ class WatchedStep(Step[V, W]):
 
 def step(
     build: Callable[[], Part[V, W]], name: str = "", watching: Watching | None = None
-) -> Callable[[Packed | None], Step[V, W]]:
+) -> Callable[[Stored | None], Step[V, W]]:
     """The builder that `stateful_batch` wants."""
 
-    def builder(state: Packed | None) -> Step[V, W]:
+    def builder(state: Stored | None) -> Step[V, W]:
         part = build()
         if state is not None:
-            part.restore(unpacked(state))
+            part.restore(decompressed(state))
         return Step(part) if watching is None else WatchedStep(part, name, watching)
 
     return builder
 
 
-def packed(state: State) -> Packed:
+def compressed(state: State) -> Stored:
     """A state for the recovery store: half to a quarter of its size, which costs less than to write the rest."""
     return FORM, zstandard.compress(pickle.dumps(state, 5), level=1)
 
 
-def unpacked(stored: Packed) -> State:
-    """The state that `packed` was given. Raises `FatalError` for one that another release has stored otherwise."""
+def decompressed(stored: Stored) -> State:
+    """The state that `compressed` was given. Raises `FatalError` for one that another release has stored otherwise."""
     match stored:
         case (str(form), bytes(data)) if form == FORM:
             state: State = pickle.loads(zstandard.decompress(data))  # noqa: S301 - out of the store of this flow

@@ -33,6 +33,7 @@ def test_it_finds_what_looking_at_all_finds(plan: list[tuple[str, str, Labels]])
         match what:
             case "add":
                 index.add(key, of, key)
+                there.pop(key, None)
                 there[key] = of
             case "discard":
                 index.discard(key)
@@ -40,6 +41,7 @@ def test_it_finds_what_looking_at_all_finds(plan: list[tuple[str, str, Labels]])
             case _:
                 found = list(index.find(of))
                 assert sorted(found) == sorted(k for k, others in there.items() if not contradict(of, others))
+        assert index.values() == list(there)
 
 
 def test_a_value_that_is_put_in_again_takes_the_place_of_the_first() -> None:

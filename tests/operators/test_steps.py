@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from operators.errors import FatalError
-from operators.steps import Step, Watching, packed, step, unpacked
+from operators.steps import Step, Watching, compressed, decompressed, step
 
 
 class Adding:
@@ -66,12 +66,12 @@ class Notes:
 
 def test_a_watched_step_does_the_same_and_tells_what_it_took() -> None:
     notes = Notes()
-    stored = packed((1, 5))
+    stored = compressed((1, 5))
     plain = step(Adding)(stored)
     watched: Step[int, int] = step(Adding, "adding", Watching(notes, notes.clock))(stored)
     assert watched.on_batch([1, 2]) == plain.on_batch([1, 2]) == ([8], False)
-    assert watched.snapshot() == plain.snapshot() == packed((1, 8))
-    assert notes.told == [("worked", "adding", 1.0), ("saved", "adding", 1.0, len(packed((1, 8))[1]))]
+    assert watched.snapshot() == plain.snapshot() == compressed((1, 8))
+    assert notes.told == [("worked", "adding", 1.0), ("saved", "adding", 1.0, len(compressed((1, 8))[1]))]
 
 
 def test_a_fault_is_counted_and_goes_on_its_way() -> None:
@@ -84,8 +84,8 @@ def test_a_fault_is_counted_and_goes_on_its_way() -> None:
 
 def test_a_state_comes_back_as_it_was_stored_in_less_room() -> None:
     state = (1, ["ab", b"c"], {"k": np.zeros((300, 4))}, None)
-    form, data = packed(state)
-    version, texts, arrays, nothing = unpacked((form, data))
+    form, data = compressed(state)
+    version, texts, arrays, nothing = decompressed((form, data))
     assert (version, texts, nothing) == (1, ["ab", b"c"], None)
     assert isinstance(arrays, dict)
     assert arrays["k"].tolist() == np.zeros((300, 4)).tolist()
