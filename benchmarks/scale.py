@@ -2,10 +2,12 @@
 
     python -m benchmarks.scale [--quick] [--only series snapshots workers once latency] [--json]
 
-series   a backlog of so many distinct series: events/s, memory and snapshot bytes a series, bytes that cross an event.
-         A million are more than 64 shards admit by default: the rest is folded into __other__
+series   a backlog of so many distinct series: events/s, CPU time an event, memory and snapshot bytes a series, bytes
+         that cross an event; 10,000 series at two densities, since a row costs what many events do. A million are more
+         than 64 shards admit by default: the rest is folded into __other__
 snapshots  10,000 series with a snapshot every 10 s, 100,000 with one every minute, against one a day: the same events
-         in turn; then how long a start from the last snapshot takes until new records are read
+         in turn, speed and CPU time an event; then how long a start from the last snapshot takes until new records are
+         read
 workers  the same backlog in 1 to 4 processes; more than the machine has cores show only what the exchange costs
 once     snapshots and the alert topic on against both off, in turn
 latency  half of the speed with 1,000 series: from when an alert could be known (the end of its pane and the lateness
@@ -34,7 +36,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.events import Events, Filler, paced
 from benchmarks.throughput import machine
-from benchmarks.watched import Flow
+from benchmarks.watched import Flow, Speed
 from operators.config import DecodeConfig, EnrichConfig, PanesConfig, TimeConfig
 from operators.decode.registry import decoder
 from operators.enrich import Enricher
@@ -46,12 +48,15 @@ Figures = dict[str, Any]
 Say = Callable[[str], None]
 
 PARTITIONS = 4
-SERIES = (100, 10_000, 100_000, 1_000_000)
+EVENT_RATE = 5_000
+"""Events a second of event time, or as few as make a minute of it."""
+DENSE = 35_000
+SERIES = ((100, EVENT_RATE), (10_000, EVENT_RATE), (10_000, DENSE), (100_000, EVENT_RATE), (1_000_000, EVENT_RATE))
+"""Of each backlog: its series, and the events a second of event time."""
+PANE_S = TimeConfig().pane_s
 SNAPSHOTS = ((10_000, 10), (100_000, 60))
 EVENTS = 2_000_000
 SHARDS = 64
-EVENT_RATE = 5_000
-"""Events a second of event time, or as few as make a minute of it."""
 START_MS = 1_767_225_600_000
 SETTINGS: dict[str, object] = {
     "recovery.shards": SHARDS,
@@ -62,10 +67,10 @@ LIMIT = {"metric": "latency", "above": 2_000, "statistic": "mean", "horizon_s": 
 WAIT_S = 1_800
 
 
-def backlog(broker: Broker, topic: str, events: int, series: int) -> None:
-    """A topic with so many events of so many series."""
+def backlog(broker: Broker, topic: str, events: int, series: int, most: float = EVENT_RATE) -> None:
+    """A topic with so many events of so many series, at most `most` a second of event time."""
     create_topic(broker, topic, PARTITIONS)
-    fill(broker, topic, range(events), series, pace(events))
+    fill(broker, topic, range(events), series, pace(events, most))
 
 
 def fill(broker: Broker, topic: str, numbers: range, series: int, rate: float) -> None:
@@ -76,18 +81,18 @@ def fill(broker: Broker, topic: str, numbers: range, series: int, rate: float) -
     filler.done()
 
 
-def pace(events: int) -> float:
-    """Events a second of event time, of so many."""
-    return min(EVENT_RATE, events / 60)
+def pace(events: int, most: float = EVENT_RATE) -> float:
+    """Events a second of event time, of so many: at most `most`, at least a minute of them."""
+    return min(most, events / 60)
 
 
-def of_series(broker: Broker, folder: Path, counts: Sequence[int], events: int, say: Say) -> list[Figures]:
-    """One line for each number of series; memory a series is what is held beyond the first line's."""
+def of_series(broker: Broker, folder: Path, plan: Sequence[tuple[int, int]], events: int, say: Say) -> list[Figures]:
+    """One line for each (series, events a second of event time); memory a series is what is held beyond the first's."""
     out: list[Figures] = []
     base = 0.0
-    for count in counts:
-        topic = f"series-{count}"
-        backlog(broker, topic, events, count)
+    for count, most in plan:
+        topic = f"series-{count}-{most}"
+        backlog(broker, topic, events, count, most)
         with Flow(folder / topic, broker.address, topic, SETTINGS, 10) as flow:
             speed = flow.speed(events, WAIT_S)
             time.sleep(2)  # what has been read goes through the steps
@@ -96,9 +101,10 @@ def of_series(broker: Broker, folder: Path, counts: Sequence[int], events: int, 
         base = base or memory
         store = sum(file.stat().st_size for file in (folder / topic / "recovery").glob("part-*"))
         out.append({
-            "series": count, "watched": watched, "events_per_s": round(speed), "memory_mib": round(memory),
-            "kib_a_series": round((memory - base) * 1024 / watched, 2) if watched > counts[0] else None,
-            "snapshot_mib": round(store / 2**20, 1), "exchanged_bytes_an_event": exchanged(count, events),
+            "series": count, "requests_a_series_and_pane": round(pace(events, most) * PANE_S / count, 3),
+            "watched": watched, **speed.figures(), "memory_mib": round(memory),
+            "kib_a_series": round((memory - base) * 1024 / watched, 2) if watched > plan[0][0] else None,
+            "snapshot_mib": round(store / 2**20, 1), "exchanged_bytes_an_event": exchanged(count, events, most),
         })  # fmt: skip
         say(json.dumps(out[-1]))
     return out
@@ -112,7 +118,7 @@ def of_snapshots(
     for count, seconds in plan:
         topic = f"snapshots-{count}"
         backlog(broker, topic, events, count)
-        speeds: dict[int, list[float]] = {seconds: [], 86_400: []}
+        speeds: dict[int, list[Speed]] = {seconds: [], 86_400: []}
         for number in range(rounds):
             for every, runs in speeds.items():
                 home = folder / f"{topic}-{every}-{number}"
@@ -123,19 +129,29 @@ def of_snapshots(
         begin = time.perf_counter()
         with Flow(folder / f"{topic}-{seconds}-0", broker.address, topic, SETTINGS, seconds) as flow:
             resumed = flow.until(events + 1, WAIT_S) - begin
-        on, off = (statistics.median(runs) for runs in speeds.values())
         out.append({
-            "series": count, "snapshot_every_s": seconds, "events_per_s": round(on), "ratio": round(on / off, 3),
+            "series": count, "snapshot_every_s": seconds, **on_against_off(*speeds.values()),
             "resume_s": round(resumed, 1),
         })  # fmt: skip
         say(json.dumps(out[-1]))
     return out
 
 
-def exchanged(series: int, events: int) -> float:
+def on_against_off(on: Sequence[Speed], off: Sequence[Speed]) -> Figures:
+    """The medians of both, and what the first is to the second, in speed and in CPU time; `ratios` are the turns."""
+    first, second = (Speed(*map(statistics.median, zip(*runs, strict=True))) for runs in (on, off))
+    return {
+        "on": first.figures(), "off": second.figures(),
+        "ratio": round(first.events_per_s / second.events_per_s, 3),
+        "cpu_ratio": round(first.cpu_us / second.cpu_us, 3),
+        "ratios": [round(a.events_per_s / b.events_per_s, 3) for a, b in zip(on, off, strict=True)],
+    }  # fmt: skip
+
+
+def exchanged(series: int, events: int, rate: int = EVENT_RATE) -> float:
     """Pickled bytes an event of what a poll sends to the shards; all of it, as if every shard were elsewhere."""
     made = Events(series)
-    values = [made.record(START_MS + i * 1_000 // EVENT_RATE) for i in range(min(events, 20_000))]
+    values = [made.record(START_MS + i * 1_000 // rate) for i in range(min(events, 20_000))]
     time_config, decode = TimeConfig(), DecodeConfig()
     intake = Intake(
         ("t", 0), decoder("native"), Enricher(EnrichConfig()), time_config, decode, (START_MS + 10**9) * 1_000
@@ -154,7 +170,7 @@ def of_workers(broker: Broker, folder: Path, most: int, events: int, say: Say) -
         with Flow(folder / f"workers-{workers}", broker.address, "workers", SETTINGS, 10, workers) as flow:
             speed = flow.speed(events, WAIT_S)
             flow.stop(WAIT_S)
-        out.append({"workers": workers, "events_per_s": round(speed)})
+        out.append({"workers": workers, "events_per_s": round(speed.events_per_s)})
         say(json.dumps(out[-1]))
     return out
 
@@ -162,15 +178,14 @@ def of_workers(broker: Broker, folder: Path, most: int, events: int, say: Say) -
 def of_once(broker: Broker, folder: Path, rounds: int, events: int, say: Say) -> Figures:
     """Medians with snapshots and the alert topic, and without both; the contestants take turns."""
     backlog(broker, "once", events, 1_000)
-    speeds: dict[str, list[float]] = {"on": [], "off": []}
+    speeds: dict[str, list[Speed]] = {"on": [], "off": []}
     for number in range(rounds):
         for name, runs in speeds.items():
             settings = SETTINGS if name == "on" else {**SETTINGS, "alerts.kafka": False}
             home = folder / f"once-{name}-{number}"
             with Flow(home, broker.address, "once", settings, 10 if name == "on" else None) as flow:
                 runs.append(flow.speed(events, WAIT_S))
-    on, off = (statistics.median(runs) for runs in speeds.values())
-    found = {"on_events_per_s": round(on), "off_events_per_s": round(off), "ratio": round(on / off, 3)}
+    found = on_against_off(*speeds.values())
     say(json.dumps(found))
     return found
 
@@ -274,11 +289,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="little of everything")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    counts: Sequence[int] = SERIES
+    counts: Sequence[tuple[int, int]] = SERIES
     plan: Sequence[tuple[int, int]] = SNAPSHOTS
     most = 4
     if args.quick:
-        counts, plan, most = (100, 5_000), ((1_000, 1),), 2
+        counts, plan, most = ((100, EVENT_RATE), (5_000, DENSE)), ((1_000, 1),), 2
         args.events, args.rounds, args.seconds, args.rate = EVENTS // 100, 1, 35, 1_000
 
     def say(line: str) -> None:
@@ -298,7 +313,7 @@ def main() -> None:
                 found["workers"] = of_workers(broker, folder, most, args.events, say)
             if "once" in args.only:
                 found["once"] = of_once(broker, folder, args.rounds, args.events, say)
-                args.rate = args.rate if args.quick else found["once"]["on_events_per_s"] / 2
+                args.rate = args.rate if args.quick else found["once"]["on"]["events_per_s"] / 2
             if "latency" in args.only:
                 found["latency"] = of_latency(broker, folder, args.rate, args.seconds, say)
         finally:

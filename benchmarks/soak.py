@@ -83,7 +83,7 @@ def top_speed(broker: str, flow: Flow, topic: str, series: int, backlog: int) ->
     for number in range(backlog):
         filler.send(events.record(began + number // 50))
     filler.done()
-    return flow.speed(backlog, 300)
+    return flow.speed(backlog, 300).events_per_s
 
 
 def soak(

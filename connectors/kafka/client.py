@@ -169,13 +169,24 @@ def look_up(config: KafkaConfig, topics: tuple[str, ...]) -> Cluster:
         consumer.close()
 
 
-def make_topic(config: KafkaConfig, topic: str, again: int = 0) -> None:
-    """Make a topic as configured; well if it is there by then. Waits for the brokers as `patiently` does.
+def make_topic(config: KafkaConfig, topic: str) -> None:
+    """Make a topic as configured; well if it is there by then. Waits for the brokers as `patiently` does."""
+    patiently(f"making the topic {topic}", _making(config, topic, config.partitions), config)
+    logger.info("made the topic %s with %d partitions", topic, config.partitions)
 
-    `again`, the partitions that it had, makes one anew that was there at the start: then it does not wait.
-    """
+
+def make_topic_again(config: KafkaConfig, topic: str, partitions: int) -> None:
+    """Make a topic that was there at the start, with as many partitions as it had; does not wait for the brokers."""
+    try:
+        _making(config, topic, partitions)(config.request_s)
+    except KafkaException as e:
+        raise meaning(error_of(e), f"making the topic {topic}", config, started=True) from None
+    logger.warning("the topic %s was gone; made it anew with %d partitions", topic, partitions)
+
+
+def _making(config: KafkaConfig, topic: str, partitions: int) -> Callable[[float], None]:
+    """An attempt to make the topic, to be given the seconds that it may take."""
     admin = _made(AdminClient, config.producer(), config, None)
-    partitions = again or config.partitions
 
     def attempt(timeout: float) -> None:
         new = NewTopic(topic, partitions, config.replication)
@@ -185,13 +196,4 @@ def make_topic(config: KafkaConfig, topic: str, again: int = 0) -> None:
             if error_of(e).code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
 
-    doing = f"making the topic {topic}"
-    if not again:
-        patiently(doing, attempt, config)
-        logger.info("made the topic %s with %d partitions", topic, partitions)
-        return
-    try:
-        attempt(config.request_s)
-    except KafkaException as e:
-        raise meaning(error_of(e), doing, config, started=True) from None
-    logger.warning("the topic %s was gone; made it anew with %d partitions", topic, partitions)
+    return attempt

@@ -24,6 +24,7 @@ from connectors.kafka.client import (
     make_consumer,
     make_producer,
     make_topic,
+    make_topic_again,
     meaning,
 )
 from connectors.kafka.config import KafkaConfig
@@ -217,7 +218,7 @@ class KafkaOnceWriter:
         if self._number in found.partitions:
             return
         if not found.partitions and self._config.create_topics:
-            make_topic(self._config, self._topic, again=self._partitions)
+            make_topic_again(self._config, self._topic, self._partitions)
         else:
             raise RetryableError(
                 f"{self._name} is gone from {self._config.brokers}: make it anew (partitions: {self._partitions})"
