@@ -4,8 +4,9 @@
 
 First the top speed is measured on a backlog, then a producer of its own process sends at half of it, with event times
 of now, for so many seconds, while memory and lag are looked at each second. The broker is Apache Kafka (make services).
-Exit code 1 where memory grew by more than a tenth from the second fifth of the time to the last, or the flow was ever
-more than ten seconds of traffic behind.
+Exit code 1 where the most memory in the last fifth of the time is more than a tenth above that in the second, or the
+flow was ever more than ten seconds of traffic behind. The most, since it is what a limit must hold, and since the
+allocator gives back what is free in between at one time and keeps it at another.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ TOPIC_OPTIONS = {"retention.bytes": str(256 << 20), "segment.bytes": str(64 << 2
 
 @dataclass(frozen=True)
 class Soaked:
-    """What was seen; memory is the mean of a fifth of the time, lag is in seconds of traffic."""
+    """What was seen; memory is the most in a fifth of the time, lag is in seconds of traffic."""
 
     seconds: int
     series: int
@@ -117,7 +118,7 @@ def soak(
     fifth = max(1, len(memory) // 5)
     found = Soaked(
         seconds, series, round(top), round(rate), on_topic,
-        round(statistics.mean(memory[fifth : 2 * fifth] or memory), 1), round(statistics.mean(memory[-fifth:]), 1),
+        round(max(memory[fifth : 2 * fifth] or memory), 1), round(max(memory[-fifth:]), 1),
         round(statistics.median(lag), 2), round(max(lag), 2), machine(),
     )  # fmt: skip
     return found, {"memory, MiB": memory, "lag, s of traffic": lag}
