@@ -35,11 +35,12 @@ port = 9464
 EOF
 
 # The root file system may be read-only: what is written goes to /data (also what SQLite sorts when a store is resumed),
-# and compiled loops to the cache.
+# and compiled loops to the cache. There is next to no linear algebra: its library needs no thread for each core of the node.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     NUMBA_CACHE_DIR=/var/cache/llm-sentinel \
+    OPENBLAS_NUM_THREADS=1 \
     SQLITE_TMPDIR=/data
 VOLUME ["/data", "/var/cache/llm-sentinel"]
 USER 10001:10001

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from datetime import datetime
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -333,5 +334,5 @@ def _milliseconds(at: datetime) -> int:
 def _arrivals(records: list[Message]) -> Ints | None:
     if not records:
         return None
-    stamps = np.fromiter((stamp for _, stamp in map(Message.timestamp, records)), np.int64, len(records))
+    stamps = np.fromiter(map(itemgetter(1), map(Message.timestamp, records)), np.int64, len(records))
     return stamps * 1000 if stamps.min() >= 0 else None  # -1 where a record has none

@@ -197,19 +197,17 @@ def _suspects(values: Sequence[bytes], longest: int, limits: DecodeConfig) -> se
 
 def _scaled(records: list[Record]) -> NDArray[np.float64]:
     """[field, n] in fixed-point steps, not yet rounded, in the order of `METRIC_FIELDS`; NaN where absent."""
-    scaled = np.array(
-        [
-            [record.latency_ms for record in records],
-            [record.ttft_ms for record in records],
-            [record.prompt_tokens for record in records],
-            [record.completion_tokens for record in records],
-            [record.cached_tokens for record in records],
-            [record.reasoning_tokens for record in records],
-            [record.cost_usd for record in records],
-            [record.quality_score for record in records],
-        ],
-        np.float64,
+    columns: tuple[list[float | None], ...] = (
+        [record.latency_ms for record in records],
+        [record.ttft_ms for record in records],
+        [record.prompt_tokens for record in records],
+        [record.completion_tokens for record in records],
+        [record.cached_tokens for record in records],
+        [record.reasoning_tokens for record in records],
+        [record.cost_usd for record in records],
+        [record.quality_score for record in records],
     )
+    scaled = np.array([np.fromiter(column, np.float64, len(records)) for column in columns])
     scaled *= _SCALES
     return scaled
 
