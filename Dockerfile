@@ -35,7 +35,8 @@ port = 9464
 EOF
 
 # The root file system may be read-only: what is written goes to /data (also what SQLite sorts when a store is resumed),
-# and compiled loops to the cache. There is next to no linear algebra: its library needs no thread for each core of the node.
+# and compiled loops to the cache. There is next to no linear algebra: its library needs no thread for each core of the
+# node.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

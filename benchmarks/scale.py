@@ -67,18 +67,23 @@ LIMIT = {"metric": "latency", "above": 2_000, "statistic": "mean", "horizon_s": 
 WAIT_S = 1_800
 
 
-def backlog(broker: Broker, topic: str, events: int, series: int, most: float = EVENT_RATE) -> None:
-    """A topic with so many events of so many series, at most `most` a second of event time."""
+def backlog(broker: Broker, topic: str, events: int, series: int, rate: float) -> None:
+    """A topic with so many events of so many series, `rate` a second of event time."""
     create_topic(broker, topic, PARTITIONS)
-    fill(broker, topic, range(events), series, pace(events, most))
+    fill(broker, topic, range(events), series, rate)
 
 
 def fill(broker: Broker, topic: str, numbers: range, series: int, rate: float) -> None:
     """The events of these numbers, `rate` a second of event time, onto a topic."""
     made, filler = Events(series), Filler(broker.address, topic, PARTITIONS)
     for number in numbers:
-        filler.send(made.record(START_MS + round(number * 1_000 / rate)))
+        filler.send(made.record(begin_ms(number, rate)))
     filler.done()
+
+
+def begin_ms(number: int, rate: float) -> int:
+    """When the event of this number begins."""
+    return START_MS + round(number * 1_000 / rate)
 
 
 def pace(events: int, most: float = EVENT_RATE) -> float:
@@ -91,8 +96,8 @@ def of_series(broker: Broker, folder: Path, plan: Sequence[tuple[int, int]], eve
     out: list[Figures] = []
     base = 0.0
     for count, most in plan:
-        topic = f"series-{count}-{most}"
-        backlog(broker, topic, events, count, most)
+        topic, rate = f"series-{count}-{most}", pace(events, most)
+        backlog(broker, topic, events, count, rate)
         with Flow(folder / topic, broker.address, topic, SETTINGS, 10) as flow:
             speed = flow.speed(events, WAIT_S)
             time.sleep(2)  # what has been read goes through the steps
@@ -101,10 +106,10 @@ def of_series(broker: Broker, folder: Path, plan: Sequence[tuple[int, int]], eve
         base = base or memory
         store = sum(file.stat().st_size for file in (folder / topic / "recovery").glob("part-*"))
         out.append({
-            "series": count, "requests_a_series_and_pane": round(pace(events, most) * PANE_S / count, 3),
+            "series": count, "requests_a_series_and_pane": round(rate * PANE_S / count, 3),
             "watched": watched, **speed.figures(), "memory_mib": round(memory),
             "kib_a_series": round((memory - base) * 1024 / watched, 2) if watched > plan[0][0] else None,
-            "snapshot_mib": round(store / 2**20, 1), "exchanged_bytes_an_event": exchanged(count, events, most),
+            "snapshot_mib": round(store / 2**20, 1), "exchanged_bytes_an_event": exchanged(count, events, rate),
         })  # fmt: skip
         say(json.dumps(out[-1]))
     return out
@@ -116,8 +121,8 @@ def of_snapshots(
     """One line for each (series, seconds between snapshots): medians of turns with them and with one a day."""
     out: list[Figures] = []
     for count, seconds in plan:
-        topic = f"snapshots-{count}"
-        backlog(broker, topic, events, count)
+        topic, rate = f"snapshots-{count}", pace(events)
+        backlog(broker, topic, events, count, rate)
         speeds: dict[int, list[Speed]] = {seconds: [], 86_400: []}
         for number in range(rounds):
             for every, runs in speeds.items():
@@ -125,7 +130,7 @@ def of_snapshots(
                 with Flow(home, broker.address, topic, SETTINGS, every) as flow:
                     runs.append(flow.speed(events, WAIT_S))
                     flow.stop(WAIT_S)
-        fill(broker, topic, range(events, events + 1_000), count, pace(events))
+        fill(broker, topic, range(events, events + 1_000), count, rate)
         begin = time.perf_counter()
         with Flow(folder / f"{topic}-{seconds}-0", broker.address, topic, SETTINGS, seconds) as flow:
             resumed = flow.until(events + 1, WAIT_S) - begin
@@ -148,10 +153,10 @@ def on_against_off(on: Sequence[Speed], off: Sequence[Speed]) -> Figures:
     }  # fmt: skip
 
 
-def exchanged(series: int, events: int, rate: int = EVENT_RATE) -> float:
+def exchanged(series: int, events: int, rate: float = EVENT_RATE) -> float:
     """Pickled bytes an event of what a poll sends to the shards; all of it, as if every shard were elsewhere."""
     made = Events(series)
-    values = [made.record(START_MS + i * 1_000 // rate) for i in range(min(events, 20_000))]
+    values = [made.record(begin_ms(i, rate)) for i in range(min(events, 20_000))]
     time_config, decode = TimeConfig(), DecodeConfig()
     intake = Intake(
         ("t", 0), decoder("native"), Enricher(EnrichConfig()), time_config, decode, (START_MS + 10**9) * 1_000
@@ -164,7 +169,7 @@ def exchanged(series: int, events: int, rate: int = EVENT_RATE) -> float:
 
 def of_workers(broker: Broker, folder: Path, most: int, events: int, say: Say) -> list[Figures]:
     """One line for each number of processes over the same topic."""
-    backlog(broker, "workers", events, 1_000)
+    backlog(broker, "workers", events, 1_000, pace(events))
     out: list[Figures] = []
     for workers in range(1, most + 1):
         with Flow(folder / f"workers-{workers}", broker.address, "workers", SETTINGS, 10, workers) as flow:
@@ -177,7 +182,7 @@ def of_workers(broker: Broker, folder: Path, most: int, events: int, say: Say) -
 
 def of_once(broker: Broker, folder: Path, rounds: int, events: int, say: Say) -> Figures:
     """Medians with snapshots and the alert topic, and without both; the contestants take turns."""
-    backlog(broker, "once", events, 1_000)
+    backlog(broker, "once", events, 1_000, pace(events))
     speeds: dict[str, list[Speed]] = {"on": [], "off": []}
     for number in range(rounds):
         for name, runs in speeds.items():
@@ -289,11 +294,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="little of everything")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    counts: Sequence[tuple[int, int]] = SERIES
-    plan: Sequence[tuple[int, int]] = SNAPSHOTS
+    series: Sequence[tuple[int, int]] = SERIES
+    snapshots: Sequence[tuple[int, int]] = SNAPSHOTS
     most = 4
     if args.quick:
-        counts, plan, most = ((100, EVENT_RATE), (5_000, DENSE)), ((1_000, 1),), 2
+        series, snapshots, most = ((100, EVENT_RATE), (5_000, DENSE)), ((1_000, 1),), 2
         args.events, args.rounds, args.seconds, args.rate = EVENTS // 100, 1, 35, 1_000
 
     def say(line: str) -> None:
@@ -306,9 +311,9 @@ def main() -> None:
         broker.start()
         try:
             if "series" in args.only:
-                found["series"] = of_series(broker, folder, counts, args.events, say)
+                found["series"] = of_series(broker, folder, series, args.events, say)
             if "snapshots" in args.only:
-                found["snapshots"] = of_snapshots(broker, folder, plan, args.rounds, args.events, say)
+                found["snapshots"] = of_snapshots(broker, folder, snapshots, args.rounds, args.events, say)
             if "workers" in args.only:
                 found["workers"] = of_workers(broker, folder, most, args.events, say)
             if "once" in args.only:

@@ -207,6 +207,7 @@ def _scaled(records: list[Record]) -> NDArray[np.float64]:
         [record.cost_usd for record in records],
         [record.quality_score for record in records],
     )
+    # Column by column: of a list of lists numpy would first look for a type that holds all of it.
     scaled = np.array([np.fromiter(column, np.float64, len(records)) for column in columns])
     scaled *= _SCALES
     return scaled
