@@ -21,10 +21,10 @@ State = tuple[object, ...]
 class Chunk:
     """What one poll of a partition gave.
 
-    `offsets` are ascending, one a record; `arrivals` are the arrival times in microseconds, or None where the system
-    records none. `at_end`: the poll stood at the end of what there is (more may come). `finished`: nothing will ever
-    come again. `skipped` counts records that the system lost before they could be read (an offset gap).
-    `behind` is how many records come after these, as far as is known without asking; None where it is not.
+    `offsets` are ascending, one a record; `arrivals` are the arrival times in microseconds, `NO_ARRIVAL` for a record
+    without one, or None where the system records none. `at_end`: the poll stood at the end of all there is, also of
+    what cannot be read yet (more may come). `finished`: nothing will ever come again. `skipped` counts records that the
+    system lost before they could be read (an offset gap).
     """
 
     values: list[bytes]
@@ -33,7 +33,6 @@ class Chunk:
     at_end: bool = False
     finished: bool = False
     skipped: int = 0
-    behind: int | None = None
 
 
 class Reader(Protocol):
@@ -48,6 +47,13 @@ class Reader(Protocol):
 
     def position(self) -> int:
         """The offset of the next record to read: a reader opened there goes on after the last record given out."""
+        ...
+
+    def behind(self) -> int | None:
+        """How many records come after the position, those that cannot be read yet included; None where unknown.
+
+        For lag alone. It may ask the neighbour, for a few milliseconds and at most once in some seconds.
+        """
         ...
 
     def durable(self, position: int) -> None:

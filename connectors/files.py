@@ -218,6 +218,9 @@ class FileReader:
         """The byte that the next record's line begins at, or the file's end."""
         return self._offsets[self._next] if self._next < len(self._lines) else self._at
 
+    def behind(self) -> None:
+        """Unknown without reading on."""
+
     def durable(self, position: int) -> None:
         """Nothing to do: files have no readers to inform."""
 

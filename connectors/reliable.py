@@ -18,6 +18,7 @@ import orjson
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from connectors.base import State, Writer, WriterFactory
+from connectors.clocks import Clock
 from connectors.config import ReliabilityConfig
 from operators.errors import DataError, FatalError, RetryableError
 
@@ -29,14 +30,6 @@ T = TypeVar("T")
 VERSION: Final = 1
 SLICE_S: Final = 0.2
 """Longest sleep without a look at the stop flag, in seconds."""
-
-
-class Clock(Protocol):
-    """What waits and measures; the module `time` is one."""
-
-    def monotonic(self) -> float: ...
-
-    def sleep(self, seconds: float, /) -> None: ...
 
 
 class Observer(Protocol):

@@ -88,6 +88,9 @@ class SimulatedPartition:
     def position(self) -> int:
         return self._position
 
+    def behind(self) -> None:
+        """Unknown: requests are made as they are read."""
+
     def durable(self, position: int) -> None:
         """Nothing outside waits for this."""
 
@@ -197,6 +200,9 @@ class LivePartition:
 
     def position(self) -> int:
         return self._position
+
+    def behind(self) -> None:
+        """Unknown: requests are made as they are read."""
 
     def durable(self, position: int) -> None:
         """Nothing outside waits for this."""

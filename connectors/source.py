@@ -4,53 +4,53 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors.base import Chunk, Reader, ReaderFactory, State
+from connectors.clocks import HOST, Clock, ClockWatch, SteadyClock
 from connectors.config import ReliabilityConfig
+from connectors.pace import Pace, Rest
 from operators.config import DecodeConfig, TimeConfig
 from operators.decode.base import Decoder
 from operators.enrich import Enrich
 from operators.errors import ConfigError, FatalError, RetryableError
 from operators.intake import Balance, Batch, Intake
-from operators.model import SECOND
+from operators.model import SECOND, Bools
 from operators.watermark import Idle, Progress, Watermark
 
 log = logging.getLogger(__name__)
 
-_NAP = timedelta(milliseconds=20)
+_NAP_S: Final = 0.02
+_TELL_S: Final = 1.0
+"""How often, at most, a partition says without new records that it stands at its end, or how much is left."""
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SourceObserver(Protocol):
-    """What wants to know how the source fares; called once a poll."""
+    """What wants to know how the source fares."""
 
-    def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None: ...
+    def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
+        """Called once a poll."""
+        ...
 
-
-@dataclass(slots=True)
-class Pace:
-    """How far the partitions of this process are, in event time: who is too far ahead of the slowest live one waits."""
-
-    max_ahead: int
-    at: dict[str, int] = field(default_factory=dict)
-
-    def ahead(self, partition: str) -> bool:
-        mine = self.at.get(partition)
-        return mine is not None and mine - min(self.at.values()) > self.max_ahead
+    def lagging(self, partition: str, records: int) -> None:
+        """How many records a partition still has; called about once a second, also while it pauses."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
     """All that a source partition is made with.
 
-    `now` gives microseconds; `stopping` is true once a stop was asked for. `traced` is called with (partition, seconds,
+    `now` gives microseconds of the host's time of day, `clock` all that is waited and measured by; `stopping` is true
+    once a stop was asked for. `traced` is called with (partition, seconds,
     records) for each poll that brought some; `turned` after every poll that did not fail, empty ones too; `retried`
     after one that did and will be made again; `connected` when Bytewax asks for the partitions, which it does once it
-    has connected all processes.
+    has connected all processes; `stepped` when the host's clock was set.
     """
 
     factory: ReaderFactory
@@ -67,26 +67,38 @@ class SourceSettings:
     turned: Callable[[], None] = lambda: None
     retried: Callable[[], None] = lambda: None
     connected: Callable[[], None] = lambda: None
+    stepped: Callable[[], None] = lambda: None
+    clock: Clock = HOST
 
 
 class TelemetryPartition(StatefulSourcePartition[Batch, State]):
     """One partition: polls its reader, judges what came, and says how far it is.
 
     A stop ends it without a word (a stop is not an end); a finite source ends with the item `End`. It is idle once
-    polls that were really made have stood at the end for the idle timeout; it says so again every pane until something
-    comes. After a resume it first reads again, batch by batch, what its memory for duplicates must hold; what is gone
-    of that by now only shortens the memory.
+    polls that were really made have stood at the end for the idle timeout and brought no event that is on time; it says
+    so again every pane until one comes. After a resume it first reads again, batch by batch, what its memory for
+    duplicates must hold; what is gone of that by now only shortens the memory.
     """
 
     VERSION = 1
 
     def __init__(
-        self, key: str, parts: Sequence[str], settings: SourceSettings, pace: Pace, resume: State | None
+        self,
+        key: str,
+        parts: Sequence[str],
+        settings: SourceSettings,
+        pace: Pace,
+        rest: Rest,
+        watch: ClockWatch,
+        resume: State | None,
     ) -> None:
         self._key = key
         self._parts = tuple(parts)
         self._s = settings
         self._pace = pace
+        self._rest = rest
+        self._watch = watch
+        self._clock = settings.clock
         self._intake = Intake(
             settings.factory.origin(key),
             settings.decoder,
@@ -104,11 +116,14 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
             self._read_again()
         self._announced = False
         self._saved: int | None = None  # the position in the last snapshot, until it is known to be durable
-        self._quiet_since: int | None = None
-        self._said_idle: int | None = None
-        self._failing_since: int | None = None
+        self._steady = SteadyClock(settings.now, settings.clock)  # for idleness alone
+        self._quiet_since: float | None = None
+        self._said_idle: float | None = None
+        self._said_at_end = False
+        self._told = self._lag_told = -_TELL_S
+        self._failing_since: float | None = None
         self._wait = 0.0
-        self._awake: datetime | None = None
+        self._due = 0.0
 
     def _restore(self, resume: State) -> int:
         match resume:
@@ -153,12 +168,22 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
         return bool(chunk.values)
 
     def next_batch(self) -> list[Batch]:
-        self._awake = None
         if self._saved is not None:
             self._reader.durable(self._saved)
             self._saved = None
         if self._announced or self._s.stopping():
             raise StopIteration
+        self._watch.look()
+        batches = [] if self._clock.monotonic() < self._due else self._polled()
+        self._rest.until(self._key, self._due)
+        return batches
+
+    def _polled(self) -> list[Batch]:
+        """What a poll brings; where it brings nothing, `_due` is when the next one is to be made."""
+        self._due = 0.0
+        self._steady()  # with each poll, that no step of the host's clock is taken for the time between two
+        if self._again is None:
+            self._tell_lag()
         if self._pace.ahead(self._key):
             return self._nap()
         try:
@@ -166,7 +191,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
                 came = self._remember(self._again)
                 self._failing_since, self._wait = None, 0.0
                 return [] if came else self._nap()
-            began = self._s.now()
+            began = self._clock.monotonic()
             chunk = self._reader.poll(self._s.batch_size)
         except RetryableError as error:
             return self._back_off(error)
@@ -174,56 +199,73 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
         self._s.turned()
         batches = self._judge(chunk)
         if self._s.traced is not None and chunk.values:
-            self._s.traced(self._key, (self._s.now() - began) / SECOND, len(chunk.values))
+            self._s.traced(self._key, self._clock.monotonic() - began, len(chunk.values))
         return batches
 
     def _judge(self, chunk: Chunk) -> list[Batch]:
         intake = self._intake
         intake.balance.skipped += chunk.skipped
         events, on_time, late, dead = intake.take(chunk.values, chunk.offsets, chunk.arrivals)
-        progress = self._progress(chunk)
+        progress = self._progress(chunk, on_time)
         if not chunk.values and progress is None:
             return self._nap()
-        batch = Batch(self._key, self._parts, progress, events, on_time, late, dead, chunk.behind)
+        batch = Batch(self._key, self._parts, progress, events, on_time, late, dead)
         mark = intake.watermark
         self._s.observer.polled(self._key, batch, intake.balance, mark.at if isinstance(mark, Watermark) else None)
         return [batch]
 
-    def _progress(self, chunk: Chunk) -> Progress:
+    def _progress(self, chunk: Chunk, on_time: Bools) -> Progress:
         """What the partition says of itself after this poll; None where there is nothing new to say."""
         if chunk.finished:
             self._announced = True
-            self._pace.at.pop(self._key, None)
+            self._pace.leave(self._key)
             return self._intake.end
-        if chunk.values:
+        mark = self._intake.watermark
+        at = mark.at if isinstance(mark, Watermark) else None
+        self._pace.tell(self._key, at, chunk.at_end)
+        now = self._clock.monotonic()
+        was_idle = self._said_idle is not None
+        if on_time.any() or not chunk.at_end:
             self._quiet_since = self._said_idle = None
-            mark = self._intake.watermark
-            if isinstance(mark, Watermark):
-                self._pace.at[self._key] = mark.at
-            return mark
-        now = self._s.now()
-        if not chunk.at_end:
-            self._quiet_since = None
-            return None
-        if self._quiet_since is None:
+        elif self._quiet_since is None:
             self._quiet_since = now
-        if now - self._quiet_since < self._s.time.idle_s * SECOND:
+        if self._quiet_since is not None and now - self._quiet_since >= self._s.time.idle_s:
+            return self._idle(now)
+        if at is None or not (chunk.values or was_idle or self._turned(chunk.at_end, now)):
             return None
-        self._pace.at.pop(self._key, None)
-        if self._said_idle is not None and now - self._said_idle < self._s.time.pane_s * SECOND:
+        self._said_at_end, self._told = chunk.at_end, now
+        return Watermark(at, chunk.at_end)
+
+    def _turned(self, at_end: bool, now: float) -> bool:
+        """Whether to say without new records that the partition stands at its end, or does so no more."""
+        return at_end != self._said_at_end and (not at_end or now - self._told >= _TELL_S)
+
+    def _idle(self, now: float) -> Idle | None:
+        """Once a pane, that no event has come which is on time."""
+        if self._said_idle is not None and now - self._said_idle < self._s.time.pane_s:
             return None
         self._said_idle = now
-        return Idle(now - round((self._s.time.lateness_s + self._s.time.pane_s) * SECOND))
+        self._said_at_end = False  # the next watermark is news
+        return Idle(self._steady() - round((self._s.time.lateness_s + self._s.time.pane_s) * SECOND))
+
+    def _tell_lag(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._lag_told < _TELL_S:
+            return
+        self._lag_told = now
+        behind = self._reader.behind()
+        if behind is not None:
+            self._s.observer.lagging(self._key, behind)
 
     def _nap(self) -> list[Batch]:
-        self._awake = datetime.now(UTC) + _NAP
+        self._due = self._clock.monotonic() + _NAP_S
         return []
 
     def _back_off(self, error: RetryableError) -> list[Batch]:
         """Come back later, until the budget is spent; the flow goes on meanwhile."""
-        now, retry = self._s.now(), self._s.retry
+        now, retry = self._clock.monotonic(), self._s.retry
         self._failing_since = self._failing_since if self._failing_since is not None else now
-        failing = (now - self._failing_since) / SECOND
+        failing = now - self._failing_since
         if failing > retry.budget_s:
             raise FatalError(
                 f"source partition {self._key} failed for {failing:.0f} s (budget_s = {retry.budget_s:g}); "
@@ -233,17 +275,20 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
         self._wait = min(max(retry.backoff_first_s, self._wait * 2), retry.backoff_most_s)
         log.warning("source partition %s: %s; trying again in %.1f s", self._key, error, self._wait)
         self._quiet_since = None
-        self._awake = datetime.now(UTC) + timedelta(seconds=self._wait)
+        self._due = now + self._wait
         return []
 
-    def next_awake(self) -> datetime | None:
-        return self._awake
+    def next_awake(self) -> datetime:
+        """Always due: Bytewax would wait by the host's clock, which may be set back meanwhile. `Rest` waits instead."""
+        return _LONG_AGO
 
     def snapshot(self) -> State:
+        self._watch.saved()
         self._saved = self._reader.position()
         return (self.VERSION, self._saved, self._intake.save())
 
     def close(self) -> None:
+        self._rest.leave(self._key)
         if self._again is not None:
             self._again.close()
         self._reader.close()
@@ -256,10 +301,14 @@ class TelemetrySource(FixedPartitionedSource[Batch, State]):
         self._settings = settings
         self._parts = settings.factory.partitions()
         self._pace = Pace(round(settings.time.max_ahead_s * SECOND))
+        self._rest = Rest(settings.clock)
+        self._watch = ClockWatch(settings.now, settings.clock, settings.retry.budget_s, settings.stepped)
 
     def list_parts(self) -> list[str]:
         self._settings.connected()
         return self._parts
 
     def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> TelemetryPartition:
-        return TelemetryPartition(for_part, self._parts, self._settings, self._pace, resume_state)
+        return TelemetryPartition(
+            for_part, self._parts, self._settings, self._pace, self._rest, self._watch, resume_state
+        )

@@ -112,6 +112,10 @@ class Run:
             late = int(batch.late.sum())
             self.progress.update(len(batch.events), watermark, len(batch.dead), late)
 
+    def lagging(self, partition: str, records: int) -> None:
+        """How many records a source partition still has: for metrics."""
+        self.telemetry.lagging(partition, records)
+
     def turned(self) -> None:
         """A source partition was polled without a fault: the flow is alive."""
         self.telemetry.turned()
@@ -220,6 +224,7 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         turned=run.turned,
         retried=run.telemetry.polls_again,
         connected=run.connected.set,
+        stepped=run.telemetry.clock_stepped,
     )
     to = writers(settings)
     watching = run.telemetry if run.traces is None else TracedSinks(run.traces, run.telemetry)

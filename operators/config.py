@@ -31,7 +31,15 @@ class TimeConfig(Section):
         30, ge=0.1, le=86_400, description="Polls at the end of a partition for this long make it idle."
     )
     max_ahead_s: float = Field(
-        600, ge=1, description="A partition pauses when it is this far ahead of the slowest, in event time."
+        600,
+        ge=1,
+        description="How far partitions may be apart, in event time: one that is further ahead pauses, and one that is "
+        "further behind and has been read to its end is not waited for.",
+    )
+    max_age_s: float | None = Field(
+        None,
+        gt=0,
+        description="Events that end longer than this before they arrive are late; unset, none is for its age.",
     )
     timestamp_is: Literal["start", "end"] = Field("start", description="What the field `timestamp` of an event means.")
 

@@ -99,12 +99,15 @@ WATERMARK: Final = Instrument(
 BEHIND: Final = Instrument(
     "sentinel_consumer_lag_records",
     "gauge",
-    "Records of the partition that are not read yet, as of its last poll; Kafka alone tells.",
+    "Records of the partition after its position, those of open transactions included; Kafka alone tells.",
     ("partition",),
 )
 POLLS: Final = Instrument("sentinel_source_polls", "counter", "Polls of the source that did not fail.")
 POLL_RETRIES: Final = Instrument(
     "sentinel_source_retries", "counter", "Polls of the source that failed and are made again."
+)
+CLOCK_STEPS: Final = Instrument(
+    "sentinel_clock_steps", "counter", "Times that the host's clock was set by more than a second."
 )
 HEARTBEAT: Final = Instrument(
     "sentinel_heartbeat_timestamp_seconds",
@@ -206,7 +209,7 @@ SINK_SECONDS: Final = Instrument(
 INSTRUMENTS: Final = (
     BUILD,
     RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, BEHIND, POLLS, POLL_RETRIES,
-    HEARTBEAT, PRICE_LOADS,
+    CLOCK_STEPS, HEARTBEAT, PRICE_LOADS,
     REQUESTS, TOKENS, COST, ERROR_OBJECTIVE, COST_OBJECTIVE,
     SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,
     STEP_SECONDS, DETECTOR_SECONDS, STEP_FAULTS, SNAPSHOT_SECONDS, SNAPSHOT_BYTES,

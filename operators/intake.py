@@ -17,7 +17,7 @@ from operators.config import DecodeConfig, TimeConfig
 from operators.decode.base import Decoder
 from operators.enrich import Enrich
 from operators.errors import FatalError
-from operators.model import SECOND, Bools, DeadLetter, Events, Ints, Reason
+from operators.model import NO_ARRIVAL, SECOND, Bools, DeadLetter, Events, Ints, Reason
 from operators.pricing import unpriced
 from operators.series import OTHER, sent
 from operators.watermark import End, Progress, Watermark, judge
@@ -65,7 +65,7 @@ class Batch:
 
     `on_time` and `late` are masks over `events`; an event in neither is a duplicate, or too late to correct anything.
     `partitions` are all partitions of the source: progress rides with the rows, for a stream of its own would have no
-    order with them. `behind` is for metrics alone: how many records the partition still has, None where nobody knows.
+    order with them.
     """
 
     partition: str
@@ -75,7 +75,6 @@ class Batch:
     on_time: Bools
     late: Bools
     dead: list[DeadLetter]
-    behind: int | None = None
 
 
 class Seen:
@@ -108,10 +107,11 @@ class Intake:
     """The pure state of one source partition, between its reader and the flow.
 
     `began` is the time the run began, in microseconds: the arrival of records whose source records none. It is data
-    from then on, kept in the snapshot.
+    from then on, kept in the snapshot. A single record without an arrival takes the highest one before it in its
+    partition; where there is none, its events are not judged by it.
     """
 
-    VERSION = 1
+    VERSION = 2
 
     def __init__(
         self,
@@ -132,13 +132,17 @@ class Intake:
         self._lateness = round(time.lateness_s * SECOND)
         self._correction = time.correction_s // time.pane_s
         self._skew = round(time.future_skew_s * SECOND)
+        self._max_age = None if time.max_age_s is None else round(time.max_age_s * SECOND)
+        self._arrived = NO_ARRIVAL  # the highest arrival so far
         self._max_start: int | None = None
         self._max_end: int | None = None
         self.balance = Balance()
         self._horizon = round(decode.dedupe_s * SECOND)
         self._seen = Seen(self._horizon, decode.dedupe_max_ids) if decode.dedupe_s else None
-        self._marks: list[tuple[int, int]] = []  # (offset, running maximum) a minute apart: where to read again
+        # (offset, running maximum, highest arrival) a minute apart: where to read again
+        self._marks: list[tuple[int, int, int]] = []
         self._rebuilt = 0  # the running maximum up to which the memory was read again
+        self._rebuilt_arrived = NO_ARRIVAL
 
     @property
     def watermark(self) -> Progress:
@@ -158,8 +162,9 @@ class Intake:
         events = self._enrich(decoded.events)
         events.combos = [tuple(map(sent, of)) if OTHER in "".join(of) else of for of in events.combos]
         dead = [self._dead(int(offsets[f.record]), f.reason, f.detail, f.payload) for f in decoded.faults]
-        arrival = np.full(len(events), self._began) if arrivals is None else arrivals[events.record]
-        good = events.end <= arrival + self._skew
+        arrived, highest = self._arrivals(len(values), arrivals, self._arrived)
+        arrival = arrived[events.record]
+        good = self._not_ahead(events, arrival)
         for i in np.flatnonzero(~good).tolist():
             ahead = (int(events.end[i]) - int(arrival[i])) / SECOND
             detail = f"ends {ahead:.0f} s after it arrived; time.future_skew_s allows {self._time.future_skew_s:g}"
@@ -169,13 +174,15 @@ class Intake:
         chosen = np.flatnonzero(good)
         if self._seen is not None and len(chosen):
             running = self._running(events.start[chosen])
-            self._mark(offsets[events.record[chosen]], running)
+            self._mark(offsets[events.record[chosen]], running, highest[events.record[chosen]])
             chosen = chosen[~self._seen.repeats([events.event_id[i] for i in chosen.tolist()], running)]
         duplicates = int(good.sum()) - len(chosen)
         judged = judge(
-            events.start[chosen], events.end[chosen], self._max_start, self._lateness, self._width, self._correction
-        )
+            events.start[chosen], events.end[chosen], self._max_start, self._lateness, self._width, self._correction,
+            self._aged(events.end[chosen], arrival[chosen]),
+        )  # fmt: skip
         self._max_start = judged.max_start
+        self._arrived = int(highest[-1])
         if len(chosen):
             last = int(events.end[chosen].max())
             self._max_end = last if self._max_end is None else max(last, self._max_end)
@@ -197,16 +204,35 @@ class Intake:
     def _dead(self, offset: int, reason: str, detail: str, payload: str) -> DeadLetter:
         return DeadLetter(self._origin[0], self._origin[1], offset, reason, detail, payload)
 
+    def _arrivals(self, records: int, arrivals: Ints | None, before: int) -> tuple[Ints, Ints]:
+        """When each record arrived, and the highest arrival before each of them and after the last."""
+        if arrivals is None:
+            return np.full(records, self._began), np.full(records + 1, before)
+        highest = np.maximum.accumulate(np.concatenate(([before], arrivals)))
+        return np.where(arrivals == NO_ARRIVAL, highest[:-1], arrivals), highest
+
+    def _not_ahead(self, events: Events, arrival: Ints) -> Bools:
+        """Which events end no later after their arrival than clocks may differ."""
+        not_ahead: Bools = (events.end <= arrival + self._skew) | (arrival == NO_ARRIVAL)
+        return not_ahead
+
+    def _aged(self, end: Ints, arrival: Ints) -> Bools | None:
+        """Which events ended too long before they arrived; None where no age is too high."""
+        if self._max_age is None:
+            return None
+        aged: Bools = (end < arrival - self._max_age) & (arrival != NO_ARRIVAL)
+        return aged
+
     def _running(self, start: Ints) -> Ints:
         first = start[0] if self._max_start is None else self._max_start
         return np.maximum(np.maximum.accumulate(start), first)
 
-    def _mark(self, offsets: Ints, running: Ints) -> None:
+    def _mark(self, offsets: Ints, running: Ints, highest: Ints) -> None:
         """Keep the offsets from which a successor must read again to know the recent ids."""
         minute = 60 * SECOND
         for k in np.flatnonzero(np.diff(running // minute, prepend=-1)).tolist():
             if not self._marks or int(running[k]) // minute > self._marks[-1][1] // minute:
-                self._marks.append((int(offsets[k]), int(running[k])))
+                self._marks.append((int(offsets[k]), int(running[k]), int(highest[k])))
         oldest = int(running[-1]) - self._horizon
         while len(self._marks) > 1 and self._marks[1][1] < oldest:
             self._marks.pop(0)
@@ -219,15 +245,19 @@ class Intake:
     def forget_older(self) -> None:
         """The records from `remember_from` on are gone: begin half as far back, or with nothing."""
         self._marks = self._marks[(len(self._marks) + 1) // 2 :]
-        self._rebuilt = self._marks[0][1] if self._marks else 0
+        self._begin_rebuilding()
+
+    def _begin_rebuilding(self) -> None:
+        _, self._rebuilt, self._rebuilt_arrived = self._marks[0] if self._marks else (0, 0, NO_ARRIVAL)
 
     def remember(self, values: Sequence[bytes], offsets: Ints, arrivals: Ints | None) -> None:
         """Rebuild the memory for duplicates from records judged before: nothing is counted or handed on."""
         if self._seen is None:
             return
         decoded = self._decoder.decode(values, self._decode, self._time.timestamp_is).events
-        arrival = np.full(len(decoded), self._began) if arrivals is None else arrivals[decoded.record]
-        good = np.flatnonzero(decoded.end <= arrival + self._skew)
+        arrived, highest = self._arrivals(len(values), arrivals, self._rebuilt_arrived)
+        self._rebuilt_arrived = int(highest[-1])
+        good = np.flatnonzero(self._not_ahead(decoded, arrived[decoded.record]))
         if not len(good):
             return
         running = np.maximum(np.maximum.accumulate(decoded.start[good]), self._rebuilt)
@@ -242,18 +272,24 @@ class Intake:
             self._max_end,
             tuple(sorted(asdict(self.balance).items())),
             tuple(self._marks),
+            self._arrived,
         )
 
     def restore(self, state: tuple[object, ...]) -> None:
         """Take over the state of a predecessor. Raises `FatalError` for a version this release does not read."""
+        if state[0] == 1:
+            *before, marks = state[1:]
+            assert isinstance(marks, tuple)
+            state = (self.VERSION, *before, tuple((*mark, NO_ARRIVAL) for mark in marks), NO_ARRIVAL)
         match state:
-            case (self.VERSION, int() as began, max_start, max_end, tuple() as balance, tuple() as marks):
+            case (self.VERSION, int() as began, max_start, max_end, tuple() as balance, tuple() as marks, int(arrived)):
                 self._began = began
                 self._max_start = max_start if isinstance(max_start, int) else None
                 self._max_end = max_end if isinstance(max_end, int) else None
                 self.balance = Balance(**dict(balance))
                 self._marks = list(marks)
-                self._rebuilt = self._marks[0][1] if self._marks else 0
+                self._arrived = arrived
+                self._begin_rebuilding()
             case _:
                 raise FatalError(
                     f"a source partition's state in the snapshot has version {state[0]!r}; "

@@ -21,6 +21,9 @@ SECOND: Final = 1_000_000
 MISSING: Final = -1
 """The value of a metric that an event does not carry; every true value is >= 0."""
 
+NO_ARRIVAL: Final = -1
+"""The arrival of a record whose system says for others, but not for this one, when it arrived."""
+
 
 class Metric(NamedTuple):
     """One measured value of an event.

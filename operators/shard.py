@@ -96,7 +96,7 @@ class Shard:
         self._observe = observe
         self._time = time
         self._config = config
-        self._clock = ShardClock()
+        self._clock = ShardClock(round(time.max_ahead_s * SECOND))
         self._admission = Admission(
             config.series_per_shard,
             config.expiry_s // time.pane_s,
@@ -304,7 +304,7 @@ class Shard:
                     raise FatalError(f"the snapshot was made with {shards} shards, the flow has {self.shards}")
                 self.index, self.closed, self.overtaken = index, closed, overtaken
                 self._told = overtaken
-                self._clock = ShardClock.load(clock)
+                self._clock = ShardClock.load(clock, round(self._time.max_ahead_s * SECOND))
                 self._admission = Admission.load(admission, *self._admission.settings)
                 self._admission.retire(self._config.dimension_sets)
                 self._pending = [pane_table.from_state(pending)]

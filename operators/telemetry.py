@@ -90,6 +90,7 @@ class Telemetry:
         self._behind = self._gauge(names.BEHIND)
         self._polls = self._counter(names.POLLS)
         self._poll_retries = self._counter(names.POLL_RETRIES)
+        self._clock_steps = self._counter(names.CLOCK_STEPS)
         self._heartbeat: Gauge | None = None
         self._price_loads = self._counter(names.PRICE_LOADS)
         self._requests = self._counter(names.REQUESTS)
@@ -158,10 +159,16 @@ class Telemetry:
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
         """A source partition was polled."""
         self.balances.polled(partition, batch, balance, watermark)
-        if batch.behind is not None:
-            self._behind.labels(partition).set(batch.behind)
         if len(batch.events):
             self._count_traffic(batch)
+
+    def lagging(self, partition: str, records: int) -> None:
+        """How many records a source partition still has."""
+        self._behind.labels(partition).set(records)
+
+    def clock_stepped(self) -> None:
+        """The host's clock was set."""
+        self._clock_steps.inc()
 
     def _count_traffic(self, batch: Batch) -> None:
         events = batch.events

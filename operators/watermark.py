@@ -17,9 +17,10 @@ from operators.model import Bools, Ints
 
 
 class Watermark(NamedTuple):
-    """No event before `at` is expected from the partition any more."""
+    """No event before `at` is expected from the partition any more; `at_end`: all its records have been read."""
 
     at: int
+    at_end: bool = False
 
 
 class Idle(NamedTuple):
@@ -47,34 +48,42 @@ class Judged(NamedTuple):
     max_start: int | None
 
 
-def judge(start: Ints, end: Ints, before: int | None, lateness: int, width: int, horizon: int) -> Judged:
+def judge(
+    start: Ints, end: Ints, before: int | None, lateness: int, width: int, horizon: int, aged: Bools | None = None
+) -> Judged:
     """Tell on-time events from late ones: late is what belongs to a pane that its own partition had already closed.
 
     Events are in partition order; `before` is the running maximum of starts over all earlier ones. Each event is judged
     by what came before it in the partition alone, so the answer is the same for any batch size. `horizon` is the number
-    of panes back that a correction may reach; times and `width` are in microseconds.
+    of panes back that a correction may reach; times and `width` are in microseconds. `aged` events are late whatever
+    the running maximum, which they do not move.
     """
     if not len(start):
         return Judged(np.zeros(0, np.bool_), np.zeros(0, np.bool_), before)
     floor = np.iinfo(np.int64).min // 2
-    seen = np.maximum.accumulate(np.concatenate(([floor if before is None else before], start)))
+    moving = start if aged is None else np.where(aged, floor, start)
+    seen = np.maximum.accumulate(np.concatenate(([floor if before is None else before], moving)))
     behind = (seen[:-1] - lateness) // width - end // width
-    return Judged(behind <= 0, (behind > 0) & (behind <= horizon), int(seen[-1]))
+    on_time = behind <= 0 if aged is None else (behind <= 0) & ~aged
+    return Judged(on_time, ~on_time & (behind <= horizon), None if seen[-1] == floor else int(seen[-1]))
 
 
 class ShardClock:
     """How far a shard may close: the smallest watermark over ALL partitions of the source.
 
     It stands still until every partition has spoken. Idle partitions leave the minimum, ended ones too; only when no
-    partition is live does the smallest idle bound count. Idle and end marks are not part of the state: after a resume
-    each partition says anew what it is.
+    partition is live does the smallest idle bound count. A partition that stands at its end and trails the others by
+    more than `max_ahead` microseconds leaves the minimum until it has records to read again: old events cannot stop
+    time. Marks of idleness and of ends are not part of the state: after a resume each partition says anew what it is.
     """
 
     VERSION = 1
 
-    def __init__(self) -> None:
+    def __init__(self, max_ahead: int) -> None:
         self.partitions: tuple[str, ...] = ()
+        self._max_ahead = max_ahead
         self._at: dict[str, int] = {}
+        self._at_end: set[str] = set()
         self._idle: dict[str, int] = {}
         self._end: dict[str, End] = {}
 
@@ -83,8 +92,9 @@ class ShardClock:
         if len(partitions) >= len(self.partitions):
             self.partitions = tuple(partitions)
         match progress:
-            case Watermark(at):
+            case Watermark(at, at_end):
                 self._at[partition] = max(at, self._at.get(partition, at))
+                (self._at_end.add if at_end else self._at_end.discard)(partition)
                 self._idle.pop(partition, None)
                 self._end.pop(partition, None)
             case Idle(bound):
@@ -100,11 +110,20 @@ class ShardClock:
         if not self.partitions or any(p not in heard for p in self.partitions):
             return None
         out = self._idle.keys() | self._end.keys()
-        live = [self._at[p] for p in self.partitions if p not in out]
+        live = [p for p in self.partitions if p not in out]
         if live:
-            return min(live)
+            return self._slowest(live)
         idle = [self._idle[p] for p in self.partitions if p in self._idle and p not in self._end]
         return min(idle) if idle else None
+
+    def _slowest(self, live: Sequence[str]) -> int:
+        """The smallest watermark of these partitions without those that trail at their end.
+
+        They trail those that have records to read, or the foremost where all have been read.
+        """
+        reading = [self._at[p] for p in live if p not in self._at_end]
+        front = min(reading) if reading else max(self._at[p] for p in live)
+        return min(self._at[p] for p in live if p not in self._at_end or front - self._at[p] <= self._max_ahead)
 
     def ended(self) -> End | None:
         """Set once every partition's source is over: the latest start and end of all."""
@@ -119,10 +138,10 @@ class ShardClock:
         return (self.VERSION, self.partitions, tuple(sorted(self._at.items())))
 
     @classmethod
-    def load(cls, state: tuple[object, ...]) -> ShardClock:
+    def load(cls, state: tuple[object, ...], max_ahead: int) -> ShardClock:
         match state:
             case (cls.VERSION, tuple() as partitions, tuple() as at):
-                clock = cls()
+                clock = cls(max_ahead)
                 clock.partitions, clock._at = partitions, dict(at)
                 return clock
         raise FatalError(f"a shard's clock in the snapshot has version {state[0]!r}; this release reads {cls.VERSION}")

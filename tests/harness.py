@@ -80,6 +80,8 @@ class MemoryReader:
     def position(self) -> int:
         return self._position
 
+    def behind(self) -> None: ...
+
     def durable(self, position: int) -> None: ...
 
     def close(self) -> None: ...
@@ -168,6 +170,8 @@ class World:
 
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
         self.balances[partition] = dataclasses.replace(balance, dead=dict(balance.dead))
+
+    def lagging(self, partition: str, records: int) -> None: ...
 
     def run(self, batch_size: int, workers: int = 1) -> None:
         """Run until the topic's end, on from the recovery store where there is one. Raises what the flow raises."""

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 OnError = Callable[[KafkaError], None]
+OnStatistics = Callable[[str], None]
 
 _RETRIABLE: Final = frozenset({
     KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE,
@@ -70,10 +71,16 @@ def meaning(error: KafkaError, doing: str, config: KafkaConfig, *, started: bool
 
 
 def make_consumer(
-    config: KafkaConfig, on_error: OnError | None = None, changes: Mapping[str, str] | None = None
+    config: KafkaConfig,
+    on_error: OnError | None = None,
+    changes: Mapping[str, str] | None = None,
+    on_statistics: OnStatistics | None = None,
 ) -> Consumer:
-    """A consumer with `changes` over the configured options; ConfigError where librdkafka refuses an option."""
-    return _made(Consumer, {**config.consumer(), **(changes or {})}, config, on_error)
+    """A consumer with `changes` over the configured options; ConfigError where librdkafka refuses an option.
+
+    `on_statistics` is given the client's JSON about itself as often as the option `statistics.interval.ms` says.
+    """
+    return _made(Consumer, {**config.consumer(), **(changes or {})}, config, on_error, on_statistics)
 
 
 def make_producer(config: KafkaConfig, extra: Mapping[str, str], on_error: OnError | None = None) -> Producer:
@@ -87,8 +94,16 @@ def check_options(config: KafkaConfig) -> None:
     make_producer(config, {})
 
 
-def _made(client: Callable[..., T], options: Mapping[str, str], config: KafkaConfig, on_error: OnError | None) -> T:
+def _made(
+    client: Callable[..., T],
+    options: Mapping[str, str],
+    config: KafkaConfig,
+    on_error: OnError | None,
+    on_statistics: OnStatistics | None = None,
+) -> T:
     callbacks: dict[str, Any] = {"error_cb": on_error or _ignore, "logger": logging.getLogger("librdkafka")}
+    if on_statistics is not None:
+        callbacks["stats_cb"] = on_statistics
     try:
         return client({**options, **callbacks})
     except KafkaException as e:

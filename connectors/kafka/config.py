@@ -24,6 +24,7 @@ _OURS: Final = {
     "enable.auto.commit": "offsets are committed from the recovery snapshots",
     "enable.auto.offset.store": "offsets are committed from the recovery snapshots",
     "enable.partition.eof": "the reader needs it",
+    "statistics.interval.ms": "the reader needs it",
     "transactional.id": "it is made of kafka.group_id, topic and partition",
     "enable.idempotence": "exactly-once writing needs it",
 }

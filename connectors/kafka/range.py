@@ -162,6 +162,10 @@ class RangeReader:
         """The first record that was not given out."""
         return self._reader.position() if self._position is None else self._position
 
+    def behind(self) -> int | None:
+        """To the end of the partition, not of the range."""
+        return self._reader.behind()
+
     def durable(self, position: int) -> None:
         """Nothing: whoever reads a range leaves no trace on the brokers."""
 

@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Final
 
 import numpy as np
+import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.base import Chunk
@@ -28,12 +29,18 @@ from connectors.kafka.client import (
 )
 from connectors.kafka.config import KafkaConfig
 from operators.errors import ConfigError, FatalError, RetryableError, SentinelError
-from operators.model import Ints
+from operators.model import NO_ARRIVAL, Ints
 
 logger = logging.getLogger(__name__)
 
 _PROBE_S: Final = 0.1
 _CLOSE_S: Final = 2.0
+_STATISTICS_MS: Final = 1_000
+_HEARD_S: Final = 5.0
+"""How old the last answer of the leader may be for what is known of the partition's end to hold: it answers fetches
+within half a second, also where nothing comes, and what it said last is known a second later."""
+_ASK_S: Final = 5.0
+"""How often, at most, a partition that is not polled asks for its end."""
 
 
 class KafkaSource:
@@ -97,11 +104,14 @@ class KafkaReader:
         self._failure: SentinelError | None = None
         self._refused: RetryableError | None = None  # until a fetch is answered again
         self._out_of_range = False
-        self._at_end = False
+        self._heard = -_HEARD_S  # when the leader has answered last, by the monotonic clock
+        self._polled = False  # since it was last asked how many records are left
+        self._high, self._asked = 0, -_ASK_S  # the end that the brokers gave when asked, and when that was
         self._end: int | None = None  # with stop_at_end: the end that the first fetch reported
         self._finished = False
         self._skipped = 0
-        self._consumer = make_consumer(config, self._on_error)
+        statistics = {"statistics.interval.ms": str(_STATISTICS_MS)}
+        self._consumer = make_consumer(config, self._on_error, statistics, self._on_statistics)
         try:
             self._next = self._first() if position is None else position
             self._assign(self._next)
@@ -110,9 +120,10 @@ class KafkaReader:
             raise
 
     def poll(self, most: int) -> Chunk:
-        """See `Reader.poll`. `arrivals` is None where any record of the chunk has no timestamp; a record without a
-        value is b"". Raises ConfigError where the position has expired and `on_expired` is fail.
+        """See `Reader.poll`. A record without a value is b"". Raises ConfigError where the position has expired and
+        `on_expired` is fail.
         """
+        self._polled, self._high = True, 0
         self._raise_failure()
         if self._out_of_range:
             self._move_into_range()
@@ -133,6 +144,32 @@ class KafkaReader:
 
     def position(self) -> int:
         return self._next
+
+    def behind(self) -> int | None:
+        """See `Reader.behind`: up to the high watermark that the last fetch reported.
+
+        Where nothing was polled meanwhile the client may have stopped to fetch, so the brokers are asked.
+        """
+        if self._finished:
+            return 0
+        if not self._polled and time.monotonic() - self._asked > _ASK_S:
+            self._ask()
+        self._polled = False
+        high = max(self._high, self._fetched_high())
+        return None if high < 0 else max(high - self._next, 0)
+
+    def _ask(self) -> None:
+        """For the end up to which records can be read: that is all a client is told that reads committed records."""
+        self._asked = time.monotonic()
+        try:
+            _, self._high = self._consumer.get_watermark_offsets(self._at(0), timeout=_PROBE_S)
+        except KafkaException as e:
+            logger.debug("the end of %s is unknown: %s", self._name, error_of(e).name())
+
+    def _fetched_high(self) -> int:
+        """The high watermark as of the last fetch, with what cannot be read yet; negative before the first one."""
+        _, high = self._consumer.get_watermark_offsets(self._at(0), cached=True)
+        return high
 
     def durable(self, position: int) -> None:
         if self._down is not None:
@@ -165,8 +202,8 @@ class KafkaReader:
 
     def _chunk(self, messages: list[Message]) -> Chunk:
         records = messages if not any(map(Message.error, messages)) else [m for m in messages if m.error() is None]
-        if messages:  # which may have waited here since before the brokers went: only an answer says that they are back
-            self._at_end = False
+        if messages:
+            self._heard = time.monotonic()
         if len(records) < len(messages):
             for message in messages:
                 self._event(message)
@@ -183,28 +220,30 @@ class KafkaReader:
             values=[value or b"" for value in map(Message.value, records)],
             offsets=_offsets(records),
             arrivals=_arrivals(records),
-            at_end=self._at_end and self._down is None,
+            at_end=self._stands_at_end(),
             finished=self._finished,
             skipped=skipped,
-            behind=self._behind(),
         )
 
-    def _behind(self) -> int | None:
-        """Records after the position, by the end that the last fetch reported; None before the first one."""
-        if self._at_end or self._finished:
-            return 0
-        _, high = self._consumer.get_watermark_offsets(self._at(0), cached=True)
-        return max(high - self._next, 0) if high >= 0 else None
+    def _stands_at_end(self) -> bool:
+        """Whether the leader said just now that nothing comes after the position.
+
+        The event of the client that says so comes before records of transactions that are still open.
+        """
+        if self._finished:
+            return True
+        if self._down is not None or time.monotonic() - self._heard > _HEARD_S:
+            return False
+        return 0 <= self._fetched_high() <= self._next
 
     def _event(self, message: Message) -> None:
         """What a consumer says between the records."""
         error = message.error()
         if error is None:
-            self._at_end = False
-        elif error.code() == KafkaError._PARTITION_EOF:
+            return
+        if error.code() == KafkaError._PARTITION_EOF:
             self._next = max(self._next, _offset(message))
             self._refused = None
-            self._at_end = True
             if self._config.stop_at_end:
                 self._end = self._next
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
@@ -220,8 +259,7 @@ class KafkaReader:
 
     def _before_end(self, records: list[Message]) -> list[Message]:
         if self._end is None:
-            _, high = self._consumer.get_watermark_offsets(self._at(0), cached=True)
-            self._end = max(high, _offset(records[0]) + 1)
+            self._end = max(self._fetched_high(), _offset(records[0]) + 1)
         return records if _offset(records[-1]) < self._end else [m for m in records if _offset(m) < self._end]
 
     def _on_error(self, error: KafkaError) -> None:
@@ -229,14 +267,22 @@ class KafkaReader:
             self._failure = meaning(error, f"reading {self._name}", self._config)
         elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION):
             self._down = error
-            self._at_end = False
+
+    def _on_statistics(self, text: str) -> None:
+        """When the broker that the partition is fetched from has said anything last."""
+        told = orjson.loads(text)
+        fetched_from = (
+            told["topics"].get(self._topic, {}).get("partitions", {}).get(str(self._number), {}).get("broker")
+        )
+        for broker in told["brokers"].values():
+            if broker["nodeid"] == fetched_from and broker["state"] == "UP" and broker["rxidle"] >= 0:
+                self._heard = max(self._heard, (told["ts"] - broker["rxidle"]) / 1e6)
 
     def _probe(self, why: KafkaError) -> None:
         """Nothing came and the brokers were seen down: RetryableError unless one answers now."""
         try:
-            _, high = self._consumer.get_watermark_offsets(self._at(0), timeout=_PROBE_S)
+            self._consumer.get_watermark_offsets(self._at(0), timeout=_PROBE_S)
             self._down = None
-            self._at_end = self._next >= high
         except KafkaException:
             raise RetryableError(
                 f"reading {self._name}: no broker of {self._config.brokers} answers: "
@@ -299,8 +345,7 @@ class KafkaReader:
                 error = message.error()
                 if error is None:
                     if at < 0:
-                        _, high = self._consumer.get_watermark_offsets(self._at(0), cached=True)
-                        return max(high, _offset(message))
+                        return max(self._fetched_high(), _offset(message))
                     if message.timestamp()[1] >= at:
                         return _offset(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
@@ -331,8 +376,6 @@ def _milliseconds(at: datetime) -> int:
     return -int(-at.timestamp() * 1000 // 1)
 
 
-def _arrivals(records: list[Message]) -> Ints | None:
-    if not records:
-        return None
+def _arrivals(records: list[Message]) -> Ints:
     stamps = np.fromiter(map(itemgetter(1), map(Message.timestamp, records)), np.int64, len(records))
-    return stamps * 1000 if stamps.min() >= 0 else None  # -1 where a record has none
+    return np.where(stamps < 0, NO_ARRIVAL, stamps * 1000)

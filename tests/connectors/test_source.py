@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import orjson
@@ -12,7 +12,7 @@ import pytest
 
 from connectors.base import Chunk, Reader, State
 from connectors.config import ReliabilityConfig
-from connectors.source import Pace, SourceSettings, TelemetryPartition, TelemetrySource
+from connectors.source import SourceSettings, TelemetryPartition, TelemetrySource
 from operators.config import DecodeConfig, TimeConfig
 from operators.decode.registry import DECODERS
 from operators.errors import ConfigError, FatalError, RetryableError
@@ -80,6 +80,9 @@ class TopicReader:
     def position(self) -> int:
         return self.at
 
+    def behind(self) -> int:
+        return len(self.values) - self.at
+
     def durable(self, position: int) -> None:
         self.was_durable.append(position)
 
@@ -88,13 +91,17 @@ class TopicReader:
 
 
 class World:
-    """A topic, a clock, a stop flag and an observer, and the partitions made with them."""
+    """A topic, the clocks of a host, a stop flag and an observer, and the partitions made with them."""
 
     def __init__(self, topic: Topic, dedupe_s: float = 0, batch_size: int = 10, **time: float) -> None:
         self.topic = topic
         self.now = (T0 + 100_000) * SECOND
+        self.passed = 0.0
+        self.slept: list[float] = []
         self.stopped = False
         self.seen: list[tuple[str, int, int | None]] = []
+        self.lags: list[tuple[str, int]] = []
+        self.steps = 0
         self.settings = SourceSettings(
             factory=topic,
             decoder=DECODERS["native"],
@@ -106,8 +113,22 @@ class World:
             now=lambda: self.now,
             stopping=lambda: self.stopped,
             observer=self,
+            stepped=self.stepped,
+            clock=self,
         )
         self.source = TelemetrySource(self.settings)
+
+    def monotonic(self) -> float:
+        return self.passed
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    def stepped(self) -> None:
+        self.steps += 1
+
+    def lagging(self, partition: str, records: int) -> None:
+        self.lags.append((partition, records))
 
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
         self.seen.append((partition, balance.records, watermark))
@@ -116,6 +137,11 @@ class World:
         return self.source.build_part("telemetry", key, resume)
 
     def later(self, seconds: float) -> None:
+        self.now += round(seconds * SECOND)
+        self.passed += seconds
+
+    def set_clock(self, seconds: float) -> None:
+        """Somebody sets the clock of the host by so much."""
         self.now += round(seconds * SECOND)
 
 
@@ -129,8 +155,9 @@ def test_progress_and_the_list_of_partitions_ride_with_the_rows() -> None:
     part = world.part()
     (first,), (second,) = part.next_batch(), part.next_batch()
     assert (first.partition, first.partitions) == ("p0", ("p0", "p1"))
-    assert (first.progress, second.progress) == (Watermark((T0 - 10) * SECOND), Watermark((T0 + 90) * SECOND))
-    assert (len(first.events), part.next_awake()) == (1, None)
+    assert first.progress == Watermark((T0 - 10) * SECOND)
+    assert second.progress == Watermark((T0 + 90) * SECOND, at_end=True)
+    assert len(first.events) == 1 and part.next_awake() < datetime.now(UTC)
     assert world.seen == [("p0", 1, (T0 - 10) * SECOND), ("p0", 2, (T0 + 90) * SECOND)]
 
 
@@ -180,7 +207,7 @@ def test_what_comes_ends_idleness_and_the_next_wait_begins_anew() -> None:
     world.later(30)
     assert [type(p) for p in said(part.next_batch())] == [Idle]
     world.topic.records["p0"].append(event(50))
-    assert said(part.next_batch()) == [Watermark((T0 + 40) * SECOND)]
+    assert said(part.next_batch()) == [Watermark((T0 + 40) * SECOND, at_end=True)]
     world.later(30)
     assert part.next_batch() == []
     world.later(30)
@@ -202,27 +229,22 @@ def test_trouble_is_tried_again_with_doubled_waits_until_it_passes(caplog: pytes
     world = World(Topic(p0=[event(0)]))
     part = world.part()
     world.topic.script = [RetryableError("away") for _ in range(5)]
-    waits = []
     with caplog.at_level(logging.WARNING):
-        for _ in range(5):
-            began = datetime.now(UTC)
+        for wait in (1, 2, 4, 2.9):
+            left = len(world.topic.script)
             assert part.next_batch() == []
-            waits.append(awake(part) - began)
-            world.later(1)
-    assert [round(w.total_seconds(), 1) for w in waits] == [1, 2, 4, 4, 4]
+            world.later(wait - 0.01)
+            part.next_batch()
+            assert len(world.topic.script) == left - 1, "it waits"
+            world.later(0.01)
+    assert [m.partition("again in ")[2] for m in caplog.messages] == ["1.0 s", "2.0 s", "4.0 s", "4.0 s"]
     assert caplog.messages[1] == "source partition p0: away; trying again in 2.0 s"
+    world.later(1.1)
+    world.topic.script = []
     assert len(part.next_batch()) == 1
-    assert part.next_awake() is None
     world.topic.script = [RetryableError("away")]
-    began = datetime.now(UTC)
     part.next_batch()
-    assert round((awake(part) - began).total_seconds(), 1) == 1  # the trouble before is forgotten
-
-
-def awake(part: TelemetryPartition) -> datetime:
-    at = part.next_awake()
-    assert at is not None
-    return at
+    assert caplog.messages[-1].endswith("trying again in 1.0 s"), "the trouble before is forgotten"
 
 
 def test_trouble_beyond_the_budget_ends_the_process() -> None:
@@ -230,33 +252,36 @@ def test_trouble_beyond_the_budget_ends_the_process() -> None:
     part = world.part()
     world.topic.script = [RetryableError("away"), RetryableError("away"), RetryableError("still away")]
     part.next_batch()
-    world.later(10)
+    world.later(8)
     part.next_batch()
-    world.later(0.1)
+    world.later(2.1)
     with pytest.raises(FatalError, match=r"source partition p0 failed for 10 s \(budget_s = 10\).*still away"):
         part.next_batch()
 
 
-def test_who_is_too_far_ahead_of_the_slowest_live_one_waits() -> None:
-    world = World(Topic(p0=[event(s) for s in range(0, 3000, 300)], p1=[event(0), event(500)]), batch_size=1,
-                  max_ahead_s=600)  # fmt: skip
+def test_a_partition_too_far_ahead_of_the_slowest_waits() -> None:
+    world = World(Topic(p0=[event(s) for s in range(0, 3000, 300)], p1=[event(0), event(500), event(700)]),
+                  batch_size=1, max_ahead_s=600)  # fmt: skip
     fast, slow = world.part("p0"), world.part("p1")
-    slow.next_batch()
-    ahead = [len(fast.next_batch()) for _ in range(6)]
-    assert ahead == [1, 1, 1, 1, 0, 0]  # at 900 s: more than 600 s ahead of 0 s
-    assert awake(fast) - datetime.now(UTC) < timedelta(milliseconds=50)
-    slow.next_batch()
-    assert len(fast.next_batch()) == 1
-    assert fast.next_batch() == []  # at 1200 s, of 500 s
-    slow.next_batch()  # at its end
-    world.later(30)
-    assert fast.next_batch() == []
-    slow.next_batch()  # idle: it holds nobody back
-    assert len(fast.next_batch()) == 1
+
+    def read(part: TelemetryPartition) -> int:
+        world.later(0.02)
+        return len(part.next_batch())
+
+    read(slow)
+    assert [read(fast) for _ in range(6)] == [1, 1, 1, 1, 0, 0]  # at 900 s: more than 600 s ahead of 0 s
+    read(slow)
+    assert read(fast) == 1
+    assert read(fast) == 0  # at 1200 s, of 500 s
+    read(slow)  # read to its end: it holds nobody back
+    assert [read(fast) for _ in range(3)] == [1, 1, 1]
+    world.topic.records["p1"] += [event(800), event(801)]
+    read(slow)
+    assert read(fast) == 0  # it has records again
 
 
 def test_a_partition_that_has_ended_holds_nobody_back() -> None:
-    world = World(Topic(p0=[event(0), event(5000), event(5001)], p1=[event(0)]), batch_size=1)
+    world = World(Topic(p0=[event(0), event(5000), event(5001)], p1=[event(0), event(1)]), batch_size=1)
     fast, slow = world.part("p0"), world.part("p1")
     slow.next_batch()
     fast.next_batch()
@@ -264,12 +289,154 @@ def test_a_partition_that_has_ended_holds_nobody_back() -> None:
     assert fast.next_batch() == []
     world.topic.script = ["finished"]
     slow.next_batch()
+    world.later(0.02)
     assert len(fast.next_batch()) == 1
 
 
-def test_pace_alone() -> None:
-    pace = Pace(10, {"a": 0, "b": 11, "c": 10})
-    assert [pace.ahead(p) for p in "abcd"] == [False, True, False, False]
+def test_how_much_is_left_is_told_while_it_waits_for_others() -> None:
+    world = World(Topic(p0=[event(s) for s in range(0, 9000, 900)], p1=[event(0), event(1)]), batch_size=1)
+    fast, slow = world.part("p0"), world.part("p1")
+    slow.next_batch()
+    fast.next_batch()
+    fast.next_batch()
+    for _ in range(3):
+        world.later(1)
+        assert fast.next_batch() == []
+    assert [left for name, left in world.lags if name == "p0"] == [10, 8, 8, 8]
+
+
+def test_what_stands_at_its_end_says_so_once_and_not_before_a_second_has_passed() -> None:
+    world = World(Topic(p0=[event(0), event(1)]), batch_size=1)
+    part = world.part()
+    part.next_batch()
+    world.topic.script = ["nothing", "nothing"]
+    part.next_batch()
+    world.later(0.5)
+    world.topic.records["p0"].pop()  # as if a transaction had been given up
+    assert part.next_batch() == []
+    world.later(0.6)
+    assert said(part.next_batch()) == [Watermark((T0 - 10) * SECOND, at_end=True)]
+    world.later(5)
+    assert part.next_batch() == []
+    world.topic.script = ["nothing"]
+    world.later(0.1)
+    assert said(part.next_batch()) == [Watermark((T0 - 10) * SECOND)], (
+        "at once: something has come, and is not readable"
+    )
+
+
+def test_what_brings_nothing_that_is_on_time_is_idle() -> None:
+    topic = Topic(p0=[event(1000)])
+    world = World(topic)
+    part = world.part()
+    part.next_batch()
+    saying: list[object] = []
+    for second in range(70):
+        world.later(1)
+        if second % 20 == 10:
+            topic.records["p0"] += [b"{", event(0)]  # a dead letter, and an event that is late
+        saying += said(part.next_batch())
+    assert [type(p) for p in saying if p is not None] == [Watermark, *[Idle] * 4]
+
+
+def test_a_partition_of_dead_letters_alone_is_idle_too() -> None:
+    topic = Topic(p0=[])
+    world = World(topic)
+    part = world.part()
+    saying: list[object] = []
+    for _ in range(35):
+        world.later(1)
+        topic.records["p0"].append(b"{")
+        saying += said(part.next_batch())
+    assert [type(p) for p in saying if p is not None] == [Idle]
+
+
+# --- clocks ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(Topic(p0=[event(0)], p1=[]))
+    part = world.part()
+    part.next_batch()
+    world.later(1)
+    part.next_batch()
+    with caplog.at_level(logging.WARNING):
+        world.set_clock(-100)
+        world.later(0.02)
+        world.topic.records["p0"].append(event(1))
+        assert len(part.next_batch()) == 1
+    assert caplog.messages == [
+        "the host's clock went back by 100 s: the flow reads on, but there is no snapshot until it has caught up"
+    ]
+    assert world.steps == 1
+    for _ in range(5):
+        world.later(9)
+        part.snapshot()
+        told = said(part.next_batch())
+    assert [type(p) for p in told] == [Idle], "idleness is measured by the other clock"
+
+
+def test_without_a_snapshot_for_the_budget_after_a_step_back_the_process_ends() -> None:
+    world = World(Topic(p0=[event(0)]))
+    part = world.part()
+    part.next_batch()
+    world.set_clock(-3600)
+    part.next_batch()
+    for _ in range(20):
+        world.later(1)
+        if world.passed < 8:
+            part.snapshot()  # of an epoch that had begun before
+        elif world.passed > 17:
+            break
+        part.next_batch()
+    with pytest.raises(FatalError, match="went back by 3600 s, and for 11 s there was no snapshot"):
+        part.next_batch()
+    world = World(Topic(p0=[event(0)]))
+    part = world.part()
+    world.set_clock(-5)
+    for _ in range(30):
+        world.later(1)
+        part.next_batch()  # the clock has caught up before the budget is spent
+
+
+def test_a_clock_that_is_an_hour_fast_for_a_moment_closes_no_hour_of_panes() -> None:
+    world = World(Topic(p0=[event(0)]))
+    part = world.part()
+    part.next_batch()
+    for _ in range(60):
+        world.later(1)
+        part.next_batch()
+    truly = world.now
+    world.set_clock(3600)
+    bounds = []
+    for _ in range(20):
+        world.later(1)
+        bounds += [p.bound for p in said(part.next_batch()) if isinstance(p, Idle)]
+    assert bounds and max(bounds) <= truly + 40 * SECOND
+    world.set_clock(-3600)
+    for _ in range(40):
+        world.later(1)
+        part.snapshot()
+        bounds += [p.bound for p in said(part.next_batch()) if isinstance(p, Idle)]
+    assert bounds == sorted(bounds), "it never goes back"
+    assert abs(bounds[-1] - (world.now - 20 * SECOND)) <= 10 * SECOND, "and is right again"
+
+
+def test_a_worker_sleeps_only_while_none_of_its_partitions_has_anything_to_do() -> None:
+    world = World(Topic(p0=[event(s) for s in range(3)], p1=[]), batch_size=1)
+    busy, quiet = world.part("p0"), world.part("p1")
+    for _ in range(3):
+        busy.next_batch()
+        quiet.next_batch()
+    assert world.slept == []
+    busy.next_batch()
+    quiet.next_batch()
+    assert world.slept == [0.005, 0.005]
+    busy.close()
+    world.later(0.02)
+    world.topic.script = [RetryableError("away")]
+    quiet.next_batch()
+    assert world.slept[2:] == [0.005], "a second at a time would be deaf to the other workers"
 
 
 def test_a_finite_source_ends_with_one_word() -> None:
@@ -352,7 +519,7 @@ def test_idleness_does_not_survive_a_resume() -> None:
     part.next_batch()
     again = world.part(resume=part.snapshot())
     world.later(5)
-    assert again.next_batch() == []
+    assert said(again.next_batch()) == [Watermark((T0 - 10) * SECOND, at_end=True)]
 
 
 def test_the_state_of_another_version_is_refused() -> None:
@@ -373,13 +540,14 @@ def remembering() -> tuple[World, State]:
     return world, part.snapshot()
 
 
-def drain(part: TelemetryPartition) -> Iterator[Batch]:
+def drain(world: World, part: TelemetryPartition) -> Iterator[Batch]:
     for _ in range(100):
         yield from part.next_batch()
+        world.later(0.05)
 
 
 def balance_after(world: World, part: TelemetryPartition) -> Balance:
-    list(drain(part))
+    list(drain(world, part))
     return part._intake.balance
 
 
@@ -396,8 +564,8 @@ def test_reading_again_is_retried_within_the_budget() -> None:
     world, saved = remembering()
     part = world.part(resume=saved)
     world.topic.script = ["", RetryableError("away"), "nothing", RetryableError("away")]
-    assert part.next_batch() == [] and part.next_awake() is None
-    assert part.next_batch() == [] and part.next_awake() is not None
+    assert part.next_batch() == [] and not world.slept
+    assert part.next_batch() == [] and world.slept
     balance = balance_after(world, part)
     assert balance.duplicate == 60
     world, saved = remembering()

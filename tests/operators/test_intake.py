@@ -15,16 +15,18 @@ from operators.decode.registry import DECODERS
 from operators.enrich import Enricher
 from operators.errors import FatalError
 from operators.intake import Intake
-from operators.model import SECOND, Reason
+from operators.model import NO_ARRIVAL, SECOND, Reason
 from operators.watermark import End, Watermark
 
 T0 = 1_767_225_600
 TIME = TimeConfig(lateness_s=10, future_skew_s=60, correction_s=300)
 
 
-def intake(dedupe_s: float = 0, most: int = 1_000_000, began: int = (T0 + 10_000) * SECOND) -> Intake:
+def intake(
+    dedupe_s: float = 0, most: int = 1_000_000, began: int = (T0 + 10_000) * SECOND, time: TimeConfig = TIME
+) -> Intake:
     decode = DecodeConfig(dedupe_s=dedupe_s, dedupe_max_ids=most)
-    return Intake(("file", 3), DECODERS["native"], Enricher(EnrichConfig()), TIME, decode, began)
+    return Intake(("file", 3), DECODERS["native"], Enricher(EnrichConfig()), time, decode, began)
 
 
 def event(second: float, event_id: str = "", **fields: Any) -> bytes:
@@ -66,6 +68,53 @@ def test_a_future_event_is_judged_by_its_arrival_and_does_not_move_time() -> Non
     assert part.watermark == Watermark((T0 + 90) * SECOND)
 
 
+def test_a_record_without_an_arrival_takes_the_highest_before_it() -> None:
+    part = intake(began=1)
+    values = [event(0), event(50), event(100), event(161)]
+    arrivals = [T0 * SECOND, NO_ARRIVAL, (T0 + 100) * SECOND, NO_ARRIVAL]
+    _, on_time, _, dead = take(part, values, arrivals=arrivals)
+    assert on_time.tolist() == [True, True, True, False]
+    assert [(d.offset, d.reason) for d in dead] == [(3, Reason.FUTURE_TIME)]
+    again = intake(began=1)
+    again.restore(part.save())
+    _, on_time, _, dead = take(again, [event(161), event(160)], arrivals=[NO_ARRIVAL, NO_ARRIVAL])
+    assert on_time.tolist() == [False, True], "the highest arrival is part of the state"
+
+
+def test_without_any_arrival_nothing_is_judged_by_it() -> None:
+    part = intake(began=1)
+    _, on_time, _, dead = take(part, [event(0), event(5_000)], arrivals=[NO_ARRIVAL, NO_ARRIVAL])
+    assert on_time.tolist() == [True, True] and not dead
+
+
+def test_age_makes_late_only_where_that_is_set_and_does_not_move_time() -> None:
+    values, arrivals = [event(0), event(5_000), event(5_001)], [(T0 + 5_000) * SECOND] * 3
+    _, on_time, late, _ = take(intake(), values, arrivals=arrivals)
+    assert on_time.tolist() == [True, True, True]
+    part = intake(time=TIME.model_copy(update={"max_age_s": 600.0}))
+    _, on_time, late, _ = take(part, values, arrivals=arrivals)
+    assert on_time.tolist() == [False, True, True] and late.tolist() == [True, False, False]
+    assert (part.balance.on_time, part.balance.late) == (2, 1)
+    _, on_time, late, _ = take(part, [event(100)], arrivals=[(T0 + 5_001) * SECOND])
+    assert (on_time.tolist(), late.tolist()) == ([False], [False]), "and too late to correct anything"
+    alone = intake(time=TIME.model_copy(update={"max_age_s": 600.0}))
+    take(alone, [event(0)], arrivals=[(T0 + 5_000) * SECOND])
+    assert alone.watermark is None
+
+
+def test_the_state_of_the_release_before_is_read() -> None:
+    part = intake(dedupe_s=90)
+    take(part, [event(0, "a"), event(70, "b")], arrivals=[T0 * SECOND, (T0 + 70) * SECOND])
+    version, *middle, marks, arrived = part.save()
+    assert (version, arrived) == (2, (T0 + 70) * SECOND)
+    assert isinstance(marks, tuple)
+    again = intake(dedupe_s=90)
+    again.restore((1, *middle, tuple(mark[:2] for mark in marks)))
+    assert again.remember_from == part.remember_from and again.watermark == part.watermark
+    take(again, [event(75, "c")], arrivals=[(T0 + 75) * SECOND])
+    assert again.balance.on_time == 3
+
+
 def test_an_event_too_late_to_correct_anything_is_late_all_the_same() -> None:
     part = intake()
     _, on_time, late, _ = take(part, [event(1_000), event(600), event(900)])
@@ -82,12 +131,16 @@ def test_the_end_names_the_latest_start_and_end() -> None:
 
 
 IDS = st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["", *"abcdefgh"])), max_size=40)
+ARRIVALS = st.one_of(st.just(NO_ARRIVAL), st.integers(T0 * SECOND, (T0 + 400) * SECOND))
 
 
-def told(part: Intake, values: list[bytes], cuts: list[int], first: int = 0) -> list[tuple[bool, bool]]:
+def told(
+    part: Intake, values: list[bytes], cuts: list[int], first: int = 0, arrivals: list[int] | None = None
+) -> list[tuple[bool, bool]]:
     out: list[tuple[bool, bool]] = []
     for low, high in zip([0, *cuts], [*cuts, len(values)], strict=True):
-        _, on_time, late, _ = take(part, values[low:high], first + low)
+        arrived = None if arrivals is None else arrivals[low:high]
+        _, on_time, late, _ = take(part, values[low:high], first + low, arrived)
         out += list(zip(on_time.tolist(), late.tolist(), strict=True))
     return out
 
@@ -97,20 +150,33 @@ def test_judgement_depends_on_content_alone_and_survives_a_resume(
     events: list[tuple[int, str]], data: st.DataObject
 ) -> None:
     values = [event(s, i) for s, i in events]
-    config: dict[str, Any] = {"dedupe_s": 90, "most": data.draw(st.integers(2, 50))}
+    n = len(values)
+    arrivals = data.draw(st.one_of(st.none(), st.lists(ARRIVALS, min_size=n, max_size=n)))
+    age = data.draw(st.sampled_from([None, 30.0]))
+    config: dict[str, Any] = {
+        "dedupe_s": 90, "most": data.draw(st.integers(2, 50)), "time": TIME.model_copy(update={"max_age_s": age})
+    }  # fmt: skip
     whole = intake(**config)
-    expected = told(whole, values, [])
+    expected = told(whole, values, [], 0, arrivals)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=4)))
-    assert told(intake(**config), values, cuts) == expected
+    assert told(intake(**config), values, cuts, 0, arrivals) == expected
+
+    def part_of(low: int, high: int) -> list[int] | None:
+        return None if arrivals is None else arrivals[low:high]
 
     stop = data.draw(st.integers(0, len(values)))
     first = intake(**config)
-    before = told(first, values[:stop], [])
+    before = told(first, values[:stop], [], 0, part_of(0, stop))
     again = intake(**config, began=1)
     again.restore(first.save())
     if (start := again.remember_from) is not None:
-        again.remember(values[start:stop], np.arange(start, stop, dtype=np.int64), None)
-    assert before + told(again, values[stop:], [], stop) == expected
+        arrived = part_of(start, stop)
+        again.remember(
+            values[start:stop],
+            np.arange(start, stop, dtype=np.int64),
+            None if arrived is None else np.array(arrived, np.int64),
+        )
+    assert before + told(again, values[stop:], [], stop, part_of(stop, n)) == expected
     assert again.balance == whole.balance
 
 

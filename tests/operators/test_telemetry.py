@@ -94,9 +94,9 @@ def called(service: str, error: bool = False, **values: int) -> Call:
     return Call(BASE, 0, (service, "m", "", "", "", "", "", "", ""), units, error, "", "")
 
 
-def batch(*calls: Call, late: int = 0, dead: tuple[str, ...] = (), behind: int | None = None) -> Batch:
+def batch(*calls: Call, late: int = 0, dead: tuple[str, ...] = ()) -> Batch:
     masks = np.arange(len(calls)) >= late
-    return Batch("t/0", ("t/0",), None, columns(list(calls)), masks, ~masks, [letter(r) for r in dead], behind)
+    return Batch("t/0", ("t/0",), None, columns(list(calls)), masks, ~masks, [letter(r) for r in dead])
 
 
 def test_calls_are_counted_by_service_up_to_a_bound() -> None:
@@ -159,7 +159,8 @@ def everything() -> Telemetry:
     """Told everything once."""
     telemetry = Telemetry(now=lambda: ALERT.at)
     balance = Balance(records=1, on_time=1, dead={"not_json": 1})
-    telemetry.polled("t/0", batch(called("chat"), behind=3), balance, SECOND)
+    telemetry.polled("t/0", batch(called("chat")), balance, SECOND)
+    telemetry.lagging("t/0", 3)
     telemetry.written("sqlite", 1, 0.1)
     telemetry.retried("sqlite")
     telemetry.rejected("sqlite", "bad_row")

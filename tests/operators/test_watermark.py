@@ -50,8 +50,17 @@ def test_late_is_what_its_own_partition_had_closed_and_too_late_what_is_beyond_t
     assert judged.late.tolist() == [False, False, True, True, False]
 
 
+def test_an_aged_event_is_late_and_does_not_move_time() -> None:
+    start = ints([0, 5 * SECOND, 100 * SECOND])
+    judged = judge(start, start, None, LATENESS, WIDTH, 3, np.array([True, False, True]))
+    assert judged.on_time.tolist() == [False, True, False]
+    assert judged.late.tolist() == [True, False, True]
+    assert judged.max_start == 5 * SECOND
+    assert judge(start[:1], start[:1], None, LATENESS, WIDTH, 3, np.array([True])).max_start is None
+
+
 def test_a_shard_stands_still_until_every_partition_has_spoken() -> None:
-    clock = ShardClock()
+    clock = ShardClock(600)
     clock.observe("a", ("a", "b"), Watermark(500))
     assert clock.closed_to() is None
     clock.observe("b", ("a", "b"), None)
@@ -61,7 +70,7 @@ def test_a_shard_stands_still_until_every_partition_has_spoken() -> None:
 
 
 def test_an_idle_partition_leaves_the_minimum_and_its_bound_counts_only_when_all_are_idle() -> None:
-    clock = ShardClock()
+    clock = ShardClock(600)
     clock.observe("a", ("a", "b"), Watermark(500))
     clock.observe("b", ("a", "b"), Idle(900))
     assert clock.closed_to() == 500
@@ -73,8 +82,48 @@ def test_an_idle_partition_leaves_the_minimum_and_its_bound_counts_only_when_all
     assert clock.closed_to() == 600, "a watermark never falls"
 
 
+def test_a_partition_that_trails_at_its_end_is_not_waited_for_until_it_has_records() -> None:
+    clock = ShardClock(600)
+    clock.observe("a", ("a", "b"), Watermark(5_000))
+    clock.observe("b", ("a", "b"), Watermark(10, at_end=True))
+    assert clock.closed_to() == 5_000
+    clock.observe("b", ("a", "b"), Watermark(20))
+    assert clock.closed_to() == 20, "it has records to read: they may be of any time"
+    clock.observe("b", ("a", "b"), Watermark(4_400, at_end=True))
+    assert clock.closed_to() == 4_400, "no further behind than partitions may be apart"
+    clock.observe("a", ("a", "b"), Watermark(5_001, at_end=True))
+    assert clock.closed_to() == 5_001, "all have been read: the foremost counts"
+    clock.observe("a", ("a", "b"), Idle(9_000))
+    assert clock.closed_to() == 4_400, "an idle partition is no measure for another"
+
+
+def test_a_partition_trails_those_that_have_records_to_read() -> None:
+    clock = ShardClock(600)
+    everyone = ("a", "b", "c")
+    clock.observe("a", everyone, Watermark(9_000))
+    clock.observe("b", everyone, Watermark(1_000))
+    clock.observe("c", everyone, Watermark(500, at_end=True))
+    assert clock.closed_to() == 500, "b is read from long ago, and c is no further behind it than it may be"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5_000), st.booleans()), min_size=3))
+def test_what_has_records_to_read_is_always_waited_for(told: list[tuple[str, int, bool]]) -> None:
+    clock, at, at_end = ShardClock(600), dict[str, int](), dict[str, bool]()
+    for partition, mark, stands in told:
+        clock.observe(partition, ("a", "b", "c"), Watermark(mark, stands))
+        at[partition] = max(mark, at.get(partition, 0))
+        at_end[partition] = stands
+        closed = clock.closed_to()
+        if len(at) < 3:
+            assert closed is None
+            continue
+        reading = [at[p] for p in at if not at_end[p]]
+        assert closed is not None and min(at.values()) <= closed <= min(reading, default=max(at.values()))
+        assert not reading or closed >= min(reading) - 600
+
+
 def test_an_ended_partition_leaves_the_minimum_and_the_end_comes_when_all_have_ended() -> None:
-    clock = ShardClock()
+    clock = ShardClock(600)
     clock.observe("a", ("a", "b"), Watermark(500))
     clock.observe("b", ("a", "b"), End(700, 720))
     assert clock.closed_to() == 500
@@ -85,18 +134,18 @@ def test_an_ended_partition_leaves_the_minimum_and_the_end_comes_when_all_have_e
 
 
 def test_idle_and_end_marks_do_not_survive_a_resume_but_watermarks_do() -> None:
-    clock = ShardClock()
+    clock = ShardClock(600)
     clock.observe("a", ("a", "b"), Watermark(500))
     clock.observe("a", ("a", "b"), Idle(900))
     clock.observe("b", ("a", "b"), Watermark(400))
     clock.observe("b", ("a", "b"), End(700, 720))
-    again = ShardClock.load(clock.save())
+    again = ShardClock.load(clock.save(), 600)
     assert again.closed_to() == 400
     assert again.ended() is None
 
 
 def test_a_partition_that_was_added_is_waited_for() -> None:
-    clock = ShardClock()
+    clock = ShardClock(600)
     clock.observe("a", ("a",), Watermark(500))
     assert clock.closed_to() == 500
     clock.observe("a", ("a", "b"), Watermark(600))
@@ -105,4 +154,4 @@ def test_a_partition_that_was_added_is_waited_for() -> None:
 
 def test_the_state_of_another_version_is_refused() -> None:
     with pytest.raises(FatalError, match="version 9"):
-        ShardClock.load((9, (), ()))
+        ShardClock.load((9, (), ()), 600)

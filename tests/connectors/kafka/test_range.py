@@ -60,6 +60,8 @@ class Feed:
     def position(self) -> int:
         return self.offsets[self.at] if self.at < len(self.offsets) else self.offsets[-1] + 1
 
+    def behind(self) -> None: ...
+
     def durable(self, position: int) -> None:
         self.told.append(position)
 
