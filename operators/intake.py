@@ -171,15 +171,16 @@ class Intake:
             dead.append(self._dead(int(offsets[events.record[i]]), Reason.FUTURE_TIME, detail, ""))
         dead.sort(key=lambda letter: letter.offset)
 
+        aged = self._aged(events.end, arrival)
         chosen = np.flatnonzero(good)
         if self._seen is not None and len(chosen):
-            running = self._running(events.start[chosen])
+            running = self._running(events.start[chosen], aged[chosen], self._max_start or 0)
             self._mark(offsets[events.record[chosen]], running, highest[events.record[chosen]])
             chosen = chosen[~self._seen.repeats([events.event_id[i] for i in chosen.tolist()], running)]
         duplicates = int(good.sum()) - len(chosen)
         judged = judge(
             events.start[chosen], events.end[chosen], self._max_start, self._lateness, self._width, self._correction,
-            self._aged(events.end[chosen], arrival[chosen]),
+            aged[chosen],
         )  # fmt: skip
         self._max_start = judged.max_start
         self._arrived = int(highest[-1])
@@ -216,16 +217,17 @@ class Intake:
         not_ahead: Bools = (events.end <= arrival + self._skew) | (arrival == NO_ARRIVAL)
         return not_ahead
 
-    def _aged(self, end: Ints, arrival: Ints) -> Bools | None:
-        """Which events ended too long before they arrived; None where no age is too high."""
+    def _aged(self, end: Ints, arrival: Ints) -> Bools:
+        """Which events ended too long before they arrived."""
         if self._max_age is None:
-            return None
+            return np.zeros(len(end), np.bool_)
         aged: Bools = (end < arrival - self._max_age) & (arrival != NO_ARRIVAL)
         return aged
 
-    def _running(self, start: Ints) -> Ints:
-        first = start[0] if self._max_start is None else self._max_start
-        return np.maximum(np.maximum.accumulate(start), first)
+    @staticmethod
+    def _running(start: Ints, aged: Bools, before: int) -> Ints:
+        """The running maximum of starts that move time, up to each event."""
+        return np.maximum(np.maximum.accumulate(np.where(aged, 0, start)), before)
 
     def _mark(self, offsets: Ints, running: Ints, highest: Ints) -> None:
         """Keep the offsets from which a successor must read again to know the recent ids."""
@@ -257,10 +259,11 @@ class Intake:
         decoded = self._decoder.decode(values, self._decode, self._time.timestamp_is).events
         arrived, highest = self._arrivals(len(values), arrivals, self._rebuilt_arrived)
         self._rebuilt_arrived = int(highest[-1])
-        good = np.flatnonzero(self._not_ahead(decoded, arrived[decoded.record]))
+        arrival = arrived[decoded.record]
+        good = np.flatnonzero(self._not_ahead(decoded, arrival))
         if not len(good):
             return
-        running = np.maximum(np.maximum.accumulate(decoded.start[good]), self._rebuilt)
+        running = self._running(decoded.start[good], self._aged(decoded.end, arrival)[good], self._rebuilt)
         self._rebuilt = int(running[-1])
         self._seen.repeats([decoded.event_id[i] for i in good.tolist()], running)
 

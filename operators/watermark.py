@@ -48,9 +48,7 @@ class Judged(NamedTuple):
     max_start: int | None
 
 
-def judge(
-    start: Ints, end: Ints, before: int | None, lateness: int, width: int, horizon: int, aged: Bools | None = None
-) -> Judged:
+def judge(start: Ints, end: Ints, before: int | None, lateness: int, width: int, horizon: int, aged: Bools) -> Judged:
     """Tell on-time events from late ones: late is what belongs to a pane that its own partition had already closed.
 
     Events are in partition order; `before` is the running maximum of starts over all earlier ones. Each event is judged
@@ -61,10 +59,10 @@ def judge(
     if not len(start):
         return Judged(np.zeros(0, np.bool_), np.zeros(0, np.bool_), before)
     floor = np.iinfo(np.int64).min // 2
-    moving = start if aged is None else np.where(aged, floor, start)
+    moving = np.where(aged, floor, start)
     seen = np.maximum.accumulate(np.concatenate(([floor if before is None else before], moving)))
     behind = (seen[:-1] - lateness) // width - end // width
-    on_time = behind <= 0 if aged is None else (behind <= 0) & ~aged
+    on_time = (behind <= 0) & ~aged
     return Judged(on_time, ~on_time & (behind <= horizon), None if seen[-1] == floor else int(seen[-1]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -11,14 +12,20 @@ import numpy as np
 import orjson
 import pytest
 from bytewax.errors import BytewaxRuntimeError
-from hypothesis import HealthCheck, given, settings
+from bytewax.inputs import FixedPartitionedSource, Source, StatefulSourcePartition
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from connectors.base import State
+from connectors.source import TelemetryPartition, TelemetrySource
 from flows.pipeline import Shape
 from operators.config import DecodeConfig, DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
+from operators.intake import Batch
 from operators.model import SECOND
 from operators.series import OTHER
+from operators.watermark import Idle, Watermark
 from tests.harness import BEGAN, Crash, MemoryTopic, World
+from tests.operators.pane_events import columns
 
 START = BEGAN // SECOND - 86_400
 SHAPE = Shape(
@@ -34,6 +41,8 @@ SHAPE = Shape(
     episodes=EpisodesConfig(resolve_s=60),
     groups=GroupsConfig(),
 )  # fmt: skip
+NONE = np.zeros(0, np.bool_)
+APART = replace(SHAPE, time=TimeConfig(correction_s=120, max_ahead_s=60))
 LAW = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
@@ -154,6 +163,91 @@ def test_law_1_and_3_crashes_and_resumes_change_nothing(
     assert crashing.outcome() == undisturbed.outcome()
     ids = [line.id for line in crashing.alerts.lines]
     assert len(ids) == len(set(ids))
+
+
+def quiet_for_minutes(seed: int, size: int) -> tuple[dict[str, list[bytes]], int]:
+    """Two partitions, of which p1 has nothing for five minutes, and how many batches it gives before that."""
+    both = dealt(traffic(seed, stragglers=0), 2, seed)
+    at = [orjson.loads(record)["timestamp"] - START for record in both["p1"]]
+    before = [r for r, second in zip(both["p1"], at, strict=True) if second < 200]
+    before = before[: len(before) // size * size]
+    after = [r for r, second in zip(both["p1"], at, strict=True) if second >= 500]
+    return {"p0": both["p0"], "p1": [*before, *after]}, len(before) // size
+
+
+@LAW
+@given(
+    seed=st.integers(0, 3),
+    size=st.sampled_from([5, 20]),
+    waits=st.integers(0, 30),
+    says=st.sampled_from(["idle", "at its end"]),
+)
+def test_law_1_idleness_changes_nothing_but_by_what_it_overtakes(seed: int, size: int, waits: int, says: str) -> None:
+    """Marks of a partition on which nothing comes close panes earlier; only events that come for those can tell."""
+    records, batches = quiet_for_minutes(seed, size)
+    plain = world(records, APART)
+    marked = world(records, APART, wrap=lambda source: Quiet(source, batches, waits, says))
+    plain.run(5_000)
+    marked.run(size)
+    assert sum(b.events for b in marked.balances.values()) == sum(map(len, records.values()))
+    assert plain.alerts.lines
+    assume(not marked.overtaken)
+    assert plain.outcome() == marked.outcome()
+
+
+@pytest.mark.parametrize("says", ["idle", "at its end"])
+def test_idleness_is_no_empty_word_in_that_law(says: str) -> None:
+    records, batches = quiet_for_minutes(0, 20)
+    overtaken = []
+    for waits in (5, 60):
+        w = world(records, APART, wrap=lambda source, waits=waits: Quiet(source, batches, waits, says))
+        w.run(20)
+        overtaken.append(w.overtaken)
+    assert overtaken[0] == 0 < overtaken[1]
+
+
+class Quiet(FixedPartitionedSource[Batch, State]):
+    """A source whose p1 marks itself after so many batches, and gives the next one only so many polls later."""
+
+    def __init__(self, source: Source[Batch], batches: int, waits: int, says: str) -> None:
+        assert isinstance(source, TelemetrySource)
+        self._source, self._how = source, (batches, waits, says)
+
+    def list_parts(self) -> list[str]:
+        return self._source.list_parts()
+
+    def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> QuietPartition:
+        return QuietPartition(self._source.build_part(step_id, for_part, resume_state), for_part, *self._how)
+
+
+class QuietPartition(StatefulSourcePartition[Batch, State]):
+    def __init__(self, partition: TelemetryPartition, name: str, batches: int, waits: int, says: str) -> None:
+        self._partition, self._says = partition, says
+        self._batches, self._waits = (batches, waits) if name == "p1" else (-1, 0)
+
+    def next_batch(self) -> list[Batch]:
+        if self._batches == 0 and self._waits:
+            self._waits -= 1
+            return []
+        batches = self._partition.next_batch()
+        self._batches -= len(batches)
+        match batches:
+            case [Batch(progress=Watermark(at)) as batch] if self._batches == 0:
+                self._partition._pace.tell("p1", at, at_end=True)
+                nothing = replace(batch, events=columns([]), on_time=NONE, late=NONE, dead=[])
+                if self._says == "idle":
+                    return [batch, replace(nothing, progress=Idle(at))]
+                return [batch, replace(nothing, progress=Watermark(at, at_end=True))]
+        return batches
+
+    def next_awake(self) -> datetime:
+        return self._partition.next_awake()
+
+    def snapshot(self) -> State:
+        return self._partition.snapshot()
+
+    def close(self) -> None:
+        self._partition.close()
 
 
 @LAW

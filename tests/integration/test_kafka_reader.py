@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from connectors.base import Chunk
 from connectors.kafka.config import KafkaConfig, Options
 from connectors.kafka.reader import KafkaReader, KafkaSource
 from operators.errors import ConfigError, FatalError
-from tests.brokers import Broker, create_topic, free_port, produce, tansu_broker
+from tests.brokers import Broker, create_topic, free_port, kafka_broker, produce, tansu_broker
 
 
 def config(broker: Broker, topic: str, **settings: Any) -> KafkaConfig:
@@ -101,6 +103,31 @@ def test_how_many_records_are_left_is_known_without_asking(broker: Broker) -> No
     read(reader)
     assert reader.behind() == 0
     reader.close()
+
+
+def test_a_leader_that_does_not_answer_is_no_end(tmp_path: Path) -> None:
+    """What nobody says any more is not known: taken for idle, the clock would close what the leader still has."""
+    broker = kafka_broker(tmp_path)
+    broker.start()
+    try:
+        topic = new_topic(broker)
+        produce(broker, topic, [b"1"])
+        reader = KafkaSource(config(broker, topic)).open(f"{topic}/0", None)
+        read(reader)
+        broker.send(signal.SIGSTOP)
+        wait_until(lambda: not reader.poll(10).at_end)
+        broker.send(signal.SIGCONT)
+        wait_until(lambda: reader.poll(10).at_end)
+        reader.close()
+    finally:
+        broker.kill()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_the_offset_of_a_snapshot_is_committed_for_lag_tools(broker: Broker) -> None:

@@ -77,7 +77,7 @@ class Flow:
         time = self.time
         judged = judge(
             events.start, events.end, p.start, round(time.lateness_s * SECOND), time.pane_s * SECOND,
-            time.correction_s // time.pane_s,
+            time.correction_s // time.pane_s, np.zeros(len(events), np.bool_),
         )  # fmt: skip
         p.start = judged.max_start
         p.end = max([*events.end.tolist(), *([] if p.end is None else [p.end])], default=None)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.errors import FatalError
-from operators.model import SECOND
+from operators.model import SECOND, Bools, Ints
 from operators.watermark import End, Idle, ShardClock, Watermark, judge
 
 LATENESS = 10 * SECOND
@@ -19,15 +19,19 @@ def ints(values: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.array(values, np.int64)
 
 
+def none_of(times: Ints) -> Bools:
+    return np.zeros(len(times), np.bool_)
+
+
 @given(st.lists(st.tuples(st.integers(0, 600), st.integers(0, 90)), max_size=60), st.data())
 def test_lateness_does_not_depend_on_how_a_partition_is_cut(events: list[tuple[int, int]], data: st.DataObject) -> None:
     start = ints([s * SECOND for s, _ in events])
     end = start + ints([took * SECOND for _, took in events])
-    whole = judge(start, end, None, LATENESS, WIDTH, 30)
+    whole = judge(start, end, None, LATENESS, WIDTH, 30, none_of(start))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(events)), max_size=4)))
     on_time, late, before = [], [], None
     for low, high in zip([0, *cuts], [*cuts, len(events)], strict=True):
-        part = judge(start[low:high], end[low:high], before, LATENESS, WIDTH, 30)
+        part = judge(start[low:high], end[low:high], before, LATENESS, WIDTH, 30, none_of(start[low:high]))
         on_time += part.on_time.tolist()
         late += part.late.tolist()
         before = part.max_start
@@ -39,12 +43,12 @@ def test_nothing_is_late_in_start_order_nor_in_order_of_emission(events: list[tu
     pairs = [(s * SECOND, (s + took) * SECOND) for s, took in events]
     for order in (sorted(pairs), sorted(pairs, key=lambda p: p[1])):
         start, end = ints([s for s, _ in order]), ints([e for _, e in order])
-        assert judge(start, end, None, LATENESS, WIDTH, 30).on_time.all()
+        assert judge(start, end, None, LATENESS, WIDTH, 30, none_of(start)).on_time.all()
 
 
 def test_late_is_what_its_own_partition_had_closed_and_too_late_what_is_beyond_the_horizon() -> None:
     start = ints([0, 100 * SECOND, 85 * SECOND, 79 * SECOND, 31 * SECOND])
-    judged = judge(start, start, None, LATENESS, WIDTH, horizon=3)
+    judged = judge(start, start, None, LATENESS, WIDTH, 3, none_of(start))
     # The watermark stands at 90 s: the pane of 85 s is closed, and those of 79 s and 31 s were 2 and 6 panes before.
     assert judged.on_time.tolist() == [True, True, False, False, False]
     assert judged.late.tolist() == [False, False, True, True, False]

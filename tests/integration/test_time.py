@@ -1,0 +1,199 @@
+"""What must not stop time, or let it run away, as processes on a real broker: old events, odd arrivals, hung
+transactions, clocks that are set."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from signal import SIGTERM
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Producer
+
+from tests.brokers import Broker, create_topic, free_port, produce
+from tests.integration.test_bad_input import QUICK, START, balance_of, record, scenario
+from tests.processes import Job, Process
+from tests.stepped_clock import SteppedClock
+
+LOG_APPEND = {"message.timestamp.type": "LogAppendTime"}
+OLD = 946_800_000  # 2000-01-02
+
+
+class Live:
+    """A flow over a topic of two partitions, whose metrics can be asked for."""
+
+    def __init__(self, folder: Path, broker: Broker, options: dict[str, str], **settings: object) -> None:
+        self.broker = broker
+        self.topic = f"t-{uuid4().hex[:8]}"
+        create_topic(broker, self.topic, 2, options)
+        self._port = free_port()
+        found: dict[str, object] = {
+            **QUICK, "source.kind": "kafka", "kafka.brokers": broker.address, "kafka.topics": [self.topic],
+            "kafka.group_id": self.topic, "metrics.port": self._port, "source.batch_size": 50,
+        }  # fmt: skip
+        self.job = Job(folder, {**found, **{k.replace("__", "."): v for k, v in settings.items()}})
+
+    def send(self, partition: int, *values: bytes) -> None:
+        produce(self.broker, self.topic, values, partition)
+
+    def start(self, environment: dict[str, str] | None = None) -> Process:
+        command = [sys.executable, "-m", "bytewax.run", "flows.main", *self.job.recovered(1)]
+        return Process(command, {**self.job.environment({}), **(environment or {})}, self.job.folder / "log")
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of the metric over all that have these labels; 0 where there is none, or no process yet."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return 0
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        values = [line.rpartition(" ")[2] for line in lines if re.match(rf"{name}[ {{]", line)
+                  and all(label in line for label in wanted)]  # fmt: skip
+        return sum(map(float, values))
+
+    def lag(self, partition: int) -> float:
+        return self.metric("sentinel_consumer_lag_records", partition=f"{self.topic}/{partition}")
+
+    def read(self) -> float:
+        return self.metric("sentinel_records_total")
+
+
+def until(
+    holds: Callable[[], bool], what: str, seconds: float = 60, meanwhile: Callable[[], object] | None = None
+) -> None:
+    """Returns as soon as it holds; AssertionError where that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        if meanwhile is not None:
+            meanwhile()
+        time.sleep(0.1)
+
+
+def verdicts(job: Job) -> list[tuple[str, str]]:
+    """What was said of the traffic of the scenario: when, and what."""
+    alerts = [json.loads(line) for line in job.alerts()]
+    return [(a["at"], a["status"]) for a in alerts if a["series"] == {"model": "m"}]
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+    """What is said of the scenario where nothing disturbs it."""
+    folder = tmp_path_factory.mktemp("expected")
+    path = folder / "events.jsonl"
+    path.write_bytes(b"\n".join([*scenario(), b""]))
+    job = Job(folder / "job", {**QUICK, "source.kind": "files", "source.files.paths": [str(path)]})
+    job.run()
+    assert len(verdicts(job)) >= 2
+    return verdicts(job)
+
+
+@pytest.mark.parametrize(
+    "bad", [record(OLD, model="old"), b"{", record(START, model="behind")], ids=["old", "broken", "behind"]
+)
+def test_a_partition_with_nothing_but_bad_events_stops_nothing(
+    kafka: Broker, tmp_path: Path, expected: list[tuple[str, str]], bad: bytes
+) -> None:
+    """Before, the first of them kept the other partition from being read, and none of the next let time go on."""
+    live = Live(tmp_path, kafka, LOG_APPEND, time__max_ahead_s=60, time__idle_s=2)
+    live.send(0, *scenario())
+    live.send(1, bad)
+    with live.start() as process:
+        until(lambda: verdicts(live.job) == expected, "the alerts", 60, lambda: live.send(1, bad))
+        until(lambda: live.lag(0) == 0 and live.lag(1) == 0, "read to the end")
+        process.send(SIGTERM)
+        assert process.finish(60) == 0, process.said()
+
+
+def test_a_record_without_a_timestamp_is_judged_by_those_before_it(kafka: Broker, tmp_path: Path) -> None:
+    """Before, all that was polled with it was judged by when the run began: what is newer was `future_time`."""
+    live = Live(tmp_path, kafka, {}, kafka__stop_at_end=True)
+    now = int(time.time()) + 3_000  # the producer's clock is ahead, and so is what it says of arrivals
+    for n in range(100):
+        times = [(now + n) * 1_000 if n != 50 else -1]
+        produce(kafka, live.topic, [record(now + n)], 0, times) if n in {0, 50, 99} else None
+    produce(kafka, live.topic, [record(now + n) for n in range(400)], 1, [(now + n) * 1_000 for n in range(400)])
+    live.job.run(*live.job.recovered(1))
+    balance_of(live.job, 403)
+
+
+def test_a_hung_transaction_is_no_idleness_and_its_records_are_lag(
+    kafka: Broker, tmp_path: Path, expected: list[tuple[str, str]]
+) -> None:
+    """Before, the partition was idle at the last record that could be read, and what came behind was overtaken."""
+    live = Live(tmp_path, kafka, LOG_APPEND, time__max_ahead_s=60, time__idle_s=1)
+    records = scenario()
+    live.send(0, *records[::2])
+    live.send(1, records[1])
+    hung = Producer({"bootstrap.servers": kafka.address, "transactional.id": live.topic})
+    hung.init_transactions(30)
+    hung.begin_transaction()
+    for value in (b"given up", b"given up"):
+        hung.produce(live.topic, value, partition=1)
+    assert hung.flush(10) == 0
+    live.send(1, *records[3::2])
+    with live.start() as process:
+        until(lambda: live.lag(1) == 301, "the lag of what cannot be read yet")
+        until(lambda: live.lag(0) > 150, "the lag of a partition that waits for another")
+        time.sleep(4)  # four times what makes a partition idle
+        assert live.metric("sentinel_records_total") < 200
+        hung.abort_transaction(30)
+        until(lambda: verdicts(live.job) == expected, "the alerts")
+        assert live.metric("sentinel_events_overtaken_total") == 0
+        process.send(SIGTERM)
+        assert process.finish(60) == 0, process.said()
+    balance_of(live.job, 600)
+
+
+@pytest.fixture
+def clocked(kafka: Broker, tmp_path: Path) -> Iterator[tuple[Live, SteppedClock, Process]]:
+    """A flow whose clock can be set, with all that was sent before read."""
+    live = Live(tmp_path / "flow", kafka, LOG_APPEND, time__idle_s=1)
+    clock = SteppedClock(tmp_path)
+    live.send(0, *(record(time.time(), trace_id=str(n)) for n in range(50)))
+    live.send(1, record(time.time()))
+    with live.start(clock.environment) as process:
+        until(lambda: live.read() == 51, "the first records", 90)
+        yield live, clock, process
+
+
+def test_a_clock_that_is_set_back_holds_up_neither_reading_nor_the_end(
+    clocked: tuple[Live, SteppedClock, Process],
+) -> None:
+    live, clock, process = clocked
+    clock.set(-100)
+    live.send(0, *(record(time.time()) for _ in range(50)))
+    until(lambda: live.read() == 101, "what comes while the clock is behind", 10)
+    clock.set(3_600)
+    time.sleep(1.5)  # an epoch begins
+    clock.set(0)
+    live.send(0, *(record(time.time()) for _ in range(50)))
+    until(lambda: live.read() == 151, "what comes after the hour forward and back", 10)
+    assert live.metric("sentinel_clock_steps_total") == 3
+    process.send(SIGTERM)
+    assert process.finish(20) == 0, process.said()
+    assert "the host's clock went back by 100 s" in process.said()
+    balance_of(live.job, 151)
+
+
+def test_an_hour_forward_while_nothing_comes_closes_no_hour_of_panes(
+    clocked: tuple[Live, SteppedClock, Process],
+) -> None:
+    live, clock, process = clocked
+    time.sleep(2)  # both partitions are idle
+    clock.set(3_600)
+    time.sleep(11)  # longer than a pane, after which an idle partition says again how far it is
+    clock.set(0)
+    live.send(0, *(record(time.time(), latency_ms=1_000) for _ in range(50)))
+    until(lambda: live.read() == 101, "what comes then", 10)
+    time.sleep(1)
+    assert live.metric("sentinel_events_overtaken_total") == 0
+    process.send(SIGTERM)
+    assert process.finish(20) == 0, process.said()
