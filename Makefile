@@ -92,7 +92,14 @@ dashboards: $(VENV)/.dev ## make the JSON in observability/grafana/dashboards an
 	@$(PY) -m observability.grafana.make
 
 .PHONY: services
-services: .services/kafka/.ready .services/kustomize .services/compose-spec.json ## what tests need that is no wheel: Kafka (by Java and Maven), Chromium, kustomize (by Go), Prometheus
+services: .services/kafka/.ready .services/kustomize .services/compose-spec.json ## what tests need that is no wheel: Kafka (by Java and Maven), Chromium, kustomize (by Go), Prometheus, a C compiler
+	@if ! command -v cc >/dev/null; then \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+			echo "A C compiler is needed for clocks that tests set: install one, then make services again" >&2; exit 1; \
+		fi; \
+		apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends gcc libc6-dev >/dev/null; \
+	fi
 	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null; then \
 		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 			echo "Chromium is needed to look at the report: install it, then make services again" >&2; exit 1; \
