@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,14 +15,17 @@ SLICE_S: Final = 0.005
 
 @dataclass(slots=True)
 class Pace:
-    """How far the partitions of this process are, in event time: one too far ahead of the slowest has to wait.
+    """How far partitions are, in event time: one of this process that is too far ahead of the slowest has to wait.
 
-    A partition that stands at its end holds nobody back.
+    A partition that stands at its end holds nobody back. Of the partitions of other processes the shards of this one
+    tell, since each of them hears of all; their own are known sooner without them.
     """
 
     max_ahead: int
     at: dict[str, int] = field(default_factory=dict)
     at_end: set[str] = field(default_factory=set)
+    informant: int | None = None
+    elsewhere: int | None = None
 
     def tell(self, partition: str, at: int | None, at_end: bool) -> None:
         """How far a partition is, None where it has shown no event yet, and whether it has been read to its end."""
@@ -33,12 +37,25 @@ class Pace:
         """The partition is over."""
         self.at.pop(partition, None)
 
+    def heard(self, shard: int, reading: Callable[[], Mapping[str, int]]) -> None:
+        """A shard of this process has heard of partitions; `reading` gives those with records to read.
+
+        One shard is believed, the first by number: all hear the same.
+        """
+        if self.informant is None or shard < self.informant:
+            self.informant = shard
+        if shard == self.informant:
+            self.elsewhere = min((at for p, at in reading().items() if p not in self.at), default=None)
+
     def ahead(self, partition: str) -> bool:
         """Whether the partition is too far ahead."""
         mine = self.at.get(partition)
         if mine is None:
             return False
-        slowest = min((at for p, at in self.at.items() if p not in self.at_end), default=mine)
+        # A list, made at once: a worker of its own thread may just be adding its partition.
+        slowest = min((at for p, at in list(self.at.items()) if p not in self.at_end), default=mine)
+        if self.elsewhere is not None:
+            slowest = min(slowest, self.elsewhere)
         return mine - slowest > self.max_ahead
 
 

@@ -114,6 +114,11 @@ class ShardClock:
         idle = [self._idle[p] for p in self.partitions if p in self._idle and p not in self._end]
         return min(idle) if idle else None
 
+    def reading(self) -> dict[str, int]:
+        """The watermarks of the partitions that have records to read, as far as the shard has heard."""
+        out = self._idle.keys() | self._end.keys() | self._at_end
+        return {partition: at for partition, at in self._at.items() if partition not in out}
+
     def _slowest(self, live: Sequence[str]) -> int:
         """The smallest watermark of these partitions without those that trail at their end.
 

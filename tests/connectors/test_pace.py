@@ -1,0 +1,48 @@
+"""Which partitions wait for which."""
+
+from __future__ import annotations
+
+from connectors.pace import Pace
+
+
+def told(**at: int) -> Pace:
+    pace = Pace(10)
+    for partition, mark in at.items():
+        pace.tell(partition, mark, at_end=False)
+    return pace
+
+
+def waiting(pace: Pace) -> str:
+    return "".join(p for p in "abcd" if pace.ahead(p))
+
+
+def test_a_partition_waits_for_the_slowest_that_has_records() -> None:
+    pace = told(a=0, b=11, c=10)
+    pace.tell("d", None, at_end=False)
+    assert waiting(pace) == "b"
+    pace.tell("a", 0, at_end=True)
+    assert waiting(pace) == ""
+    pace.tell("c", 0, at_end=False)
+    assert waiting(pace) == "b"
+    pace.leave("c")
+    assert waiting(pace) == ""
+
+
+def test_one_that_stands_at_its_end_waits_too_where_another_has_records() -> None:
+    pace = told(a=0, b=100)
+    pace.tell("b", 100, at_end=True)
+    assert waiting(pace) == "b"
+
+
+def test_partitions_of_other_processes_are_waited_for_as_the_first_shard_tells() -> None:
+    pace = told(a=100)
+    pace.heard(7, lambda: {"a": 0, "x": 80})
+    assert waiting(pace) == "a"
+    pace.heard(3, lambda: {"a": 0, "x": 95})
+    assert waiting(pace) == "", "and what it tells of the own ones is older than what is known"
+    pace.heard(7, lambda: {"x": 0})
+    assert waiting(pace) == ""
+    pace.heard(3, lambda: {"x": 0})
+    assert waiting(pace) == "a"
+    pace.heard(3, dict)
+    assert waiting(pace) == ""
