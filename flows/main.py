@@ -402,6 +402,7 @@ def flow() -> Dataflow:
                 telemetry.registry,
                 run.polled_once.is_set,
                 lambda: run.moving(settings),
+                telemetry.closed,
             )
         if where.folder is not None and settings.recovery.layout == "own" and where.processes > 1:
             join(where, where.folder, run.connected)

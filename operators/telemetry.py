@@ -91,6 +91,7 @@ class Telemetry:
         self._polls = self._counter(names.POLLS)
         self._poll_retries = self._counter(names.POLL_RETRIES)
         self._heartbeat: Gauge | None = None
+        self._closed = self._counter(names.CLOSED)
         self._price_loads = self._counter(names.PRICE_LOADS)
         self._requests = self._counter(names.REQUESTS)
         self._tokens = self._counter(names.TOKENS)
@@ -150,6 +151,10 @@ class Telemetry:
         """A heartbeat reached its topic at this time, in microseconds."""
         if self._heartbeat is not None:
             self._heartbeat.set(at / SECOND)
+
+    def closed(self, reason: str) -> None:
+        """The listener has closed a client without an answer."""
+        self._closed.labels(reason).inc()
 
     def prices_loaded(self, good: bool) -> None:
         """The price file has changed, and could be used or not."""

@@ -175,6 +175,7 @@ def everything() -> Telemetry:
     telemetry.configured(10, 0.01, 100.0)
     telemetry.built("1", "3")
     telemetry.heartbeats(SECOND)
+    telemetry.closed("slow")
     return telemetry
 
 
