@@ -49,6 +49,7 @@ from flows.ending import room, say_why
 from flows.heartbeat import Pulse
 from flows.joining import join
 from flows.logs import Who, debug_on_signal, set_up_logging, tell
+from flows.panics import keep_back
 from flows.pipeline import Ends, Shape, Taps, pipeline
 from flows.progress import Progress
 from flows.settings import CONFIG_EXIT_CODE, Settings, load
@@ -379,6 +380,7 @@ def flow() -> Dataflow:
     Ends the process with one message where it cannot start: with code 78 where the set-up is wrong, with code 1 where a
     neighbour was away for longer than the start waits for it.
     """
+    panics = keep_back()
     try:
         settings = load(os.environ, Path.cwd()).settings
         where = recovery.place(sys.argv[1:], os.environ)
@@ -387,6 +389,7 @@ def flow() -> Dataflow:
         check_folders(settings)
         factory = reader(settings)
         if where.folder is not None:
+            recovery.refuse_foreign(where.folder)
             check_room(where.folder)
         telemetry = measured(settings)
         run = Run(telemetry, Progress() if settings.log.format == "text" else None)
@@ -410,7 +413,7 @@ def flow() -> Dataflow:
         tell(logging.CRITICAL, f"llm-sentinel cannot start: {error}")
         raise SystemExit(CONFIG_EXIT_CODE if isinstance(error, ConfigError) else 1) from None
     spare_the_collector()
-    say_why(where.folder)
+    say_why(where.folder, panics)
     stop_on_signals(run.stop)
     debug_on_signal()
     atexit.register(run.finish, settings.metrics.balance_file)  # also keeps the lock and the listener alive
