@@ -46,7 +46,7 @@ from connectors.sqlite import SqliteFactory
 from connectors.tracing import TracedSinks, Traces
 from flows import __version__, recovery
 from flows.ending import room, say_why
-from flows.heartbeat import Pulse
+from flows.heartbeat import Pulse, patience_s
 from flows.joining import join
 from flows.logs import Who, debug_on_signal, set_up_logging, tell
 from flows.panics import keep_back
@@ -138,6 +138,11 @@ class Run:
                 balance_file.write_bytes(orjson.dumps(asdict(balance)))
             except OSError as error:
                 log.warning("the balance file %s cannot be written: %s", balance_file, error.strerror)
+
+    def reached(self, shard: int, closed: int | None, newest: int | None) -> None:
+        """A shard has closed panes up to `closed`, and could have up to `newest`."""
+        if self.pulse is not None:
+            self.pulse.reached(shard, closed, newest)
 
     def alerted(self, alert: Alert) -> None:
         """An alert leaves the flow."""
@@ -270,7 +275,7 @@ def build(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[]
     def replayed(alert: Alert) -> bool:
         return alert.at < now() - oldest
 
-    watching = Watching(run.telemetry, time.perf_counter)
+    watching = Watching(run.telemetry, time.perf_counter, run.reached)
     taps = Taps(replayed, run.alerted, run.telemetry.shard, watching)
     return pipeline(shape(settings), ends(settings, run, factory, now), taps)
 
@@ -353,7 +358,7 @@ def start_heartbeats(settings: Settings, run: Run, where: recovery.Place) -> Non
         return
     topic.partitions()
     run.telemetry.heartbeats(wall_clock())
-    run.pulse = pulse = Pulse(where.process, where.processes, wall_clock)
+    run.pulse = pulse = Pulse(where.process, where.processes, wall_clock, patience_s(settings.time))
     run.heartbeats = Heartbeats(
         kafka, f"{kafka.group_id}/{where.process}", kafka.heartbeat_s, pulse.say,
         lambda: run.telemetry.heartbeat(wall_clock()),

@@ -96,6 +96,17 @@ WATERMARK: Final = Instrument(
     "Event time that the partition has reached, Unix time.",
     ("partition",),
 )
+WAITED_FOR: Final = Instrument(
+    "sentinel_partition_waited_for",
+    "gauge",
+    "1 where panes wait for the partition; 0 where it is idle or over.",
+    ("partition",),
+)
+PARTITIONS: Final = Instrument(
+    "sentinel_source_partitions",
+    "gauge",
+    "Partitions of the whole source; nothing closes before each has told how far it is, and so has the metric above.",
+)
 BEHIND: Final = Instrument(
     "sentinel_consumer_lag_records",
     "gauge",
@@ -211,8 +222,8 @@ SINK_SECONDS: Final = Instrument(
 
 INSTRUMENTS: Final = (
     BUILD,
-    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, BEHIND, POLLS, POLL_RETRIES,
-    HEARTBEAT, CLOSED, PRICE_LOADS,
+    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, WAITED_FOR, PARTITIONS, BEHIND,
+    POLLS, POLL_RETRIES, HEARTBEAT, CLOSED, PRICE_LOADS,
     REQUESTS, TOKENS, COST, ERROR_OBJECTIVE, COST_OBJECTIVE,
     SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,
     STEP_SECONDS, DETECTOR_SECONDS, STEP_FAULTS, SNAPSHOT_SECONDS, SNAPSHOT_BYTES,

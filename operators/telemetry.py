@@ -18,6 +18,7 @@ from operators.instruments import Instrument
 from operators.intake import Balance, Batch
 from operators.model import LABELS, METRIC_INDEX, METRICS, SECOND, Alert, Reason
 from operators.series import OTHER
+from operators.watermark import Watermark
 
 _SERVICE = LABELS.index("service")
 
@@ -87,6 +88,8 @@ class Telemetry:
         self._most_services = services
         self._services: set[str] = set()
         self._build = self._gauge(names.BUILD)
+        self._waited_for = self._gauge(names.WAITED_FOR)
+        self._partitions = self._gauge(names.PARTITIONS)
         self._behind = self._gauge(names.BEHIND)
         self._polls = self._counter(names.POLLS)
         self._poll_retries = self._counter(names.POLL_RETRIES)
@@ -163,6 +166,9 @@ class Telemetry:
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
         """A source partition was polled."""
         self.balances.polled(partition, batch, balance, watermark)
+        self._partitions.set(len(batch.partitions))
+        if batch.progress is not None:
+            self._waited_for.labels(partition).set(isinstance(batch.progress, Watermark))
         if batch.behind is not None:
             self._behind.labels(partition).set(batch.behind)
         if len(batch.events):

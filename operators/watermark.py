@@ -106,6 +106,10 @@ class ShardClock:
         idle = [self._idle[p] for p in self.partitions if p in self._idle and p not in self._end]
         return min(idle) if idle else None
 
+    def newest(self) -> int | None:
+        """The largest watermark of all partitions, also of those that are idle or over; None until one has any."""
+        return max(self._at.values(), default=None)
+
     def ended(self) -> End | None:
         """Set once every partition's source is over: the latest start and end of all."""
         if not self.partitions or any(p not in self._end for p in self.partitions):
