@@ -1,11 +1,13 @@
 # One image for all commands: the flow unless told otherwise, else `docker run IMAGE flows.check`, `flows.simulate ...`.
 # The packages are a layer of their own: it is built again only when the lock changes.
-FROM python:3.12-slim-bookworm AS packages
+# A tag can move: to build on the same base again name it with its digest, --build-arg BASE=python:3.12-slim-bookworm@sha256:...
+ARG BASE=python:3.12-slim-bookworm
+FROM ${BASE} AS packages
 COPY requirements.lock .
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
 
-FROM python:3.12-slim-bookworm
+FROM ${BASE}
 LABEL org.opencontainers.image.title="llm-sentinel" \
     org.opencontainers.image.version="0.1.0" \
     org.opencontainers.image.licenses="Apache-2.0"

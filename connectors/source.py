@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -303,6 +303,10 @@ class TelemetrySource(FixedPartitionedSource[Batch, State]):
         self._pace = Pace(round(settings.time.max_ahead_s * SECOND))
         self._rest = Rest(settings.clock)
         self._watch = ClockWatch(settings.now, settings.clock, settings.retry.budget_s, settings.stepped)
+
+    def heard(self, shard: int, reading: Callable[[], Mapping[str, int]]) -> None:
+        """A shard of this process has heard of partitions, those of other processes too: `Pace.heard`."""
+        self._pace.heard(shard, reading)
 
     def list_parts(self) -> list[str]:
         self._settings.connected()

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from flows import backtest_compare, backtest_report, backtest_view, scoring, series_input
 from flows.logs import set_up_logging
+from flows.panics import keep_back
 from flows.progress import Progress
 from flows.replay import Interrupted, Replayed, reader, replay, say, settings_of, stopping, write_whole
 from flows.scoring import Episode, Incident, Score
@@ -274,4 +275,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_back()
     sys.exit(main())

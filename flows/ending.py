@@ -1,13 +1,14 @@
 """How the process ends when it cannot go on: one sentence and an exit code, not a trace of calls.
 
-Bytewax hands on the error of a source or a sink wrapped in its own; of a recovery store that cannot be written it
-panics. Both reach `sys.excepthook`, the last place that sees them.
+Bytewax hands on the error of a source or a sink wrapped in its own, and that of a recovery store as a panic. Both reach
+`sys.excepthook`, the last place that sees them.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,15 @@ from types import TracebackType
 from typing import Final
 
 from flows.logs import tell
+from flows.panics import Panics
 from flows.settings import CONFIG_EXIT_CODE
 from operators.errors import ConfigError, SentinelError
 
 ROOM: Final = 1 << 20
 """Bytes that a recovery store needs at least, to be made or to be gone on with."""
+
+_SQLITE: Final = re.compile(r"SqliteFailure\(.*Some\(\"(.*)\"\)\)")
+"""Only the recovery store is written by Rust, so a panic of SQLite is one of that store."""
 
 log = logging.getLogger(__name__)
 
@@ -51,20 +56,33 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def say_why(recovery: Path | None) -> None:
+def unwritten(recovery: Path, error: BaseException) -> str | None:
+    """Why the recovery store in this folder cannot be written any more; None where that is not what happened.
+
+    Bytewax says what SQLite said, which blames the disk for much; so the folder is looked at first.
+    """
+    if (wrong := room(recovery)) is not None:
+        return wrong
+    said = next((found for e in _chain(error) if (found := _SQLITE.search(str(e)))), None)
+    return said[1] if said else None
+
+
+def say_why(recovery: Path | None, panics: Panics | None = None) -> None:
     """From now on what ends the process is said in one sentence; what is no error of ours is still shown whole.
 
-    The exit code is 78 where the set-up is wrong, else 1. `recovery` is the folder of the recovery store: Bytewax does
-    not say why it could not write it, so it is looked at.
+    The exit code is 78 where the set-up is wrong, else 1. `recovery` is the folder of the recovery store, `panics` what
+    keeps back what Rust says of an error that has a sentence.
     """
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         known = cause(error)
-        if known is None and recovery is not None and (wrong := room(recovery)) is not None:
+        if known is None and recovery is not None and (wrong := unwritten(recovery, error)) is not None:
             known = SentinelError(
                 f"the recovery folder {recovery} cannot be written any more ({wrong}): mend that and start again, "
                 "the run goes on from its last snapshot"
             )
+        if panics is not None:
+            panics.end(show=known is None)
         if known is None:
             sys.__excepthook__(kind, error, trace)
             return

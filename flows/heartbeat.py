@@ -1,8 +1,9 @@
-"""What a heartbeat says of this process: that it reads, how far it is, and how many alerts it has sent."""
+"""What a heartbeat says of this process: that it reads and closes panes, how far it is, how many alerts it has sent."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -10,14 +11,35 @@ import orjson
 
 from flows import __version__
 from operators.alert_json import rfc3339
+from operators.config import TimeConfig
 
 SCHEMA: Final = "llm-sentinel.heartbeat/1"
 
 
-class Pulse:
-    """Counts what the flow does; `say` gives the next heartbeat, or None where the source was not polled since."""
+def patience_s(of: TimeConfig) -> float:
+    """How long panes may stay open that some partition has passed: twice the time until another one is called idle."""
+    return 2 * (of.idle_s + of.pane_s)
 
-    def __init__(self, process: int, processes: int, now: Callable[[], int]) -> None:
+
+class Pulse:
+    """Counts what the flow does; `say` gives the next heartbeat.
+
+    It gives None where the source was not polled since the last one, and where panes do not close: a shard of this
+    process has panes that some partition has passed, and for `patience_s` it has closed none. A shard that waits for
+    nothing closes nothing either, and that is well. `now` gives microseconds, `clock` seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        process: int,
+        processes: int,
+        now: Callable[[], int],
+        patience_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._patience_s = patience_s
+        self._clock = clock
+        self._waiting: dict[int, tuple[int | None, float]] = {}  # by shard: up to where it has closed, and since when
         self._process = process
         self._processes = processes
         self._now = now
@@ -40,6 +62,18 @@ class Pulse:
             self._records[partition] = records
             self._marks[partition] = watermark
 
+    def reached(self, shard: int, closed: int | None, newest: int | None) -> None:
+        """A shard has closed panes up to `closed`, and would have up to `newest` if all partitions were that far."""
+        with self._lock:
+            if newest is None or (closed is not None and closed >= newest):
+                self._waiting.pop(shard, None)
+            elif shard not in self._waiting or self._waiting[shard][0] != closed:
+                self._waiting[shard] = (closed, self._clock())
+
+    def _closes(self) -> bool:
+        longest = min((since for _, since in self._waiting.values()), default=None)
+        return longest is None or self._clock() - longest <= self._patience_s
+
     def alerted(self) -> None:
         """An alert leaves the flow."""
         with self._lock:
@@ -48,7 +82,7 @@ class Pulse:
     def say(self) -> bytes | None:
         """One JSON object; `watermark` is that of the partition that is least far, null until each has one."""
         with self._lock:
-            if self._turns == self._said:
+            if self._turns == self._said or not self._closes():
                 return None
             self._said = self._turns
             marks = list(self._marks.values())

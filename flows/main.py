@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -46,9 +46,10 @@ from connectors.sqlite import SqliteFactory
 from connectors.tracing import TracedSinks, Traces
 from flows import __version__, recovery
 from flows.ending import room, say_why
-from flows.heartbeat import Pulse
+from flows.heartbeat import Pulse, patience_s
 from flows.joining import join
 from flows.logs import Who, debug_on_signal, set_up_logging, tell
+from flows.panics import keep_back
 from flows.pipeline import Ends, Shape, Taps, pipeline
 from flows.progress import Progress
 from flows.settings import CONFIG_EXIT_CODE, Settings, load
@@ -79,6 +80,7 @@ class Run:
     traces: Traces | None = None
     pulse: Pulse | None = None
     heartbeats: Heartbeats | None = None
+    source: TelemetrySource | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     connected: threading.Event = field(default_factory=threading.Event)
     polled_once: threading.Event = field(default_factory=threading.Event)
@@ -141,6 +143,16 @@ class Run:
                 balance_file.write_bytes(orjson.dumps(asdict(balance)))
             except OSError as error:
                 log.warning("the balance file %s cannot be written: %s", balance_file, error.strerror)
+
+    def reached(self, shard: int, closed: int | None, newest: int | None) -> None:
+        """A shard has closed panes up to `closed`, and could have up to `newest`."""
+        if self.pulse is not None:
+            self.pulse.reached(shard, closed, newest)
+
+    def heard(self, shard: int, reading: Callable[[], Mapping[str, int]]) -> None:
+        """A shard has heard of partitions, those of other processes too: the source waits for the slowest."""
+        if self.source is not None:
+            self.source.heard(shard, reading)
 
     def alerted(self, alert: Alert) -> None:
         """An alert leaves the flow."""
@@ -233,8 +245,9 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         factory.partitions()  # asks the neighbour now: a start that cannot work must not wait for its first alert
         return ReliableSink(factory, settings.sinks, at_once=at_once, stopping=run.stop.is_set, observer=watching)
 
+    run.source = TelemetrySource(source)
     return Ends(
-        source=TelemetrySource(source),
+        source=run.source,
         store=None if to.store is None else sink(to.store, at_once=False),
         alerts={name: sink(a, at_once=True) for name, a in to.alerts.items()},
         dead_letters={name: sink(d, at_once=False) for name, d in to.dead_letters.items()},
@@ -274,7 +287,7 @@ def build(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[]
     def replayed(alert: Alert) -> bool:
         return alert.at < now() - oldest
 
-    watching = Watching(run.telemetry, time.perf_counter)
+    watching = Watching(run.telemetry, time.perf_counter, run.reached, run.heard)
     taps = Taps(replayed, run.alerted, run.telemetry.shard, watching)
     return pipeline(shape(settings), ends(settings, run, factory, now), taps)
 
@@ -357,7 +370,7 @@ def start_heartbeats(settings: Settings, run: Run, where: recovery.Place) -> Non
         return
     topic.partitions()
     run.telemetry.heartbeats(wall_clock())
-    run.pulse = pulse = Pulse(where.process, where.processes, wall_clock)
+    run.pulse = pulse = Pulse(where.process, where.processes, wall_clock, patience_s(settings.time))
     run.heartbeats = Heartbeats(
         kafka, f"{kafka.group_id}/{where.process}", kafka.heartbeat_s, pulse.say,
         lambda: run.telemetry.heartbeat(wall_clock()),
@@ -384,6 +397,7 @@ def flow() -> Dataflow:
     Ends the process with one message where it cannot start: with code 78 where the set-up is wrong, with code 1 where a
     neighbour was away for longer than the start waits for it.
     """
+    panics = keep_back()
     try:
         settings = load(os.environ, Path.cwd()).settings
         where = recovery.place(sys.argv[1:], os.environ)
@@ -392,6 +406,7 @@ def flow() -> Dataflow:
         check_folders(settings)
         factory = reader(settings)
         if where.folder is not None:
+            recovery.refuse_foreign(where.folder)
             check_room(where.folder)
         telemetry = measured(settings)
         run = Run(telemetry, Progress() if settings.log.format == "text" else None)
@@ -407,6 +422,7 @@ def flow() -> Dataflow:
                 telemetry.registry,
                 run.polled_once.is_set,
                 lambda: run.moving(settings),
+                telemetry.closed,
             )
         if where.folder is not None and settings.recovery.layout == "own" and where.processes > 1:
             join(where, where.folder, run.connected)
@@ -414,7 +430,7 @@ def flow() -> Dataflow:
         tell(logging.CRITICAL, f"llm-sentinel cannot start: {error}")
         raise SystemExit(CONFIG_EXIT_CODE if isinstance(error, ConfigError) else 1) from None
     spare_the_collector()
-    say_why(where.folder)
+    say_why(where.folder, panics)
     stop_on_signals(run.stop)
     debug_on_signal()
     atexit.register(run.finish, settings.metrics.balance_file)  # also keeps the lock and the listener alive

@@ -11,6 +11,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,10 @@ PAGE_BYTES: Final = 65_536
 SETUP_LOCK: Final = "setup.lock"
 """The file that is locked while the store is made, checked or moved."""
 _MAKING = "making"  # the folder in which the partitions are made; it is there only while they are
+_OURS: Final = re.compile(
+    r"lost\+found|process-\d+\.lock|setup\.lock|making|room-\d+\.tmp|manifest.*\.tmp|part-\d+\.sqlite3.*"
+)
+"""What a folder may hold that has no manifest: a new file system's own, and what a start or a move that died left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,7 @@ def claim(
             "processes; give each one its address (in Kubernetes: a line of `addresses` for each replica)"
         )
     folder = where.folder
+    refuse_foreign(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / f"process-{where.process}.lock").open("a+")  # held while the process lives
@@ -140,6 +146,24 @@ def claim(
         lock.close()
         raise
     return Held(folder, lock)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raises `ConfigError` where the folder holds anything and is no recovery folder: nothing is written there then."""
+    if not folder.is_dir():
+        return
+    if (folder / MANIFEST).exists():
+        read_manifest(folder)
+        return
+    try:
+        others = sorted(path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name))
+    except OSError as error:
+        raise ConfigError(f"the recovery folder {folder} cannot be used: {error.strerror}") from error
+    if others:
+        raise ConfigError(
+            f"the folder {folder} is not empty and no recovery folder of this program (it holds {others[0]}"
+            f"{f' and {len(others) - 1} others' if others[1:] else ''}); give -r a new or empty folder"
+        )
 
 
 def _make_or_compare(

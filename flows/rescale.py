@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from flows.recovery import MANIFEST, SETUP_LOCK, own_parts, part_name, read_manifest
+from flows.recovery import MANIFEST, SETUP_LOCK, own_parts, part_name, read_manifest, refuse_foreign
 from flows.rewind import forget_unfinished
 from flows.settings import CONFIG_EXIT_CODE
 from operators.errors import ConfigError
@@ -37,6 +37,7 @@ def rescale(folders: Sequence[Path], pods: int) -> list[str]:
             raise ConfigError(f"{folder.parent} is not there: mount the volume of each pod, old and new")
     with ExitStack() as stack:
         for folder in folders:
+            refuse_foreign(folder)
             folder.mkdir(exist_ok=True)
             try:
                 _lock(stack, folder / SETUP_LOCK)  # first: a pod that starts from here on waits for it

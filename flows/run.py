@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from types import FrameType
@@ -22,13 +23,15 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from flows.layers import set_options
+from flows.recovery import MANIFEST, Place
 from flows.schema import MASK, as_json, dotted, setting_at, settings_of, show, values_of, values_of_table
 from flows.settings import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
-from operators.errors import ConfigError
+from operators.errors import ConfigError, SentinelError
 
 SNAPSHOT_S: Final = 5
 """How often the state is stored, in seconds: what a resumed run does again at most."""
 
+RECOVERY: Final = "recovery"
 _STATUS_FILE: Final = "run.json"
 _FILES: Final = {
     "store.sqlite.path": "sentinel.db",
@@ -53,12 +56,60 @@ def new_folder(runs: Path) -> Path:
         return folder
 
 
-def stopped_run(runs: Path) -> Path:
-    """The newest run that did not finish; ConfigError where every run did, or there is none."""
-    found = [p for p in runs.glob("*") if p.name.isdigit() and read_status(p).get("status") not in (None, "finished")]
-    if not found:
-        raise ConfigError(f"no run in {runs}/ was stopped before its end: start a new one")
-    return max(found, key=lambda p: int(p.name))
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a run was asked to do: the files to read, the settings over the others, and what they come to."""
+
+    events: list[str]
+    sets: list[str]
+    loaded: Loaded
+
+
+def order(events: Sequence[str], sets: Sequence[str]) -> Order:
+    """Raises `ConfigError` where a file is not there or a setting is wrong."""
+    files = {"source.kind": ("files", "--events"), "source.files.paths": (events, "--events")} if events else {}
+    loaded = load(os.environ, Path.cwd(), {**set_options(sets), **files})
+    if missing := [e for e in events if not Path(e).is_file()]:
+        raise ConfigError(f"there is no file {', '.join(missing)}")
+    return Order(list(events), list(sets), loaded)
+
+
+def resumed(folder: Path, more: Sequence[str] = ()) -> Order:
+    """What the run in this folder goes on with, `more` set over it. Raises `SentinelError` where it cannot be resumed.
+
+    Nothing is changed, but what the start of the flow itself forgets of an epoch that was not finished.
+    """
+    status = read_status(folder)
+    match status.get("status"):
+        case None:
+            raise ConfigError(f"its {_STATUS_FILE} cannot be read")
+        case "finished":
+            raise ConfigError("it has finished")
+    found = order(status.get("events", []), [*status.get("set", []), *more])
+    if not (folder / RECOVERY / MANIFEST).exists():
+        raise ConfigError("it ended before its recovery store was made")
+    from flows.main import claim, reader  # takes its time to import, and only a run that is resumed needs it
+
+    settings = found.loaded.settings
+    held = claim(settings, Place(folder / RECOVERY, 0, 1), reader(settings))
+    assert held is not None
+    held.release()
+    return found
+
+
+def newest_to_resume(runs: Path, more: Sequence[str] = ()) -> tuple[Path, Order, dict[str, str]]:
+    """The newest run that can be resumed, and for each newer one why it cannot.
+
+    ConfigError, with the reason of each, where none can.
+    """
+    refused: dict[str, str] = {}
+    for folder in sorted((p for p in runs.glob("*") if p.name.isdigit()), key=lambda p: int(p.name), reverse=True):
+        try:
+            return folder, resumed(folder, more), refused
+        except SentinelError as error:
+            refused[str(folder)] = str(error)
+    listed = "".join(f"\n  {folder}: {why}" for folder, why in refused.items())
+    raise ConfigError(f"no run in {runs}/ can be resumed: start a new one{listed}")
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -128,7 +179,7 @@ def run(folder: Path, environ: Mapping[str, str], ours: Mapping[str, str]) -> in
 
     SIGINT and SIGTERM are handed on to the flow; its state is stored until then, so the run can be resumed.
     """
-    command = [sys.executable, "-m", "bytewax.run", "flows.main", "-r", str(folder / "recovery")]
+    command = [sys.executable, "-m", "bytewax.run", "flows.main", "-r", str(folder / RECOVERY)]
     command += ["-s", str(SNAPSHOT_S), "-b", "0"]
     words = [f"{name}={shlex.quote(shown)}" for name, shown in masked(ours).items()]
     print(" \\\n  ".join([*words, shlex.join(["python", *command[1:]])]), file=sys.stderr, flush=True)
@@ -164,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--events", nargs="+", default=[], metavar="FILE", help="read these files instead of the source")
-    which.add_argument("--resume", action="store_true", help="go on with the newest run that was stopped")
+    which.add_argument("--resume", action="store_true", help="go on with the newest run that can be resumed")
     parser.add_argument(
         "--set",
         action="append",
@@ -180,26 +231,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
-        folder = stopped_run(args.runs) if args.resume else None
-        events = read_status(folder).get("events", []) if folder else [str(Path(e).resolve()) for e in args.events]
-        sets = [*(read_status(folder).get("set", []) if folder else []), *args.set]
-        files = {"source.kind": ("files", "--events"), "source.files.paths": (events, "--events")} if events else {}
-        loaded = load(os.environ, Path.cwd(), {**set_options(sets), **files})
-        missing = [e for e in events if not Path(e).is_file()]
-        if missing:
-            raise ConfigError(f"there is no file {', '.join(missing)}")
+        if args.resume:
+            order([], args.set)  # what is wrong for every run is said once
+            folder, found, refused = newest_to_resume(args.runs, args.set)
+            for newer, why in refused.items():
+                print(f"flows.run: {newer} cannot be resumed: {why}", file=sys.stderr)
+            print(f"flows.run: going on with {folder}", file=sys.stderr)
+        else:
+            found = order([str(Path(e).resolve()) for e in args.events], args.set)
+            folder = new_folder(args.runs)
     except ConfigError as error:
         print(f"flows.run: {error}", file=sys.stderr)
         return CONFIG_EXIT_CODE
-    folder = folder or new_folder(args.runs)
-    write_status(folder, status="running", events=events, set=sets, settings=changed(loaded))
+    loaded = found.loaded
+    write_status(folder, status="running", events=found.events, set=found.sets, settings=changed(loaded))
     code = run(folder, os.environ, variables(loaded, folder))
     write_status(folder, status="finished" if code == 0 else "stopped" if code > 128 else "failed", exit_code=code)
     if code:
-        print(
-            f"flows.run: the run in {folder} ended with code {code}; `make run RESUME=1` goes on with it",
-            file=sys.stderr,
-        )
+        more = "; `make run RESUME=1` goes on with it" if (folder / RECOVERY / MANIFEST).exists() else ""
+        print(f"flows.run: the run in {folder} ended with code {code}{more}", file=sys.stderr)
         return code
     if loaded.settings.store.kind != "sqlite" or loaded.origin("store.sqlite.path").layer != "default":
         return 0

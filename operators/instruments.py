@@ -16,7 +16,7 @@ LABELS: Final = {
     "outcome": "of events: on_time, late, duplicate, dead_letter; of requests: ok, error",
     "partition": "the partitions of the source",
     "python": "one a process",
-    "reason": "of dead letters: the codes of [bad input](bad-input.md); of sinks: a few codes each",
+    "reason": "of dead letters: the codes of [bad input](bad-input.md); of sinks and of the listener: a few codes each",
     "service": "`metrics.services`; the others together are `__other__`",
     "severity": "low, medium, high, critical",
     "shard": "`recovery.shards`",
@@ -96,6 +96,17 @@ WATERMARK: Final = Instrument(
     "Event time that the partition has reached, Unix time.",
     ("partition",),
 )
+WAITED_FOR: Final = Instrument(
+    "sentinel_partition_waited_for",
+    "gauge",
+    "1 where panes wait for records of the partition; 0 where it stands at its end, is idle or over.",
+    ("partition",),
+)
+PARTITIONS: Final = Instrument(
+    "sentinel_source_partitions",
+    "gauge",
+    "Partitions of the whole source; nothing closes before each has told how far it is, and so has the metric above.",
+)
 BEHIND: Final = Instrument(
     "sentinel_consumer_lag_records",
     "gauge",
@@ -113,6 +124,12 @@ HEARTBEAT: Final = Instrument(
     "sentinel_heartbeat_timestamp_seconds",
     "gauge",
     "When the last heartbeat of this process reached its topic, Unix time; until then, when it started.",
+)
+CLOSED: Final = Instrument(
+    "sentinel_listener_closed",
+    "counter",
+    "Clients of the metrics listener that were closed without an answer: crowded, slow or large.",
+    ("reason",),
 )
 PRICE_LOADS: Final = Instrument(
     "sentinel_price_file_loads", "counter", "Changes of the price file, by whether they could be used.", ("good",)
@@ -208,8 +225,8 @@ SINK_SECONDS: Final = Instrument(
 
 INSTRUMENTS: Final = (
     BUILD,
-    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, BEHIND, POLLS, POLL_RETRIES,
-    CLOCK_STEPS, HEARTBEAT, PRICE_LOADS,
+    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, WAITED_FOR, PARTITIONS, BEHIND,
+    POLLS, POLL_RETRIES, CLOCK_STEPS, HEARTBEAT, CLOSED, PRICE_LOADS,
     REQUESTS, TOKENS, COST, ERROR_OBJECTIVE, COST_OBJECTIVE,
     SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,
     STEP_SECONDS, DETECTOR_SECONDS, STEP_FAULTS, SNAPSHOT_SECONDS, SNAPSHOT_BYTES,

@@ -143,6 +143,20 @@ class Shard:
         """Requests that have gone to the overflow series, over all closed panes."""
         return self._admission.folded_requests
 
+    @property
+    def reached(self) -> tuple[int | None, int | None]:
+        """Up to where panes are closed, and up to where the foremost partition would have them closed, in microseconds.
+
+        None where that is not known yet: nothing is closed before every partition has spoken.
+        """
+        width = self._time.pane_s * SECOND
+        newest = self._clock.newest()
+        return None if self.closed is None else self.closed * width, None if newest is None else newest // width * width
+
+    def reading(self) -> dict[str, int]:
+        """The watermarks of the partitions that have records to read, as far as this shard has heard."""
+        return self._clock.reading()
+
     def _tell(self) -> None:
         self._observe(self.index, len(self._admission), self.overtaken - self._told)
         self._told = self.overtaken

@@ -71,12 +71,21 @@ class StepObserver(Protocol):
         ...
 
 
+Reached = Callable[[int, int | None, int | None], None]
+"""Called with a shard after each batch: up to where its panes are closed and could be, as `Shard.reached` says."""
+
+Heard = Callable[[int, Callable[[], Mapping[str, int]]], None]
+"""Called with a shard after each batch, and with what gives the partitions that it knows to have records to read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Watching:
     """Who watches a step, by which clock (seconds, for durations alone)."""
 
     observer: StepObserver
     clock: Callable[[], float]
+    reached: Reached | None = None
+    heard: Heard | None = None
 
 
 class Step(StatefulBatchLogic[V, W, Stored], Generic[V, W]):
@@ -104,6 +113,8 @@ class WatchedStep(Step[V, W]):
         self._name = name
         self._observer = watching.observer
         self._clock = watching.clock
+        self._reached = watching.reached
+        self._heard = watching.heard
         stateful: object = part
         self._detectors = stateful.time_by(self._clock) if isinstance(stateful, Detect) else {}
 
@@ -119,6 +130,10 @@ class WatchedStep(Step[V, W]):
         match part:
             case Shard() as shard:
                 self._observer.folded(shard.index, shard.folded_requests)
+                if self._reached is not None:
+                    self._reached(shard.index, *shard.reached)
+                if self._heard is not None:
+                    self._heard(shard.index, shard.reading)
             case Detect() as detect if detect.upto is not None:
                 self._observer.judged(detect.shard, detect.upto, detect.episodes)
                 self._observer.detected(self._detectors)

@@ -18,6 +18,7 @@ from operators.instruments import Instrument
 from operators.intake import Balance, Batch
 from operators.model import LABELS, METRIC_INDEX, METRICS, SECOND, Alert, Reason
 from operators.series import OTHER
+from operators.watermark import Watermark
 
 _SERVICE = LABELS.index("service")
 
@@ -87,11 +88,14 @@ class Telemetry:
         self._most_services = services
         self._services: set[str] = set()
         self._build = self._gauge(names.BUILD)
+        self._waited_for = self._gauge(names.WAITED_FOR)
+        self._partitions = self._gauge(names.PARTITIONS)
         self._behind = self._gauge(names.BEHIND)
         self._polls = self._counter(names.POLLS)
         self._poll_retries = self._counter(names.POLL_RETRIES)
         self._clock_steps = self._counter(names.CLOCK_STEPS)
         self._heartbeat: Gauge | None = None
+        self._closed = self._counter(names.CLOSED)
         self._price_loads = self._counter(names.PRICE_LOADS)
         self._requests = self._counter(names.REQUESTS)
         self._tokens = self._counter(names.TOKENS)
@@ -152,6 +156,10 @@ class Telemetry:
         if self._heartbeat is not None:
             self._heartbeat.set(at / SECOND)
 
+    def closed(self, reason: str) -> None:
+        """The listener has closed a client without an answer."""
+        self._closed.labels(reason).inc()
+
     def prices_loaded(self, good: bool) -> None:
         """The price file has changed, and could be used or not."""
         self._price_loads.labels(str(good).lower()).inc()
@@ -159,6 +167,10 @@ class Telemetry:
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
         """A source partition was polled."""
         self.balances.polled(partition, batch, balance, watermark)
+        self._partitions.set(len(batch.partitions))
+        if batch.progress is not None:
+            waited_for = isinstance(batch.progress, Watermark) and not batch.progress.at_end
+            self._waited_for.labels(partition).set(waited_for)
         if len(batch.events):
             self._count_traffic(batch)
 

@@ -128,6 +128,10 @@ class ShardClock:
         front = min(reading) if reading else max(self._at[p] for p in live)
         return min(self._at[p] for p in live if p not in self._at_end or front - self._at[p] <= self._max_ahead)
 
+    def newest(self) -> int | None:
+        """The largest watermark of all partitions, also of those that are idle or over; None until one has any."""
+        return max(self._at.values(), default=None)
+
     def ended(self) -> End | None:
         """Set once every partition's source is over: the latest start and end of all."""
         if not self.partitions or any(p not in self._end for p in self.partitions):

@@ -6,6 +6,7 @@ A test asks for the fixture `tansu`, `kafka` or `broker` (each of the two in tur
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -55,8 +56,7 @@ class Broker:
             self._process.wait()
             self._process = None
 
-    def send(self, number: signal.Signals) -> None:
-        """Stop it, or let it go on."""
+    def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
 
@@ -121,17 +121,17 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     return found
 
 
-def kafka_broker(folder: Path, more: str = "") -> Broker:
+def kafka_broker(folder: Path, more: str = "", address: str = "") -> Broker:
     """An Apache Kafka of the test's own with a formatted store, not started; it keeps its data over a restart.
 
-    `more` are lines for its settings.
+    `more` are lines for its settings, of which the last one counts. `address` is where it is to listen.
     """
     java = shutil.which("java")
     if java is None:
         leave_out("no Apache Kafka: java is not installed (make services)")
     if not any(JARS.glob("kafka_2.13-*.jar")):
         leave_out("no Apache Kafka: its jars are not in .services/kafka/libs (make services)")
-    address, controller = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    address, controller = address or f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     settings = folder / "server.properties"
     settings.write_text(
         f"""process.roles=broker,controller
@@ -162,6 +162,18 @@ log.cleaner.enable=false
     format_store = ["kafka.tools.StorageTool", "format", "--cluster-id", "MkU3OEVBNTcwNTJENDM2Qk", "--config"]
     subprocess.run([*run, *format_store, str(settings)], check=True, capture_output=True, env=env, timeout=60)
     return Broker("Apache Kafka", [*run, "kafka.Kafka", str(settings)], address, folder / "kafka.log", env)
+
+
+def second_broker(folder: Path, first: Path) -> Broker:
+    """A second node, 2, of the cluster whose node 1 `kafka_broker` has made in the folder `first`: a broker alone."""
+    (voters,) = re.findall(r"controller\.quorum\.voters=.*", (first / "server.properties").read_text())
+    address = f"127.0.0.1:{free_port()}"
+    more = f"""process.roles=broker
+node.id=2
+{voters}
+listeners=PLAINTEXT://{address}
+advertised.listeners=PLAINTEXT://{address}"""
+    return kafka_broker(folder, more, address)
 
 
 def create_topic(broker: Broker, topic: str, partitions: int = 1, config: dict[str, str] | None = None) -> None:

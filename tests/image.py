@@ -43,9 +43,10 @@ class Instruction:
 
 @dataclass(slots=True)
 class Image:
-    """A built root folder, and what the Dockerfile says of running it."""
+    """A built root folder, and what the Dockerfile says of running it; `base` is the image it is made from."""
 
     root: Path
+    base: str = ""
     environment: dict[str, str] = field(default_factory=lambda: {"PATH": _BASE_PATH})
     folder: str = "/"
     user: str = "0:0"
@@ -78,14 +79,32 @@ def instructions(text: str) -> list[Instruction]:
     return found
 
 
+def bases(dockerfile: str, arguments: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """Each stage's name and the image it is made from, with these arguments of the build."""
+    given: dict[str, str] = {}
+    found: list[tuple[str, str]] = []
+    for step in instructions(dockerfile):
+        if step.name == "ARG":
+            assert not found, "an argument of a stage, which this builder does not know"
+            name, _, default = step.text.partition("=")
+            given[name] = (arguments or {}).get(name, default)
+        elif step.name == "FROM":
+            base, _, stage = step.text.partition(" AS ")
+            found.append((stage or str(len(found)), re.sub(r"\$\{(\w+)\}", lambda name: given[name[1]], base)))
+    return found
+
+
 def build(dockerfile: str, folder: Path) -> Image:
     """The last stage of the Dockerfile, built below `folder`. Raises where a step fails or is of an unknown kind."""
     stages: dict[str, Image] = {}
     image: Image | None = None
+    of_stages = iter(bases(dockerfile))
     for step in instructions(dockerfile):
+        if step.name == "ARG":
+            continue
         if step.name == "FROM":
-            name = step.text.partition(" AS ")[2] or str(len(stages))
-            image = stages[name] = Image(folder / name)
+            name, base = next(of_stages)
+            image = stages[name] = Image(folder / name, base)
             _base(image.root)
             continue
         assert image is not None, "a Dockerfile begins with FROM"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,8 +79,9 @@ def test_settings_that_are_named_exist(path: Path) -> None:
 
 @documents
 def test_files_that_are_named_exist(path: Path) -> None:
-    """Paths in code marks that begin with a folder of the repository."""
-    folders = "|".join(p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith((".", "runs")))
+    """Paths in code marks that begin with a folder of the repository; what a command makes is not part of it."""
+    places = {p.relative_to(ROOT).parts[0] for p in tracked() if p.parent != ROOT}
+    folders = "|".join(sorted(name for name in places if not name.startswith(".")))
     for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", path.read_text()):
         assert (ROOT / name).exists(), name
 
@@ -87,6 +91,20 @@ def test_tests_that_are_named_exist(path: Path) -> None:
     for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", path.read_text()):
         code = (ROOT / file).read_text()
         assert re.search(rf"(?m)^def {name}\(", code), f"{file} has no {name}"
+
+
+def test_documents_hold_on_a_clean_clone_whatever_a_command_has_begun(tmp_path: Path) -> None:
+    for path in tracked():
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    for command in (["git", "init", "--quiet"], ["git", "add", "--all"]):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    for folder in ("build", "runs", ".services"):
+        (tmp_path / folder).mkdir()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_docs.py", "-k", "not clean"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_every_law_is_proven_by_all_its_tests() -> None:

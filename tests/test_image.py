@@ -18,7 +18,7 @@ import pytest
 
 from flows import __version__
 from tests.conftest import ROOT, leave_out
-from tests.image import Container, Image, build, first_process, instructions
+from tests.image import Container, Image, bases, build, first_process, instructions
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 TOOLS = ("unshare", "nsenter", "setpriv", "chroot", "mount", "groupadd", "useradd")
@@ -47,10 +47,17 @@ def test_the_packages_are_installed_before_the_code_is_copied_from_the_lock_with
     """So that their layer is made again only when the lock changes."""
     steps = instructions(DOCKERFILE)
     stages = [i for i, step in enumerate(steps) if step.name == "FROM"]
-    assert [s.name for s in steps[: stages[1]]] == ["FROM", "COPY", "RUN"]
-    assert steps[1].words() == ["requirements.lock", "."]
-    assert "--require-hashes --only-binary :all: -r requirements.lock" in steps[2].text
-    assert all(re.fullmatch(r"python:3\.12-slim-\w+( AS \w+)?", steps[i].text) for i in stages)
+    assert [s.name for s in steps[: stages[1]]] == ["ARG", "FROM", "COPY", "RUN"]
+    assert steps[2].words() == ["requirements.lock", "."]
+    assert "--require-hashes --only-binary :all: -r requirements.lock" in steps[3].text
+
+
+def test_all_stages_are_made_from_one_base_which_can_be_pinned_by_its_digest() -> None:
+    (base,) = {base for _, base in bases(DOCKERFILE)}
+    assert re.fullmatch(r"python:3\.12-slim-\w+", base)
+    pinned = f"{base}@sha256:{'0' * 64}"
+    assert {found for _, found in bases(DOCKERFILE, {"BASE": pinned})} == {pinned}
+    assert f"--build-arg BASE={base}@sha256:" in (ROOT / "docs" / "deployment.md").read_text()
 
 
 def test_it_has_no_more_than_it_needs(image: Image) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -156,10 +157,22 @@ def test_locks_hold_what_the_project_asks_for() -> None:
     assert runtime["bytewax"] == "0.21.1"
 
 
-def test_the_ci_script_runs_every_gate() -> None:
-    script = ROOT / ".ci" / "run"
-    assert script.stat().st_mode & 0o111
-    text = script.read_text()
-    assert "set -euo pipefail" in text
-    for step in ("make services", "make check", "LLMS_TEST_STRICT=1 make test"):
-        assert step in text
+def test_ci_runs_the_commands_of_the_readme_on_a_clean_clone(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    (checkout / ".ci").mkdir(parents=True)
+    shutil.copy(ROOT / ".ci" / "run", checkout / ".ci")
+    told, tell = tmp_path / "told", 'echo "$@ $${LLMS_TEST_STRICT:-0}" $$(ls -A | grep -v "^.git$$") >>$(TOLD)'
+    (checkout / "Makefile").write_text(f"run test check:\n\t@{tell}; mkdir -p $@.made\nservices:\n\t@mkdir .services\n")
+    identity = ("-c", "user.name=n", "-c", "user.email=e@example.org")
+    for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "--message", "all"]):
+        subprocess.run(["git", *command], cwd=checkout, check=True)
+    (checkout / "build").mkdir()
+    (checkout / "build" / "sbom.cdx.json").touch()
+    environ = {**os.environ, "TOLD": str(told), "TMPDIR": str(tmp_path), "MAKEFLAGS": ""}
+    subprocess.run([checkout / ".ci" / "run"], env=environ, check=True, timeout=60)
+    assert told.read_text().splitlines() == [
+        "run 0 .ci Makefile",
+        "test 1 .ci .services Makefile run.made",
+        "check 0 .ci .services Makefile run.made test.made",
+    ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkout", "told"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from connectors.listener import Listener
+from connectors.listener import CONNECTIONS, HEAD_BYTES, Listener
 from operators.errors import ConfigError
 
 
@@ -97,6 +99,102 @@ def test_many_ask_at_once(listener: Listener) -> None:
 def test_a_client_that_says_nothing_holds_nobody_up(listener: Listener) -> None:
     with socket.create_connection(("127.0.0.1", listener.server_port), timeout=5):
         assert ask(listener, "/health/live")[0] == 200
+
+
+class Watched:
+    """A listener with a short deadline, and for what reasons it has closed clients."""
+
+    def __init__(self, deadline_s: float = 60.0, registry: CollectorRegistry | None = None) -> None:
+        self.closed: list[str] = []
+        self._deadline_s, self._registry = deadline_s, registry or CollectorRegistry()
+
+    def __enter__(self) -> Watched:
+        self.listener = Listener(
+            "127.0.0.1", 0, self._registry, lambda: True, closed=self.closed.append, deadline_s=self._deadline_s
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.listener.stop()
+
+    def client(self, sends: bytes = b"") -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", self.listener.server_port), timeout=20)
+        made.sendall(sends)
+        return made
+
+
+def gone(client: socket.socket) -> bool:
+    """Waits until the other side has closed; False where it answers."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_the_whole_request_has_one_deadline_however_often_a_byte_comes() -> None:
+    with Watched(deadline_s=0.5) as watched, watched.client(b"GET /metrics HTTP/1.1\r\n") as client:
+        began = time.monotonic()
+        client.settimeout(0.05)
+        ended = False
+        while not ended and time.monotonic() < began + 20:
+            try:
+                client.send(b"A")
+                ended = client.recv(1) == b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                ended = True
+        assert ended
+        assert watched.closed == ["slow"]
+
+
+def test_who_does_not_read_the_answer_has_the_same_deadline() -> None:
+    registry = CollectorRegistry()
+    gauge = Gauge("g", "g", ["n"], registry=registry)
+    for n in range(16):
+        gauge.labels(f"{n:01000000}")
+    with Watched(0.5, registry) as watched, watched.client(b"GET /metrics HTTP/1.1\r\n\r\n"):
+        deadline = time.monotonic() + 30
+        while not watched.closed and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert watched.closed == ["slow"]
+
+
+def test_a_request_that_is_too_large_is_not_read_to_its_end() -> None:
+    with Watched() as watched, watched.client(b"GET / HTTP/1.1\r\nA: " + b"a" * 2 * HEAD_BYTES) as client:
+        assert gone(client)
+        assert watched.closed == ["large"]
+
+
+@pytest.mark.parametrize("line", [b"", b"GET", b"GET /metrics", b"GET /metrics HTTP/2.0", b"\xff\x00 / HTTP/1.1 x"])
+def test_what_is_no_request_is_told_so(line: bytes) -> None:
+    with Watched() as watched, watched.client(line + b"\r\n\r\n") as client:
+        assert client.recv(100).startswith(b"HTTP/1.0 400 Bad Request\r\n")
+
+
+def test_the_oldest_client_gives_way_where_there_are_too_many() -> None:
+    with Watched() as watched, ExitStack() as stack:
+        clients = [stack.enter_context(watched.client(b"GET")) for _ in range(CONNECTIONS)]
+        assert ask(watched.listener, "/metrics")[0] == 200
+        assert gone(clients[0])
+        assert watched.closed == ["crowded"]
+        clients[1].sendall(b" /health/live HTTP/1.1\r\n\r\n")
+        assert clients[1].recv(100).startswith(b"HTTP/1.0 200 OK\r\n")
+        threads = {thread.name for thread in threading.enumerate() if thread.name == "metrics"}
+        assert len(threads) == 1
+
+
+def test_a_metric_that_cannot_be_told_harms_nobody(listener: Listener) -> None:
+    class Broken(Gauge):
+        def collect(self) -> Iterator[object]:  # type: ignore[override]
+            raise RuntimeError("broken")
+
+    registry = CollectorRegistry(auto_describe=False)
+    Broken("b", "b", registry=registry)
+    with Watched(registry=registry) as watched:
+        with watched.client(b"GET /metrics HTTP/1.1\r\n\r\n") as client:
+            assert gone(client)
+        assert ask(watched.listener, "/health/live")[0] == 200
 
 
 def test_a_client_that_goes_away_leaves_no_line(listener: Listener, capfd: pytest.CaptureFixture[str]) -> None:

@@ -285,21 +285,22 @@ def claim(folder: Path, shape: Shape, source: str = "memory", relearn: bool = Fa
 
 @pytest.mark.parametrize("change", FORMS)
 def test_what_was_learned_in_another_form_is_refused_or_learned_anew(w: World, tmp_path: Path, change: str) -> None:
-    claim(tmp_path, SHAPE)
+    folder = tmp_path / "recovery"
+    claim(folder, SHAPE)
     w.shape = replace(w.shape, detect=FORMS[change](w.shape))
     with pytest.raises(ConfigError, match=re.escape(change.partition(",")[0])) as refused:
-        claim(tmp_path, w.shape)
+        claim(folder, w.shape)
     assert "recovery.relearn" in str(refused.value)
 
-    claim(tmp_path, w.shape, relearn=True)
+    claim(folder, w.shape, relearn=True)
     w.shape = replace(w.shape, relearn=True)
     w.run(50)
     assert not slow(alerts(w), SERVICE)
     assert sum(b.records for b in w.balances.values()) == sum(map(len, w.topic.records.values()))
 
-    claim(tmp_path, w.shape)  # from now on the new form is the one that fits
+    claim(folder, w.shape)  # from now on the new form is the one that fits
     with pytest.raises(ConfigError):
-        claim(tmp_path, SHAPE)
+        claim(folder, SHAPE)
 
 
 @pytest.mark.parametrize(

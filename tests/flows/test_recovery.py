@@ -196,6 +196,37 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert {p.name: p.read_bytes() for p in tmp_path.glob("part-*")} == before
 
 
+def listed(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    "names", [["passwd"], ["a", "b", "passwd"], [".hidden"], ["part-0.db"], ["process-0.lock", "x"]]
+)
+def test_a_folder_that_is_not_empty_and_not_ours_is_refused_and_left_alone(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_text(name)
+    before = listed(tmp_path)
+    assert "is not empty and no recovery folder of this program (it holds " in refused(tmp_path)
+    assert listed(tmp_path) == before
+
+
+def test_the_manifest_of_another_program_is_refused_and_nothing_is_put_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "page", "version": "1.0"}')
+    before = listed(tmp_path)
+    assert "has version '1.0', this release reads 1" in refused(tmp_path)
+    assert listed(tmp_path) == before
+
+
+def test_a_fresh_volume_and_what_a_start_that_died_left_are_taken(tmp_path: Path) -> None:
+    for folder in ("lost+found", "making"):
+        (tmp_path / folder).mkdir()
+    for name in ("process-0.lock", "setup.lock", "room-7.tmp", "manifest.json.tmp", "part-0.sqlite3-wal"):
+        (tmp_path / name).touch()
+    take(tmp_path).release()
+    assert parts(tmp_path) == ["part-0.sqlite3"]
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", "{}", '{"shards": 4}', '{"version": 1, "partitions": "many"}', "\x00"]
 )

@@ -126,3 +126,12 @@ def test_what_is_in_doubt_is_refused(volumes: list[Path], tmp_path: Path) -> Non
     (volumes[3] / "part-4.sqlite3").unlink()
     (volumes[1] / "part-3.sqlite3").write_bytes(b"no database" * 1000)
     assert "part-3.sqlite3 cannot be read" in refused(volumes[:3], 3)
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(volumes: list[Path], tmp_path: Path) -> None:
+    (foreign := tmp_path / "etc").mkdir()
+    (foreign / "passwd").touch()
+    with pytest.raises(ConfigError, match="is not empty and no recovery folder of this program"):
+        rescale([*volumes[:2], foreign], 3)
+    assert [p.name for p in foreign.iterdir()] == ["passwd"]
+    assert held(volumes) == [[0, 2, 4], [1, 3], [], []]

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 
 import pytest
 
 from flows.layers import set_options
-from flows.run import changed, main, masked, new_folder, read_status, stopped_run, variables, write_status
+from flows.main import claim, reader
+from flows.recovery import Place
+from flows.run import (
+    RECOVERY,
+    changed,
+    main,
+    masked,
+    new_folder,
+    newest_to_resume,
+    read_status,
+    variables,
+    write_status,
+)
 from flows.settings import load
 from operators.errors import ConfigError
 
@@ -22,21 +35,71 @@ def test_folders_are_numbered(tmp_path: Path) -> None:
     assert new_folder(runs).name == "0042"
 
 
-def test_the_newest_run_that_did_not_finish_is_resumed(tmp_path: Path) -> None:
-    for number, status in enumerate(["stopped", "running", "failed", "finished"], 1):
-        (folder := tmp_path / f"{number:04d}").mkdir()
-        write_status(folder, status=status)
-        assert stopped_run(tmp_path).name == f"{min(number, 3):04d}"
-    (tmp_path / "0009").mkdir()
-    (tmp_path / "0009" / "run.json").write_text("[]")
-    assert stopped_run(tmp_path).name == "0003"
+def stopped(runs: Path, number: int, status: str = "stopped", **entries: object) -> Path:
+    """A run with a recovery store, which is free."""
+    folder = runs / f"{number:04d}"
+    folder.mkdir(parents=True)
+    write_status(folder, status=status, **entries)
+    settings = load({}, runs, set_options(entries.get("set", []))).settings  # type: ignore[arg-type]
+    held = claim(settings, Place(folder / RECOVERY, 0, 1), reader(settings))
+    assert held is not None
+    held.release()
+    return folder
 
 
-def test_nothing_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match=r"no run in .* was stopped before its end"):
-        stopped_run(tmp_path)
-    assert main(["--resume", "--runs", str(tmp_path)]) == 78
-    assert "start a new one" in capsys.readouterr().err
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.environ", {})
+    return tmp_path / "runs"
+
+
+def test_the_newest_run_that_can_be_resumed_is_resumed(runs: Path) -> None:
+    stopped(runs, 1)
+    stopped(runs, 2, "running", set=["time.pane_s=20"])
+    assert newest_to_resume(runs)[1].loaded.settings.time.pane_s == 20
+    finished = stopped(runs, 3, "finished")
+    (unread := runs / "0004").mkdir()
+    (unread / "run.json").write_text("[]")
+    (early := runs / "0005").mkdir()
+    write_status(early, status="failed")
+    gone = stopped(runs, 6, events=[str(runs / "gone.jsonl")])
+    other = stopped(runs, 7, set=["recovery.shards=8"])
+    write_status(other, set=[])
+    damaged = stopped(runs, 8)
+    (damaged / RECOVERY / "part-0.sqlite3").unlink()
+    busy = stopped(runs, 10)
+    (runs / "notes").mkdir()
+    with (busy / RECOVERY / "process-0.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder, found, refused = newest_to_resume(runs)
+    assert folder == runs / "0002"
+    assert found.sets == ["time.pane_s=20"]
+    whys = {
+        busy: "is in use by another flow", damaged: "must hold all of its 1 partitions",
+        other: "was made with recovery.shards = 8, now it is 4", gone: "there is no file", early: "it ended before",
+        unread: "its run.json cannot be read", finished: "it has finished",
+    }  # fmt: skip
+    assert list(refused) == [str(folder) for folder in whys]
+    assert all(why in refused[str(folder)] for folder, why in whys.items())
+
+
+def test_where_none_can_be_resumed_each_is_listed_with_the_reason(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"no run in .* can be resumed: start a new one$"):
+        newest_to_resume(runs)
+    stopped(runs, 1, "finished")
+    stopped(runs, 2, "finished")
+    assert main(["--resume", "--runs", str(runs)]) == 78
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[2] for line in said[1:]] == ["it has finished"] * 2
+
+
+def test_a_setting_that_is_wrong_for_every_run_is_said_once(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stopped(runs, 1)
+    assert main(["--resume", "--runs", str(runs), "--set", "time.pane_s=7"]) == 78
+    assert capsys.readouterr().err.count("time.pane_s") == 1
 
 
 def test_what_others_wrote_into_the_status_stays(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def stopped(job: Job, *arguments: str, code: int = 1, changes: dict[str, object]
         assert process.finish() == code, process.said()
     said = process.said()
     assert "Traceback" not in said, said
+    assert "panicked" not in said, said
     _, begin, why = said.partition(STOPPED if code == 1 else "llm-sentinel cannot start: ")
     assert begin, said
     return why.partition("\n")[0]
@@ -483,6 +484,34 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_with_room_it_goes_on(
         if file.is_file():
             shutil.copy(file, job.folder)
     assert job.outcome() == undisturbed.outcome()
+
+
+def test_a_disk_that_is_full_at_the_last_snapshot_ends_the_run_with_a_sentence(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUST_BACKTRACE", "full")
+    disk.size(20_000)
+    settings = {"source.simulator.live": True, "source.simulator.rate": 500, "log.level": "warning"}
+    job = Job(tmp_path / "job", settings, measured=False)
+    with job.start("-r", str(disk.folder / "recovery"), "-s", "3600", "-b", "0") as process:
+        process.wait_for(" events")
+        disk.fill()
+        process.send(SIGTERM)
+        assert process.finish(60) == 1, process.said()
+    last = [line for line in process.said().partition("SIGTERM: ")[2].splitlines()[1:] if line]
+    assert len(last) == 2 and " events, " in last[1], process.said()
+    folder = disk.folder / "recovery"
+    assert last[0] == (
+        f"{STOPPED}the recovery folder {folder} cannot be written any more (No space left on device): mend that "
+        "and start again, the run goes on from its last snapshot"
+    )
+
+
+def test_a_folder_of_the_system_is_no_recovery_folder(tmp_path: Path) -> None:
+    before = sorted(path.name for path in Path("/etc").iterdir())
+    said = stopped(job_over(tmp_path / "job", scenario()[:20]), "-r", "/etc", "-s", "0", "-b", "0", code=78)
+    assert said.startswith("the folder /etc is not empty and no recovery folder of this program (it holds ")
+    assert sorted(path.name for path in Path("/etc").iterdir()) == before
 
 
 @pytest.mark.parametrize("what", ON_DISK)

@@ -114,9 +114,9 @@ def test_a_leader_that_does_not_answer_is_no_end(tmp_path: Path) -> None:
         produce(broker, topic, [b"1"])
         reader = KafkaSource(config(broker, topic)).open(f"{topic}/0", None)
         read(reader)
-        broker.send(signal.SIGSTOP)
+        broker.signal(signal.SIGSTOP)
         wait_until(lambda: not reader.poll(10).at_end)
-        broker.send(signal.SIGCONT)
+        broker.signal(signal.SIGCONT)
         wait_until(lambda: reader.poll(10).at_end)
         reader.close()
     finally:

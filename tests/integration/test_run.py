@@ -87,9 +87,14 @@ def test_a_stopped_run_resumed_gives_the_same_alerts(whole: Path, tmp_path: Path
     assert "`make run RESUME=1` goes on with it" in said
     assert status(tmp_path / "0001")["status"] == "stopped"
     assert alerts(tmp_path / "0001") != alerts(whole)
+    later = tmp_path / "0002"
+    later.mkdir()
+    (later / "run.json").write_text('{"status": "failed"}')
     done = finish(tmp_path, "--resume")
     assert done.returncode == 0, done.stderr
-    assert [p.name for p in tmp_path.iterdir()] == ["0001"]
+    assert f"{later} cannot be resumed: it ended before its recovery store was made" in done.stderr
+    assert f"going on with {tmp_path / '0001'}\n" in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0001", "0002"]
     assert status(tmp_path / "0001")["status"] == "finished"
     assert alerts(tmp_path / "0001") == alerts(whole)
 

@@ -26,6 +26,10 @@ BUILD = 'sentinel_build_info{job="j",instance="a"}'
 RECORDS = 'sentinel_records_total{job="j",instance="a",partition="t/0"}'
 LAG = 'sentinel_consumer_lag_records{job="j",instance="a",partition="t/0"}'
 MARK = 'sentinel_watermark_timestamp_seconds{job="j",instance="a",partition="t/0"}'
+MARK_1 = MARK.replace("t/0", "t/1").replace('"a"', '"b"')
+WAITED = 'sentinel_partition_waited_for{job="j",instance="a",partition="t/0"}'
+WAITED_1 = WAITED.replace("t/0", "t/1").replace('"a"', '"b"')
+PARTITIONS = 'sentinel_source_partitions{job="j",instance="a"}'
 ON_TIME = 'sentinel_events_total{job="j",instance="a",partition="t/0",outcome="on_time"}'
 DEAD = 'sentinel_dead_letters_total{job="j",instance="a",partition="t/0",reason="not_json"}'
 SKIPPED = 'sentinel_records_skipped_total{job="j",instance="a",partition="t/0"}'
@@ -85,6 +89,23 @@ CASES: dict[str, tuple[list[Series], list[Series]]] = {
     "SentinelWatermarkStuck": (
         [{MARK: "0+60x60 3600x30", RECORDS: "0+60x90"}],
         [{MARK: "0+60x90", RECORDS: "0+60x90"}, {MARK: "0+60x60 3600x30", RECORDS: "0+60x60 3600x30"}],
+    ),
+    "SentinelPartitionStuck": (
+        [
+            {MARK: "0+60x90", MARK_1: "0+60x60 3600x30", WAITED: "1x90", WAITED_1: "1x90"},
+            # The other one waits when it is max_ahead_s ahead, and from then on both stand.
+            {MARK: "0+60x30 1800x60", MARK_1: "0+60x20 1200x70", WAITED: "1x90", WAITED_1: "1x90"},
+            {MARK: "0+60x90", WAITED: "1x90", PARTITIONS: "2x90"},
+        ],
+        [
+            {MARK: "0+60x90", MARK_1: "0+60x90", WAITED: "1x90", WAITED_1: "1x90", PARTITIONS: "2x90"},
+            {MARK: "0+60x90", MARK_1: "0+60x60 3600x30", WAITED: "1x90", WAITED_1: "1x60 0x30", PARTITIONS: "2x90"},
+            {MARK: "0+60x90", MARK_1: "0+60x86 5160x4", WAITED: "1x90", WAITED_1: "1x90", PARTITIONS: "2x90"},
+            {MARK: "0+60x60 3600x30", MARK_1: "0+60x60 3600x30", WAITED: "1x90", WAITED_1: "1x90"},
+            {MARK: "0+60x90", MARK_1: "0+6x90", WAITED: "1x90", WAITED_1: "1x90"},
+            {MARK: "0+60x60 3600x30", WAITED: "1x90", PARTITIONS: "1x90"},
+            {MARK: "_x87 5000x3", WAITED: "_x87 1x3", PARTITIONS: "_x87 2x3"},
+        ],
     ),
     "SentinelJudgedLate": ([durations(JUDGED, "", "300")], [durations(JUDGED, "", "60")]),
     "SentinelDeadLettersRising": (

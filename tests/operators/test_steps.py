@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from operators.config import PanesConfig, TimeConfig
 from operators.errors import FatalError
+from operators.model import SECOND
+from operators.shard import Partial, Shard
 from operators.steps import Step, Watching, compressed, decompressed, step
+from operators.watermark import Idle, Progress, Watermark
 
 
 class Adding:
@@ -72,6 +76,27 @@ def test_a_watched_step_does_the_same_and_tells_what_it_took() -> None:
     assert watched.on_batch([1, 2]) == plain.on_batch([1, 2]) == ([8], False)
     assert watched.snapshot() == plain.snapshot() == compressed((1, 8))
     assert notes.told == [("worked", "adding", 1.0), ("saved", "adding", 1.0, len(compressed((1, 8))[1]))]
+
+
+def test_a_shard_tells_how_far_panes_are_closed_and_how_far_the_foremost_partition_is() -> None:
+    told: list[tuple[int, int | None, int | None]] = []
+
+    def heard(partition: str, progress: Progress) -> None:
+        watched.on_batch([Partial(3, partition, ("a", "b"), progress, None, None)])
+
+    def reached(shard: int, closed: int | None, newest: int | None) -> None:
+        told.append((shard, closed and closed // SECOND, newest and newest // SECOND))
+
+    notes = Notes()
+    watching = Watching(notes, notes.clock, reached)
+    watched = step(lambda: Shard(4, TimeConfig(), PanesConfig(), lambda *_: None), "merge", watching)(None)
+    heard("a", None)
+    heard("a", Watermark(47 * SECOND))
+    heard("b", Watermark(31 * SECOND))
+    heard("a", Watermark(99 * SECOND))
+    heard("a", Idle(200 * SECOND))
+    heard("b", Idle(210 * SECOND))
+    assert told == [(3, None, None), (3, None, 40), (3, 30, 40), (3, 30, 90), (3, 30, 90), (3, 200, 90)]
 
 
 def test_a_fault_is_counted_and_goes_on_its_way() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from prometheus_client import generate_latest
 
@@ -9,6 +11,7 @@ from operators.instruments import INSTRUMENTS, LABELS, Instrument
 from operators.intake import Balance, Batch
 from operators.model import METRIC_INDEX, MISSING, SECOND, DeadLetter, Reason
 from operators.telemetry import Telemetry
+from operators.watermark import End, Idle, Watermark
 from tests.operators.pane_events import BASE, Call, columns
 from tests.operators.test_alert_json import ALERT
 
@@ -37,6 +40,17 @@ def test_the_balance_of_each_partition_adds_up() -> None:
     assert seen['sentinel_watermark_timestamp_seconds{partition="t/0"}'] == 5
     assert 'sentinel_watermark_timestamp_seconds{partition="t/1"}' not in seen
     assert telemetry.balances.total() == Balance(11, 5, 2, 1, 7, dead={"bad_time": 1, "not_json": 2})
+
+
+def test_it_is_told_whether_panes_wait_for_a_partition_and_how_many_there_are() -> None:
+    telemetry = Telemetry()
+    name = 'sentinel_partition_waited_for{partition="t/0"}'
+    telemetry.polled("t/0", replace(BATCH, partitions=("t/0", "t/1")), Balance(), None)
+    assert name not in samples(telemetry)
+    assert samples(telemetry)["sentinel_source_partitions"] == 2
+    for progress, waited_for in ((Watermark(5), 1), (Watermark(5, at_end=True), 0), (Idle(9), 0), (None, 0), (Watermark(6), 1), (End(6, 7), 0)):
+        telemetry.polled("t/0", replace(BATCH, progress=progress), Balance(), None)
+        assert samples(telemetry)[name] == waited_for
 
 
 def test_a_balance_is_kept_as_it_was_when_polled() -> None:
@@ -159,7 +173,7 @@ def everything() -> Telemetry:
     """Told everything once."""
     telemetry = Telemetry(now=lambda: ALERT.at)
     balance = Balance(records=1, on_time=1, dead={"not_json": 1})
-    telemetry.polled("t/0", batch(called("chat")), balance, SECOND)
+    telemetry.polled("t/0", replace(batch(called("chat")), progress=Watermark(SECOND)), balance, SECOND)
     telemetry.lagging("t/0", 3)
     telemetry.written("sqlite", 1, 0.1)
     telemetry.retried("sqlite")
@@ -176,6 +190,7 @@ def everything() -> Telemetry:
     telemetry.configured(10, 0.01, 100.0)
     telemetry.built("1", "3")
     telemetry.heartbeats(SECOND)
+    telemetry.closed("slow")
     return telemetry
 
 
