@@ -42,6 +42,7 @@ from operators.decode.registry import decoder
 from operators.enrich import Enricher
 from operators.intake import Batch, Intake
 from operators.steps import PartialPanes
+from operators.watermark import Watermark
 from tests.brokers import Broker, create_topic, kafka_broker
 
 Figures = dict[str, Any]
@@ -162,7 +163,7 @@ def exchanged(series: int, events: int, rate: float = EVENT_RATE) -> float:
         ("t", 0), decoder("native"), Enricher(EnrichConfig()), time_config, decode, (START_MS + 10**9) * 1_000
     )
     found, on_time, late, dead = intake.take(values, np.arange(len(values)), None)
-    batch = Batch("t/0", ("t/0",), intake.watermark, found, on_time, late, dead)
+    batch = Batch("t/0", ("t/0",), Watermark(intake.watermark), found, on_time, late, dead)
     panes = PartialPanes(SHARDS, time_config, PanesConfig(dimension_sets=(("service", "model"),)))
     return round(sum(len(pickle.dumps(item, pickle.HIGHEST_PROTOCOL)) for item in panes(batch)) / len(values), 1)
 

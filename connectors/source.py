@@ -119,6 +119,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
         self._steady = SteadyClock(settings.now, settings.clock)  # for idleness alone
         self._quiet_since: float | None = None
         self._said_idle: float | None = None
+        self._pace.tell(key, self._intake.watermark, at_end=False)
         self._said_at_end = False
         self._told = self._lag_told = -_TELL_S
         self._failing_since: float | None = None
@@ -210,8 +211,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
         if not chunk.values and progress is None:
             return self._nap()
         batch = Batch(self._key, self._parts, progress, events, on_time, late, dead)
-        mark = intake.watermark
-        self._s.observer.polled(self._key, batch, intake.balance, mark.at if isinstance(mark, Watermark) else None)
+        self._s.observer.polled(self._key, batch, intake.balance, intake.watermark)
         return [batch]
 
     def _progress(self, chunk: Chunk, on_time: Bools) -> Progress:
@@ -220,8 +220,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
             self._announced = True
             self._pace.leave(self._key)
             return self._intake.end
-        mark = self._intake.watermark
-        at = mark.at if isinstance(mark, Watermark) else None
+        at = self._intake.watermark
         self._pace.tell(self._key, at, chunk.at_end)
         now = self._clock.monotonic()
         was_idle = self._said_idle is not None
@@ -231,7 +230,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
             self._quiet_since = now
         if self._quiet_since is not None and now - self._quiet_since >= self._s.time.idle_s:
             return self._idle(now)
-        if at is None or not (chunk.values or was_idle or self._turned(chunk.at_end, now)):
+        if not (chunk.values or was_idle or self._turned(chunk.at_end, now)):
             return None
         self._said_at_end, self._told = chunk.at_end, now
         return Watermark(at, chunk.at_end)
@@ -304,7 +303,7 @@ class TelemetrySource(FixedPartitionedSource[Batch, State]):
         self._rest = Rest(settings.clock)
         self._watch = ClockWatch(settings.now, settings.clock, settings.retry.budget_s, settings.stepped)
 
-    def heard(self, shard: int, reading: Callable[[], Mapping[str, int]]) -> None:
+    def heard(self, shard: int, reading: Callable[[], Mapping[str, int | None]]) -> None:
         """A shard of this process has heard of partitions, those of other processes too: `Pace.heard`."""
         self._pace.heard(shard, reading)
 

@@ -149,7 +149,7 @@ class Run:
         if self.pulse is not None:
             self.pulse.reached(shard, closed, newest)
 
-    def heard(self, shard: int, reading: Callable[[], Mapping[str, int]]) -> None:
+    def heard(self, shard: int, reading: Callable[[], Mapping[str, int | None]]) -> None:
         """A shard has heard of partitions, those of other processes too: the source waits for the slowest."""
         if self.source is not None:
             self.source.heard(shard, reading)

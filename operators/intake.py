@@ -20,7 +20,7 @@ from operators.errors import FatalError
 from operators.model import NO_ARRIVAL, SECOND, Bools, DeadLetter, Events, Ints, Reason
 from operators.pricing import unpriced
 from operators.series import OTHER, sent
-from operators.watermark import End, Progress, Watermark, judge
+from operators.watermark import End, Progress, judge
 
 
 @dataclass(slots=True)
@@ -145,9 +145,9 @@ class Intake:
         self._rebuilt_arrived = NO_ARRIVAL
 
     @property
-    def watermark(self) -> Progress:
-        """The partition's progress: None until it has shown an event."""
-        return None if self._max_start is None else Watermark(self._max_start - self._lateness)
+    def watermark(self) -> int | None:
+        """No event before this time is expected any more; None until the partition has shown an event."""
+        return None if self._max_start is None else self._max_start - self._lateness
 
     @property
     def end(self) -> End:

@@ -153,8 +153,8 @@ class Shard:
         newest = self._clock.newest()
         return None if self.closed is None else self.closed * width, None if newest is None else newest // width * width
 
-    def reading(self) -> dict[str, int]:
-        """The watermarks of the partitions that have records to read, as far as this shard has heard."""
+    def reading(self) -> dict[str, int | None]:
+        """The watermarks of the partitions that have records to read; None where no event was heard of yet."""
         return self._clock.reading()
 
     def _tell(self) -> None:

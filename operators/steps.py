@@ -74,7 +74,7 @@ class StepObserver(Protocol):
 Reached = Callable[[int, int | None, int | None], None]
 """Called with a shard after each batch: up to where its panes are closed and could be, as `Shard.reached` says."""
 
-Heard = Callable[[int, Callable[[], Mapping[str, int]]], None]
+Heard = Callable[[int, Callable[[], Mapping[str, int | None]]], None]
 """Called with a shard after each batch, and with what gives the partitions that it knows to have records to read."""
 
 

@@ -17,9 +17,12 @@ from operators.model import Bools, Ints
 
 
 class Watermark(NamedTuple):
-    """No event before `at` is expected from the partition any more; `at_end`: all its records have been read."""
+    """No event before `at` is expected from the partition any more; None where it has shown no event yet.
 
-    at: int
+    `at_end`: all its records have been read.
+    """
+
+    at: int | None
     at_end: bool = False
 
 
@@ -37,7 +40,7 @@ class End(NamedTuple):
 
 
 Progress = Watermark | Idle | End | None
-"""None: the partition was polled and has shown no event yet."""
+"""None: what the partition said before still holds."""
 
 
 class Judged(NamedTuple):
@@ -91,7 +94,8 @@ class ShardClock:
             self.partitions = tuple(partitions)
         match progress:
             case Watermark(at, at_end):
-                self._at[partition] = max(at, self._at.get(partition, at))
+                if at is not None:
+                    self._at[partition] = max(at, self._at.get(partition, at))
                 (self._at_end.add if at_end else self._at_end.discard)(partition)
                 self._idle.pop(partition, None)
                 self._end.pop(partition, None)
@@ -114,10 +118,10 @@ class ShardClock:
         idle = [self._idle[p] for p in self.partitions if p in self._idle and p not in self._end]
         return min(idle) if idle else None
 
-    def reading(self) -> dict[str, int]:
-        """The watermarks of the partitions that have records to read, as far as the shard has heard."""
+    def reading(self) -> dict[str, int | None]:
+        """The watermarks of the partitions that have records to read; None where it has not heard of an event yet."""
         out = self._idle.keys() | self._end.keys() | self._at_end
-        return {partition: at for partition, at in self._at.items() if partition not in out}
+        return {partition: self._at.get(partition) for partition in self.partitions if partition not in out}
 
     def _slowest(self, live: Sequence[str]) -> int:
         """The smallest watermark of these partitions without those that trail at their end.

@@ -18,7 +18,6 @@ def waiting(pace: Pace) -> str:
 
 def test_a_partition_waits_for_the_slowest_that_has_records() -> None:
     pace = told(a=0, b=11, c=10)
-    pace.tell("d", None, at_end=False)
     assert waiting(pace) == "b"
     pace.tell("a", 0, at_end=True)
     assert waiting(pace) == ""
@@ -34,6 +33,17 @@ def test_one_that_stands_at_its_end_waits_too_where_another_has_records() -> Non
     assert waiting(pace) == "b"
 
 
+def test_one_without_an_event_counts_as_being_where_the_first_began() -> None:
+    pace = told(a=0)
+    pace.tell("d", None, at_end=False)
+    pace.tell("a", 10, at_end=False)
+    assert waiting(pace) == ""
+    pace.tell("a", 11, at_end=False)
+    assert waiting(pace) == "a"
+    pace.tell("d", None, at_end=True)
+    assert waiting(pace) == ""
+
+
 def test_partitions_of_other_processes_are_waited_for_as_the_first_shard_tells() -> None:
     pace = told(a=100)
     pace.heard(7, lambda: {"a": 0, "x": 80})
@@ -46,3 +56,6 @@ def test_partitions_of_other_processes_are_waited_for_as_the_first_shard_tells()
     assert waiting(pace) == "a"
     pace.heard(3, dict)
     assert waiting(pace) == ""
+    pace.tell("a", 111, at_end=False)
+    pace.heard(3, lambda: {"x": None})
+    assert waiting(pace) == "a", "of x no event is known yet: it may be where a began"

@@ -161,10 +161,11 @@ def test_progress_and_the_list_of_partitions_ride_with_the_rows() -> None:
     assert world.seen == [("p0", 1, (T0 - 10) * SECOND), ("p0", 2, (T0 + 90) * SECOND)]
 
 
-def test_dead_letters_before_any_event_say_no_progress() -> None:
-    part = World(Topic(p0=[b"{"])).part()
-    (batch,) = part.next_batch()
-    assert batch.progress is None and len(batch.dead) == 1
+def test_dead_letters_before_any_event_say_no_progress_but_where_the_end_is() -> None:
+    part = World(Topic(p0=[b"{", b"{"]), batch_size=1).part()
+    (first,), (second,) = part.next_batch(), part.next_batch()
+    assert (first.progress, second.progress) == (Watermark(None), Watermark(None, at_end=True))
+    assert len(first.dead) == len(second.dead) == 1
 
 
 def test_idle_only_after_polls_that_stood_at_the_end_and_again_every_pane() -> None:
@@ -190,9 +191,9 @@ def test_a_poll_that_did_not_stand_at_the_end_begins_the_wait_anew() -> None:
     part.next_batch()
     world.later(29)
     world.topic.script = ["nothing"]
-    assert part.next_batch() == []
+    assert said(part.next_batch()) == [Watermark(None)]
     world.later(2)
-    assert part.next_batch() == []
+    assert said(part.next_batch()) == [Watermark(None, at_end=True)]
     world.later(29)
     assert part.next_batch() == []
     world.later(1)
@@ -348,7 +349,7 @@ def test_a_partition_of_dead_letters_alone_is_idle_too() -> None:
         world.later(1)
         topic.records["p0"].append(b"{")
         saying += said(part.next_batch())
-    assert [type(p) for p in saying if p is not None] == [Idle]
+    assert [type(p) for p in saying if p is not None] == [*[Watermark] * 30, Idle]
 
 
 # --- clocks ---------------------------------------------------------------------------------------------------------

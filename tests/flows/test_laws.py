@@ -232,7 +232,7 @@ class QuietPartition(StatefulSourcePartition[Batch, State]):
         batches = self._partition.next_batch()
         self._batches -= len(batches)
         match batches:
-            case [Batch(progress=Watermark(at)) as batch] if self._batches == 0:
+            case [Batch(progress=Watermark(int(at))) as batch] if self._batches == 0:
                 self._partition._pace.tell("p1", at, at_end=True)
                 nothing = replace(batch, events=columns([]), on_time=NONE, late=NONE, dead=[])
                 if self._says == "idle":

@@ -26,12 +26,14 @@ OLD = 946_800_000  # 2000-01-02
 
 
 class Live:
-    """A flow over a topic of two partitions, whose metrics can be asked for."""
+    """A flow over a topic of its own, whose metrics can be asked for."""
 
-    def __init__(self, folder: Path, broker: Broker, options: dict[str, str], **settings: object) -> None:
+    def __init__(
+        self, folder: Path, broker: Broker, options: dict[str, str], partitions: int = 2, **settings: object
+    ) -> None:
         self.broker = broker
         self.topic = f"t-{uuid4().hex[:8]}"
-        create_topic(broker, self.topic, 2, options)
+        create_topic(broker, self.topic, partitions, options)
         self._port = free_port()
         found: dict[str, object] = {
             **QUICK, "source.kind": "kafka", "kafka.brokers": broker.address, "kafka.topics": [self.topic],
@@ -46,10 +48,10 @@ class Live:
         command = [sys.executable, "-m", "bytewax.run", "flows.main", *self.job.recovered(1)]
         return Process(command, {**self.job.environment({}), **(environment or {})}, self.job.folder / "log")
 
-    def metric(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, process: int = 0, **labels: str) -> float:
         """The sum of the metric over all that have these labels; 0 where there is none, or no process yet."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port + process}/metrics", timeout=5) as answer:
                 lines = answer.read().decode().splitlines()
         except OSError:
             return 0
@@ -197,3 +199,33 @@ def test_an_hour_forward_while_nothing_comes_closes_no_hour_of_panes(
     assert live.metric("sentinel_events_overtaken_total") == 0
     process.send(SIGTERM)
     assert process.finish(20) == 0, process.said()
+
+
+def test_a_partition_waits_for_one_of_another_process(kafka: Broker, tmp_path: Path) -> None:
+    """Before, the other process read the whole day into its open panes."""
+    live = Live(tmp_path, kafka, LOG_APPEND, 4, time__max_ahead_s=600, recovery__shards=16)
+    live.send(0, record(START))
+    hung = Producer({"bootstrap.servers": kafka.address, "transactional.id": live.topic})
+    hung.init_transactions(30)
+    hung.begin_transaction()
+    hung.produce(live.topic, b"given up", partition=0)
+    assert hung.flush(10) == 0
+    for partition in (1, 2, 3):
+        live.send(partition, *(record(START + 30 * n) for n in range(2_880)))
+
+    def read(process: int) -> list[float]:
+        names = [f"{live.topic}/{n}" for n in range(4)]
+        return [live.metric("sentinel_records_total", process, partition=name) for name in names]
+
+    with live.job.cluster(2, *live.job.recovered(1)) as process:
+        until(lambda: all(map(max, read(0), read(1))), "all partitions")
+        time.sleep(3)  # time to read a day many times over
+        found = read(0), read(1)
+        assert all(map(any, found)), "each process reads something, else this shows nothing"
+        # Ten minutes are 20 records; what was on its way when the others were heard of is a few polls of 50.
+        assert max(map(max, found)) < 500, found
+        hung.abort_transaction(30)
+        live.send(0, *(record(START + 30 * n) for n in range(1, 2_880)))
+        until(lambda: sum(read(0)) + sum(read(1)) == 4 * 2_880, "the whole day")
+        process.send(SIGTERM)
+        assert process.finish(60) == 0, process.said()

@@ -16,7 +16,7 @@ from operators.enrich import Enricher
 from operators.errors import FatalError
 from operators.intake import Intake
 from operators.model import NO_ARRIVAL, SECOND, Reason
-from operators.watermark import End, Watermark
+from operators.watermark import End
 
 T0 = 1_767_225_600
 TIME = TimeConfig(lateness_s=10, future_skew_s=60, correction_s=300)
@@ -65,7 +65,7 @@ def test_a_future_event_is_judged_by_its_arrival_and_does_not_move_time() -> Non
     assert on_time.tolist() == [True, False, True]
     assert [d.reason for d in dead] == [Reason.FUTURE_TIME]
     assert "future_skew_s" in dead[0].detail
-    assert part.watermark == Watermark((T0 + 90) * SECOND)
+    assert part.watermark == (T0 + 90) * SECOND
 
 
 def test_a_record_without_an_arrival_takes_the_highest_before_it() -> None:

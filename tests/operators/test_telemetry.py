@@ -48,7 +48,14 @@ def test_it_is_told_whether_panes_wait_for_a_partition_and_how_many_there_are() 
     telemetry.polled("t/0", replace(BATCH, partitions=("t/0", "t/1")), Balance(), None)
     assert name not in samples(telemetry)
     assert samples(telemetry)["sentinel_source_partitions"] == 2
-    for progress, waited_for in ((Watermark(5), 1), (Watermark(5, at_end=True), 0), (Idle(9), 0), (None, 0), (Watermark(6), 1), (End(6, 7), 0)):
+    for progress, waited_for in (
+        (Watermark(5), 1),
+        (Watermark(5, at_end=True), 0),
+        (Idle(9), 0),
+        (None, 0),
+        (Watermark(6), 1),
+        (End(6, 7), 0),
+    ):
         telemetry.polled("t/0", replace(BATCH, progress=progress), Balance(), None)
         assert samples(telemetry)[name] == waited_for
 
