@@ -21,7 +21,8 @@ from typing import IO, Any, Final, Literal
 
 from bytewax.recovery import init_db_dir
 
-from flows.rewind import forget_unfinished
+from flows.rewind import forget, resumed_from, shares
+from flows.upkeep import check_states
 from operators.errors import ConfigError, FatalError
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def claim(
             wanted = Manifest(shards, pane_s, source, partitions or where.processes, learned or {})
             _make_or_compare(folder, where, wanted, layout, relearn, partitions)
             if layout == "shared" or where.processes == 1:
-                forget_unfinished(folder)
+                _settle(folder, where)
     except BlockingIOError:
         lock.close()
         raise ConfigError(
@@ -140,6 +141,15 @@ def claim(
         lock.close()
         raise
     return Held(folder, lock)
+
+
+def _settle(folder: Path, where: Place) -> None:
+    """Bring all partitions to where Bytewax resumes; the first process looks at what it will load there, for all."""
+    epoch = resumed_from(shares(folder))
+    if epoch is not None:
+        forget(epoch, folder)
+        if where.process == 0:
+            check_states(epoch, folder)
 
 
 def _make_or_compare(

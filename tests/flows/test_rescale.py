@@ -19,7 +19,7 @@ from tests.flows.test_recovery import parts, take
 def use(file: Path, epoch: int) -> None:
     """Something that a flow would have left there."""
     with closing(sqlite3.connect(file)) as db, db:
-        db.execute("INSERT INTO snaps VALUES ('', 'step', 'key', ?, x'00')", (epoch,))
+        db.execute("INSERT INTO snaps VALUES ('', 'step', 'key', ?, x'4b012e')", (epoch,))
 
 
 @pytest.fixture
