@@ -52,6 +52,12 @@ def test_up_and_down_again(volumes: list[Path]) -> None:
     assert held(volumes) == [[0, 2, 4], [1, 3], [], []]
 
 
+def test_a_pod_that_has_not_been_started_since_an_upgrade_is_of_the_same_store(volumes: list[Path]) -> None:
+    take(volumes[0], 0, 2, "own", partitions=5, row_keys=(12, 3)).release()
+    rescale(volumes, 3)
+    assert held(volumes) == [[0, 3], [1, 4], [2], []]
+
+
 def test_it_goes_on_where_a_crash_came_after_a_copy(volumes: list[Path]) -> None:
     volumes[2].mkdir()
     shutil.copy(volumes[0] / "part-2.sqlite3", volumes[2])
