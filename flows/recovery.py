@@ -211,6 +211,8 @@ def _make_or_compare(
     if layout == "own":
         _check_share(folder, where, partitions, {p.name for p in present})
     row_keys = tuple(found["row_keys"]) or tuple(wanted.row_keys)
+    if wanted.row_keys and len(row_keys) != len(wanted.row_keys):
+        raise ConfigError(f"{path} cannot be read (row_keys = {row_keys}); restore it, or give -r a new folder")
     if changed:
         log.warning("detection learns anew: %s changed", ", ".join(changed))
     if changed or list(row_keys) != found["row_keys"]:

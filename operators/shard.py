@@ -141,7 +141,7 @@ class Shard:
         # table in compact form, made once, as every snapshot until the minute is over holds them.
         self._running: list[tuple[int, tuple[object, ...]]] = []
         self._keys = tuple(keys) or row_keys(time.pane_s, time.correction_s)
-        self._buckets = list(map(_Buckets, bucket_widths(time.pane_s), self._keys))
+        self._buckets = [_Buckets(w, n) for w, n in zip(bucket_widths(time.pane_s), self._keys, strict=True)]
 
     def take(self, items: Sequence[Partial]) -> Iterator[Closed | Slice]:
         """Merge the items in order, and hand on what has closed; the content alone fixes the order of the output."""

@@ -217,6 +217,11 @@ def test_the_number_of_keys_of_rows_is_that_of_the_first_start(tmp_path: Path) -
     later.release()
 
 
+def test_a_number_of_keys_for_another_number_of_widths_is_refused(tmp_path: Path) -> None:
+    take(tmp_path, row_keys=(12,)).release()
+    assert "manifest.json cannot be read (row_keys = (12,))" in refused(tmp_path, row_keys=(12, 3))
+
+
 def test_a_store_of_a_release_that_knew_no_keys_of_rows_gets_their_number(tmp_path: Path) -> None:
     take(tmp_path, learned={"a": "b"}).release()
     path = tmp_path / "manifest.json"
