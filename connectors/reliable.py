@@ -21,6 +21,7 @@ from connectors.base import State, Writer, WriterFactory
 from connectors.clocks import Clock
 from connectors.config import ReliabilityConfig
 from operators.errors import DataError, FatalError, RetryableError
+from operators.stored import Stored, restored, stored
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class Retry:
             self._clock.sleep(min(left, SLICE_S))
 
 
-class ReliablePartition(StatefulSinkPartition[X, State], Generic[X]):
+class ReliablePartition(StatefulSinkPartition[X, Stored], Generic[X]):
     """One open partition of a `ReliableSink`."""
 
     def __init__(
@@ -173,10 +174,10 @@ class ReliablePartition(StatefulSinkPartition[X, State], Generic[X]):
         if whole:
             self._flush(whole)
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> Stored:
         """Make everything durable, then say what a successor needs."""
         self._flush(len(self._buffer))
-        return (VERSION, self._writer.snapshot())
+        return stored((VERSION, self._writer.snapshot()))
 
     def close(self) -> None:
         """Try once to flush what is left, which a flow that fails has not in a snapshot, and close the writer.
@@ -219,7 +220,7 @@ class ReliablePartition(StatefulSinkPartition[X, State], Generic[X]):
             return 0
 
 
-class ReliableSink(FixedPartitionedSink[X, State], Generic[X]):
+class ReliableSink(FixedPartitionedSink[X, Stored], Generic[X]):
     """A Bytewax sink of (key, item) that writes through the factory's writers.
 
     `at_once` writes every batch as it comes (alerts); otherwise items wait for a whole chunk or the epoch's snapshot.
@@ -259,7 +260,9 @@ class ReliableSink(FixedPartitionedSink[X, State], Generic[X]):
     def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> ReliablePartition[X]:
         """Open the writer of the partition; None as the state does not mean that nothing was written."""
         state: State | None = None
-        match resume_state:
+        owner = f"partition {for_part} of sink {self._factory.name}"
+        resume = None if resume_state is None else restored(resume_state, owner)
+        match resume:
             case None:
                 pass
             case (1, None):
@@ -268,7 +271,7 @@ class ReliableSink(FixedPartitionedSink[X, State], Generic[X]):
                 state = inner
             case _:
                 raise FatalError(
-                    f"the snapshot of sink {self._factory.name} has version {resume_state[:1]}, this program reads "
+                    f"the snapshot of sink {self._factory.name} has version {resume[:1]}, this program reads "
                     f"version {VERSION}: resume with the program that wrote it, or start with a new recovery folder"
                 )
         writer = self._retry(lambda: self._factory.open(for_part, state))

@@ -20,6 +20,7 @@ from operators.enrich import Enrich
 from operators.errors import ConfigError, FatalError, RetryableError
 from operators.intake import Balance, Batch, Intake
 from operators.model import SECOND, Bools
+from operators.stored import Stored, restored, stored
 from operators.watermark import Idle, Progress, Watermark
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class SourceSettings:
     clock: Clock = HOST
 
 
-class TelemetryPartition(StatefulSourcePartition[Batch, State]):
+class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
     """One partition: polls its reader, judges what came, and says how far it is.
 
     A stop ends it without a word (a stop is not an end); a finite source ends with the item `End`. It is idle once
@@ -281,10 +282,10 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
         """Always due: Bytewax would wait by the host's clock, which may be set back meanwhile. `Rest` waits instead."""
         return _LONG_AGO
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> Stored:
         self._watch.saved()
         self._saved = self._reader.position()
-        return (self.VERSION, self._saved, self._intake.save())
+        return stored((self.VERSION, self._saved, self._intake.save()))
 
     def close(self) -> None:
         self._rest.leave(self._key)
@@ -293,7 +294,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
         self._reader.close()
 
 
-class TelemetrySource(FixedPartitionedSource[Batch, State]):
+class TelemetrySource(FixedPartitionedSource[Batch, Stored]):
     """The partitions of a configured source; every partition says with each item how many there are."""
 
     def __init__(self, settings: SourceSettings) -> None:
@@ -312,6 +313,5 @@ class TelemetrySource(FixedPartitionedSource[Batch, State]):
         return self._parts
 
     def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> TelemetryPartition:
-        return TelemetryPartition(
-            for_part, self._parts, self._settings, self._pace, self._rest, self._watch, resume_state
-        )
+        resume = None if resume_state is None else restored(resume_state, f"source partition {for_part}")
+        return TelemetryPartition(for_part, self._parts, self._settings, self._pace, self._rest, self._watch, resume)

@@ -16,6 +16,7 @@ from flows.gather import Stopped, gather
 from flows.logs import tell
 from flows.recovery import Place
 from flows.rewind import forget, resumed_from, shares
+from flows.upkeep import keep_up
 
 CONNECT_S: Final = 30.0
 """How long Bytewax may take to connect all processes, which come to it together."""
@@ -41,6 +42,7 @@ def join(where: Place, folder: Path, connected: threading.Event) -> None:
     epoch = resumed_from(told)
     if epoch is not None:
         forget(epoch, folder)
+        keep_up(epoch, folder)
     end_unless(connected, CONNECT_S)
 
 

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Final, TypeVar
@@ -59,6 +59,7 @@ from operators.enrich import Enricher
 from operators.errors import ConfigError, SentinelError
 from operators.intake import Balance, Batch
 from operators.model import SECOND, Alert
+from operators.shard import row_keys
 from operators.steps import Watching
 from operators.telemetry import Telemetry
 
@@ -289,7 +290,8 @@ def build(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[]
 
     watching = Watching(run.telemetry, time.perf_counter, run.reached, run.heard)
     taps = Taps(replayed, run.alerted, run.telemetry.shard, watching)
-    return pipeline(shape(settings), ends(settings, run, factory, now), taps)
+    made = shape(settings) if run.held is None else replace(shape(settings), row_keys=run.held.row_keys)
+    return pipeline(made, ends(settings, run, factory, now), taps)
 
 
 def measured(settings: Settings) -> Telemetry:
@@ -388,6 +390,7 @@ def claim(settings: Settings, where: recovery.Place, factory: ReaderFactory) -> 
         Watch(settings.detect, settings.time.pane_s).form,
         settings.recovery.relearn,
         settings.recovery.partitions,
+        row_keys(settings.time.pane_s, settings.time.correction_s),
     )
 
 

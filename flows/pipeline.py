@@ -28,7 +28,7 @@ from operators.errors import ConfigError
 from operators.groups import Groups
 from operators.intake import Batch
 from operators.model import SECOND, Alert, DeadLetter
-from operators.rollup import Bucket, StoredRows
+from operators.rollup import Rollup, StoredRows
 from operators.shard import Observe, Shard
 from operators.steps import (
     Detect,
@@ -65,6 +65,7 @@ class Shape:
     groups: GroupsConfig
     relearn: bool = False  # whether detection starts cold where what it had learned is of another form
     expectations: bool = True  # whether the store gets what detection expected
+    row_keys: tuple[int, ...] = ()  # see `operators.shard.row_keys`; those of `time` where empty
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
     rows = ends.store is not None
 
     def shard() -> Shard:
-        return Shard(shape.shards, shape.time, shape.panes, taps.closed, rows=rows)
+        return Shard(shape.shards, shape.time, shape.panes, taps.closed, rows=rows, keys=shape.row_keys)
 
     merged = op.stateful_batch(MERGE, partial, step(shard, MERGE, taps.steps))
 
@@ -183,7 +184,7 @@ def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
     if ends.store is not None:
         slices = op.filter_map("slices", merged, stored_slices)
         rollup = op.stateful_batch(
-            ROLLUP, slices, step(lambda: Bucket(shape.time.pane_s, shape.panes), ROLLUP, taps.steps)
+            ROLLUP, slices, step(lambda: Rollup(shape.time.pane_s, shape.panes), ROLLUP, taps.steps)
         )
         pane_store = op.flat_map("pane_rows", rollup, stored_rows)
         alert_store = op.map("alert_rows", alerts, lambda item: (item[1].episode_id, alert_row(item[1])))

@@ -22,7 +22,8 @@ from typing import IO, Any, Final, Literal
 
 from bytewax.recovery import init_db_dir
 
-from flows.rewind import forget_unfinished
+from flows.rewind import forget, resumed_from, shares
+from flows.upkeep import keep_up
 from operators.errors import ConfigError, FatalError
 
 log = logging.getLogger(__name__)
@@ -69,22 +70,28 @@ def place(argv: Sequence[str], environ: Mapping[str, str]) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What must not change on a living store: its form, the number of shards, the pane width, the source."""
+    """What must not change on a living store: its form, the number of shards, the pane width, the source.
+
+    `row_keys` is how many keys of each width the stored rows take turns on (`operators.shard.row_keys`).
+    """
 
     shards: int
     pane_s: int
     source: str
     partitions: int
     learned: Mapping[str, str] = field(default_factory=dict)
+    row_keys: Sequence[int] = ()
     version: int = VERSION
 
 
 class Held:
     """A lock on the folder for as long as the process lives."""
 
-    def __init__(self, folder: Path, file: IO[str]) -> None:
+    def __init__(self, folder: Path, file: IO[str], row_keys: tuple[int, ...]) -> None:
         self._folder = folder
         self._file = file
+        self.row_keys = row_keys
+        """As the store was made with; empty where it was made without."""
 
     def check(self) -> None:
         """FatalError where the folder was removed: Bytewax would go on writing what nobody can open any more."""
@@ -106,6 +113,7 @@ def claim(
     learned: Mapping[str, str] | None = None,
     relearn: bool = False,
     partitions: int | None = None,
+    row_keys: Sequence[int] = (),
 ) -> Held | None:
     """Make or check the recovery folder and lock it; None where the flow runs without one.
 
@@ -113,7 +121,7 @@ def claim(
     folder. Layout `own`: it is this process's own volume and holds exactly its share, `own_parts`. What an unfinished
     epoch left is removed where the folder holds all partitions. Raises `ConfigError` where it belongs to another flow,
     another release, or is in use; and where what detection has learned there is of another form than `learned` (by
-    setting), unless it may `relearn`.
+    setting), unless it may `relearn`. `row_keys` are for a store that is made now, or by a release that knew none.
     """
     if where.folder is None:
         return None
@@ -133,10 +141,10 @@ def claim(
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with (folder / SETUP_LOCK).open("a+") as setup:
             fcntl.flock(setup, fcntl.LOCK_EX)
-            wanted = Manifest(shards, pane_s, source, partitions or where.processes, learned or {})
-            _make_or_compare(folder, where, wanted, layout, relearn, partitions)
+            wanted = Manifest(shards, pane_s, source, partitions or where.processes, learned or {}, tuple(row_keys))
+            fixed = _make_or_compare(folder, where, wanted, layout, relearn, partitions)
             if layout == "shared" or where.processes == 1:
-                forget_unfinished(folder)
+                _settle(folder, where)
     except BlockingIOError:
         lock.close()
         raise ConfigError(
@@ -145,7 +153,16 @@ def claim(
     except BaseException:
         lock.close()
         raise
-    return Held(folder, lock)
+    return Held(folder, lock, fixed)
+
+
+def _settle(folder: Path, where: Place) -> None:
+    """Bring all partitions to where Bytewax resumes; the first process does for all what has to be done once."""
+    epoch = resumed_from(shares(folder))
+    if epoch is not None:
+        forget(epoch, folder)
+        if where.process == 0:
+            keep_up(epoch, folder)
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -173,7 +190,8 @@ def _make_or_compare(
     layout: Literal["shared", "own"],
     relearn: bool,
     asked: int | None,
-) -> None:
+) -> tuple[int, ...]:
+    """The `row_keys` of the store."""
     _clear(folder)
     path = folder / MANIFEST
     present = sorted(folder.glob("part-*.sqlite3"))
@@ -184,7 +202,7 @@ def _make_or_compare(
                 "give -r a new or empty folder"
             )
         _make(folder, where, wanted, layout)
-        return
+        return tuple(wanted.row_keys)
     found = read_manifest(folder)
     partitions = int(found["partitions"])
     names = {"shards": "recovery.shards", "pane_s": "time.pane_s", "source": "the source"}
@@ -216,11 +234,18 @@ def _make_or_compare(
         )
     if layout == "own":
         _check_share(folder, where, partitions, {p.name for p in present})
+    row_keys = tuple(found["row_keys"]) or tuple(wanted.row_keys)
+    if wanted.row_keys and len(row_keys) != len(wanted.row_keys):
+        raise ConfigError(f"{path} cannot be read (row_keys = {row_keys}); restore it, or give -r a new folder")
     if changed:
         log.warning("detection learns anew: %s changed", ", ".join(changed))
+    if changed or list(row_keys) != found["row_keys"]:
         temporary = folder / f"manifest.{where.process}.tmp"
-        temporary.write_text(json.dumps({**found, "learned": dict(wanted.learned)}, indent=1) + "\n")
+        kept = dict(wanted.learned) if changed else learned
+        text = json.dumps({**found, "learned": kept, "row_keys": row_keys}, indent=1)
+        temporary.write_text(text + "\n")
         temporary.replace(path)
+    return row_keys
 
 
 def part_name(number: int) -> str:
@@ -240,6 +265,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text())
         version = found["version"]
         found["partitions"] = int(found.get("partitions", 0))
+        found["row_keys"] = list(map(_positive, found.get("row_keys", [])))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{path} cannot be read ({error}); restore it, or give -r a new folder") from error
     if version != VERSION:
@@ -248,6 +274,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "run the release that made it, or give -r a new folder"
         )
     return found
+
+
+def _positive(value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{value!r} is no number of keys")
+    return value
 
 
 def _share(folder: Path, where: Place, partitions: int) -> list[int]:

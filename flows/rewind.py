@@ -11,19 +11,14 @@ Which epoch that is only all partitions together tell: each row of what follows 
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from flows.partitions import files, opened
 from operators.errors import ConfigError
 
 log = logging.getLogger(__name__)
-
-BUSY_S: Final = 10
-"""How long a peer that is just dying may hold a partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +36,7 @@ class Share:
 
 def shares(*folders: Path) -> list[Share]:
     """What the partitions in these folders tell; `ConfigError` where one cannot be read."""
-    return [_share(file) for file in _files(folders)]
+    return [_share(file) for file in files(folders)]
 
 
 def resumed_from(told: Sequence[Share]) -> int | None:
@@ -66,7 +61,7 @@ def resumed_from(told: Sequence[Share]) -> int | None:
 
 def forget(epoch: int, *folders: Path) -> int:
     """Delete the snapshots of this epoch and of later ones in these folders; how many there were."""
-    return sum(_delete(file, epoch) for file in _files(folders))
+    return sum(_delete(file, epoch) for file in files(folders))
 
 
 def forget_unfinished(*folders: Path) -> int:
@@ -79,43 +74,21 @@ def forget_unfinished(*folders: Path) -> int:
     return 0 if epoch is None else forget(epoch, *folders)
 
 
-def _files(folders: Sequence[Path]) -> list[Path]:
-    return [file for folder in folders for file in sorted(folder.glob("part-*.sqlite3"))]
-
-
 def _share(file: Path) -> Share:
     """Of the newest execution, and the fronts of the last two: they can be one ahead of what is known to have begun."""
-    with closing(_opened(file)) as db:
-        try:
-            ((number, partitions),) = db.execute("SELECT part_index, part_count FROM parts")
-            executions = db.execute("SELECT ex_num, worker_count, resume_epoch FROM exs ORDER BY ex_num DESC LIMIT 1")
-            fronts = db.execute(
-                "SELECT ex_num, worker_index, worker_frontier FROM fronts "
-                "WHERE ex_num >= (SELECT max(ex_num) FROM fronts) - 1"
-            )
-            return Share(number, partitions, tuple(executions), tuple(fronts))
-        except (sqlite3.Error, ValueError) as error:
-            raise _unreadable(file, error) from error
-
-
-def _opened(file: Path) -> sqlite3.Connection:
-    try:
-        return sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S)
-    except sqlite3.Error as error:
-        raise _unreadable(file, error) from error
+    with opened(file) as db:
+        ((number, partitions),) = db.execute("SELECT part_index, part_count FROM parts")
+        executions = db.execute("SELECT ex_num, worker_count, resume_epoch FROM exs ORDER BY ex_num DESC LIMIT 1")
+        fronts = db.execute(
+            "SELECT ex_num, worker_index, worker_frontier FROM fronts "
+            "WHERE ex_num >= (SELECT max(ex_num) FROM fronts) - 1"
+        )
+        return Share(number, partitions, tuple(executions), tuple(fronts))
 
 
 def _delete(file: Path, epoch: int) -> int:
-    with closing(_opened(file)) as db:
-        try:
-            with db:
-                deleted = db.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (epoch,)).rowcount
-        except sqlite3.Error as error:
-            raise _unreadable(file, error) from error
+    with opened(file) as db:
+        deleted = db.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (epoch,)).rowcount
     if deleted:
         log.info("%s: removed %d snapshots of epoch %d, which was not finished", file.name, deleted, epoch)
     return deleted
-
-
-def _unreadable(file: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"the recovery partition {file} cannot be read ({error}); restore it, or give -r a new folder")

@@ -1,15 +1,16 @@
-"""The stored rows of one time bucket of one shard: the panes of a minute, the minute itself, the hour, and corrections.
+"""The stored rows of time buckets of a shard: the panes of a minute, the minute itself, the hour, and corrections.
 
 A minute's bucket keeps its panes; it gives their rows at once, and the minute's row when the minute is over. An hour's
 bucket keeps one row a series, and gives it when the hour is over. Both stay until no late event may correct them any
-more. One bucket is one Bytewax key, so it is written to the snapshot only while it changes, and all versions of a
-stored row come from one place, in order.
+more. A bucket lives under one Bytewax key and seldom shares it with another that lives (`operators.shard.row_keys`). So
+it is written to the snapshot only while it changes, and all versions of a stored row come from one place, in order. The
+keys are few and are used again: the recovery store keeps a row of each key that there ever was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from operators import pane_table, panes
 from operators.config import PanesConfig
@@ -19,6 +20,8 @@ from operators.shard import Slice, bucket_widths
 
 _APART = 4
 """Tables of an hour that may wait to be made one."""
+_UNTOLD: Final = -1
+"""The number of a bucket that had a key of its own in an earlier release, until its next item tells it."""
 
 
 class StoredRows(NamedTuple):
@@ -28,13 +31,61 @@ class StoredRows(NamedTuple):
     table: PaneTable
 
 
+class Rollup:
+    """The live buckets of one key; `dropped` once there are none."""
+
+    VERSION = 3
+
+    def __init__(self, pane_s: int, config: PanesConfig) -> None:
+        self._pane_s = pane_s
+        self._config = config
+        self._live: dict[int, Bucket] = {}
+
+    @property
+    def dropped(self) -> bool:
+        return not self._live
+
+    def take(self, items: Sequence[Slice]) -> list[StoredRows]:
+        """Take in what came and return the rows that are new or changed by it, each once."""
+        by_bucket: dict[int, list[Slice]] = {}
+        for item in items:
+            by_bucket.setdefault(item.bucket, []).append(item)
+        out: list[StoredRows] = []
+        for number, those in by_bucket.items():
+            if _UNTOLD in self._live:
+                self._live[number] = self._live.pop(_UNTOLD)
+            bucket = self._live.setdefault(number, Bucket(self._pane_s, self._config))
+            out += bucket.take(those)
+            if bucket.dropped or bucket.empty:
+                del self._live[number]
+        return out
+
+    def save(self) -> tuple[object, ...]:
+        return (self.VERSION, tuple((number, bucket.save()) for number, bucket in sorted(self._live.items())))
+
+    def restore(self, state: tuple[object, ...]) -> None:
+        """Take over the state of a predecessor. Raises `FatalError` for a version this release does not read."""
+        match state:
+            case (self.VERSION, tuple() as live):
+                self._live = {number: self._restored(bucket) for number, bucket in live}
+            case (2, *bucket):
+                self._live = {_UNTOLD: self._restored(tuple(bucket))}
+            case _:
+                raise FatalError(
+                    f"buckets of rows in the snapshot have version {state[0]!r}; this release reads {self.VERSION}"
+                )
+
+    def _restored(self, state: tuple[object, ...]) -> Bucket:
+        bucket = Bucket(self._pane_s, self._config)
+        bucket.restore(state)
+        return bucket
+
+
 class Bucket:
     """The rows of one bucket, fed with panes `pane_s` wide; `dropped` once it takes no more.
 
     Which bucket it is, it learns from its first item.
     """
-
-    VERSION = 2
 
     def __init__(self, pane_s: int, config: PanesConfig) -> None:
         self._width_s = 0
@@ -63,6 +114,11 @@ class Bucket:
             table = self._merge([*self._tables(), last])
             out += self._panes(table, last) + self._whole([table], None)
         return out
+
+    @property
+    def empty(self) -> bool:
+        """Whether it was given nothing to keep."""
+        return not self._packed and not self._sealed
 
     def _tables(self) -> list[PaneTable]:
         return list(map(pane_table.from_state, self._packed))
@@ -120,14 +176,9 @@ class Bucket:
         return [StoredRows(self._width_s, table)] if len(table.pane) else []
 
     def save(self) -> tuple[object, ...]:
-        return (self.VERSION, self._sealed, self._last, tuple(self._packed))
+        return (self._sealed, self._last, tuple(self._packed))
 
-    def restore(self, state: tuple[object, ...]) -> None:
-        """Take over the state of a predecessor. Raises `FatalError` for a version this release does not read."""
-        match state:
-            case (self.VERSION, bool() as sealed, int() as last, tuple() as packed):
-                self._sealed, self._last, self._packed = sealed, last, list(packed)
-            case _:
-                raise FatalError(
-                    f"a bucket of rows in the snapshot has version {state[0]!r}; this release reads {self.VERSION}"
-                )
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Take over the state of a predecessor."""
+        self._sealed, self._last, packed = state
+        self._packed = list(packed)

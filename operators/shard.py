@@ -48,19 +48,20 @@ class Slice:
     """What goes to the stored rows of one time bucket of one shard (see `operators.rollup`).
 
     `rows` adds a table of panes; `seal` says that the bucket is over; `drop` that no correction will come any more;
-    `end` that the source is over: rows are written, but the bucket itself stays as it is.
+    `end` that the source is over: rows are written, but the bucket itself stays as it is. `number` is that of its key.
     """
 
     shard: int
     width_s: int
     bucket: int
+    number: int
     what: Literal["rows", "seal", "drop", "end"]
     table: PaneTable | None = None
 
     @property
     def key(self) -> str:
         """The Bytewax key of the bucket; begins with the shard, by which the store's writer routes it."""
-        return f"{self.shard:04d}/{self.width_s}/{self.bucket}"
+        return f"{self.shard:04d}/{self.width_s}/{self.number}"
 
 
 def bucket_widths(pane_s: int) -> tuple[int, ...]:
@@ -68,27 +69,52 @@ def bucket_widths(pane_s: int) -> tuple[int, ...]:
     return tuple(sorted({max(MINUTE, pane_s), HOUR}))
 
 
+def row_keys(pane_s: int, correction_s: int) -> tuple[int, ...]:
+    """How many keys a shard's buckets of each width take turns on: as many as are live at once.
+
+    So each bucket has a key of its own while it lives, and an epoch writes only the buckets that have changed. Live are
+    the bucket that is open, those that corrections reach, and the one that is not dropped before the next has opened.
+    """
+    return tuple(-(-correction_s // width) + 2 for width in bucket_widths(pane_s))
+
+
 @dataclass(slots=True)
 class _Buckets:
-    """The live buckets of one width: those that were given rows and not yet dropped."""
+    """The live buckets of one width: those that were given rows and not yet dropped, each with the number of its key.
+
+    A bucket keeps its key for life, also where a later run has another number of keys: all its rows stand in one place.
+    """
 
     width_s: int
-    open: set[int] = field(default_factory=set)
-    sealed: set[int] = field(default_factory=set)
+    keys: int
+    open: dict[int, int] = field(default_factory=dict)
+    sealed: dict[int, int] = field(default_factory=dict)
+
+    def number(self, bucket: int) -> int:
+        """Of the key of this bucket."""
+        return self.open.get(bucket, self.sealed.get(bucket, bucket % self.keys))
 
 
 class Shard:
     """The open panes of one shard. `take` is the only way in; `closed` is the first pane that is still open.
 
     Which shard it is, it learns from its first item. Without `rows` nothing is handed on for the store, which is more
-    than half of the work, and late events are left out.
+    than half of the work, and late events are left out. `keys` says how many keys the buckets of each width share
+    (`row_keys`, where it is not given); rows do not depend on it.
     """
 
-    VERSION = 2
+    VERSION = 3
     dropped = False
 
     def __init__(
-        self, shards: int, time: TimeConfig, config: PanesConfig, observe: Observe, *, rows: bool = True
+        self,
+        shards: int,
+        time: TimeConfig,
+        config: PanesConfig,
+        observe: Observe,
+        *,
+        rows: bool = True,
+        keys: Sequence[int] = (),
     ) -> None:
         self.index = -1
         self._rows = rows
@@ -114,7 +140,8 @@ class Shard:
         # Closed panes of the running minute, not yet handed to the hour's bucket: the first pane of each table, and the
         # table in compact form, made once, as every snapshot until the minute is over holds them.
         self._running: list[tuple[int, tuple[object, ...]]] = []
-        self._buckets = [_Buckets(w) for w in bucket_widths(time.pane_s)]
+        self._keys = tuple(keys) or row_keys(time.pane_s, time.correction_s)
+        self._buckets = [_Buckets(w, n) for w, n in zip(bucket_widths(time.pane_s), self._keys, strict=True)]
 
     def take(self, items: Sequence[Partial]) -> Iterator[Closed | Slice]:
         """Merge the items in order, and hand on what has closed; the content alone fixes the order of the output."""
@@ -230,9 +257,18 @@ class Shard:
         for bucket in np.unique(index).tolist():
             if self._over(buckets, bucket, self._advanced, self._time.correction_s):
                 continue
-            yield Slice(self.index, buckets.width_s, bucket, "rows", panes.select(table, index == bucket))
+            yield self._slice(buckets, bucket, "rows", panes.select(table, index == bucket))
             if bucket not in buckets.sealed:
-                buckets.open.add(bucket)
+                buckets.open[bucket] = buckets.number(bucket)
+
+    def _slice(
+        self,
+        buckets: _Buckets,
+        bucket: int,
+        what: Literal["rows", "seal", "drop", "end"],
+        table: PaneTable | None = None,
+    ) -> Slice:
+        return Slice(self.index, buckets.width_s, bucket, buckets.number(bucket), what, table)
 
     def _over(self, buckets: _Buckets, bucket: int, upto: int, after_s: int = 0) -> bool:
         """Whether the bucket ended at least `after_s` before pane `upto`."""
@@ -250,12 +286,11 @@ class Shard:
                 yield from self._slices(self._buckets[1], panes.between(table, _FIRST, over))
         for buckets in self._buckets:
             for bucket in sorted(b for b in buckets.open if self._over(buckets, b, upto)):
-                buckets.open.discard(bucket)
-                buckets.sealed.add(bucket)
-                yield Slice(self.index, buckets.width_s, bucket, "seal")
+                buckets.sealed[bucket] = buckets.open.pop(bucket)
+                yield self._slice(buckets, bucket, "seal")
             for bucket in sorted(b for b in buckets.sealed if self._over(buckets, b, upto, self._time.correction_s)):
-                buckets.sealed.discard(bucket)
-                yield Slice(self.index, buckets.width_s, bucket, "drop")
+                yield self._slice(buckets, bucket, "drop")
+                del buckets.sealed[bucket]
         self._advanced = upto
 
     def _correct(self) -> Iterator[Slice]:
@@ -291,7 +326,7 @@ class Shard:
             per_bucket = buckets.width_s // self._time.pane_s
             index = rows.pane // per_bucket
             for bucket in sorted({*np.unique(index).tolist(), *buckets.open}):
-                yield Slice(self.index, buckets.width_s, bucket, "end", panes.select(rows, index == bucket))
+                yield self._slice(buckets, bucket, "end", panes.select(rows, index == bucket))
 
     def save(self) -> tuple[object, ...]:
         self._pending = [self._merge(self._pending)]
@@ -307,13 +342,25 @@ class Shard:
             pane_table.to_state(self._pending[0]),
             pane_table.to_state(self._merge(self._pending_late)),
             tuple(self._running),
-            tuple((b.width_s, tuple(sorted(b.open)), tuple(sorted(b.sealed))) for b in self._buckets),
+            tuple((b.width_s, tuple(sorted(b.open.items())), tuple(sorted(b.sealed.items()))) for b in self._buckets),
         )
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Take over the state of a predecessor. Raises `FatalError` for another version or number of shards."""
         match state:
-            case (self.VERSION, index, shards, closed, overtaken, clock, admission, pending, late, running, buckets):
+            case (
+                2 | 3 as version,
+                index,
+                shards,
+                closed,
+                overtaken,
+                clock,
+                admission,
+                pending,
+                late,
+                running,
+                buckets,
+            ):
                 if shards != self.shards:
                     raise FatalError(f"the snapshot was made with {shards} shards, the flow has {self.shards}")
                 self.index, self.closed, self.overtaken = index, closed, overtaken
@@ -326,7 +373,12 @@ class Shard:
                 self._pending_late = _filled(pane_table.from_state(late))
                 self._advanced = _FIRST if closed is None else closed
                 self._running = list(running)
-                self._buckets = [_Buckets(w, set(o), set(s)) for w, o, s in buckets]
+                if version == 2:  # each bucket had a key by its own number
+                    buckets = [(width, *(((b, b) for b in live) for live in both)) for width, *both in buckets]
+                self._buckets = [
+                    _Buckets(width, keys, dict(live), dict(sealed))
+                    for (width, live, sealed), keys in zip(buckets, self._keys, strict=True)
+                ]
             case _:
                 raise FatalError(
                     f"a shard's state in the snapshot has version {state[0]!r}; this release reads {self.VERSION}"

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-import zstandard
 from bytewax.operators import StatefulBatchLogic
 
 from operators import panes
 from operators.config import PanesConfig, TimeConfig
 from operators.detect.expectations import Expected
 from operators.detect.monitor import ShardMonitor
-from operators.errors import FatalError
 from operators.incidents import Judged
 from operators.intake import Batch
 from operators.model import SECOND, DeadLetter
 from operators.pane_table import Closed
 from operators.shard import Partial, Shard, Slice
+from operators.stored import State, Stored, restored, stored
 
 V = TypeVar("V")
 W = TypeVar("W")
 V_contra = TypeVar("V_contra", contravariant=True)
 W_co = TypeVar("W_co", covariant=True)
-State = tuple[object, ...]
-Stored = tuple[str, bytes]
-"""A state as the recovery store holds it: `FORM` and the bytes."""
-
-FORM: Final = "pickle 5, zstd"
 
 
 class Part(Protocol[V_contra, W_co]):
@@ -102,7 +95,7 @@ class Step(StatefulBatchLogic[V, W, Stored], Generic[V, W]):
         return list(self._part.take(values)), self._part.dropped
 
     def snapshot(self) -> Stored:
-        return compressed(self._part.save())
+        return stored(self._part.save())
 
 
 class WatchedStep(Step[V, W]):
@@ -155,24 +148,10 @@ def step(
     def builder(state: Stored | None) -> Step[V, W]:
         part = build()
         if state is not None:
-            part.restore(decompressed(state))
+            part.restore(restored(state, f"a key of step {name}"))
         return Step(part) if watching is None else WatchedStep(part, name, watching)
 
     return builder
-
-
-def compressed(state: State) -> Stored:
-    """A state for the recovery store: half to a quarter of its size, which costs less than to write the rest."""
-    return FORM, zstandard.compress(pickle.dumps(state, 5), level=1)
-
-
-def decompressed(stored: Stored) -> State:
-    """The state that `compressed` was given. Raises `FatalError` for one that another release has stored otherwise."""
-    match stored:
-        case (str(form), bytes(data)) if form == FORM:
-            state: State = pickle.loads(zstandard.decompress(data))  # noqa: S301 - out of the store of this flow
-            return state
-    raise FatalError(f"a state in the snapshot is stored as {stored[0]!r}; this release reads {FORM!r}")
 
 
 def shard_key(shard: int) -> str:

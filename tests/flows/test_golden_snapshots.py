@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.tables import PANES
 from flows import __version__
 from flows.ending import cause
 from operators.intake import Balance
@@ -36,6 +37,13 @@ def test_a_release_goes_on_from_the_snapshot_of_another_or_says_what_to_do(packe
     assert world.topic.polls < len(make.read(snapshots.CASE)) // 50, "it began anew"
     total = sum(world.balances.values(), Balance())
     assert total.records == total.on_time == len(make.read(snapshots.CASE)), "of both runs together"
+    whole = snapshots.world(tmp_path)
+    whole.recovery = None
+    snapshots.run(whole)
+    rows, all_rows = (w.store.rows[PANES.name] for w in (world, whole))
+    assert rows.items() <= all_rows.items()
+    hours = {key for key in all_rows if key[PANES.index["width_s"]] == 3600}
+    assert hours and hours <= rows.keys(), "with what the first run had read"
 
 
 def test_this_release_has_one() -> None:

@@ -96,7 +96,7 @@ def test_a_shared_folder_has_a_partition_for_each_process(tmp_path: Path, proces
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest == {
         "shards": 4, "pane_s": 10, "source": "kafka c1 llm.telemetry", "partitions": processes, "learned": {},
-        "version": 1,
+        "row_keys": [], "version": 1,
     }  # fmt: skip
     for i in range(processes):
         take(folder, i, processes).release()  # again
@@ -228,13 +228,41 @@ def test_a_fresh_volume_and_what_a_start_that_died_left_are_taken(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "{}", '{"shards": 4}', '{"version": 1, "partitions": "many"}', "\x00"]
-)
+    "text",
+    [
+        "", "{", "[]", "null", "{}", '{"shards": 4}', '{"version": 1, "partitions": "many"}', "\x00",
+        '{"version": 1, "row_keys": 12}', '{"version": 1, "row_keys": [12, 0]}', '{"version": 1, "row_keys": ["12"]}',
+    ],
+)  # fmt: skip
 def test_a_damaged_manifest_is_refused(tmp_path: Path, text: str) -> None:
     take(tmp_path).release()
     (tmp_path / "manifest.json").write_text(text)
     said = refused(tmp_path)
     assert "manifest.json cannot be read" in said and "restore it, or give -r a new folder" in said
+
+
+def test_the_number_of_keys_of_rows_is_that_of_the_first_start(tmp_path: Path) -> None:
+    first, later = take(tmp_path, row_keys=(12, 3)), take(tmp_path, 1, 2, row_keys=(62, 3))
+    assert first.row_keys == later.row_keys == (12, 3)
+    first.release()
+    later.release()
+
+
+def test_a_number_of_keys_for_another_number_of_widths_is_refused(tmp_path: Path) -> None:
+    take(tmp_path, row_keys=(12,)).release()
+    assert "manifest.json cannot be read (row_keys = (12,))" in refused(tmp_path, row_keys=(12, 3))
+
+
+def test_a_store_of_a_release_that_knew_no_keys_of_rows_gets_their_number(tmp_path: Path) -> None:
+    take(tmp_path, learned={"a": "b"}).release()
+    path = tmp_path / "manifest.json"
+    old = json.loads(path.read_text())
+    del old["row_keys"]
+    path.write_text(json.dumps(old))
+    held = take(tmp_path, row_keys=(12, 3))
+    assert held.row_keys == (12, 3)
+    held.release()
+    assert json.loads(path.read_text()) == {**old, "row_keys": [12, 3]}
 
 
 def test_the_store_of_another_release_is_refused(tmp_path: Path) -> None:

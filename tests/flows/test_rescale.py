@@ -19,7 +19,7 @@ from tests.flows.test_recovery import parts, take
 def use(file: Path, epoch: int) -> None:
     """Something that a flow would have left there."""
     with closing(sqlite3.connect(file)) as db, db:
-        db.execute("INSERT INTO snaps VALUES ('', 'step', 'key', ?, x'00')", (epoch,))
+        db.execute("INSERT INTO snaps VALUES ('', 'step', 'key', ?, x'4b012e')", (epoch,))
 
 
 @pytest.fixture
@@ -50,6 +50,12 @@ def test_up_and_down_again(volumes: list[Path]) -> None:
     take(volumes[0], 0, 1, "own").release()
     rescale(volumes, 2)
     assert held(volumes) == [[0, 2, 4], [1, 3], [], []]
+
+
+def test_a_pod_that_has_not_been_started_since_an_upgrade_is_of_the_same_store(volumes: list[Path]) -> None:
+    take(volumes[0], 0, 2, "own", partitions=5, row_keys=(12, 3)).release()
+    rescale(volumes, 3)
+    assert held(volumes) == [[0, 3], [1, 4], [2], []]
 
 
 def test_it_goes_on_where_a_crash_came_after_a_copy(volumes: list[Path]) -> None:

@@ -29,7 +29,7 @@ def store(
                 fronts[number::partitions],
             )
             db.executemany(
-                "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES ('step', ?, ?, x'00')",
+                "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES ('step', ?, ?, x'4b012e')",
                 [(f"key-{number}", epoch) for epoch in range(1, 10)],
             )
 

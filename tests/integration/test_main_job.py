@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 from typing import Any
@@ -319,3 +321,26 @@ def test_a_recovery_folder_in_use_or_of_another_run_is_refused(short: list[bytes
         found = refused(other, *job.recovered())
         assert why in found
         assert "\n" not in found
+
+
+def test_a_damaged_recovery_store_is_refused_and_old_keys_go(short: list[bytes], tmp_path: Path) -> None:
+    job = Job(tmp_path / "job", written(tmp_path, dealt(short[:2_000], 2)))
+    job.run(*job.recovered())
+    part = job.folder / "recovery" / "part-0.sqlite3"
+    with closing(sqlite3.connect(part)) as db, db:
+        found = db.execute("SELECT state_key FROM snaps WHERE step_id LIKE 'sentinel.rollup%'").fetchall()
+        db.execute("INSERT INTO snaps SELECT created_at, step_id, '0000/60/29452320', 1, NULL FROM snaps LIMIT 1")
+    manifest = json.loads((job.folder / "recovery" / "manifest.json").read_text())
+    keys = dict(zip((60, 3600), manifest["row_keys"], strict=True))
+    for _, width, number in (key.split("/") for (key,) in found):
+        assert int(number) < keys[int(width)]
+    assert "discarded keys removed" in job.run(*job.recovered())
+    with closing(sqlite3.connect(part)) as db, db:
+        assert not db.execute("SELECT 1 FROM snaps WHERE state_key = '0000/60/29452320'").fetchall()
+        state = "(SELECT rowid FROM snaps WHERE step_id LIKE 'sentinel.detect%' ORDER BY snap_epoch DESC LIMIT 1)"
+        ((before,),) = db.execute(f"SELECT ser_change FROM snaps WHERE rowid = {state}")
+        damaged = before[:100] + bytes([before[100] ^ 4]) + before[101:]
+        db.execute(f"UPDATE snaps SET ser_change = ? WHERE rowid = {state}", (damaged,))
+    why = refused(job, *job.recovered())
+    assert "of step sentinel.detect" in why and "in the recovery store is damaged" in why
+    assert "\n" not in why

@@ -14,7 +14,7 @@ from operators.config import PanesConfig, TimeConfig
 from operators.intake import Batch
 from operators.model import LABELS, METRICS, MISSING, SECOND
 from operators.pane_table import Closed, PaneTable
-from operators.rollup import Bucket
+from operators.rollup import Rollup
 from operators.shard import Shard
 from operators.steps import PartialPanes, shard_key
 from operators.watermark import End, Idle, Progress, Watermark, judge
@@ -53,6 +53,7 @@ class Flow:
     config: PanesConfig
     partitions: dict[str, Partition]
     shards: int = 2
+    keys: tuple[int, ...] = ()
     stored: dict[tuple[int, int, str], tuple[PaneTable, int]] = field(default_factory=dict)  # a table, and its row
     closed: list[Closed] = field(default_factory=list)
     overtaken: dict[int, int] = field(default_factory=dict)
@@ -60,10 +61,10 @@ class Flow:
     def __post_init__(self) -> None:
         self._partial = PartialPanes(self.shards, self.time, self.config)
         self.merging: dict[str, Shard] = {}
-        self.rollup: dict[str, Bucket] = {}
+        self.rollup: dict[str, Rollup] = {}
 
     def _shard(self) -> Shard:
-        return Shard(self.shards, self.time, self.config, self._observe)
+        return Shard(self.shards, self.time, self.config, self._observe, keys=self.keys)
 
     def _observe(self, shard: int, watched: int, overtaken: int) -> None:
         self.overtaken[shard] = self.overtaken.get(shard, 0) + overtaken
@@ -116,7 +117,7 @@ class Flow:
                 if isinstance(out, Closed):
                     self.closed.append(out)
                     continue
-                bucket = self.rollup.setdefault(out.key, Bucket(self.time.pane_s, self.config))
+                bucket = self.rollup.setdefault(out.key, Rollup(self.time.pane_s, self.config))
                 for rows in bucket.take([out]):
                     for i, s in enumerate(rows.table.row_series.tolist()):
                         self.stored[rows.width_s, int(rows.table.pane[i]), rows.table.series[s]] = rows.table, i
@@ -137,12 +138,24 @@ class Flow:
         self.merging = {key: self._shard() for key in merging}
         for key, shard in self.merging.items():
             shard.restore(merging[key])
-        self.rollup = {key: Bucket(self.time.pane_s, self.config) for key in rollup}
+        self.rollup = {key: Rollup(self.time.pane_s, self.config) for key in rollup}
         for key, bucket in self.rollup.items():
             bucket.restore(rollup[key])
         for name, state in partitions.items():
             p = self.partitions[name]
             p.read, p.start, p.end, p.on_time, p.late = state
+
+    def resume_old(self) -> None:
+        """Go on from here as from the release before: its buckets had keys by their own numbers, and knew them not."""
+        merging, rollup, partitions = pickle.loads(self.snapshot())
+        for key, (_, *state, buckets) in merging.items():
+            merging[key] = 2, *state, tuple((w, *(tuple(dict(live)) for live in both)) for w, *both in buckets)
+        for key, (_, live) in rollup.items():
+            ((number, bucket),) = live
+            assert key.endswith(f"/{number}")
+            rollup[key] = 2, *bucket
+        self.keys = ()
+        self.resume(pickle.dumps((merging, rollup, partitions)))
 
     def requests(self, width: int, dimension_set: str = "service") -> int:
         """The requests in the stored rows of this width."""

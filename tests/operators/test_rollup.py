@@ -1,6 +1,8 @@
-"""The rows of one bucket: each once when it is new or changed, the whole when the bucket is over, corrections after."""
+"""The rows of buckets: each once when it is new or changed, the whole when the bucket is over, corrections after."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,7 @@ from operators.config import PanesConfig
 from operators.errors import FatalError
 from operators.model import SECOND
 from operators.pane_table import PaneTable
-from operators.rollup import Bucket, StoredRows
+from operators.rollup import Rollup, StoredRows
 from operators.shard import Slice
 from tests.operators.pane_events import columns
 from tests.operators.shard_flow import DAY, call
@@ -26,12 +28,16 @@ def table(*seconds: float, service: str = "a", pane_s: int = 10) -> PaneTable:
     )
 
 
+def of(bucket: int, what: str, added: PaneTable | None = None) -> Slice:
+    return Slice(0, 60, MINUTE + bucket, 0, what, added)  # type: ignore[arg-type]
+
+
 def rows(*seconds: float, width: int = 60, service: str = "a", pane_s: int = 10) -> Slice:
-    return Slice(0, width, MINUTE if width == 60 else HOUR, "rows", table(*seconds, service=service, pane_s=pane_s))
+    return Slice(0, width, MINUTE if width == 60 else HOUR, 0, "rows", table(*seconds, service=service, pane_s=pane_s))
 
 
 def mark(what: str, width: int = 60, added: PaneTable | None = None) -> Slice:
-    return Slice(0, width, MINUTE if width == 60 else HOUR, what, added)  # type: ignore[arg-type]
+    return Slice(0, width, MINUTE if width == 60 else HOUR, 0, what, added)  # type: ignore[arg-type]
 
 
 def told(out: list[StoredRows]) -> list[tuple[int, int, int]]:
@@ -44,7 +50,7 @@ def told(out: list[StoredRows]) -> list[tuple[int, int, int]]:
 
 
 def test_a_minute_gives_panes_at_once_and_itself_when_it_is_over() -> None:
-    bucket = Bucket(10, CONFIG)
+    bucket = Rollup(10, CONFIG)
     assert told(bucket.take([rows(1, 12)])) == [(10, 0, 1), (10, 10, 1)]
     assert told(bucket.take([rows(13)])) == [(10, 10, 2)]
     assert told(bucket.take([mark("seal")])) == [(60, 0, 3)]
@@ -55,27 +61,27 @@ def test_a_minute_gives_panes_at_once_and_itself_when_it_is_over() -> None:
 
 
 def test_an_hour_gives_itself_alone() -> None:
-    bucket = Bucket(10, CONFIG)
+    bucket = Rollup(10, CONFIG)
     assert bucket.take([rows(1, 700, width=3600)]) == []
     assert told(bucket.take([rows(900, width=3600), mark("seal", 3600)])) == [(3600, 0, 3)]
     assert told(bucket.take([rows(5, width=3600)])) == [(3600, 0, 4)]
 
 
 def test_only_the_series_that_changed_are_given_again() -> None:
-    bucket = Bucket(10, CONFIG)
+    bucket = Rollup(10, CONFIG)
     bucket.take([rows(1), rows(1, service="b"), mark("seal")])
     out = bucket.take([rows(1, service="b")])
     assert [stored.table.series for stored in out] == [["service=b"], ["service=b"]]
 
 
 def test_what_comes_together_is_given_once() -> None:
-    bucket = Bucket(10, CONFIG)
+    bucket = Rollup(10, CONFIG)
     assert told(bucket.take([rows(1), rows(2), mark("seal"), rows(3), mark("drop")])) == [(10, 0, 3), (60, 0, 3)]
     assert bucket.dropped
 
 
 def test_the_end_gives_rows_without_keeping_what_it_brings() -> None:
-    bucket = Bucket(10, CONFIG)
+    bucket = Rollup(10, CONFIG)
     bucket.take([rows(1, 11)])
     assert told(bucket.take([mark("end", added=table(12, 21))])) == [(10, 10, 2), (10, 20, 1), (60, 0, 4)]
     assert told(bucket.take([mark("end", added=panes.EMPTY)])) == [(60, 0, 2)]
@@ -84,7 +90,7 @@ def test_the_end_gives_rows_without_keeping_what_it_brings() -> None:
 
 @pytest.mark.parametrize("pane_s", [60, 3600])
 def test_where_a_pane_is_as_wide_as_the_bucket_there_is_one_row(pane_s: int) -> None:
-    bucket = Bucket(pane_s, CONFIG)
+    bucket = Rollup(pane_s, CONFIG)
     assert told(bucket.take([rows(1, 2, width=pane_s, pane_s=pane_s)])) == [(pane_s, 0, 2)]
     assert bucket.take([mark("seal", pane_s)]) == []
     assert told(bucket.take([rows(3, width=pane_s, pane_s=pane_s)])) == [(pane_s, 0, 3)]
@@ -93,7 +99,7 @@ def test_where_a_pane_is_as_wide_as_the_bucket_there_is_one_row(pane_s: int) -> 
 @pytest.mark.parametrize("width", [60, 3600])
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_successor_goes_on_as_if_nothing_had_happened(width: int, sealed: bool) -> None:
-    bucket, again = Bucket(10, CONFIG), Bucket(10, CONFIG)
+    bucket, again = Rollup(10, CONFIG), Rollup(10, CONFIG)
     bucket.take([rows(1, 2, width=width), *([mark("seal", width)] if sealed else [])])
     again.restore(bucket.save())
     one, other = bucket.take([rows(3, width=width)]), again.take([rows(3, width=width)])
@@ -102,6 +108,43 @@ def test_a_successor_goes_on_as_if_nothing_had_happened(width: int, sealed: bool
     assert str(again.save()) == str(bucket.save())
 
 
+def test_buckets_that_share_a_key_do_not_mix() -> None:
+    rollup = Rollup(10, CONFIG)
+    assert told(rollup.take([of(1, "rows", table(61)), of(0, "rows", table(1)), of(1, "rows", table(62))])) == [
+        (10, 60, 2),
+        (10, 0, 1),
+    ]
+    again = Rollup(10, CONFIG)
+    again.restore(rollup.save())
+    for one in (rollup, again):
+        assert told(one.take([of(0, "seal")])) == [(60, 0, 1)]
+        assert one.take([of(0, "drop")]) == []
+        assert not one.dropped
+        assert told(one.take([of(1, "seal")])) == [(60, 60, 2)]
+        one.take([of(1, "drop")])
+        assert one.dropped
+
+
+def test_what_the_end_of_a_source_brings_for_a_bucket_that_is_not_there_is_not_kept() -> None:
+    rollup = Rollup(10, CONFIG)
+    assert told(rollup.take([of(0, "end", table(1))])) == [(10, 0, 1), (60, 0, 1)]
+    assert rollup.dropped
+
+
+def test_a_bucket_that_had_a_key_of_its_own_goes_on() -> None:
+    before = Rollup(10, CONFIG)
+    before.take([rows(1, 12), mark("seal")])
+    state: Any = before.save()
+    _, ((_, bucket),) = state
+    again = Rollup(10, CONFIG)
+    again.restore((2, *bucket))
+    assert not again.dropped
+    assert str(again.save()[1]).startswith("((-1, ")
+    assert told(again.take([rows(13)])) == [(10, 10, 2), (60, 0, 3)]
+    again.take([mark("drop")])
+    assert again.dropped
+
+
 def test_the_state_of_another_version_is_refused() -> None:
-    with pytest.raises(FatalError, match="version 5; this release reads 2"):
-        Bucket(10, CONFIG).restore((5, False, ()))
+    with pytest.raises(FatalError, match="version 5; this release reads 3"):
+        Rollup(10, CONFIG).restore((5, False, ()))

@@ -1,0 +1,81 @@
+"""What the recovery store holds, a start loads and an epoch writes is at day 90 what it was at day 2."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+import pytest
+from bytewax.errors import BytewaxRuntimeError
+
+from flows.pipeline import Shape
+from flows.rewind import forget_unfinished
+from flows.upkeep import LOADED
+from operators.config import DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
+from operators.model import SECOND
+from operators.shard import row_keys
+from tests.harness import BEGAN, MemoryTopic, World
+
+HOUR = 3600
+DAYS = 90
+SHAPE = Shape(
+    4,
+    TimeConfig(pane_s=900, correction_s=1_800),
+    PanesConfig(dimension_sets=(("service",),)),
+    DetectConfig(),
+    EpisodesConfig(),
+    GroupsConfig(),
+    expectations=False,
+)
+SERVICES = "abcf"
+"""One a shard. Each has an event an hour; those of an hour are one poll and one epoch."""
+
+
+def hour(number: int) -> list[bytes]:
+    """Its events in order, at other minutes than in the hour before."""
+    minutes = sorted((number * 7 + event * 17) % 60 for event in range(len(SERVICES)))
+    return [
+        orjson.dumps({
+            "timestamp": BEGAN / SECOND + (number - 24 * DAYS) * HOUR + minute * 60,
+            "service": service, "latency_ms": 100 + number % 7,
+        })
+        for service, minute in zip(SERVICES, minutes, strict=True)
+    ]  # fmt: skip
+
+
+class Size(NamedTuple):
+    """What the store holds, what a start loads of it, and what the last epoch has written."""
+
+    rows: int
+    loaded: int
+    loaded_bytes: int
+    written: int
+    written_bytes: int
+
+
+def size(folder: Path) -> Size:
+    forget_unfinished(folder)
+    with closing(sqlite3.connect(folder / "part-0.sqlite3")) as db:
+        ((rows, last),) = db.execute("SELECT count(*), max(snap_epoch) FROM snaps")
+        (loaded,) = db.execute(f"SELECT count(*), sum(length(ser_change)) FROM ({LOADED})", (last + 1,))
+        (written,) = db.execute("SELECT count(*), sum(length(ser_change)) FROM snaps WHERE snap_epoch = ?", (last,))
+    return Size(rows, *loaded, *written)
+
+
+def test_at_day_ninety_the_store_a_start_and_an_epoch_are_as_at_day_two(tmp_path: Path) -> None:
+    """How long a start and an epoch take follows from the rows: Bytewax goes through all of them in both."""
+    topic = MemoryTopic({"p0": [event for number in range(24 * DAYS) for event in hour(number)]})
+    world = World(topic, SHAPE, recovery=tmp_path)
+    sizes = []
+    for days in (2, DAYS - 2):
+        topic.crash_after = [24 * days]
+        with pytest.raises(BytewaxRuntimeError):
+            world.run(len(SERVICES))
+        sizes.append(size(tmp_path))
+    early, late = sizes
+    assert early.loaded > 4 * len(row_keys(900, 1_800)), "buckets are among the keys"
+    assert all(now <= 1.1 * then for now, then in zip(late, early, strict=True)), (early, late)
+    assert world.balances["p0"].on_time == len(SERVICES) * (24 * DAYS - 2)
