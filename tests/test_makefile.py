@@ -168,7 +168,7 @@ def test_ci_runs_the_commands_of_the_readme_on_a_clean_clone(tmp_path: Path) -> 
         subprocess.run(["git", *command], cwd=checkout, check=True)
     (checkout / "build").mkdir()
     (checkout / "build" / "sbom.cdx.json").touch()
-    environ = {**os.environ, "TOLD": str(told), "TMPDIR": str(tmp_path), "MAKEFLAGS": ""}
+    environ = {"PATH": os.environ["PATH"], "TOLD": str(told), "TMPDIR": str(tmp_path)}
     subprocess.run([checkout / ".ci" / "run"], env=environ, check=True, timeout=60)
     assert told.read_text().splitlines() == [
         "run 0 .ci Makefile",
