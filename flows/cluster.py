@@ -21,6 +21,7 @@ from flows.logs import set_up_logging
 from flows.members import Members, ended_by, free_addresses
 from flows.recovery import place
 from flows.run import variable
+from flows.schema import secrets_of
 from flows.settings import CONFIG_EXIT_CODE, ClusterConfig, Settings, load
 from operators.errors import ConfigError
 
@@ -217,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"flows.cluster: {error}", file=sys.stderr)
         return CONFIG_EXIT_CODE
-    set_up_logging(settings.log.level, settings.log.format)
+    set_up_logging(settings.log.level, settings.log.format, None, secrets_of(settings))
     stop = Stop()
     stop.install()
     own = environments(settings, os.environ, args.workers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -66,7 +67,7 @@ def say_why(recovery: Path | None) -> None:
                 "the run goes on from its last snapshot"
             )
         if known is None:
-            sys.__excepthook__(kind, error, trace)
+            tell(logging.CRITICAL, "".join(traceback.format_exception(kind, error, trace)).rstrip())
             return
         log.debug("what ended the flow", exc_info=(kind, error, trace))
         tell(logging.CRITICAL, f"llm-sentinel stopped: {known}")

@@ -51,6 +51,7 @@ from flows.joining import join
 from flows.logs import Who, debug_on_signal, set_up_logging, tell
 from flows.pipeline import Ends, Shape, Taps, pipeline
 from flows.progress import Progress
+from flows.schema import secrets_of
 from flows.settings import CONFIG_EXIT_CODE, Settings, load
 from operators.decode.registry import decoder
 from operators.detect.base import Watch
@@ -383,7 +384,7 @@ def flow() -> Dataflow:
         settings = load(os.environ, Path.cwd()).settings
         where = recovery.place(sys.argv[1:], os.environ)
         who = Who(where.process)
-        set_up_logging(settings.log.level, settings.log.format, who)
+        set_up_logging(settings.log.level, settings.log.format, who, secrets_of(settings))
         check_folders(settings)
         factory = reader(settings)
         if where.folder is not None:

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from connectors.config import FilesConfig, GreptimeConfig, ReliabilityConfig, SqliteConfig, TracesConfig
+from connectors.config import FilesConfig, GreptimeConfig, LocalPath, ReliabilityConfig, SqliteConfig, TracesConfig
 from connectors.kafka.config import KafkaConfig
 from connectors.simulation.config import SimulatorConfig
 from flows import layers
@@ -29,7 +29,7 @@ from operators.config import (
 )
 from operators.errors import ConfigError
 from operators.overrides import PRESETS
-from operators.section import Section
+from operators.section import PlainText, Section
 
 PREFIX: Final = "SENTINEL_"
 CONFIG_VARIABLE: Final = "SENTINEL_CONFIG"
@@ -77,7 +77,7 @@ class AlertsConfig(Section):
 
     terminal: bool = Field(True, description="As readable lines on standard output.")
     width: int | None = Field(None, ge=20, le=1_000, description="Columns of such a line; the terminal's own if unset.")
-    jsonl: Path | None = Field(
+    jsonl: LocalPath | None = Field(
         Path("runs/alerts.jsonl"), description='A file of JSON lines, its folder must exist; "" for none.'
     )
     kafka: bool = Field(False, description="The topic kafka.alert_topic, exactly once.")
@@ -91,7 +91,7 @@ class AlertsConfig(Section):
 class DeadLettersConfig(Section):
     """Where records go that could not be used. They are counted in any case."""
 
-    jsonl: Path | None = Field(
+    jsonl: LocalPath | None = Field(
         Path("runs/dead_letters.jsonl"), description='A file of JSON lines, its folder must exist; "" for none.'
     )
     kafka: bool = Field(False, description="The topic kafka.dead_letter_topic, exactly once.")
@@ -102,11 +102,11 @@ class DeadLettersConfig(Section):
 class MetricsConfig(Section):
     """The listener for Prometheus and for health probes; it has no authentication."""
 
-    host: str = Field(
+    host: PlainText = Field(
         "127.0.0.1", min_length=1, description="The address to listen on. Loopback unless told otherwise."
     )
     port: int = Field(0, ge=0, le=65_535, description="The port to listen on; 0 for no listener.")
-    balance_file: Path | None = Field(
+    balance_file: LocalPath | None = Field(
         None, description="When the flow ends, what became of every record is written here as JSON."
     )
     services: int = Field(
