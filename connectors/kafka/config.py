@@ -21,9 +21,9 @@ _SECRET: Final = re.compile(r"passw|passphrase|secret|token|credential|key|jaas|
 _SIZE: Final = re.compile(r"acks|log_level|retries|.+\.(ms|bytes|kbytes|messages|max|min|size)")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
 _WORDS: Final = frozenset({
-    "true", "false", "none", "all", "any", "v4", "v6", "plaintext", "ssl", "sasl_plaintext", "sasl_ssl", "https", "gssapi",
-    "plain", "scram-sha-256", "scram-sha-512", "oauthbearer", "inherit", "gzip", "snappy", "lz4", "zstd", "read_committed",
-    "read_uncommitted", "range", "roundrobin", "cooperative-sticky", "classic", "consumer",
+    "true", "false", "none", "all", "any", "v4", "v6", "plaintext", "ssl", "sasl_plaintext", "sasl_ssl",
+    "gssapi", "plain", "scram-sha-256", "scram-sha-512", "oauthbearer", "inherit", "gzip", "snappy", "lz4", "zstd",
+    "read_committed", "read_uncommitted", "range", "roundrobin", "cooperative-sticky", "classic", "consumer",
 })  # fmt: skip
 """Values of options that may be shown, beside sizes and times; of any other nobody here knows what it is."""
 
