@@ -50,7 +50,7 @@ class DecodeConfig(Section):
     max_string: int = Field(1_024, ge=16, description="Longest accepted text field, in characters.")
     max_attributes: int = Field(128, ge=0, description="Most accepted entries of `attributes`.")
     payload_bytes: int = Field(
-        2_048, ge=0, description="How much of a record a dead letter shows, text fields cut out."
+        2_048, ge=0, description="How much of a record a dead letter shows at most, content cut out."
     )
     dedupe_s: float = Field(
         0, ge=0, le=86_400, description="Drop events whose event_id came within this event time; 0 is off."
