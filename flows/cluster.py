@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import secrets
 import signal
 import sys
 import time
@@ -152,10 +153,14 @@ class Supervisor:
 
 
 def environments(settings: Settings, environ: Mapping[str, str], workers: int) -> list[dict[str, str]]:
-    """The environment of each process: with a metrics port and a balance file of its own, where these are set."""
+    """The environment of each process: with a metrics port and a balance file of its own, where these are set.
+
+    All have one token, made up where none is set.
+    """
     found = []
+    token = {} if settings.recovery.token else {variable("recovery.token"): secrets.token_hex(32)}
     for number in range(workers):
-        own: dict[str, str] = {}
+        own = dict(token)
         if settings.metrics.port:
             own[variable("metrics.port")] = str(settings.metrics.port + number)
         if (path := settings.metrics.balance_file) is not None and workers > 1:

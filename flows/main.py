@@ -46,6 +46,7 @@ from connectors.sqlite import SqliteFactory
 from connectors.tracing import TracedSinks, Traces
 from flows import __version__, recovery
 from flows.ending import room, say_why
+from flows.gather import check_token
 from flows.heartbeat import Pulse
 from flows.joining import join
 from flows.logs import Who, debug_on_signal, set_up_logging, tell
@@ -386,6 +387,10 @@ def flow() -> Dataflow:
         who = Who(where.process)
         set_up_logging(settings.log.level, settings.log.format, who, secrets_of(settings))
         check_folders(settings)
+        token = None if settings.recovery.token is None else settings.recovery.token.get_secret_value()
+        joins = where.folder is not None and settings.recovery.layout == "own" and where.processes > 1
+        if joins:
+            check_token(where.addresses, token)
         factory = reader(settings)
         if where.folder is not None:
             check_room(where.folder)
@@ -404,8 +409,8 @@ def flow() -> Dataflow:
                 run.polled_once.is_set,
                 lambda: run.moving(settings),
             )
-        if where.folder is not None and settings.recovery.layout == "own" and where.processes > 1:
-            join(where, where.folder, run.connected)
+        if joins and where.folder is not None:
+            join(where, where.folder, run.connected, token)
     except SentinelError as error:
         tell(logging.CRITICAL, f"llm-sentinel cannot start: {error}")
         raise SystemExit(CONFIG_EXIT_CODE if isinstance(error, ConfigError) else 1) from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from connectors.config import FilesConfig, GreptimeConfig, LocalPath, ReliabilityConfig, SqliteConfig, TracesConfig
 from connectors.kafka.config import KafkaConfig
@@ -139,6 +139,12 @@ class RecoveryConfig(Section):
         le=1_024,
         description='Files that the store is made of: the most pods with a volume each (layout = "own") that there '
         "will ever be, also where it begins in one pod. As many as processes if unset.",
+    )
+    token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="What the processes of one cluster know each other by before they settle which snapshots are "
+        'removed (layout = "own"): the same for all, and needed unless they are on one host. Never shown.',
     )
     relearn: bool = Field(
         False,
