@@ -13,7 +13,15 @@ from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from connectors.config import FilesConfig, GreptimeConfig, LocalPath, ReliabilityConfig, SqliteConfig, TracesConfig
+from connectors.config import (
+    FilesConfig,
+    GreptimeConfig,
+    LocalPath,
+    ReliabilityConfig,
+    SqliteConfig,
+    TracesConfig,
+    is_address,
+)
 from connectors.kafka.config import KafkaConfig
 from connectors.simulation.config import SimulatorConfig
 from flows import layers
@@ -262,6 +270,8 @@ def _file(environ: Mapping[str, str], cwd: Path) -> Path | None:
     named = environ.get(CONFIG_VARIABLE)
     if not named:
         return path if (path := cwd / DEFAULT_FILE).exists() else None
+    if is_address(named):
+        raise ConfigError(f"{CONFIG_VARIABLE} must name a file, not an address: correct it or unset it")
     path = cwd / named
     if not path.is_file():
         raise ConfigError(f"{CONFIG_VARIABLE} names {path}, which is not a file: correct it or unset it")
