@@ -116,7 +116,7 @@ def gather(
     """The shares of all processes, once each has told its `own`; raises `Stopped` as soon as a stop is asked for.
 
     All of them must have the same token; one that has another is waited for. Without a token, which `check_token`
-    allows on loopback alone, whoever may connect is believed.
+    allows on loopback alone, every connection is believed.
     """
     check_token(addresses, token)
     wait, key = Wait(stopping), (token or "").encode()
@@ -140,7 +140,7 @@ class Seal:
         return body + b" " + self._signature(side, body) + b"\n"
 
     def open(self, side: str, line: bytes) -> dict[str, Any]:
-        """What a line of this side says; ValueError where whoever said it does not know the token."""
+        """What a line of this side says; ValueError where its sender does not know the token."""
         body, _, signature = line.rpartition(b" ")
         if not hmac.compare_digest(signature, self._signature(side, body)):
             raise ValueError("it has another recovery.token, or none")

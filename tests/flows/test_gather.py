@@ -213,7 +213,7 @@ def test_a_line_heard_before_is_worth_nothing_on_another_connection(cluster: Clu
 
 
 def test_a_process_0_without_the_token_is_told_nothing_and_not_believed(cluster: Cluster) -> None:
-    """Whoever took the address can neither learn the shares nor have snapshots removed by shares of its own."""
+    """A stranger that took the address cannot learn the shares, nor have snapshots removed by shares of its own."""
     with socket.create_server(("127.0.0.1", cluster.port)) as listener:
         waiting = cluster.start(1)
         for token in (b"another token 16", b""):
