@@ -5,11 +5,78 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from operators.section import Section
+from operators.section import MASK, PlainText, Section, without
+
+_HOST: Final = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
+_HOST_PORT: Final = re.compile(rf"{_HOST}:[0-9]{{1,5}}")
+_URL: Final = re.compile(rf"https?://{_HOST}(?::[0-9]{{1,5}})?(?:[/?][^\s@]*)?")
+_BROKER: Final = re.compile(rf"(?:(?:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?{_HOST_PORT.pattern}")
+
+
+def _host_port(text: str) -> str:
+    if not _HOST_PORT.fullmatch(text):
+        raise ValueError("must be host:port, without a user and a password")
+    return text
+
+
+def brokers(text: str) -> str:
+    """The text, a list of brokers that holds no credentials; ValueError where it is none."""
+    if not all(_BROKER.fullmatch(part.strip()) for part in text.split(",")):
+        raise ValueError(
+            "must be host:port of one or more brokers, separated by commas; a user and a password belong into "
+            "kafka.options"
+        )
+    return text
+
+
+HostPort = Annotated[PlainText, AfterValidator(_host_port)]
+"""An address that can hold no credentials."""
+Brokers = Annotated[PlainText, AfterValidator(brokers)]
+
+
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def is_address(text: str) -> bool:
+    """Whether the text is an address such as postgresql://user:password@host rather than the path of a file."""
+    return _ADDRESS.match(text) is not None
+
+
+def _local(path: Path) -> Path:
+    if is_address(str(path)):
+        raise ValueError("must be the path of a file, not an address")
+    return path
+
+
+LocalPath = Annotated[Path, AfterValidator(_local)]
+"""A path, which may be shown: an address could hold a secret, and is refused."""
+
+
+class Endpoint(SecretStr):
+    """An address whose path and query may hold a secret; only the host is shown."""
+
+    def _display(self) -> str:
+        parts = urlsplit(self.get_secret_value())
+        return f"{parts.scheme}://{parts.netloc}/{MASK}"
+
+    def secrets(self) -> list[str]:
+        """What of it no log may show: the query, the values in it, and a path that is not the usual one."""
+        parts = urlsplit(self.get_secret_value())
+        path = [] if parts.path in ("", "/", "/v1/traces") else [parts.path]
+        return [*path, parts.query, *(part for pair in parse_qsl(parts.query) for part in pair[1:])]
+
+
+def _endpoint(address: Endpoint) -> Endpoint:
+    if not _URL.fullmatch(address.get_secret_value()):
+        raise ValueError("must be an address such as http://localhost:4318/v1/traces, without a user and a password")
+    return address
 
 
 class ReliabilityConfig(Section):
@@ -21,7 +88,9 @@ class ReliabilityConfig(Section):
     )
     backoff_most_s: float = Field(10, gt=0, le=600, description="Longest wait between two tries.")
     budget_s: float = Field(300, ge=0, le=86_400, description="The process ends when a write has failed for this long.")
-    rejected_file: Path | None = Field(None, description="Items that a store refuses are appended here as JSON lines.")
+    rejected_file: LocalPath | None = Field(
+        None, description="Items that a store refuses are appended here as JSON lines."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> ReliabilityConfig:
@@ -33,20 +102,22 @@ class ReliabilityConfig(Section):
 class FilesConfig(Section):
     """Recorded traffic: JSON lines, plain or gzip."""
 
-    paths: tuple[Path, ...] = Field(min_length=1, description="The files to read; each one is a partition.")
+    paths: tuple[LocalPath, ...] = Field(min_length=1, description="The files to read; each one is a partition.")
 
 
 class SqliteConfig(Section):
     """The embedded store: all tables in one SQLite file."""
 
-    path: Path = Field(Path("runs/sentinel.db"), description="The database file; its folder must exist.")
+    path: LocalPath = Field(Path("runs/sentinel.db"), description="The database file; its folder must exist.")
     busy_timeout_s: float = Field(5, ge=0, le=60, description="How long a write waits for another program's lock.")
 
 
 class JsonlConfig(Section):
     """A file of JSON lines, one an alert or dead letter."""
 
-    path: Path = Field(Path("runs/alerts.jsonl"), description="The file that is appended to; its folder must exist.")
+    path: LocalPath = Field(
+        Path("runs/alerts.jsonl"), description="The file that is appended to; its folder must exist."
+    )
 
 
 class TerminalConfig(Section):
@@ -58,17 +129,15 @@ class TerminalConfig(Section):
 class GreptimeConfig(Section):
     """GreptimeDB over gRPC."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    endpoint: str = Field("127.0.0.1:4001", pattern=r"^[^/\s]+:\d{1,5}$", description="host:port of its gRPC server.")
-    database: str = Field("public", min_length=1, description="The database that the tables are in.")
-    username: str | None = Field(None, min_length=1, description="Needs a password too.")
+    endpoint: HostPort = Field("127.0.0.1:4001", description="host:port of its gRPC server.")
+    database: PlainText = Field("public", min_length=1, description="The database that the tables are in.")
+    username: str | None = Field(None, min_length=1, description="Needs a password too. Never shown.")
     password: SecretStr | None = Field(None, description="Never shown.")
     timeout_s: float = Field(10, ge=0.1, le=300, description="Longest time for one write.")
     connect_timeout_s: float = Field(5, ge=0.1, le=60, description="Longest time for making a connection.")
-    tls_ca: Path | None = Field(None, description="Certificate authority of the server (PEM).")
-    tls_cert: Path | None = Field(None, description="Certificate of this client (PEM).")
-    tls_key: Path | None = Field(None, description="Key of this client (PEM).")
+    tls_ca: LocalPath | None = Field(None, description="Certificate authority of the server (PEM).")
+    tls_cert: LocalPath | None = Field(None, description="Certificate of this client (PEM).")
+    tls_key: LocalPath | None = Field(None, description="Key of this client (PEM).")
     partitions: int = Field(4, ge=1, le=64, description="Writers side by side; fixed when the recovery store is made.")
 
     @model_validator(mode="after")
@@ -81,16 +150,19 @@ class GreptimeConfig(Section):
             )
         return self
 
+    def masked(self, text: str) -> str:
+        """`text` without user and password: for messages that come from the client or the server."""
+        password = self.password.get_secret_value() if self.password else ""
+        return without(text, [self.username or "", password])
+
 
 class TracesConfig(Section):
     """OpenTelemetry traces of the flow itself, by OTLP over HTTP; needs the extra `otel`."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    endpoint: str | None = Field(
+    endpoint: Annotated[Endpoint, AfterValidator(_endpoint)] | None = Field(
         None,
-        pattern=r"^https?://[^\s@]+$",
-        description="Where a collector takes traces, as http://localhost:4318/v1/traces; without it there are none.",
+        description="Where a collector takes traces, as http://localhost:4318/v1/traces; without it there are none. "
+        "Only its host is shown.",
     )
     token: SecretStr | None = Field(None, description="Sent as a bearer token. Never shown.")
     batches: float = Field(0.01, ge=0, le=1, description="The share of polls that become a span; every write does.")

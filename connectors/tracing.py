@@ -43,6 +43,13 @@ class Seldom(logging.Filter):
         return True
 
 
+def _name_exceptions(record: logging.LogRecord) -> bool:
+    """Leaves of an exception its kind: its text has the whole address, whose query may be a secret."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(type(arg).__name__ if isinstance(arg, Exception) else arg for arg in record.args)
+    return True
+
+
 def _provider(config: TracesConfig, version: str, run: str, process: int) -> TracerProvider:
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -56,9 +63,11 @@ def _provider(config: TracesConfig, version: str, run: str, process: int) -> Tra
         ) from error
     headers = {} if config.token is None else {"authorization": f"Bearer {config.token.get_secret_value()}"}
     exporting = logging.getLogger(OTLPSpanExporter.__module__)
+    exporting.addFilter(_name_exceptions)
     if not any(isinstance(f, Seldom) for f in exporting.filters):
         exporting.addFilter(Seldom())
-    exporter = OTLPSpanExporter(config.endpoint, headers=headers, timeout=config.timeout_s)
+    assert config.endpoint is not None
+    exporter = OTLPSpanExporter(config.endpoint.get_secret_value(), headers=headers, timeout=config.timeout_s)
     resource = Resource.create(
         {
             "service.name": SERVICE,

@@ -19,6 +19,7 @@ from flows.logs import set_up_logging
 from flows.panics import keep_back
 from flows.progress import Progress
 from flows.replay import Interrupted, Replayed, reader, replay, say, settings_of, stopping, write_whole
+from flows.schema import secrets_of
 from flows.scoring import Episode, Incident, Score
 from flows.settings import CONFIG_EXIT_CODE, Loaded
 from operators.alert_json import rfc3339
@@ -130,7 +131,7 @@ class _Backtest:
         """One configuration: replay, write what is asked for, print."""
         args = self._args
         loaded = self._load(args.config)
-        set_up_logging(loaded.settings.log.level, loaded.settings.log.format)
+        set_up_logging(loaded.settings.log.level, loaded.settings.log.format, None, secrets_of(loaded.settings))
         folder = None if args.report is None else backtest_report.new_folder(args.report)
         store = None if folder is None else folder / backtest_report.STORE_FILE
         try:
@@ -154,7 +155,8 @@ class _Backtest:
         """Two configurations over the same events."""
         first, second = self._args.compare
         loaded = [self._load(path) for path in (first, second)]
-        set_up_logging(loaded[0].settings.log.level, loaded[0].settings.log.format)
+        secrets = [secret for one in loaded for secret in secrets_of(one.settings)]
+        set_up_logging(loaded[0].settings.log.level, loaded[0].settings.log.format, None, secrets)
         a, b = (self._replay(settings) for settings in loaded)
         difference = backtest_compare.compare(a[1], b[1])
         scores = None if a[2] is None or b[2] is None else (a[2], b[2])
@@ -219,7 +221,7 @@ def _print_json(value: dict[str, Any]) -> None:
 def _series(args: argparse.Namespace, environ: Mapping[str, str], stop: threading.Event, console: Console) -> None:
     """Score plain series; print how many anomalies (with --every-point: anomalous points) each has."""
     loaded = settings_of(args.config, args.set, environ, Path.cwd())
-    set_up_logging(loaded.settings.log.level, loaded.settings.log.format)
+    set_up_logging(loaded.settings.log.level, loaded.settings.log.format, None, secrets_of(loaded.settings))
     files = series_input.find(args.series)
     rows = []
     for name, path in files.items():

@@ -14,7 +14,7 @@ from flows import __version__
 from flows.explain_series import explain_series
 from flows.layers import set_options
 from flows.reference import example, metrics, reference
-from flows.schema import allowed, dotted, setting_at, show, values_of
+from flows.schema import allowed, dotted, named, setting_at, show, values_of
 from flows.settings import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
 from operators.errors import ConfigError
 
@@ -33,8 +33,12 @@ def explain(loaded: Loaded, key: str = _ALL) -> str:
     ]
     setting = setting_at(Settings, tuple(key.split(".")))
     if not below and setting is None:
-        raise ConfigError(f"there is no setting {key}; `python -m flows.check --explain` lists them all")
-    lines = [f"{name} = {show(parts, value)}  ({loaded.origin(name)})" for name, parts, value in below]
+        raise ConfigError(
+            f"there is no setting {named(tuple(key.split('.')))}; `python -m flows.check --explain` lists them all"
+        )
+    lines = [
+        f"{name} = {show(setting_at(Settings, parts), value)}  ({loaded.origin(name)})" for name, parts, value in below
+    ]
     if setting is not None and len(below) <= 1:
         lines = lines or [f"{key} is not set"]
         lines.append(f"  takes: {allowed(setting)}")
@@ -106,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     changed = [key for key, origin in loaded.provenance.items() if origin.layer != "default"]
     for parts, value in values_of(loaded.settings):
         if (name := dotted(parts)) in changed:
-            print(f"{name} = {show(parts, value)}  ({loaded.origin(name)})")
+            print(f"{name} = {show(setting_at(Settings, parts), value)}  ({loaded.origin(name)})")
     print(f"The settings are right: {len(loaded.provenance) - by_default} set, {by_default} by default.")
     return _connect(loaded) if args.connect else 0
 

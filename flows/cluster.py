@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import secrets
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ from flows.logs import set_up_logging
 from flows.members import Members, ended_by, free_addresses
 from flows.recovery import place
 from flows.run import variable
+from flows.schema import secrets_of
 from flows.settings import CONFIG_EXIT_CODE, ClusterConfig, Settings, load
 from operators.errors import ConfigError
 
@@ -151,10 +153,14 @@ class Supervisor:
 
 
 def environments(settings: Settings, environ: Mapping[str, str], workers: int) -> list[dict[str, str]]:
-    """The environment of each process: with a metrics port and a balance file of its own, where these are set."""
+    """The environment of each process: with a metrics port and a balance file of its own, where these are set.
+
+    All have one token, made up where none is set.
+    """
     found = []
+    token = {} if settings.recovery.token else {variable("recovery.token"): secrets.token_hex(32)}
     for number in range(workers):
-        own: dict[str, str] = {}
+        own = dict(token)
         if settings.metrics.port:
             own[variable("metrics.port")] = str(settings.metrics.port + number)
         if (path := settings.metrics.balance_file) is not None and workers > 1:
@@ -217,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"flows.cluster: {error}", file=sys.stderr)
         return CONFIG_EXIT_CODE
-    set_up_logging(settings.log.level, settings.log.format)
+    set_up_logging(settings.log.level, settings.log.format, None, secrets_of(settings))
     stop = Stop()
     stop.install()
     own = environments(settings, os.environ, args.workers)

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -84,7 +85,7 @@ def say_why(recovery: Path | None, panics: Panics | None = None) -> None:
         if panics is not None:
             panics.end(show=known is None)
         if known is None:
-            sys.__excepthook__(kind, error, trace)
+            tell(logging.CRITICAL, "".join(traceback.format_exception(kind, error, trace)).rstrip())
             return
         log.debug("what ended the flow", exc_info=(kind, error, trace))
         tell(logging.CRITICAL, f"llm-sentinel stopped: {known}")

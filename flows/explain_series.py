@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.schema import Key, dotted, show, values_of
-from flows.settings import Loaded
+from flows.schema import Key, dotted, setting_at, show, values_of
+from flows.settings import Loaded, Settings
 from operators import patterns
 from operators import series as names
 from operators.config import DetectConfig
@@ -36,7 +36,7 @@ def explain_series(loaded: Loaded, series: str, key: str = _SECTION) -> str:
         update={"limits": tuple(limit for limit in detect.limits if patterns.matches(series, limit.series))}
     )
     shown = [
-        f"{name} = {show(parts, value)}  ({_origin(loaded, parts, number)})"
+        f"{name} = {show(setting_at(Settings, parts), value)}  ({_origin(loaded, parts, number)})"
         for parts, value in values_of(holds, (_SECTION,))
         if ((name := dotted(parts)) == key or name.startswith(key + ".")) and parts[1] != "overrides"
     ]

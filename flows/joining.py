@@ -22,7 +22,7 @@ CONNECT_S: Final = 30.0
 """How long Bytewax may take to connect all processes, which come to it together."""
 
 
-def join(where: Place, folder: Path, connected: threading.Event) -> None:
+def join(where: Place, folder: Path, connected: threading.Event, token: str | None = None) -> None:
     """Wait for the others, remove what is not finished from the folder, and then wait no longer than `CONNECT_S`.
 
     A stop that is asked for meanwhile ends the process with exit code 130 or 143, as any stop before the flow runs does
@@ -32,7 +32,7 @@ def join(where: Place, folder: Path, connected: threading.Event) -> None:
     numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
     try:
-        told = gather(where.addresses, where.process, shares(folder), lambda: bool(came))
+        told = gather(where.addresses, where.process, shares(folder), lambda: bool(came), token)
     except Stopped:
         tell(logging.INFO, f"{signal.Signals(came[0]).name}: stopped before the start, while waiting for the others")
         raise SystemExit(128 + came[0]) from None

@@ -1,7 +1,8 @@
 """Settings from layers: defaults, a TOML file, the environment, and what a command sets; each value knows its origin.
 
 Works for any tree of pydantic models and knows no setting by name. Whatever is wrong in any layer is collected and
-raised as one `ConfigError` that names, for each problem, the key, the value, where it came from and what is allowed.
+raised as one `ConfigError` that names, for each problem, the key, where its value came from and what is allowed. Of
+refused values only numbers are shown: any text may be a secret in the wrong place.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from flows.schema import (
     annotation_at,
     as_json,
     dotted,
-    named_like_a_secret,
+    is_hidden,
+    named,
     plain,
     section,
     setting_at,
     settings_of,
-    show,
+    show_refused,
     values_of,
     values_of_table,
 )
@@ -41,7 +43,10 @@ M = TypeVar("M", bound=BaseModel)
 
 AT_ODDS: Final = "at_odds"
 
+_ELSEWHERE: Final = "set it in the settings file or the environment"
+
 _ADDRESS = re.compile(r"^(tcp|udp|sctp)://")
+_QUOTED: Final = re.compile(r"""'[^']{3,}'|"[^"]{3,}"|\((?!at )[^)]*\)|(?<=character ).*(?= \(at)""", re.DOTALL)
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -78,7 +83,7 @@ class Problems:
 
     def add(self, key: Key, what: str, origin: Iterable[Origin], allowed: str = "", shown: str = "") -> None:
         """Notes one problem: a line that says it, a line for each origin, a line that helps."""
-        self.lines.append(f"{dotted(key)}{' = ' + shown if shown else ''}: {what}")
+        self.lines.append(f"{named(key)}{' = ' + shown if shown else ''}: {what}")
         self.lines.extend(f"    set by {o}" for o in dict.fromkeys(origin))
         if allowed:
             self.lines.append(f"    {allowed}")
@@ -105,8 +110,13 @@ def build(model: type[M], layers: Sequence[Sequence[Leaf]], problems: Problems) 
     winners = {leaf.key: leaf for layer in layers for leaf in layer}
     for leaf in list(winners.values()):
         if any(isinstance(v, float) and not math.isfinite(v) for v in _scalars(leaf.value)):
-            problems.add(leaf.key, "must be finite", [leaf.origin], shown=show(leaf.key, leaf.value))
-            del winners[leaf.key]
+            shown = show_refused(setting_at(model, leaf.key), leaf.value)
+            problems.add(leaf.key, "must be finite", [leaf.origin], shown=shown)
+        elif not _is_unicode(leaf):
+            problems.add(leaf.key, "must be UTF-8", [leaf.origin])
+        else:
+            continue
+        del winners[leaf.key]
     tree: dict[str, Any] = {}
     for leaf in winners.values():
         node = tree
@@ -119,10 +129,16 @@ def build(model: type[M], layers: Sequence[Sequence[Leaf]], problems: Problems) 
         _explain(error, model, winners, problems)
     problems.raise_if_any()
     default = Origin("default")
-    return settings, {
-        dotted(key): next((winners[key[:n]].origin for n in range(len(key), 0, -1) if key[:n] in winners), default)
-        for key, _ in values_of(settings)
-    }
+    provenance: dict[str, Origin] = {}
+    for key, value in values_of(settings):
+        origin = next((winners[key[:n]].origin for n in range(len(key), 0, -1) if key[:n] in winners), default)
+        if origin.layer == "command" and is_hidden(setting_at(model, key), value):
+            problems.add(
+                key, "may be a secret, which is not for a command line: others can read it", [origin], _ELSEWHERE
+            )
+        provenance[dotted(key)] = origin
+    problems.raise_if_any()
+    return settings, provenance
 
 
 def file_layer(path: Path, model: type[BaseModel], problems: Problems) -> list[Leaf]:
@@ -135,7 +151,11 @@ def file_layer(path: Path, model: type[BaseModel], problems: Problems) -> list[L
     except UnicodeDecodeError as error:
         raise ConfigError(f"The settings file {path} is not UTF-8 (byte {error.start})") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"The settings file {path} is not TOML: {error}") from None
+        raise ConfigError(f"The settings file {path} is not TOML: {toml_fault(error)}") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(
+            f"The settings file {path} holds a number that is too long, or is nested too deeply"
+        ) from None
     lines = _toml_lines(text)
 
     def origin(key: Key) -> Origin:
@@ -143,6 +163,11 @@ def file_layer(path: Path, model: type[BaseModel], problems: Problems) -> list[L
         return Origin("file", f"{path}, line {lines[known]}" if known else str(path))
 
     return list(_leaves(tree, model, (), origin, problems))
+
+
+def toml_fault(error: tomllib.TOMLDecodeError) -> str:
+    """What is not TOML and where, without the names and texts that the parser quotes."""
+    return _QUOTED.sub("...", str(error))
 
 
 def environment_layer(
@@ -190,22 +215,16 @@ def command_layer(overrides: Overrides, model: type[BaseModel], problems: Proble
 def set_options(texts: Sequence[str]) -> dict[str, tuple[object, str]]:
     """What options `--set KEY=VALUE` ask for: values as in a settings file, or bare text.
 
-    Raises `ConfigError` where one is not of this form, and for a secret: who lists processes reads command lines.
+    Raises `ConfigError` where one is not of this form.
     """
     found: dict[str, tuple[object, str]] = {}
-    for text in texts:
+    for number, text in enumerate(texts, 1):
         name, equals, value = (part.strip() for part in text.partition("="))
-        key = _toml_key(name)
-        if not equals or not key:
-            raise ConfigError(f"--set {name}: write KEY=VALUE, as in --set detect.half_life_s=86400")
-        if named_like_a_secret(key):
-            raise ConfigError(
-                f"--set {name}: a secret is not for a command line, which others can read: set it in the settings file "
-                "or the environment"
-            )
+        if not equals or not _toml_key(name):
+            raise ConfigError(f"--set, number {number}: write KEY=VALUE, as in --set detect.half_life_s=86400")
         try:
             found[name] = (tomllib.loads(f"value = {value}")["value"], "--set")
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             found[name] = (value, "--set")
     return found
 
@@ -233,7 +252,7 @@ def _leaves(
         elif isinstance(value, Mapping):
             yield from _leaves(value, inner, key, origin, problems)
         else:
-            problems.add(key, "must be a table", [origin(key)], shown=show(key, value))
+            problems.add(key, "must be a table", [origin(key)])
 
 
 def _nearest(prefix: Key, name: str, model: type[BaseModel]) -> str:
@@ -249,9 +268,9 @@ def _from_text(text: str, annotation: Any, key: Key, origin: Origin, problems: P
     if section(bare) or values_of_table(bare) is not None or get_origin(bare) in LISTS:
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError) as error:
             example = '["a", "b"]' if get_origin(bare) in LISTS else '{"a": "b"}'
-            problems.add(key, f"must be JSON, such as {example}", [origin], shown=show(key, text))
+            problems.add(key, f"must be JSON, such as {example}{_json_fault(error)}", [origin])
             return [] if get_origin(bare) in LISTS else {}
     if bare is bool:
         return _BOOLEANS.get(text.strip().lower(), text)
@@ -261,6 +280,13 @@ def _from_text(text: str, annotation: Any, key: Key, origin: Origin, problems: P
         except ValueError:
             return text
     return text
+
+
+def _json_fault(error: Exception) -> str:
+    """Where a text is no JSON and why, without the text."""
+    if not isinstance(error, json.JSONDecodeError):
+        return ""
+    return f"; {error.msg.partition(':')[0]} (line {error.lineno}, column {error.colno})"
 
 
 def _explain(error: ValidationError, model: type[BaseModel], winners: Mapping[Key, Leaf], problems: Problems) -> None:
@@ -288,7 +314,7 @@ def _explain(error: ValidationError, model: type[BaseModel], winners: Mapping[Ke
             ", or ".join(dict.fromkeys(whats)),
             [leaf.origin for leaf in winners.values() if leaf.key[: len(key)] == key] or [Origin("default")],
             f"takes: {allowed(setting)}" if setting else "",
-            show(key, winners[key].value) if key in winners else "",
+            show_refused(setting, winners[key].value) if key in winners else "",
         )
 
 
@@ -304,8 +330,17 @@ def _inside(model: type[BaseModel], place: Sequence[str | int], kind: str, what:
     table = section(inner)
     if kind == "extra_forbidden" and table is not None:
         what = f"unknown setting, {_nearest((), str(place[-1]), table)}"
-    where = f", {dotted(tuple(str(part) for part in rest))}" if rest else ""
+    where = f", {named(tuple(str(part) for part in rest))}" if rest else ""
     return f"entry {int(entry) + 1}{where}: {what}"
+
+
+def _is_unicode(leaf: Leaf) -> bool:
+    """Whether it is text that can be written: bytes of the environment that are not UTF-8 are not."""
+    try:
+        json.dumps([leaf.key, leaf.value], default=as_json, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _scalars(value: object) -> Iterator[object]:

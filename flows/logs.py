@@ -1,6 +1,7 @@
 """Log lines on standard error: for people, or one JSON object a line; times are RFC 3339 in UTC.
 
-What else the program says there goes through `tell`, so that a reader of JSON never meets anything else.
+What else the program says there goes through `tell`, so that a reader of JSON never meets anything else. Whatever
+goes this way loses the secrets of the settings, also where another library has put one into its line.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import secrets
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +19,8 @@ from types import FrameType
 from typing import Final, Literal
 
 import orjson
+
+from operators.section import without
 
 OURS: Final = ("flows", "connectors", "operators")
 """The packages whose level can be changed while the process lives; what others would say of debug is not for logs."""
@@ -31,10 +35,14 @@ class Who:
 
 
 class Lines(logging.Formatter):
-    """Lines to read: time, level, logger, message, and the traceback below where there is one."""
+    """Lines to read: time, level, logger, message, and the traceback below where there is one; without `secrets`."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self.secrets = tuple(secrets)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without(super().format(record), self.secrets)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging calls it
         return _time(record)
@@ -43,31 +51,34 @@ class Lines(logging.Formatter):
 class JsonLines(logging.Formatter):
     """One JSON object a record: time, level, logger, message, process, run.
 
-    Where there is a traceback it stands in `exception`.
+    Where there is a traceback it stands in `exception`. None of the `secrets` stands in a line.
     """
 
-    def __init__(self, who: Who) -> None:
+    def __init__(self, who: Who, secrets: Iterable[str] = ()) -> None:
         super().__init__()
         self._who = who
+        self.secrets = tuple(secrets)
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": _sound(record.getMessage()),
+            "message": without(_sound(record.getMessage()), self.secrets),
             "process": self._who.process,
             "run": self._who.run,
         }
         if record.exc_info:
-            line["exception"] = _sound(self.formatException(record.exc_info))
+            line["exception"] = without(_sound(self.formatException(record.exc_info)), self.secrets)
         return orjson.dumps(line).decode()
 
 
-def set_up_logging(level: str, form: Literal["text", "json"], who: Who | None = None) -> None:
-    """Send log lines of at least this level to standard error."""
+def set_up_logging(
+    level: str, form: Literal["text", "json"], who: Who | None = None, secrets: Iterable[str] = ()
+) -> None:
+    """Send log lines of at least this level to standard error, without these secrets."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines(who or Who()) if form == "json" else Lines())
+    handler.setFormatter(JsonLines(who or Who(), secrets) if form == "json" else Lines(secrets))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
@@ -75,6 +86,9 @@ def tell(level: int, text: str) -> None:
     """Say what is said whatever the level: as it is, or as a JSON line where log lines are. Nobody may be there."""
     formatters = [handler.formatter for handler in logging.getLogger().handlers]
     json = next((f for f in formatters if isinstance(f, JsonLines)), None)
+    lines = next((f for f in formatters if isinstance(f, Lines)), None)
+    if lines is not None:
+        text = without(text, lines.secrets)
     if json is not None:
         text = json.format(logging.LogRecord("flows", level, "", 0, text.strip(), (), None))
     with suppress(OSError, RuntimeError):  # a signal handler may have interrupted a write to the same stream

@@ -46,12 +46,14 @@ from connectors.sqlite import SqliteFactory
 from connectors.tracing import TracedSinks, Traces
 from flows import __version__, recovery
 from flows.ending import room, say_why
+from flows.gather import check_token
 from flows.heartbeat import Pulse, patience_s
 from flows.joining import join
 from flows.logs import Who, debug_on_signal, set_up_logging, tell
 from flows.panics import keep_back
 from flows.pipeline import Ends, Shape, Taps, pipeline
 from flows.progress import Progress
+from flows.schema import secrets_of
 from flows.settings import CONFIG_EXIT_CODE, Settings, load
 from operators.decode.registry import decoder
 from operators.detect.base import Watch
@@ -405,8 +407,12 @@ def flow() -> Dataflow:
         settings = load(os.environ, Path.cwd()).settings
         where = recovery.place(sys.argv[1:], os.environ)
         who = Who(where.process)
-        set_up_logging(settings.log.level, settings.log.format, who)
+        set_up_logging(settings.log.level, settings.log.format, who, secrets_of(settings))
         check_folders(settings)
+        token = None if settings.recovery.token is None else settings.recovery.token.get_secret_value()
+        joins = where.folder is not None and settings.recovery.layout == "own" and where.processes > 1
+        if joins:
+            check_token(where.addresses, token)
         factory = reader(settings)
         if where.folder is not None:
             recovery.refuse_foreign(where.folder)
@@ -427,8 +433,8 @@ def flow() -> Dataflow:
                 lambda: run.moving(settings),
                 telemetry.closed,
             )
-        if where.folder is not None and settings.recovery.layout == "own" and where.processes > 1:
-            join(where, where.folder, run.connected)
+        if joins and where.folder is not None:
+            join(where, where.folder, run.connected, token)
     except SentinelError as error:
         tell(logging.CRITICAL, f"llm-sentinel cannot start: {error}")
         raise SystemExit(CONFIG_EXIT_CODE if isinstance(error, ConfigError) else 1) from None

@@ -24,13 +24,14 @@ import orjson
 from bytewax.testing import cluster_main, run_main
 
 from connectors.base import ReaderFactory
-from connectors.config import FilesConfig
+from connectors.config import FilesConfig, is_address
 from connectors.files import FilesFactory
 from connectors.kafka.range import KafkaRange, parse_address
 from flows import main
 from flows.ending import cause
 from flows.layers import Overrides, set_options
 from flows.progress import Progress
+from flows.schema import named
 from flows.scoring import Extent
 from flows.settings import CONFIG_VARIABLE, Loaded, Settings, load
 from operators.errors import ConfigError, SentinelError
@@ -102,7 +103,7 @@ def choices(sets: Sequence[str]) -> Overrides:
     found = set_options(sets)
     for key in found:
         if any(key == ours or key.startswith(f"{ours}.") for ours in _OURS):
-            raise ConfigError(f"--set {key}: a backtest decides this itself; leave it out")
+            raise ConfigError(f"--set {named(tuple(key.split('.')))}: a backtest decides this itself; leave it out")
     return found
 
 
@@ -132,6 +133,8 @@ def reader(settings: Settings, events: Sequence[str]) -> ReaderFactory:
     """The recorded events: files, or one range of a topic (`kafka://BROKERS/TOPIC?from=..&to=..`)."""
     addresses = [e for e in events if e.startswith(ADDRESS)]
     if not addresses:
+        if any(map(is_address, events)):
+            raise ConfigError(f"events are the paths of files, or one address that begins with {ADDRESS}")
         files = [Path(e) for e in events]
         return FilesFactory(FilesConfig(paths=tuple(files)), settings.decode.max_record_bytes)
     if len(events) > 1:

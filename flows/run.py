@@ -22,11 +22,13 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
+from connectors.config import is_address
 from flows.layers import set_options
 from flows.recovery import MANIFEST, Place
-from flows.schema import MASK, as_json, dotted, setting_at, settings_of, show, values_of, values_of_table
+from flows.schema import as_json, dotted, setting_at, settings_of, show, values_of, values_of_table
 from flows.settings import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
 from operators.errors import ConfigError, SentinelError
+from operators.section import MASK
 
 SNAPSHOT_S: Final = 5
 """How often the state is stored, in seconds: what a resumed run does again at most."""
@@ -157,31 +159,32 @@ def variable(key: str) -> str:
 def changed(loaded: Loaded) -> dict[str, list[str]]:
     """What is not the default: key to [value, where it was set], secrets masked."""
     return {
-        name: [show(parts, value), str(loaded.origin(name))]
+        name: [show(setting_at(Settings, parts), value), str(loaded.origin(name))]
         for parts, value in values_of(loaded.settings)
         if loaded.origin(name := dotted(parts)).layer != "default"
     }
 
 
-def masked(ours: Mapping[str, str]) -> dict[str, str]:
+def masked(loaded: Loaded, ours: Mapping[str, str]) -> dict[str, str]:
     """The same, but a table that holds a secret as it may be shown."""
     found = dict(ours)
     for setting in settings_of(Settings):
         name = variable(dotted(setting.key))
         if values_of_table(setting.field.annotation) is not None and name in found:
-            shown = show(setting.key, json.loads(found[name]))
+            shown = show(setting, reduce(_at, setting.key, loaded.settings))
             found[name] = shown if MASK in shown else found[name]
     return found
 
 
-def run(folder: Path, environ: Mapping[str, str], ours: Mapping[str, str]) -> int:
+def run(folder: Path, environ: Mapping[str, str], ours: Mapping[str, str], shown: Mapping[str, str]) -> int:
     """Run the flow to its end and return its exit code; 128 and the signal's number where one ended it.
 
+    `ours` are variables beside those of `environ`, and `shown` is how the printed command has them.
     SIGINT and SIGTERM are handed on to the flow; its state is stored until then, so the run can be resumed.
     """
     command = [sys.executable, "-m", "bytewax.run", "flows.main", "-r", str(folder / RECOVERY)]
     command += ["-s", str(SNAPSHOT_S), "-b", "0"]
-    words = [f"{name}={shlex.quote(shown)}" for name, shown in masked(ours).items()]
+    words = [f"{name}={shlex.quote(shown)}" for name, shown in shown.items()]
     print(" \\\n  ".join([*words, shlex.join(["python", *command[1:]])]), file=sys.stderr, flush=True)
     caught: list[int] = []
     flow: subprocess.Popen[bytes] | None = None
@@ -238,6 +241,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"flows.run: {newer} cannot be resumed: {why}", file=sys.stderr)
             print(f"flows.run: going on with {folder}", file=sys.stderr)
         else:
+            if any(map(is_address, args.events)):
+                raise ConfigError("--events takes the paths of files; the topics of [kafka] are read without it")
             found = order([str(Path(e).resolve()) for e in args.events], args.set)
             folder = new_folder(args.runs)
     except ConfigError as error:
@@ -245,7 +250,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return CONFIG_EXIT_CODE
     loaded = found.loaded
     write_status(folder, status="running", events=found.events, set=found.sets, settings=changed(loaded))
-    code = run(folder, os.environ, variables(loaded, folder))
+    ours = variables(loaded, folder)
+    code = run(folder, os.environ, ours, masked(loaded, ours))
     write_status(folder, status="finished" if code == 0 else "stopped" if code > 128 else "failed", exit_code=code)
     if code:
         more = "; `make run RESUME=1` goes on with it" if (folder / RECOVERY / MANIFEST).exists() else ""

@@ -14,15 +14,14 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from connectors.config import Endpoint
+from operators.section import MASK, Hidden, may_be_shown, told
+
 Key = tuple[str, ...]
 
-MASK: Final = "**********"
 _SHOWN: Final = 120
 LISTS: Final = (tuple, list, set, frozenset)
 
-_SECRET_NAME = re.compile(
-    r"passw|passphrase|secret|token$|credential|jaas|api_?key|(private|ssl|tls)[._]key([._]pem)?$"
-)
 _USERINFO = re.compile(r"//[^/@\s]*@")
 _BOUNDS: Final = {
     "ge": "at least",
@@ -33,12 +32,15 @@ _BOUNDS: Final = {
     "max_length": "length at most",
     "pattern": "matching",
 }
+_LARGE: Final = 10**18
+_NUMBERS: Final = frozenset({"true or false", "integer", "number"})
 _NAMES: Final[dict[Any, str]] = {
     bool: "true or false",
     int: "integer",
     float: "number",
     str: "text",
     SecretStr: "secret text",
+    Endpoint: "secret text",
     Path: "path",
 }
 
@@ -108,20 +110,65 @@ def annotation_at(model: type[BaseModel], key: Key) -> Any:
     return annotation
 
 
-def named_like_a_secret(key: Key) -> bool:
-    """Whether what stands at the key is a secret by its name, as among the options of a client."""
-    return any(_SECRET_NAME.search(part.lower()) for part in key)
+def named(key: Key) -> str:
+    """The key for a message, of parts that somebody wrote: what does not look like a name is left out."""
+    return ".".join(map(told, key))
 
 
-def show(key: Key, value: object) -> str:
-    """The value as text for a message, cut after 120 characters, secrets masked."""
-    if isinstance(value, SecretStr) or named_like_a_secret(key):
+def show(setting: Setting | None, value: object) -> str:
+    """An accepted value of this setting as text, cut after 120 characters; masked where it may not be shown."""
+    if value is None:
+        return "null"
+    if setting is None or not may_be_shown(setting.field):
         return MASK
-    if isinstance(value, Mapping):
-        text = "{" + ", ".join(f"{dotted((str(k),))} = {show((*key, str(k)), v)}" for k, v in value.items()) + "}"
-    else:
-        text = _USERINFO.sub(f"//{MASK}@", json.dumps(value, default=as_json, ensure_ascii=False))
+    text = _USERINFO.sub(f"//{MASK}@", _shown(value))
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return str(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{dotted((str(k),))} = {_shown(v)}" for k, v in value.items()) + "}"
+    return json.dumps(value, default=_open, ensure_ascii=False)
+
+
+def _open(value: object) -> object:
+    """A section within a list by what it sets, without what may not be shown."""
+    if not isinstance(value, BaseModel):
+        return as_json(value)
+    fields = type(value).model_fields
+    return {
+        name: MASK if is_hidden(Setting((name,), field), getattr(value, name)) else getattr(value, name)
+        for name, field in fields.items()
+        if name in value.model_fields_set
+    }
+
+
+def show_refused(setting: Setting | None, value: object) -> str:
+    """A refused value as text: a number where numbers belong. Anything else may be a misplaced secret."""
+    if (
+        setting is None
+        or not isinstance(value, int | float)
+        or not _NUMBERS.issuperset(_kinds(setting.field.annotation))
+    ):
+        return ""
+    text = f"{value:.12g}" if isinstance(value, float) else str(value) if abs(value) < _LARGE else ""
+    return text.lower()
+
+
+def is_hidden(setting: Setting | None, value: object) -> bool:
+    """Whether showing this accepted value would leave something out."""
+    return value is not None and (isinstance(value, SecretStr) or setting is None or not may_be_shown(setting.field))
+
+
+def secrets_of(value: object) -> Iterator[str]:
+    """Every text of these settings that no log may hold."""
+    for _, found in values_of(value):
+        if isinstance(found, Endpoint):
+            yield from found.secrets()
+        elif isinstance(found, SecretStr) and not isinstance(found, Hidden):
+            yield found.get_secret_value()
 
 
 def allowed(setting: Setting) -> str:

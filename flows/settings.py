@@ -11,9 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from connectors.config import FilesConfig, GreptimeConfig, ReliabilityConfig, SqliteConfig, TracesConfig
+from connectors.config import (
+    FilesConfig,
+    GreptimeConfig,
+    LocalPath,
+    ReliabilityConfig,
+    SqliteConfig,
+    TracesConfig,
+    is_address,
+)
 from connectors.kafka.config import KafkaConfig
 from connectors.simulation.config import SimulatorConfig
 from flows import layers
@@ -29,7 +37,7 @@ from operators.config import (
 )
 from operators.errors import ConfigError
 from operators.overrides import PRESETS
-from operators.section import Section
+from operators.section import PlainText, Section
 
 PREFIX: Final = "SENTINEL_"
 CONFIG_VARIABLE: Final = "SENTINEL_CONFIG"
@@ -77,7 +85,7 @@ class AlertsConfig(Section):
 
     terminal: bool = Field(True, description="As readable lines on standard output.")
     width: int | None = Field(None, ge=20, le=1_000, description="Columns of such a line; the terminal's own if unset.")
-    jsonl: Path | None = Field(
+    jsonl: LocalPath | None = Field(
         Path("runs/alerts.jsonl"), description='A file of JSON lines, its folder must exist; "" for none.'
     )
     kafka: bool = Field(False, description="The topic kafka.alert_topic, exactly once.")
@@ -91,7 +99,7 @@ class AlertsConfig(Section):
 class DeadLettersConfig(Section):
     """Where records go that could not be used. They are counted in any case."""
 
-    jsonl: Path | None = Field(
+    jsonl: LocalPath | None = Field(
         Path("runs/dead_letters.jsonl"), description='A file of JSON lines, its folder must exist; "" for none.'
     )
     kafka: bool = Field(False, description="The topic kafka.dead_letter_topic, exactly once.")
@@ -102,11 +110,11 @@ class DeadLettersConfig(Section):
 class MetricsConfig(Section):
     """The listener for Prometheus and for health probes; it has no authentication."""
 
-    host: str = Field(
+    host: PlainText = Field(
         "127.0.0.1", min_length=1, description="The address to listen on. Loopback unless told otherwise."
     )
     port: int = Field(0, ge=0, le=65_535, description="The port to listen on; 0 for no listener.")
-    balance_file: Path | None = Field(
+    balance_file: LocalPath | None = Field(
         None, description="When the flow ends, what became of every record is written here as JSON."
     )
     services: int = Field(
@@ -139,6 +147,12 @@ class RecoveryConfig(Section):
         le=1_024,
         description='Files that the store is made of: the most pods with a volume each (layout = "own") that there '
         "will ever be, also where it begins in one pod. As many as processes if unset.",
+    )
+    token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="What the processes of one cluster know each other by before they settle which snapshots are "
+        'removed (layout = "own"): the same for all, and needed unless they are on one host. Never shown.',
     )
     relearn: bool = Field(
         False,
@@ -256,6 +270,8 @@ def _file(environ: Mapping[str, str], cwd: Path) -> Path | None:
     named = environ.get(CONFIG_VARIABLE)
     if not named:
         return path if (path := cwd / DEFAULT_FILE).exists() else None
+    if is_address(named):
+        raise ConfigError(f"{CONFIG_VARIABLE} must name a file, not an address: correct it or unset it")
     path = cwd / named
     if not path.is_file():
         raise ConfigError(f"{CONFIG_VARIABLE} names {path}, which is not a file: correct it or unset it")

@@ -86,7 +86,7 @@ def _config(args: argparse.Namespace) -> SimulatorConfig:
         first = e.errors()[0]
         where = [str(part) for part in first["loc"] if not isinstance(part, int)]
         option = {"calm_h": "calm-h", "per_day": "per-day", "history_h": "history"}.get(where[-1], where[-1])
-        raise ConfigError(f"--{option}: {first['msg']}; got {first['input']}") from None
+        raise ConfigError(f"--{option}: {first['msg']}") from None
 
 
 def _is_regular(path: Path) -> bool:

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, Field, ValidationError, Validatio
 
 from operators.model import DIMENSIONS
 from operators.overrides import PRESETS, Direction, OverrideConfig, Preset, by_itself, by_preset, over
-from operators.section import Section
+from operators.section import PlainText, Section, told
 
 
 class TimeConfig(Section):
@@ -58,7 +58,7 @@ class DecodeConfig(Section):
     max_string: int = Field(1_024, ge=16, description="Longest accepted text field, in characters.")
     max_attributes: int = Field(128, ge=0, description="Most accepted entries of `attributes`.")
     payload_bytes: int = Field(
-        2_048, ge=0, description="How much of a record a dead letter shows, text fields cut out."
+        2_048, ge=0, description="How much of a record a dead letter shows at most, content cut out."
     )
     dedupe_s: float = Field(
         0, ge=0, le=86_400, description="Drop events whose event_id came within this event time; 0 is off."
@@ -69,7 +69,7 @@ class DecodeConfig(Section):
 class EnrichConfig(Section):
     """What is filled in where an event does not say it: its cost, and the family of its model."""
 
-    prices: str | None = Field(
+    prices: PlainText | None = Field(
         None,
         min_length=1,
         description="A TOML file of prices (docs/enrich.md), read again when it changes; none: no cost is filled in.",
@@ -79,7 +79,7 @@ class EnrichConfig(Section):
         description="Whether a model that ends in a date (-2026-01-31, -20260131, @20260131) or in -latest is one with "
         "the same name without it.",
     )
-    families: dict[str, str] = Field(
+    families: dict[PlainText, PlainText] = Field(
         {}, description="Model by pattern (* stands for any text): it goes by this name, as one series."
     )
 
@@ -94,7 +94,7 @@ class EnrichConfig(Section):
 class PanesConfig(Section):
     """What is aggregated, and how much of it is kept."""
 
-    dimension_sets: tuple[tuple[str, ...], ...] = Field(
+    dimension_sets: tuple[tuple[PlainText, ...], ...] = Field(
         (("service", "model", "operation"), ("service",), ("model",), ("tenant",)),
         min_length=1,
         description="The dimension sets whose series are watched.",
@@ -110,9 +110,7 @@ class PanesConfig(Section):
         for s in v:
             unknown = [d for d in s if d not in DIMENSIONS]
             if unknown or not s or len(set(s)) < len(s):
-                raise ValueError(
-                    f"each set names one or more different dimensions of {', '.join(DIMENSIONS)}; got {list(s)}"
-                )
+                raise ValueError(f"each set names one or more different dimensions of {', '.join(DIMENSIONS)}")
         if len(set(v)) < len(v):
             raise ValueError("a dimension set is named twice")
         return v
@@ -199,7 +197,7 @@ class TrafficConfig(Section):
     trusted_after_s: int = Field(
         86_400, ge=0, description="Until so much was seen of a series its traffic is judged with half the trust."
     )
-    time_zone: str = Field(
+    time_zone: PlainText = Field(
         "UTC", description="Time zone, by its IANA name, of the hours and weekdays that traffic follows."
     )
 
@@ -223,7 +221,7 @@ class OutlierConfig(Section):
 class LimitConfig(Section):
     """A limit that needs no history, on one metric of the series that a pattern matches."""
 
-    metric: str = Field(description="A watched metric, `requests` (a minute) or `error_ratio`.")
+    metric: PlainText = Field(description="A watched metric, `requests` (a minute) or `error_ratio`.")
     statistic: Literal["mean", "sum", "p50", "p90", "p95", "p99", "max"] = Field(
         "mean", description="What of the horizon's requests is compared; `requests` and `error_ratio` have one value."
     )
@@ -231,7 +229,7 @@ class LimitConfig(Section):
     below: float | None = Field(None, ge=0, description="Less than this is an anomaly; one of above and below.")
     horizon_s: int = Field(60, ge=1, description="The horizon that is compared, one of detect.horizons_s.")
     min_count: int = Field(1, ge=1, description="Requests that the horizon must hold; `requests` needs none.")
-    series: str = Field(
+    series: PlainText = Field(
         "*", min_length=1, description="Pattern of the series it is meant for, such as service=chat,model=*."
     )
 
@@ -244,7 +242,7 @@ class LimitConfig(Section):
                 raise ValueError(f"{self.metric} has one value: leave statistic out")
         elif self.metric not in _METRIC_DEFAULTS:
             known = ", ".join((*_METRIC_DEFAULTS, "requests", "error_ratio"))
-            raise ValueError(f"no such metric: {self.metric}; there are {known}")
+            raise ValueError(f"no such metric; there are {known}")
         if self.statistic == "max" and self.below is not None:
             raise ValueError("max can only be above a limit")
         return self
@@ -285,12 +283,12 @@ class DetectConfig(Section):
         le=100,
         description="False episodes of a series in a day that are accepted, over all that is judged of it.",
     )
-    detectors: dict[str, tuple[DetectorName, ...]] = Field(
+    detectors: dict[PlainText, tuple[DetectorName, ...]] = Field(
         default_factory=dict,
         validate_default=True,
         description="Which detectors judge what, by metric; those not named keep their default.",
     )
-    votes: dict[str, VotesConfig] = Field({}, description="How detectors vote, by metric.")
+    votes: dict[PlainText, VotesConfig] = Field({}, description="How detectors vote, by metric.")
     limits: tuple[LimitConfig, ...] = Field((), max_length=64, description="Static limits.")
     horizons_s: tuple[int, ...] = Field(
         (10, 60, 300, 1800),
@@ -313,7 +311,7 @@ class DetectConfig(Section):
         "for a start that reads an older range.",
     )
     warm_up_panes: int = Field(48, ge=2, description="Panes with data that are learned before anything is judged.")
-    metrics: dict[str, MetricConfig] = Field(
+    metrics: dict[PlainText, MetricConfig] = Field(
         default_factory=dict, validate_default=True, description="Settings by metric."
     )
     errors: ErrorsConfig = Field(default=ErrorsConfig(), validate_default=True, description="The share of errors.")
@@ -341,7 +339,7 @@ class DetectConfig(Section):
             return v
         unknown = sorted(set(v) - set(_VOTES))
         if unknown:
-            raise ValueError(f"no such metric: {', '.join(unknown)}; there are {', '.join(_VOTES)}")
+            raise ValueError(f"no such metric: {', '.join(map(told, unknown))}; there are {', '.join(_VOTES)}")
         votes = {**_VOTES, **v}
         # What a validator before the model has touched is taken for Python, where a strict tuple must be one.
         return {metric: tuple(names) if isinstance(names, list) else names for metric, names in votes.items()}
@@ -362,7 +360,7 @@ class DetectConfig(Section):
         judges: dict[str, tuple[DetectorName, ...]] = info.data.get("detectors", {})
         for metric, votes in v.items() if judges else ():
             if metric not in judges:
-                raise ValueError(f"no such metric: {metric}; there are {', '.join(judges)}")
+                raise ValueError(f"no such metric: {told(metric)}; there are {', '.join(judges)}")
             idle = [name for name in votes.weights if name not in judges[metric]]
             if idle:
                 raise ValueError(f"{', '.join(idle)} has no vote on {metric}; {', '.join(judges[metric])} have")
@@ -399,7 +397,9 @@ class DetectConfig(Section):
             return v
         unknown = sorted(set(v) - set(_METRIC_DEFAULTS))
         if unknown:
-            raise ValueError(f"no such metric: {', '.join(unknown)}; there are {', '.join(_METRIC_DEFAULTS)}")
+            raise ValueError(
+                f"no such metric: {', '.join(map(told, unknown))}; there are {', '.join(_METRIC_DEFAULTS)}"
+            )
         preset = _preset(info, "metrics")
         return {
             name: {**default, **preset.get(name, {}), **given}
@@ -419,13 +419,14 @@ class DetectConfig(Section):
     def _on_what_is_watched(cls, v: tuple[OverrideConfig, ...], info: ValidationInfo) -> tuple[OverrideConfig, ...]:
         watched = [name for name, metric in info.data.get("metrics", {}).items() if metric.watch]
         for number, override in enumerate(v, 1) if watched else ():
-            for names, allowed in (
-                (override.metrics, watched),
-                (override.ignore, [*watched, "requests", "error_ratio"]),
+            for key, names, allowed in (
+                ("metrics", override.metrics, watched),
+                ("ignore", override.ignore, [*watched, "requests", "error_ratio"]),
             ):
-                wrong = [name for name in names if name not in allowed]
-                if wrong:
-                    raise ValueError(f"entry {number}: {wrong[0]} is not watched; {', '.join(allowed)} are")
+                if not set(names) <= set(allowed):
+                    raise ValueError(
+                        f"entry {number}, {key}: names what is not watched; {', '.join(allowed)} are watched"
+                    )
         return v
 
     def of_override(self, number: int) -> DetectConfig:

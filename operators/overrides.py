@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from operators import patterns
-from operators.section import Section
+from operators.section import PlainText, Section
 
 Preset = Literal["quiet", "balanced", "sensitive"]
 Direction = Literal["up", "down", "both"]
@@ -80,14 +80,18 @@ class TrafficOverride(Section):
 class OverrideConfig(Section):
     """Other settings of detection for the series that a pattern matches."""
 
-    series: str = Field(min_length=1, description="Pattern of the series it is meant for, such as service=batch-*.")
+    series: PlainText = Field(
+        min_length=1, description="Pattern of the series it is meant for, such as service=batch-*."
+    )
     mute: bool = Field(False, description="Whether nothing is told of the series, though it goes on being learned.")
-    ignore: tuple[str, ...] = Field((), description="Watched metrics, `requests` or `error_ratio` not to be judged.")
+    ignore: tuple[PlainText, ...] = Field(
+        (), description="Watched metrics, `requests` or `error_ratio` not to be judged."
+    )
     preset: Preset | None = Field(None, description="A preset for these series, under what the override sets itself.")
     false_alarms_per_series_day: Annotated[float, Field(gt=0, le=100)] | None = Field(
         None, description="Episodes such a series may open by chance in a day."
     )
-    metrics: dict[str, MetricOverride] = Field({}, description="Settings by metric.")
+    metrics: dict[PlainText, MetricOverride] = Field({}, description="Settings by metric.")
     errors: ErrorsOverride = Field(default=ErrorsOverride(), description="The share of errors.")
     traffic: TrafficOverride = Field(default=TrafficOverride(), description="The number of requests.")
 

@@ -18,10 +18,13 @@ from prometheus_client import CollectorRegistry
 
 from connectors.listener import Listener
 from flows import __version__, recovery
+from flows.gather import check_token
 from flows.rescale import rescale
+from flows.run import variable
 from flows.schema import setting_at
 from flows.settings import RecoveryConfig, Settings, load
 from observability.prometheus_rule import RULES, rule_object
+from operators.errors import ConfigError
 from tests.conftest import ROOT, leave_out
 
 KUSTOMIZE = ROOT / ".services" / "kustomize"
@@ -164,6 +167,24 @@ def test_each_pod_is_its_process_with_its_own_partition(tmp_path: Path) -> None:
         assert held is not None
         held.release()
         assert [p.name for p in (tmp_path / f"volume-{i}").glob("part-*.sqlite3")] == [f"part-{i}.sqlite3"]
+
+
+def test_pods_that_settle_snapshots_know_each_other_by_a_secret(tmp_path: Path) -> None:
+    """Those of prod meet at addresses that others can reach; without the Secret they are not started."""
+    (container,) = one("StatefulSet", "prod")["spec"]["template"]["spec"]["containers"]
+    (token,) = [e for e in container["env"] if e["name"] == variable("recovery.token")]
+    (secret,) = [e["secretRef"]["name"] for e in container["envFrom"]]
+    assert token["valueFrom"] == {"secretKeyRef": {"name": secret, "key": token["name"]}}
+    addresses = one("ConfigMap", "prod")["data"]["addresses"].splitlines()
+    with pytest.raises(ConfigError, match=token["name"]):
+        check_token(addresses, None)
+    settings_of("prod", tmp_path)
+    environ = {"SENTINEL_CONFIG": "sentinel.toml", token["name"]: "0123456789abcdef"}
+    found = load(environ, tmp_path).settings.recovery.token
+    assert found is not None
+    check_token(addresses, found.get_secret_value())
+    (dev,) = one("StatefulSet", "dev")["spec"]["template"]["spec"]["containers"]
+    assert token["name"] not in {e["name"] for e in dev["env"]}, "flows.cluster makes up its own"
 
 
 def test_the_one_pod_of_dev_has_several_processes_that_keep_to_one_folder() -> None:

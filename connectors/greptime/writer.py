@@ -34,10 +34,11 @@ class _NoAnswer(RetryableError):
 class GreptimeWriter:
     """Writes each chunk by one request a table; the tables are made by the first one."""
 
-    def __init__(self, client: Client, endpoint: str, timeout_s: float) -> None:
+    def __init__(self, client: Client, config: GreptimeConfig) -> None:
         self._client = client
-        self._endpoint = endpoint
-        self._late_s = 0.9 * timeout_s
+        self._config = config
+        self._endpoint = config.endpoint
+        self._late_s = 0.9 * config.timeout_s
         self._taken: dict[str, Values] = {}  # the last row of each table that the server took
 
     def write(self, items: Sequence[Row]) -> None:
@@ -60,8 +61,9 @@ class GreptimeWriter:
         except GreptimeError as e:
             if e.retriable:
                 late = time.monotonic() - begin >= self._late_s
-                raise (_NoAnswer if late else RetryableError)(f"GreptimeDB at {self._endpoint}: {e}") from e
-            raise DataError("bad_row", str(e)) from e
+                said = self._config.masked(str(e))
+                raise (_NoAnswer if late else RetryableError)(f"GreptimeDB at {self._endpoint}: {said}") from None
+            raise DataError("bad_row", self._config.masked(str(e))) from None
 
     def _at_fault(self, table: str, rows: list[Values]) -> bool:
         """Whether the rows are refused again and again while a control is taken each time."""
@@ -98,7 +100,8 @@ class GreptimeWriter:
         try:
             self._client.health_check()
         except GreptimeError as e:
-            raise RetryableError(f"GreptimeDB at {self._endpoint} does not answer: {e}") from e
+            said = self._config.masked(str(e))
+            raise RetryableError(f"GreptimeDB at {self._endpoint} does not answer: {said}") from None
 
     def snapshot(self) -> State | None:
         """Nothing: a row written twice is one row."""
@@ -140,5 +143,5 @@ class GreptimeFactory:
                 tls_client_key=str(c.tls_key) if c.tls_key else None,
             )
         except GreptimeError as e:
-            raise ConfigError(f"the GreptimeDB client refuses its settings: {e}") from e
-        return GreptimeWriter(client, c.endpoint, c.timeout_s)
+            raise ConfigError(f"the GreptimeDB client refuses its settings: {c.masked(str(e))}") from None
+        return GreptimeWriter(client, c)

@@ -107,8 +107,8 @@ def _made(
     try:
         return client({**options, **callbacks})
     except KafkaException as e:
-        message = config.masked(error_of(e).str())
-        raise ConfigError(f"{config.setting_of(message)}: {message}") from None
+        message = error_of(e).str()
+        raise ConfigError(f"{config.setting_of(message)}: {config.refused(message)}") from None
 
 
 def _ignore(error: KafkaError) -> None:

@@ -6,15 +6,26 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field, SecretStr, StringConstraints, field_validator
+from pydantic import AwareDatetime, Field, SecretStr, StringConstraints, field_validator
 
-from operators.section import Section
+from connectors.config import Brokers
+from operators.section import Hidden, PlainText, Section, without
 
-Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-Value = SecretStr | str | bool | int | float
-Options = dict[str, Value]
+Topic = Annotated[PlainText, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Partition = Annotated[PlainText, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}/[0-9]{1,9}$")]
+Value = PlainText | SecretStr | bool | int | float
+Option = Annotated[PlainText, StringConstraints(pattern=r"^[a-z]+([._][a-z]+)*$", max_length=64)]
+Options = dict[Option, Value]
 
-_SECRET: Final = re.compile(r"password|passphrase|secret|key\.pem|private\.key|jaas|oauthbearer\.config")
+_SECRET: Final = re.compile(r"passw|passphrase|secret|token|credential|key|jaas|oauthbearer\.config")
+_SIZE: Final = re.compile(r"acks|log_level|retries|.+\.(ms|bytes|kbytes|messages|max|min|size)")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?")
+_WORDS: Final = frozenset({
+    "true", "false", "none", "all", "any", "v4", "v6", "plaintext", "ssl", "sasl_plaintext", "sasl_ssl",
+    "gssapi", "plain", "scram-sha-256", "scram-sha-512", "oauthbearer", "inherit", "gzip", "snappy", "lz4", "zstd",
+    "read_committed", "read_uncommitted", "range", "roundrobin", "cooperative-sticky", "classic", "consumer",
+})  # fmt: skip
+"""Values of options that may be shown, beside sizes and times; of any other nobody here knows what it is."""
 
 _OURS: Final = {
     "bootstrap.servers": "set kafka.brokers",
@@ -36,11 +47,7 @@ _LOG_LEVEL: Final = "2"  # errors reach us as errors; the client would also log 
 class KafkaConfig(Section):
     """Kafka as source and as sink."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    brokers: str = Field(
-        "localhost:9092", min_length=1, description="host:port of one or more brokers, separated by commas."
-    )
+    brokers: Brokers = Field("localhost:9092", description="host:port of one or more brokers, separated by commas.")
     topics: tuple[Topic, ...] = Field(("llm.telemetry",), min_length=1, description="The topics that are read.")
     alert_topic: Topic = Field("llm.alerts", description="Where alerts are written.")
     dead_letter_topic: Topic = Field(
@@ -56,7 +63,7 @@ class KafkaConfig(Section):
         description="Seconds between two heartbeats; 0 for none, and no topic for them. The rule of Prometheus pages "
         "after two minutes without one.",
     )
-    group_id: str = Field(
+    group_id: PlainText = Field(
         "llm-sentinel",
         min_length=1,
         description="Names this deployment on the cluster: its offsets (for lag tools), and its transactional ids. "
@@ -65,7 +72,7 @@ class KafkaConfig(Section):
     start: Literal["earliest", "latest"] | AwareDatetime = Field(
         "earliest", description="Where reading starts without a snapshot: earliest, latest, or an RFC 3339 time."
     )
-    start_offsets: dict[str, Annotated[int, Field(ge=0)]] = Field(
+    start_offsets: dict[Partition, Annotated[int, Field(ge=0)]] = Field(
         {}, description='Offsets to start at instead, by partition: { "llm.telemetry/0" = 81000 }; without a snapshot.'
     )
     on_expired: Literal["fail", "earliest", "latest"] = Field(
@@ -96,10 +103,7 @@ class KafkaConfig(Section):
         for name in v:
             if name in _OURS:
                 raise ValueError(f"{name} cannot be set here: {_OURS[name]}")
-        return {
-            name: SecretStr(_text(value)) if _SECRET.search(name) and not isinstance(value, SecretStr) else value
-            for name, value in v.items()
-        }
+        return {name: _veiled(name, value) for name, value in v.items()}
 
     def consumer(self) -> dict[str, str]:
         """Every option of a consumer, secrets in the clear: for the client alone, never for a log."""
@@ -131,11 +135,29 @@ class KafkaConfig(Section):
 
     def masked(self, text: str) -> str:
         """`text` without the secrets of the options: for messages that come from the client."""
-        for options in (self.options, self.consumer_options, self.producer_options):
+        values = [value for options in self._options() for value in options.values() if isinstance(value, SecretStr)]
+        return without(text, (value.get_secret_value() for value in values))
+
+    def refused(self, message: str) -> str:
+        """What a message of librdkafka says that refuses an option, without any value of an option."""
+        name = next(
+            (n for n in re.findall(r'"([^"]*)"', message) if any(n in options for options in self._options())), ""
+        )
+        if name and message.startswith("No such configuration property"):
+            return f"librdkafka has no option {name}"
+        if name and message.startswith(("Invalid value", "Configuration property")):
+            between = re.search(r"range (-?\d+\.\.-?\d+)\W*$", message)
+            return f"librdkafka does not accept the value of {name}" + (
+                f": it goes from {between[1]}" if between else ""
+            )
+        for options in self._options():
             for value in options.values():
-                if isinstance(value, SecretStr) and value.get_secret_value():
-                    text = text.replace(value.get_secret_value(), "**********")
-        return text
+                parts = [_text(value), *re.split(r"[\s,;=\"']+", _text(value))]
+                message = without(message, (part for part in parts if part not in options))
+        return message
+
+    def _options(self) -> tuple[Options, Options, Options]:
+        return self.consumer_options, self.producer_options, self.options
 
     def setting_of(self, message: str) -> str:
         """The setting that holds the option which a message of librdkafka names in quotes."""
@@ -144,6 +166,14 @@ class KafkaConfig(Section):
             if quoted & set(getattr(self, section)):
                 return f"kafka.{section}"
         return "kafka.options"
+
+
+def _veiled(name: str, value: Value) -> Value:
+    """The value as a secret unless it may be shown."""
+    text = _text(value)
+    if _SECRET.search(name) and not name.endswith(".location"):
+        return SecretStr(text)
+    return value if text.lower() in _WORDS or (_SIZE.fullmatch(name) and _NUMBER.fullmatch(text)) else Hidden(text)
 
 
 def _text(value: Value) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 from confluent_kafka import TopicPartition
+from pydantic import ValidationError
 
 from connectors.base import Chunk, Reader
 from connectors.kafka.client import make_consumer, patiently
@@ -16,6 +17,7 @@ from connectors.kafka.config import KafkaConfig
 from connectors.kafka.reader import KafkaSource
 from operators.errors import ConfigError
 from operators.model import SECOND
+from operators.section import told
 from operators.times import BadTime, parse_time
 
 _EXAMPLE: Final = "kafka://localhost:9092/llm.telemetry?from=2025-03-03T00:00:00Z&to=2025-03-04T00:00:00Z"
@@ -44,26 +46,31 @@ def parse_address(text: str) -> Address:
 
     A whole number is an offset, in each partition; anything else an RFC 3339 time.
     """
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ConfigError(f"the address of a topic cannot be read: write it as {_EXAMPLE}") from None
     topic = parts.path.strip("/")
     if "@" in parts.netloc:
         raise ConfigError("an address of a topic holds no user or password: set them in [kafka] options")
-    if not parts.netloc or not topic or "/" in topic:
-        raise ConfigError(f"{text} names no brokers and topic: write it as {_EXAMPLE}")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := sorted(set(query) - {"from", "to"}):
-        raise ConfigError(f"{text}: there is no {unknown[0]}; from and to can be set")
-    marks = {name: _mark(text, value) for name, value in query.items()}
+        raise ConfigError(f"the address of a topic: there is no {told(unknown[0])}; from and to can be set")
+    marks = {name: _mark(name, value) for name, value in query.items()}
+    try:
+        KafkaConfig(brokers=parts.netloc, topics=(topic,))
+    except ValidationError:
+        raise ConfigError(f"the address names no brokers and topic: write it as {_EXAMPLE}") from None
     return Address(parts.netloc, topic, marks.get("from"), marks.get("to"))
 
 
-def _mark(text: str, value: str) -> Mark:
+def _mark(name: str, value: str) -> Mark:
     if value.isdecimal():
         return Mark(offset=int(value))
     try:
         return Mark(time=parse_time(value.replace(" ", "+")))  # a plus sign in a query is a space
     except BadTime as error:
-        raise ConfigError(f"{text}: {value!r} is no offset and no time: {error}") from None
+        raise ConfigError(f"the address of a topic: {name} is no offset and no time: {error}") from None
 
 
 class KafkaRange:

@@ -14,8 +14,8 @@ from operators.model import Events
 class Fault:
     """One record that could not be used.
 
-    `record` is its index among the decoded values, `reason` one of `operators.model.Reason`. Neither `detail` nor
-    `payload` holds the value of a text that is not a short identifier.
+    `record` is its index among the decoded values, `reason` one of `operators.model.Reason`. Of the record
+    `detail` and `payload` show known fields that cannot hold content, and of all else its type and size.
     """
 
     record: int

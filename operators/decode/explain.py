@@ -225,7 +225,7 @@ def _describe(error: ErrorDetails) -> tuple[str, str]:
             whole = " whole" if kind == "whole_number" else ""
             return (
                 reason,
-                f"{name}: must be a{whole} number from 0 to {limit(name):.0f}, is {value:.12g}",
+                f"{name}: must be a{whole} number from 0 to {limit(name):.0f}, is {value:.6g}",
             )
         case _:
             return reason, f"{name}: {error['msg']}"

@@ -1,8 +1,9 @@
-"""What of a faulty record may be shown: its shape and its numbers, and of text only short identifiers.
+"""What of a faulty record may be shown: known fields that cannot hold content, and of everything else its size.
 
-Prompts, completions and messages stand under many names, so a text is shown only in a known field, and only where it
-looks like an identifier. Other texts, arrays and objects are replaced by their size (arrays and objects as a whole:
-token ids are numbers, log probabilities have words for keys, and both are content).
+Prompts, completions and messages stand under any name and in any type: token ids are numbers, log probabilities have
+words for keys. So the look of a value alone never lets it be shown. The time, the metrics and the names of what was
+called are shown, each only in its own field and in its own form. A known field of another type or form is shown by its
+type and size. Other fields are counted, and their names are not shown.
 """
 
 from __future__ import annotations
@@ -15,12 +16,25 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from operators.decode.record import TEXT_FIELDS
+from operators.decode.record import METRIC_FIELDS, Record, limit
+from operators.times import BadTime, parse_time
 
-_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._:/@+-]{0,128}")
-_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-_TIME: Final = re.compile(r"[0-9TtZz:.,+ -]{0,64}")
-_NUMBER_CHARS: Final = 32
+_NAME: Final = re.compile(r"[A-Za-z0-9._:/+-]{1,64}(@[0-9]{1,8})?")
+_ID: Final = re.compile(r"[0-9A-Fa-f-]{1,64}")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?\s?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
+SHOWN_TEXTS: Final = {
+    "timestamp": _TIME,
+    "service": _NAME,
+    "model": _NAME,
+    "provider": _NAME,
+    "operation": _NAME,
+    "region": _NAME,
+    "event_id": _ID,
+    "trace_id": _ID,
+    "span_id": _ID,
+}
+"""The text fields that are shown, each where it has this form. Senders also fill status, error_type and finish_reason
+with messages, and tenant with persons: these are left out."""
 
 _HEAD: Final = 65_536  # bytes of a record that a sketch looks at
 _REPEATS: Final = re.compile(rb"([a9 x?])\1+|([\[\]{},:\"\\])\2{3,}")
@@ -44,15 +58,12 @@ _CLASSES: Final = bytes(map(_character_class, range(256)))
 
 def redact(fields: Mapping[str, Raw], most: int) -> str:
     """The JSON object with these fields as JSON text, without its content, cut to `most` bytes (all of them ASCII)."""
-    parts: list[str] = []
-    size = 0
-    for name, raw in fields.items():
-        known = _KEY.fullmatch(name) is not None
-        key = name if known else f"[cut {len(name)} chars]"
-        parts.append(f'"{key}":{_value(name, bytes(raw).strip())}')
-        size += len(parts[-1]) + 1
-        if size > most:
-            break
+    parts = [
+        f'"{name}":{_value(name, bytes(fields[name]).strip())}' for name in Record.__struct_fields__ if name in fields
+    ]
+    others = len(fields) - len(parts)
+    if others:
+        parts.append(f'"[other fields]":{others}')
     return ("{" + ",".join(parts) + "}")[:most]
 
 
@@ -66,19 +77,34 @@ def sketch(value: bytes, most: int) -> str:
 
 
 def _value(name: str, text: bytes) -> str:
-    """One JSON value, as JSON text that may be shown."""
+    """The value of a known field, as JSON text that may be shown."""
     if text in (b"true", b"false", b"null"):
         return text.decode("ascii")
     match text[:1]:
         case b'"':
             plain = orjson.loads(text)
-            shape = _TIME if name == "timestamp" else _IDENTIFIER
-            if (name in TEXT_FIELDS or name == "timestamp") and shape.fullmatch(plain):
-                return f'"{plain}"'
-            return f'"[cut {len(plain)} chars]"'
+            shape = SHOWN_TEXTS.get(name)
+            return f'"{plain}"' if shape and shape.fullmatch(plain) else f'"[cut {len(plain)} chars]"'
         case b"{":
             return f'"[cut object of {len(msgspec.json.decode(text, type=dict[str, Raw]))}]"'
         case b"[":
             return f'"[cut array of {len(msgspec.json.decode(text, type=list[Raw]))}]"'
         case _:
-            return text.decode("ascii") if len(text) <= _NUMBER_CHARS else f'"[cut {len(text)} digits]"'
+            return _number(name, text) or f'"[cut number of {len(text)} chars]"'
+
+
+def _number(name: str, text: bytes) -> str:
+    """A metric or a time as it is where it can be one, and rounded where it cannot; nothing of another field."""
+    try:
+        number = orjson.loads(text)
+    except orjson.JSONDecodeError:  # beyond floats
+        return ""
+    if name == "timestamp":
+        try:
+            parse_time(number)
+        except BadTime:
+            return f"{number:.6g}"
+        return f"{number}"
+    if name not in METRIC_FIELDS:
+        return ""
+    return f"{number:.9g}" if 0 <= number <= limit(name) else f"{number:.6g}"

@@ -109,7 +109,7 @@ def test_without_the_packages_a_sentence_says_what_to_install(monkeypatch: pytes
 @pytest.mark.parametrize("endpoint", ["localhost:4318", "ftp://localhost", "http://me:secret@localhost:4318/v1/traces"])
 def test_an_address_that_is_none_or_holds_a_password_is_refused(endpoint: str) -> None:
     with pytest.raises(ValidationError) as raised:
-        TracesConfig(endpoint=endpoint)
+        TracesConfig.model_validate({"endpoint": endpoint})
     assert "secret" not in str(raised.value)
 
 

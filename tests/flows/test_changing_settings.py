@@ -421,6 +421,7 @@ ELSEWHERE = {
     "kafka.start_offsets",
     "kafka.heartbeat_topic",
     "kafka.heartbeat_s",
+    "recovery.token",
     "metrics",
     "log",
     "traces",

@@ -81,11 +81,17 @@ def test_arguments_that_make_no_cluster_are_refused(rest: list[str], why: str) -
 def test_each_process_has_a_port_and_a_balance_file_of_its_own() -> None:
     settings = Settings.model_validate({"metrics": {"port": 9464, "balance_file": "out/balance.json"}})
     first, second = environments(settings, {"HOME": "h"}, 2)
+    token = first.pop("SENTINEL_RECOVERY__TOKEN")
+    assert second["SENTINEL_RECOVERY__TOKEN"] == token
+    assert re.fullmatch("[0-9a-f]{64}", token)
     assert first == {
         "HOME": "h", "SENTINEL_METRICS__PORT": "9464", "SENTINEL_METRICS__BALANCE_FILE": "out/balance-0.json",
     }  # fmt: skip
     assert second["SENTINEL_METRICS__PORT"] == "9465"
-    assert environments(Settings(), {"HOME": "h"}, 2) == [{"HOME": "h"}] * 2
+    again = environments(Settings(), {"HOME": "h"}, 1)[0]["SENTINEL_RECOVERY__TOKEN"]
+    assert again != token
+    own = Settings.model_validate({"recovery": {"token": "x" * 16}})
+    assert environments(own, {"HOME": "h"}, 2) == [{"HOME": "h"}] * 2
 
 
 def test_addresses_are_different_and_on_loopback() -> None:

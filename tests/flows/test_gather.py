@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.gather import LINE_BYTES, Stopped, _message, gather
+from flows.gather import GREETING_BYTES, LINE_BYTES, VERSION, Seal, Stopped, _awaited, check_token, gather
 from flows.joining import join
 from flows.recovery import Place
 from flows.rewind import Share
@@ -36,20 +36,24 @@ def share(process: int, partitions: int = 3) -> Share:
 
 
 ALL = [share(process) for process in range(3)]
+TOKEN = "0123456789abcdef"
 
 
 class Cluster:
     """Processes, a thread each, which meet at an address of their own on loopback."""
 
-    def __init__(self, threads: ThreadPoolExecutor, processes: int = 3, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, threads: ThreadPoolExecutor, processes: int = 3, host: str = "127.0.0.1", token: str | None = TOKEN
+    ) -> None:
         self._threads = threads
+        self.token = token
         self.port = free_port()
         self.addresses = [f"{host}:{self.port}", *("unused.invalid:1" for _ in range(processes - 1))]
         self.stop = threading.Event()
 
-    def start(self, process: int, stop: threading.Event | None = None) -> Future[list[Share]]:
+    def start(self, process: int, stop: threading.Event | None = None, token: str | None = None) -> Future[list[Share]]:
         stopping = (stop or self.stop).is_set
-        return self._threads.submit(gather, self.addresses, process, [share(process)], stopping)
+        return self._threads.submit(gather, self.addresses, process, [share(process)], stopping, token or self.token)
 
     def connect(self) -> socket.socket:
         """A connection to process 0, as soon as that listens."""
@@ -106,17 +110,32 @@ def test_process_0_may_come_last(cluster: Cluster) -> None:
 
 
 def line(**changes: object) -> bytes:
-    told = [[1, 3, [], []]]
-    return json.dumps({"version": 1, "process": 1, "processes": 3, "shares": told, **changes}).encode() + b"\n"
+    """A hello of process 1."""
+    said = {"version": VERSION, "process": 1, "processes": 3, "nonce": "n", **changes}
+    return json.dumps(said).encode() + b"\n"
+
+
+def greet(other: socket.socket, token: str = TOKEN, process: int = 1) -> Seal:
+    """What a process says and hears first; how its lines are signed from then on."""
+    other.sendall(line(process=process))
+    answer = other.makefile("rb").readline().rstrip(b"\n")
+    theirs = json.loads(answer.rpartition(b" ")[0])["nonce"]
+    return Seal(token.encode(), process, 3, "n", theirs)
+
+
+def ended(other: socket.socket) -> bool:
+    with suppress(ConnectionResetError):
+        return other.recv(1) == b""
+    return True
 
 
 @pytest.mark.parametrize(
     "said",
     [
-        TIMELY, b"GET / HTTP/1.1\r\n\r\n", b"\n\n\n", b"{\n", b"{}\n", b"{" + b"[" * 5_000 + b"\n",
-        b'{"version": 1}\n', b"{" + b" " * LINE_BYTES, line(version=2), line(process=0), line(process=3),
-        line(process="1"), line(process=True), line(processes=4), line(shares=None),
-        line(shares=[[1, 3, [], [[1, 2]]]]), line(shares=[[1, 3.5, [], []]]),
+        TIMELY, b"GET / HTTP/1.1\r\n\r\n", b"\n\n\n", b"{\n", b"{}\n", b"{" + b"[" * 500 + b"\n",
+        b'{"version": 2}\n', b"{" + b" " * GREETING_BYTES, line(version=1), line(process=0), line(process=3),
+        line(process="1"), line(process=True), line(processes=4), line(nonce=None), line(nonce=3),
+        json.dumps({"version": 1, "process": 1, "processes": 3, "shares": [[1, 3, [], []]]}).encode() + b"\n",
     ],
     ids=range(17),
 )  # fmt: skip
@@ -124,9 +143,139 @@ def test_who_is_none_of_them_is_sent_away(cluster: Cluster, said: bytes) -> None
     hub = cluster.start(0)
     with cluster.connect() as other:
         other.sendall(said)
-        with suppress(ConnectionResetError):
-            assert other.recv(1) == b""
+        assert ended(other)
     assert [sorted_shares(f) for f in (cluster.start(1), cluster.start(2), hub)] == [ALL] * 3
+
+
+@pytest.mark.parametrize(
+    "shares", [None, [[1, 3, [], [[1, 2]]]], [[1, 3.5, [], []]], "x" * LINE_BYTES], ids=["none", "two", "float", "long"]
+)
+def test_shares_of_another_form_are_refused(cluster: Cluster, shares: object) -> None:
+    hub = cluster.start(0)
+    with cluster.connect() as other, suppress(BrokenPipeError, ConnectionResetError):
+        other.sendall(greet(other).sign("shares", shares=shares))
+        assert ended(other)
+    assert [sorted_shares(f) for f in (cluster.start(1), cluster.start(2), hub)] == [ALL] * 3
+
+
+FORGED = [[1, 3, [[9, 3, 900]], [[9, 0, 900]]]]
+
+
+def forgeries(seal: Seal) -> list[bytes]:
+    """Lines of a process that does not know the token, or only what it has heard."""
+    right = seal.sign("shares", shares=FORGED)
+    body, _, signature = right.rpartition(b" ")
+    return [
+        body + b"\n",
+        body + b" " + b"0" * 64 + b"\n",
+        body.replace(b"900", b"901") + b" " + signature,
+        body + b" " + signature[:-2] + b"\n",
+        seal.sign("hub", shares=FORGED),
+        seal.sign("all", shares=FORGED),
+        Seal(b"another token 16", 1, 3, "n", "x").sign("shares", shares=FORGED),
+        Seal(b"", 1, 3, "n", "x").sign("shares", shares=FORGED),
+        Seal(TOKEN.encode(), 2, 3, "n", "x").sign("shares", shares=FORGED),
+    ]
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_a_forged_line_changes_nothing(cluster: Cluster, number: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither while the real process is awaited, nor after it came."""
+    hub = cluster.start(0)
+    with cluster.connect() as other:
+        other.sendall(forgeries(greet(other))[number])
+        assert ended(other)
+    one = cluster.start(1)
+    time.sleep(0.1)
+    with cluster.connect() as other:
+        other.sendall(forgeries(greet(other))[number])
+        assert ended(other)
+    assert [sorted_shares(f) for f in (one, cluster.start(2), hub)] == [ALL] * 3
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        "a connection from 127.0.0.1 is refused: it has another recovery.token, or none"
+    ]
+    assert TOKEN not in caplog.text
+
+
+def test_a_line_heard_before_is_worth_nothing_on_another_connection(cluster: Cluster) -> None:
+    """What a right process said is said again, hello and shares, and so is what process 0 answered."""
+    hub = cluster.start(0)
+    with cluster.connect() as right:
+        said = greet(right).sign("shares", shares=[[1, 3, [], []]])
+        right.sendall(said)
+        assert right.recv(1) == b"\n"
+        with cluster.connect() as other:
+            greet(other)
+            other.sendall(said)
+            assert ended(other)
+        assert right.recv(1) == b"\n", "it is still the one that is known"
+    assert [sorted_shares(f) for f in (cluster.start(1), cluster.start(2), hub)] == [ALL] * 3
+
+
+def test_a_process_0_without_the_token_is_told_nothing_and_not_believed(cluster: Cluster) -> None:
+    """A stranger that took the address cannot learn the shares, nor have snapshots removed by shares of its own."""
+    with socket.create_server(("127.0.0.1", cluster.port)) as listener:
+        waiting = cluster.start(1)
+        for token in (b"another token 16", b""):
+            peer, _ = listener.accept()
+            with peer:
+                hello = json.loads(peer.makefile().readline())
+                seal = Seal(token, 1, 3, hello["nonce"], "theirs")
+                peer.sendall(seal.sign("hub", nonce="theirs"))
+                assert peer.recv(100) == b"", "no shares"
+    assert not waiting.done()
+    assert [sorted_shares(f) for f in (cluster.start(0), cluster.start(2), waiting)] == [ALL] * 3
+
+
+def test_an_answer_of_process_0_is_for_one_connection(cluster: Cluster) -> None:
+    hub = cluster.start(0)
+    with cluster.connect() as other:
+        greet(other)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        heard = Seal(TOKEN.encode(), 1, 3, "n", "theirs").sign("hub", nonce="theirs")  # to the nonce "n"
+        aside = Cluster(cluster._threads)
+        aside.addresses = [f"127.0.0.1:{listener.getsockname()[1]}", *aside.addresses[1:]]
+        waiting = aside.start(1)
+        peer, _ = listener.accept()
+        with peer:
+            peer.makefile().readline()
+            peer.sendall(heard)
+            assert peer.recv(100) == b""
+        aside.stop.set()
+        with pytest.raises(Stopped):
+            waiting.result(60)
+    assert [sorted_shares(f) for f in (cluster.start(1), cluster.start(2), hub)] == [ALL] * 3
+
+
+def test_two_clusters_at_one_address_do_not_mix(cluster: Cluster) -> None:
+    """A process of another cluster waits, and its shares are nobody's."""
+    hub, stop = cluster.start(0), threading.Event()
+    strange = cluster.start(1, stop, token="the token of others")
+    time.sleep(0.5)
+    assert [sorted_shares(f) for f in (cluster.start(1), cluster.start(2), hub)] == [ALL] * 3
+    assert not strange.done()
+    stop.set()
+    with pytest.raises(Stopped):
+        strange.result(60)
+
+
+@pytest.mark.parametrize("host", ["pod-0.pods.svc", "10.0.0.1", "0.0.0.0", "[::]", "[fd00::1]", "localhost.example"])
+def test_an_address_that_others_can_reach_needs_a_token(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"recovery.token is not set: .*SENTINEL_RECOVERY__TOKEN"):
+        check_token([f"{host}:2101", "b:1"], None)
+    with pytest.raises(ConfigError, match=r"recovery.token is not set"):
+        gather([f"{host}:2101", "b:1"], 0, [], lambda: False)
+    check_token([f"{host}:2101", "b:1"], TOKEN)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "[::1]"])
+def test_on_loopback_a_token_may_be_left_out(host: str) -> None:
+    check_token([f"{host}:2101", "b:1"], None)
+
+
+def test_without_a_token_they_meet_on_loopback(threads: ThreadPoolExecutor) -> None:
+    cluster = Cluster(threads, token=None)
+    assert [sorted_shares(cluster_) for cluster_ in [cluster.start(n) for n in range(3)]] == [ALL] * 3
 
 
 def test_who_says_nothing_does_not_hold_the_others_up(cluster: Cluster) -> None:
@@ -139,7 +288,7 @@ def test_who_says_nothing_does_not_hold_the_others_up(cluster: Cluster) -> None:
 def test_one_that_died_while_it_waited_is_waited_for_again(cluster: Cluster) -> None:
     hub = cluster.start(0)
     with cluster.connect() as died:
-        died.sendall(line())
+        died.sendall(greet(died).sign("shares", shares=[[1, 3, [], []]]))
         assert died.recv(1) == b"\n", "it is told to wait"
     time.sleep(0.5)
     other = cluster.start(2)
@@ -151,7 +300,7 @@ def test_one_that_died_while_it_waited_is_waited_for_again(cluster: Cluster) -> 
 def test_one_that_came_back_before_its_end_was_noticed_counts_once(cluster: Cluster) -> None:
     hub = cluster.start(0)
     with cluster.connect() as hanging:
-        hanging.sendall(line())
+        hanging.sendall(greet(hanging).sign("shares", shares=[[1, 3, [], []]]))
         assert hanging.recv(1) == b"\n"
         again = cluster.start(1)
         assert set(hanging.makefile()) <= {"\n"}, "until it gives way"
@@ -205,7 +354,7 @@ def test_silence_ends_a_connection_and_empty_lines_keep_it() -> None:
         speaking.start()
         before = time.monotonic()
         with pytest.raises(TimeoutError):
-            _message(ours, 100, 0.8, lambda: None, beats=True)
+            _awaited(ours, 100, lambda: None, 0.8)
         assert time.monotonic() - before >= 1.2
         speaking.join()
 
@@ -254,6 +403,39 @@ def test_volumes_that_are_not_one_store_are_refused_by_all_and_left_alone(
     assert [epochs(folder) for folder in folders] == [[list(range(1, 10))]] * 2
 
 
+def test_a_stranger_has_no_snapshot_forgotten(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    """By one line as the release before believed it, and by one of this release that is signed without the token."""
+    store(tmp_path, 2, [(3, 2, 2)], [(2, 0, 1), (3, 0, 9), (2, 1, 9), (3, 1, 9)])
+    folders = split(tmp_path, 2)
+    kept = [epochs(folder) for folder in folders]
+    addresses = (f"127.0.0.1:{free_port()}", "unused.invalid:1")
+    connected = threading.Event()
+    connected.set()
+    hub = threads.submit(join, Place(folders[0], 0, 2, addresses), folders[0], connected, TOKEN)
+    forged = [[1, 2, [[9, 2, 1]], [[9, 0, 1], [9, 1, 1]]]]
+    old = json.dumps({"version": 1, "process": 1, "processes": 2, "shares": forged}).encode() + b"\n"
+    host, port = addresses[0].split(":")
+    for attempt in range(2):
+        deadline = time.monotonic() + 60
+        while True:
+            with suppress(ConnectionRefusedError), socket.create_connection((host, int(port)), 60) as other:
+                if attempt == 0:
+                    other.sendall(old)
+                else:
+                    other.sendall(line(processes=2))
+                    theirs = json.loads(other.makefile("rb").readline().rpartition(b" ")[0])["nonce"]
+                    other.sendall(Seal(b"not the token of them", 1, 2, "n", theirs).sign("shares", shares=forged))
+                assert ended(other)
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert not hub.done()
+    assert [epochs(folder) for folder in folders] == kept
+    threads.submit(join, Place(folders[1], 1, 2, addresses), folders[1], connected, TOKEN).result(60)
+    hub.result(60)
+    assert [epochs(folder) for folder in folders] == [[list(range(1, 9))]] * 2
+
+
 # --- real processes --------------------------------------------------------------------------------------------------
 
 
@@ -280,6 +462,46 @@ def test_a_process_that_waits_alone_is_alive_and_can_be_stopped(
         assert alone.finish() == code, alone.said()
         assert f"{number.name}: stopped before the start, while waiting for the others" in alone.said()
         assert "Traceback" not in alone.said()
+
+
+def test_processes_with_one_token_meet_past_a_stranger(tmp_path: Path) -> None:
+    """Real ones, with the token in their environment, which none of them says."""
+    shared = {
+        "source.kind": "simulator",
+        "source.simulator.hours": 0.5,
+        "recovery.layout": "own",
+        "recovery.token": TOKEN,
+    }
+    jobs = [Job(tmp_path / str(number), {**shared, "log.level": "debug"}) for number in range(2)]
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    places = [(*job.recovered(1), "-i", str(n), "-a", ";".join(addresses)) for n, job in enumerate(jobs)]
+    with jobs[0].start(*places[0]) as first:
+        deadline = time.monotonic() + 60
+        while True:
+            with (
+                suppress(ConnectionRefusedError),
+                socket.create_connection(("127.0.0.1", int(addresses[0].split(":")[1])), 60) as other,
+            ):
+                other.sendall(json.dumps({"version": 1, "process": 1, "processes": 2, "shares": []}).encode() + b"\n")
+                assert ended(other)
+                break
+            assert first.alive() and time.monotonic() < deadline, first.said()
+            time.sleep(0.05)
+        with jobs[1].start(*places[1]) as second:
+            assert (first.finish(), second.finish()) == (0, 0), first.said() + second.said()
+            said = first.said() + second.said()
+    assert "a connection from 127.0.0.1 is refused" in said
+    assert TOKEN not in said
+
+
+def test_a_start_that_others_could_reach_is_refused_without_a_token(tmp_path: Path) -> None:
+    job = Job(tmp_path, {"source.kind": "simulator", "recovery.layout": "own"})
+    with job.start(*job.recovered(), "-i", "0", "-a", "pod-0.pods.svc:2101;pod-1.pods.svc:2101") as alone:
+        assert alone.finish(60) == 78
+        said = alone.said()
+    assert "llm-sentinel cannot start: process 0 listens on pod-0.pods.svc:2101" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "recovery").exists()
 
 
 @pytest.mark.parametrize(("connected", "code", "said"), [(False, 1, "not all processes were connected"), (True, 0, "")])

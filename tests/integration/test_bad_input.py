@@ -105,6 +105,35 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Job:
     return job
 
 
+# Content
+
+
+def test_no_content_of_a_refused_record_reaches_a_file_or_a_log(tmp_path: Path) -> None:
+    """Words and numbers as values and as names, nested, in known fields of another type, in records cut short."""
+    content: list[object] = [918273645546, "zqxjv", ["zqxjv", 918273645546], {"zqxjv": {"918273645546": 1}}]
+    bad = [
+        record(START, "chat", **{"latency_ms": -1, name: c})
+        for c in content
+        for name in ("prompt", "zqxjv", "918273645546")
+    ]
+    bad += [
+        record(START, "chat", **{name: c}) for c in content for name in ("tenant", "status", "attributes", "cost_usd")
+    ]
+    bad += [value[: len(value) * 3 // 4] for value in bad]
+    bad += [value.replace(b"zqxjv", b"zqxjv\xff") for value in bad]
+    job = job_over(tmp_path / "job", [*scenario()[:60], *bad], log__level="debug")
+    said = job.run(*job.recovered(1))
+    refused = sum(job.balance()["dead"].values())
+    assert refused > len(bad) / 2
+    assert len(job.letters()) == refused
+    # Good records with content in a label are no dead letters: labels are what they are.
+    places = [said.encode(), *job.letters(), *job.alerts()]
+    places += [path.read_bytes() for path in (tmp_path / "job").rglob("*") if path.name in ("log", "balance.json")]
+    for place in places:
+        assert b"zqxjv" not in place
+        assert b"918273645546" not in place
+
+
 # Files
 
 
