@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -52,6 +52,7 @@ from flows.logs import Who, debug_on_signal, set_up_logging, tell
 from flows.pipeline import Ends, Shape, Taps, pipeline
 from flows.progress import Progress
 from flows.settings import CONFIG_EXIT_CODE, Settings, load
+from flows.topics import keep_written
 from operators.decode.registry import decoder
 from operators.detect.base import Watch
 from operators.enrich import Enricher
@@ -168,8 +169,16 @@ class Writers:
     dead_letters: dict[str, WriterFactory[Message]]
 
 
-def writers(settings: Settings) -> Writers:
-    """The sinks that the settings name; none is connected yet."""
+def writers(settings: Settings, first: Mapping[str, int] | None = None) -> Writers:
+    """The sinks that the settings name; none is connected yet.
+
+    `first` says how many partitions a topic had at the first start of the recovery store, where it is known.
+    """
+    kafka, first = settings.kafka, first or {}
+
+    def once(topic: str, name: str) -> KafkaOnce:
+        return KafkaOnce(kafka, topic, name, first.get(topic))
+
     store: WriterFactory[Row] | None = None
     match settings.store.kind:
         case "sqlite":
@@ -187,12 +196,12 @@ def writers(settings: Settings) -> Writers:
     if settings.alerts.jsonl is not None:
         alerts["jsonl"] = JsonlFactory(JsonlConfig(path=settings.alerts.jsonl))
     if settings.alerts.kafka:
-        alerts["kafka"] = KafkaOnce(settings.kafka, settings.kafka.alert_topic, "kafka_alerts")
+        alerts["kafka"] = once(kafka.alert_topic, "kafka_alerts")
     if settings.dead_letters.jsonl is not None:
         config = JsonlConfig(path=settings.dead_letters.jsonl)
         letters["jsonl"] = JsonlFactory(config, "jsonl_dead_letters", "id")
     if settings.dead_letters.kafka:
-        letters["kafka"] = KafkaOnce(settings.kafka, settings.kafka.dead_letter_topic, "kafka_dead_letters")
+        letters["kafka"] = once(kafka.dead_letter_topic, "kafka_dead_letters")
     return Writers(store, alerts, letters)
 
 
@@ -221,20 +230,22 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         retried=run.telemetry.polls_again,
         connected=run.connected.set,
     )
-    to = writers(settings)
+    to = writers(settings, None if run.held is None else run.held.topics)
     watching = run.telemetry if run.traces is None else TracedSinks(run.traces, run.telemetry)
 
     def sink(factory: WriterFactory[X], at_once: bool) -> ReliableSink[X]:
         factory.partitions()  # asks the neighbour now: a start that cannot work must not wait for its first alert
         return ReliableSink(factory, settings.sinks, at_once=at_once, stopping=run.stop.is_set, observer=watching)
 
-    return Ends(
+    made = Ends(
         source=TelemetrySource(source),
         store=None if to.store is None else sink(to.store, at_once=False),
         alerts={name: sink(a, at_once=True) for name, a in to.alerts.items()},
         dead_letters={name: sink(d, at_once=False) for name, d in to.dead_letters.items()},
         steps=steps(settings),
     )
+    keep_written(run.held, [*to.alerts.values(), *to.dead_letters.values()], run.telemetry)
+    return made
 
 
 def steps(settings: Settings) -> dict[str, str]:

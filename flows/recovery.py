@@ -64,13 +64,17 @@ def place(argv: Sequence[str], environ: Mapping[str, str]) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What must not change on a living store: its form, the number of shards, the pane width, the source."""
+    """What must not change on a living store: its form, the number of shards, the pane width, the source.
+
+    `topics` are the topics that are read or written, and how many partitions each had at the first start.
+    """
 
     shards: int
     pane_s: int
     source: str
     partitions: int
     learned: Mapping[str, str] = field(default_factory=dict)
+    topics: Mapping[str, int] = field(default_factory=dict)
     version: int = VERSION
 
 
@@ -87,6 +91,21 @@ class Held:
             raise FatalError(
                 f"the recovery folder {self._folder} was removed while the flow ran: a run can only begin anew"
             )
+
+    @property
+    def topics(self) -> dict[str, int]:
+        """The topics that the manifest names, and how many partitions each had at the first start."""
+        return topics_of(read_manifest(self._folder))
+
+    def keep(self, topics: Mapping[str, int]) -> dict[str, int]:
+        """Take these topics into the manifest where they are not in it; all that it names then."""
+        with (self._folder / SETUP_LOCK).open("a+") as setup:
+            fcntl.flock(setup, fcntl.LOCK_EX)
+            found = read_manifest(self._folder)
+            kept = {**topics, **topics_of(found)}
+            if kept != topics_of(found):
+                write_manifest(self._folder, {**found, "topics": kept})
+            return kept
 
     def release(self) -> None:
         self._file.close()
@@ -194,9 +213,7 @@ def _make_or_compare(
         _check_share(folder, where, partitions, {p.name for p in present})
     if changed:
         log.warning("detection learns anew: %s changed", ", ".join(changed))
-        temporary = folder / f"manifest.{where.process}.tmp"
-        temporary.write_text(json.dumps({**found, "learned": dict(wanted.learned)}, indent=1) + "\n")
-        temporary.replace(path)
+        write_manifest(folder, {**found, "learned": dict(wanted.learned)})
 
 
 def part_name(number: int) -> str:
@@ -224,6 +241,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "run the release that made it, or give -r a new folder"
         )
     return found
+
+
+def topics_of(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """How many partitions each topic had at the first start; a store of an earlier release says nothing of topics."""
+    return {str(topic): int(number) for topic, number in manifest.get("topics", {}).items()}
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Replace the manifest at once; who does holds the setup lock."""
+    temporary = folder / f"{MANIFEST}.tmp"
+    with temporary.open("w") as file:
+        file.write(json.dumps(manifest, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / MANIFEST)
 
 
 def _share(folder: Path, where: Place, partitions: int) -> list[int]:

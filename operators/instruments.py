@@ -23,6 +23,7 @@ LABELS: Final = {
     "sink": "the configured sinks",
     "status": "firing, updated, resolved",
     "step": "the stateful steps: merge, detect, rollup, groups",
+    "topic": "the topics of the settings",
     "version": "one a process",
 }
 """What bounds the values of each label."""
@@ -203,6 +204,13 @@ SINK_SECONDS: Final = Instrument(
     _WRITES,
 )
 
+UNUSED: Final = Instrument(
+    "sentinel_sink_partitions_unused",
+    "gauge",
+    "Partitions that a topic of alerts or dead letters has got since the first start: nothing is written to them.",
+    ("topic",),
+)
+
 INSTRUMENTS: Final = (
     BUILD,
     RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, BEHIND, POLLS, POLL_RETRIES,
@@ -211,7 +219,7 @@ INSTRUMENTS: Final = (
     SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,
     STEP_SECONDS, DETECTOR_SECONDS, STEP_FAULTS, SNAPSHOT_SECONDS, SNAPSHOT_BYTES,
     JUDGED_DELAY, ALERT_DELAY, EPISODES, ALERTS,
-    SINK_ITEMS, SINK_RETRIES, SINK_REJECTED, SINK_SECONDS,
+    SINK_ITEMS, SINK_RETRIES, SINK_REJECTED, SINK_SECONDS, UNUSED,
 )  # fmt: skip
 
 PROCESS: Final = (

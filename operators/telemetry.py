@@ -112,6 +112,7 @@ class Telemetry:
         self._retries = self._counter(names.SINK_RETRIES)
         self._rejected = self._counter(names.SINK_REJECTED)
         self._seconds = self._histogram(names.SINK_SECONDS)
+        self._unused = self._gauge(names.UNUSED)
 
     def _counter(self, of: Instrument) -> Counter:
         return Counter(of.name, of.help, list(of.labels), registry=self.registry)
@@ -212,6 +213,10 @@ class Telemetry:
     def rejected(self, sink: str, reason: str) -> None:
         """An item was refused by its store."""
         self._rejected.labels(sink, reason).inc()
+
+    def unused(self, topic: str, partitions: int) -> None:
+        """So many partitions of a topic that is written get nothing."""
+        self._unused.labels(topic).set(partitions)
 
     def alerted(self, alert: Alert) -> None:
         """An alert leaves the last step."""
