@@ -25,6 +25,8 @@ class Chunk:
     records none. `at_end`: the poll stood at the end of what there is (more may come). `finished`: nothing will ever
     come again. `skipped` counts records that the system lost before they could be read (an offset gap).
     `behind` is how many records come after these, as far as is known without asking; None where it is not.
+    `replaced`: the log was found to be another one than before, or cut; these records and the position count in the log
+    as it is now, and positions from before mean nothing.
     """
 
     values: list[bytes]
@@ -34,6 +36,7 @@ class Chunk:
     finished: bool = False
     skipped: int = 0
     behind: int | None = None
+    replaced: bool = False
 
 
 class Reader(Protocol):
@@ -48,6 +51,12 @@ class Reader(Protocol):
 
     def position(self) -> int:
         """The offset of the next record to read: a reader opened there goes on after the last record given out."""
+        ...
+
+    def log(self) -> State:
+        """What tells the log that `position` counts in from another of the same name, for a snapshot; () where the
+        system tells nothing of the kind.
+        """
         ...
 
     def durable(self, position: int) -> None:
@@ -68,8 +77,11 @@ class ReaderFactory(Protocol):
         """(topic or file name, partition number): how a dead letter names this partition."""
         ...
 
-    def open(self, partition: str, position: int | None) -> Reader:
-        """A reader that starts at `position`; None means the configured start."""
+    def open(self, partition: str, position: int | None, log: State | None = None) -> Reader:
+        """A reader that starts at `position`; None means the configured start.
+
+        `log` is what `Reader.log` said when the position was taken; None where a setting names the position.
+        """
         ...
 
     def identity(self) -> str:

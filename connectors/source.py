@@ -49,8 +49,8 @@ class SourceSettings:
 
     `now` gives microseconds; `stopping` is true once a stop was asked for. `traced` is called with (partition, seconds,
     records) for each poll that brought some; `turned` after every poll that did not fail, empty ones too; `retried`
-    after one that did and will be made again; `connected` when Bytewax asks for the partitions, which it does once it
-    has connected all processes.
+    after one that did and will be made again; `replaced` with the name of a partition whose log is another one than
+    before; `connected` when Bytewax asks for the partitions, which it does once it has connected all processes.
     """
 
     factory: ReaderFactory
@@ -66,6 +66,7 @@ class SourceSettings:
     traced: Callable[[str, float, int], None] | None = None
     turned: Callable[[], None] = lambda: None
     retried: Callable[[], None] = lambda: None
+    replaced: Callable[[str], None] = lambda partition: None
     connected: Callable[[], None] = lambda: None
 
 
@@ -78,7 +79,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
     of that by now only shortens the memory.
     """
 
-    VERSION = 1
+    VERSION = 2
 
     def __init__(
         self, key: str, parts: Sequence[str], settings: SourceSettings, pace: Pace, resume: State | None
@@ -95,8 +96,9 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
             settings.decode,
             settings.now(),
         )
-        position = None if resume is None else self._restore(resume)
-        self._reader: Reader = settings.factory.open(key, position)
+        position, opened = (None, None) if resume is None else self._restore(resume)
+        self._log = opened
+        self._reader: Reader = settings.factory.open(key, position, opened)
         self._again: Reader | None = None  # reads what came before `_position` for the memory for duplicates
         self._position = 0
         if position is not None:
@@ -110,11 +112,15 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
         self._wait = 0.0
         self._awake: datetime | None = None
 
-    def _restore(self, resume: State) -> int:
+    def _restore(self, resume: State) -> tuple[int, State]:
+        """The position, and the log that it counts in: of that the release before said nothing."""
         match resume:
-            case (self.VERSION, int() as position, tuple() as intake):
+            case (1, int() as position, tuple() as intake):
                 self._intake.restore(intake)
-                return position
+                return position, ()
+            case (self.VERSION, int() as position, tuple() as log, tuple() as intake):
+                self._intake.restore(intake)
+                return position, log
         raise FatalError(
             f"the snapshot of source partition {self._key} has version {resume[0]!r}; this release reads {self.VERSION}"
         )
@@ -125,7 +131,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
             self._again.close()
         start = self._intake.remember_from
         older = start is not None and start < self._position
-        self._again = self._s.factory.open(self._key, start) if older else None
+        self._again = self._s.factory.open(self._key, start, self._log) if older else None
 
     def _remember(self, reader: Reader) -> bool:
         """Take one poll of what came before into the memory for duplicates; whether anything came."""
@@ -137,6 +143,10 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
                 "source partition %s: duplicates of some earlier records will not be noticed, "
                 "for these cannot be read again: %s", self._key, error,
             )  # fmt: skip
+            self._read_again()
+            return True
+        if chunk.replaced:  # what the memory would hold is gone, and other records have its offsets
+            self._intake.forget_offsets()
             self._read_again()
             return True
         if chunk.skipped:
@@ -180,6 +190,9 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
     def _judge(self, chunk: Chunk) -> list[Batch]:
         intake = self._intake
         intake.balance.skipped += chunk.skipped
+        if chunk.replaced:
+            intake.forget_offsets()
+            self._s.replaced(self._key)
         events, on_time, late, dead = intake.take(chunk.values, chunk.offsets, chunk.arrivals)
         progress = self._progress(chunk)
         if not chunk.values and progress is None:
@@ -241,7 +254,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, State]):
 
     def snapshot(self) -> State:
         self._saved = self._reader.position()
-        return (self.VERSION, self._saved, self._intake.save())
+        return (self.VERSION, self._saved, self._reader.log(), self._intake.save())
 
     def close(self) -> None:
         if self._again is not None:

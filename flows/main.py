@@ -36,7 +36,8 @@ from connectors.greptime.writer import GreptimeFactory
 from connectors.jsonl import JsonlFactory
 from connectors.kafka.heartbeat import Heartbeats
 from connectors.kafka.once import KafkaOnce
-from connectors.kafka.reader import KafkaSource
+from connectors.kafka.source import KafkaSource
+from connectors.kafka.topics import TopicWatch
 from connectors.listener import Listener
 from connectors.prices import PriceFile
 from connectors.reliable import ReliableSink
@@ -52,7 +53,7 @@ from flows.logs import Who, debug_on_signal, set_up_logging, tell
 from flows.pipeline import Ends, Shape, Taps, pipeline
 from flows.progress import Progress
 from flows.settings import CONFIG_EXIT_CODE, Settings, load
-from flows.topics import keep_written
+from flows.topics import keep_read, keep_written
 from operators.decode.registry import decoder
 from operators.detect.base import Watch
 from operators.enrich import Enricher
@@ -68,6 +69,9 @@ X = TypeVar("X")
 STUCK_S: Final = 300.0
 """A process that did not move for so long, beyond what a sink may try again, is stuck. Compiling takes less."""
 
+WATCH_S: Final = 5.0
+"""How often the brokers are asked whether topics that are read were made anew or have grown, in seconds."""
+
 
 @dataclass
 class Run:
@@ -80,6 +84,7 @@ class Run:
     traces: Traces | None = None
     pulse: Pulse | None = None
     heartbeats: Heartbeats | None = None
+    watch: TopicWatch | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     connected: threading.Event = field(default_factory=threading.Event)
     polled_once: threading.Event = field(default_factory=threading.Event)
@@ -123,6 +128,8 @@ class Run:
         """The flow is over, one way or another: show the last of the progress, and say what became of every record."""
         if self.heartbeats is not None:
             self.heartbeats.close()
+        if self.watch is not None:
+            self.watch.close()
         if self.progress is not None:
             self.progress.finish()
         if self.traces is not None:
@@ -228,6 +235,7 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         traced=None if run.traces is None else run.traces.polled,
         turned=run.turned,
         retried=run.telemetry.polls_again,
+        replaced=run.telemetry.replaced,
         connected=run.connected.set,
     )
     to = writers(settings, None if run.held is None else run.held.topics)
@@ -244,6 +252,7 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         dead_letters={name: sink(d, at_once=False) for name, d in to.dead_letters.items()},
         steps=steps(settings),
     )
+    keep_read(run.held, factory)
     keep_written(run.held, [*to.alerts.values(), *to.dead_letters.values()], run.telemetry)
     return made
 
@@ -406,6 +415,8 @@ def flow() -> Dataflow:
         run.held = claim(settings, where, factory)
         dataflow = build(settings, run, factory, wall_clock)
         start_heartbeats(settings, run, where)
+        if isinstance(factory, KafkaSource):
+            run.watch = factory.watch(WATCH_S, run.telemetry.unread)
         if settings.metrics.port:
             run.listener = Listener(
                 settings.metrics.host,

@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from connectors.base import WriterFactory
+from connectors.base import ReaderFactory, WriterFactory
 from connectors.kafka.once import KafkaOnce
+from connectors.kafka.source import KafkaSource
 from flows.recovery import Held
 from operators.errors import FatalError
 from operators.telemetry import Telemetry
+
+
+def keep_read(held: Held | None, source: ReaderFactory) -> None:
+    """Remember how many partitions each topic of the source has, and let those that came later begin at their first."""
+    if held is not None and isinstance(source, KafkaSource):
+        held.keep(source.began_with(held.topics))
 
 
 def keep_written(held: Held | None, sinks: Iterable[WriterFactory[Any]], telemetry: Telemetry) -> None:

@@ -79,6 +79,18 @@ DIFFERENCE: Final = Instrument(
 SKIPPED: Final = Instrument(
     "sentinel_records_skipped", "counter", "Records that the source lost before they were read.", ("partition",)
 )
+REPLACED: Final = Instrument(
+    "sentinel_source_logs_replaced",
+    "counter",
+    "Times that a partition was found made anew, or cut, and was read on by `kafka.on_expired`.",
+    ("partition",),
+)
+UNREAD: Final = Instrument(
+    "sentinel_source_partitions_unread",
+    "gauge",
+    "Partitions that a topic of the source has got since the start: they are read after a restart.",
+    ("topic",),
+)
 UNPRICED: Final = Instrument(
     "sentinel_events_unpriced",
     "counter",
@@ -214,6 +226,7 @@ UNUSED: Final = Instrument(
 INSTRUMENTS: Final = (
     BUILD,
     RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, BEHIND, POLLS, POLL_RETRIES,
+    REPLACED, UNREAD,
     HEARTBEAT, PRICE_LOADS,
     REQUESTS, TOKENS, COST, ERROR_OBJECTIVE, COST_OBJECTIVE,
     SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,

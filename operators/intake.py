@@ -221,6 +221,10 @@ class Intake:
         self._marks = self._marks[(len(self._marks) + 1) // 2 :]
         self._rebuilt = self._marks[0][1] if self._marks else 0
 
+    def forget_offsets(self) -> None:
+        """Offsets count in another log from now on: none from before leads to a record of this one."""
+        self._marks, self._rebuilt = [], 0
+
     def remember(self, values: Sequence[bytes], offsets: Ints, arrivals: Ints | None) -> None:
         """Rebuild the memory for duplicates from records judged before: nothing is counted or handed on."""
         if self._seen is None:

@@ -90,6 +90,8 @@ class Telemetry:
         self._behind = self._gauge(names.BEHIND)
         self._polls = self._counter(names.POLLS)
         self._poll_retries = self._counter(names.POLL_RETRIES)
+        self._replaced = self._counter(names.REPLACED)
+        self._unread = self._gauge(names.UNREAD)
         self._heartbeat: Gauge | None = None
         self._price_loads = self._counter(names.PRICE_LOADS)
         self._requests = self._counter(names.REQUESTS)
@@ -141,6 +143,14 @@ class Telemetry:
     def polls_again(self) -> None:
         """A source partition failed and will be polled again."""
         self._poll_retries.inc()
+
+    def replaced(self, partition: str) -> None:
+        """The log of a source partition is another one than before."""
+        self._replaced.labels(partition).inc()
+
+    def unread(self, topic: str, partitions: int) -> None:
+        """So many partitions of a topic of the source wait for a restart."""
+        self._unread.labels(topic).set(partitions)
 
     def heartbeats(self, since: int) -> None:
         """There will be heartbeats, from this time (microseconds) on; without this call they have no metric."""

@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl, urlsplit
 import numpy as np
 from confluent_kafka import TopicPartition
 
-from connectors.base import Chunk, Reader
+from connectors.base import Chunk, Reader, State
 from connectors.kafka.client import make_consumer, patiently
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.reader import KafkaSource
+from connectors.kafka.source import KafkaSource
 from operators.errors import ConfigError
 from operators.model import SECOND
 from operators.times import BadTime, parse_time
@@ -91,11 +91,11 @@ class KafkaRange:
         """(topic, partition number)."""
         return self._source.origin(partition)
 
-    def open(self, partition: str, position: int | None) -> RangeReader:
+    def open(self, partition: str, position: int | None, log: State | None = None) -> RangeReader:
         """From `position`, or the start of the range; a partition that ends before it has nothing of the range."""
         start = self._address.start
         if position is not None or start is None or start.offset is None:
-            return RangeReader(self._source.open(partition, position), self._address.stop)
+            return RangeReader(self._source.open(partition, position, log), self._address.stop)
         # Whoever asks for what is behind the end may wait for long.
         position = min(start.offset, self._end(partition))
         return RangeReader(self._source.open(partition, position), self._address.stop, start.offset)
@@ -161,6 +161,10 @@ class RangeReader:
     def position(self) -> int:
         """The first record that was not given out."""
         return self._reader.position() if self._position is None else self._position
+
+    def log(self) -> State:
+        """As of the reader within."""
+        return self._reader.log()
 
     def durable(self, position: int) -> None:
         """Nothing: whoever reads a range leaves no trace on the brokers."""

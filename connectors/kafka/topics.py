@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,10 +29,14 @@ class Topic:
 
 
 class Topics:
-    """Asks the brokers, with a client of its own. `options` are those of a consumer or of a producer."""
+    """Asks the brokers, with a client of its own; `found` is what they said last of each topic that they know or knew.
+
+    `options` are those of a consumer or of a producer. More than one thread may ask.
+    """
 
     def __init__(self, config: KafkaConfig, options: Mapping[str, str]) -> None:
         self._admin: AdminClient = make_admin(config, options)
+        self.found: dict[str, Topic] = {}
         self._brokers = config.brokers
         self._told = False
 
@@ -46,6 +51,7 @@ class Topics:
                     raise
             else:
                 found[name] = Topic(topic_id(described.topic_id), tuple(sorted(p.id for p in described.partitions)))
+        self.found |= found
         self.tell_of_missing_ids(found)
         return found
 
@@ -64,3 +70,34 @@ def topic_id(uuid: Uuid | None) -> str:
     """The id as text; "" where there is none."""
     text = "" if uuid is None else str(uuid)
     return "" if text == _NO_ID else text
+
+
+class TopicWatch:
+    """Looks at `topics` each `every_s` seconds, from a thread of its own until `close`; `looked` is called after each.
+
+    A topic that is gone stays as it was: whoever reads it says so. Brokers that do not answer within `request_s` are
+    asked again at the next turn.
+    """
+
+    def __init__(self, topics: Topics, every_s: float, request_s: float, looked: Callable[[], None]) -> None:
+        self._topics = topics
+        self._every_s = every_s
+        self._request_s = request_s
+        self._looked = looked
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="topics", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._every_s):
+            try:
+                self._topics.describe(list(self._topics.found), self._request_s)
+            except KafkaException as error:
+                log.debug("looking at topics: %s", error_of(error).name())
+                continue
+            self._looked()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed.set()
+        self._thread.join(self._request_s)

@@ -175,6 +175,9 @@ def everything() -> Telemetry:
     telemetry.configured(10, 0.01, 100.0)
     telemetry.built("1", "3")
     telemetry.heartbeats(SECOND)
+    telemetry.replaced("t/0")
+    telemetry.unread("t", 1)
+    telemetry.unused("alerts", 2)
     return telemetry
 
 
