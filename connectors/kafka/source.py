@@ -28,9 +28,15 @@ class KafkaSource:
         """How many partitions each topic has, or had at the `first` start of the recovery store where that is known.
 
         One that came later has no snapshot because it is new, and begins at its first record, not at the configured
-        start: what was written to it since it was made would be lost with `latest`.
+        start: what was written to it since it was made would be lost with `latest`. ConfigError where there are fewer.
         """
         numbers = {topic: len(found) for topic, found in self._found().topics.items()}
+        for topic, number in numbers.items():
+            if number < first.get(topic, number):
+                raise ConfigError(
+                    f"topic {topic} had {first[topic]} partitions at the first start with this recovery folder, now it "
+                    f"has {number}: give it {first[topic]}, or give -r a new folder to start over"
+                )
         self._first = {**numbers, **{topic: n for topic, n in first.items() if topic in numbers}}
         return dict(self._first)
 

@@ -16,6 +16,7 @@ from connectors.kafka.config import KafkaConfig
 
 log = logging.getLogger(__name__)
 
+_LAST_S: Final = 1.0
 _NO_ID: Final = "A" * 22
 """How the client writes the id of all zeros, which stands for none."""
 
@@ -100,4 +101,4 @@ class TopicWatch:
     def close(self) -> None:
         """Look no more."""
         self._closed.set()
-        self._thread.join(self._request_s)
+        self._thread.join(_LAST_S)

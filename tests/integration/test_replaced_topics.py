@@ -161,6 +161,14 @@ def test_a_log_that_was_cut_and_has_grown_beyond_the_position(tmp_path: Path) ->
         broker.kill()
 
 
+def test_fewer_partitions_than_at_the_first_start_are_refused(kafka: Broker) -> None:
+    topic = new_topic(kafka, 2)
+    assert KafkaSource(config(kafka, topic)).began_with({"other": 5}) == {topic: 2}
+    assert KafkaSource(config(kafka, topic)).began_with({topic: 1}) == {topic: 1}
+    with pytest.raises(ConfigError, match=f"topic {topic} had 3 partitions at the first start .* now it has 2"):
+        KafkaSource(config(kafka, topic)).began_with({topic: 3})
+
+
 class Reading(Flow):
     """A job that reads a topic of 300 records, and goes on until it is stopped."""
 
