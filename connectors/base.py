@@ -25,6 +25,8 @@ class Chunk:
     without one, or None where the system records none. `at_end`: the poll stood at the end of all there is, also of
     what cannot be read yet (more may come). `finished`: nothing will ever come again. `skipped` counts records that the
     system lost before they could be read (an offset gap).
+    `replaced`: the log was found to be another one than before, or cut; these records and the position count in the log
+    as it is now, and positions from before mean nothing.
     """
 
     values: list[bytes]
@@ -33,6 +35,7 @@ class Chunk:
     at_end: bool = False
     finished: bool = False
     skipped: int = 0
+    replaced: bool = False
 
 
 class Reader(Protocol):
@@ -56,6 +59,12 @@ class Reader(Protocol):
         """
         ...
 
+    def log(self) -> State:
+        """What tells the log that `position` counts in from another of the same name, for a snapshot; () where the
+        system tells nothing of the kind.
+        """
+        ...
+
     def durable(self, position: int) -> None:
         """`position` is in a durable snapshot. For lag tools only; must not raise."""
         ...
@@ -74,8 +83,11 @@ class ReaderFactory(Protocol):
         """(topic or file name, partition number): how a dead letter names this partition."""
         ...
 
-    def open(self, partition: str, position: int | None) -> Reader:
-        """A reader that starts at `position`; None means the configured start."""
+    def open(self, partition: str, position: int | None, log: State | None = None) -> Reader:
+        """A reader that starts at `position`; None means the configured start.
+
+        `log` is what `Reader.log` said when the position was taken; None where a setting names the position.
+        """
         ...
 
     def identity(self) -> str:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 import numpy as np
 import orjson
 
-from connectors.base import Chunk
+from connectors.base import Chunk, State
 from connectors.config import FilesConfig
 from operators.errors import ConfigError, FatalError
 
@@ -221,6 +221,10 @@ class FileReader:
     def behind(self) -> None:
         """Unknown without reading on."""
 
+    def log(self) -> State:
+        """Nothing: the identity of the source holds how each file begins."""
+        return ()
+
     def durable(self, position: int) -> None:
         """Nothing to do: files have no readers to inform."""
 
@@ -248,7 +252,7 @@ class FilesFactory:
         """(path, 0)."""
         return partition, 0
 
-    def open(self, partition: str, position: int | None) -> FileReader:
+    def open(self, partition: str, position: int | None, log: State | None = None) -> FileReader:
         """From the start, or from `position`; FatalError where the file ends before it."""
         return FileReader(self._paths[partition], position or 0, self._most)
 

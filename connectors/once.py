@@ -5,7 +5,8 @@ where there is none) to the end, and then skips what comes by again. The snapsho
 that were read back and have not come by again: a replayed epoch may hold fewer items than the one that died, so the
 position alone would move past ids that are still to come, and a second crash would write them twice. It also holds the
 ids of the last epoch that wrote any: what the end of a finite source has brought comes again when the finished run is
-started once more.
+started once more. And it holds the id of the log that the position counts in, where it has one: a topic that was made
+anew under the same name is read back from its start.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from connectors.base import State
 from operators.errors import FatalError
 from operators.model import SECOND
 
-VERSION: Final = 1
+VERSION: Final = 2
 KEEP: Final = 86_400 * SECOND
 """How far, in event time, items may come by out of order: an id older than the newest item by more is forgotten."""
 MOST_TIMELESS: Final = 100_000
@@ -46,8 +47,9 @@ class Once:
     leaves the outcome open, read back from `end` (`saw`) before trying again.
     """
 
-    def __init__(self, end: int = 0, pending: Iterable[tuple[str, int]] = ()) -> None:
+    def __init__(self, end: int = 0, pending: Iterable[tuple[str, int]] = (), log: str = "") -> None:
         self.end = end
+        self._log = log
         self._pending: dict[str, int] = {}  # id -> at
         self._timeless: dict[str, None] = {}  # in the order they were read back
         for item_id, at in pending:
@@ -63,10 +65,23 @@ class Once:
         match state:
             case (1, int(end), tuple(pending)):
                 return cls(end, pending)
+            case (2, int(end), tuple(pending), str(log)):
+                return cls(end, pending, log)
         raise FatalError(
             f"the snapshot of a sink has version {state[:1]}, this program reads version {VERSION}: "
             "resume with the program that wrote it, or start with a new recovery folder"
         )
+
+    def counts_in(self, log: str) -> bool:
+        """From now on positions count in the log with this id ("" where it has none); whether they did not before.
+
+        Then the position is the start. A log whose id was not known before, or is not now, is taken for the same.
+        """
+        replaced = bool(log and self._log and log != self._log)
+        if replaced:
+            self.end = 0
+        self._log = log
+        return replaced
 
     def saw(self, item_id: str, end: int, at: int = 0) -> None:
         """Reading back met this id; `end` is the position after it."""
@@ -112,4 +127,5 @@ class Once:
             self._last = timed
         self._written.clear()
         timeless = ((item_id, 0) for item_id in self._timeless)
-        return (VERSION, self.end, (*timeless, *sorted({**self._pending, **self._last}.items())))
+        pending = (*timeless, *sorted({**self._pending, **self._last}.items()))
+        return (VERSION, self.end, pending, self._log)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from connectors.base import Chunk, Reader
+from connectors.base import Chunk, Reader, State
 from connectors.simulation.config import SimulatorConfig
 from connectors.simulation.encode import encode
 from connectors.simulation.traffic import Requests, Traffic
@@ -90,6 +90,10 @@ class SimulatedPartition:
 
     def behind(self) -> None:
         """Unknown: requests are made as they are read."""
+
+    def log(self) -> State:
+        """Nothing: a configuration always gives the same records."""
+        return ()
 
     def durable(self, position: int) -> None:
         """Nothing outside waits for this."""
@@ -204,6 +208,10 @@ class LivePartition:
     def behind(self) -> None:
         """Unknown: requests are made as they are read."""
 
+    def log(self) -> State:
+        """Nothing: a configuration always gives the same records."""
+        return ()
+
     def durable(self, position: int) -> None:
         """Nothing outside waits for this."""
 
@@ -230,7 +238,7 @@ class Simulator:
     def origin(self, partition: str) -> tuple[str, int]:
         return "simulator", int(partition.rpartition("/")[2])
 
-    def open(self, partition: str, position: int | None) -> Reader:
+    def open(self, partition: str, position: int | None, log: State | None = None) -> Reader:
         number = self.origin(partition)[1]
         if self.config.live:
             return LivePartition(self.config, number, position, self._now)

@@ -48,10 +48,10 @@ class SourceSettings:
     """All that a source partition is made with.
 
     `now` gives microseconds of the host's time of day, `clock` all that is waited and measured by; `stopping` is true
-    once a stop was asked for. `traced` is called with (partition, seconds,
-    records) for each poll that brought some; `turned` after every poll that did not fail, empty ones too; `retried`
-    after one that did and will be made again; `connected` when Bytewax asks for the partitions, which it does once it
-    has connected all processes; `stepped` when the host's clock was set.
+    once a stop was asked for. `traced` is called with (partition, seconds, records) for each poll that brought some;
+    `turned` after every poll that did not fail, empty ones too; `retried` after one that did and will be made again;
+    `replaced` with the name of a partition whose log is another one than before; `connected` when Bytewax asks for the
+    partitions, which it does once it has connected all processes; `stepped` when the host's clock was set.
     """
 
     factory: ReaderFactory
@@ -67,6 +67,7 @@ class SourceSettings:
     traced: Callable[[str, float, int], None] | None = None
     turned: Callable[[], None] = lambda: None
     retried: Callable[[], None] = lambda: None
+    replaced: Callable[[str], None] = lambda partition: None
     connected: Callable[[], None] = lambda: None
     stepped: Callable[[], None] = lambda: None
     clock: Clock = HOST
@@ -81,7 +82,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
     duplicates must hold; what is gone of that by now only shortens the memory.
     """
 
-    VERSION = 1
+    VERSION = 2
 
     def __init__(
         self,
@@ -108,8 +109,9 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
             settings.decode,
             settings.now(),
         )
-        position = None if resume is None else self._restore(resume)
-        self._reader: Reader = settings.factory.open(key, position)
+        position, opened = (None, None) if resume is None else self._restore(resume)
+        self._log = opened
+        self._reader: Reader = settings.factory.open(key, position, opened)
         self._again: Reader | None = None  # reads what came before `_position` for the memory for duplicates
         self._position = 0
         if position is not None:
@@ -127,11 +129,15 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         self._wait = 0.0
         self._due = 0.0
 
-    def _restore(self, resume: State) -> int:
+    def _restore(self, resume: State) -> tuple[int, State]:
+        """The position, and the log that it counts in: of that the release before said nothing."""
         match resume:
-            case (self.VERSION, int() as position, tuple() as intake):
+            case (1, int() as position, tuple() as intake):
                 self._intake.restore(intake)
-                return position
+                return position, ()
+            case (self.VERSION, int() as position, tuple() as log, tuple() as intake):
+                self._intake.restore(intake)
+                return position, log
         raise FatalError(
             f"the snapshot of source partition {self._key} has version {resume[0]!r}; this release reads {self.VERSION}"
         )
@@ -142,7 +148,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
             self._again.close()
         start = self._intake.remember_from
         older = start is not None and start < self._position
-        self._again = self._s.factory.open(self._key, start) if older else None
+        self._again = self._s.factory.open(self._key, start, self._log) if older else None
 
     def _remember(self, reader: Reader) -> bool:
         """Take one poll of what came before into the memory for duplicates; whether anything came."""
@@ -154,6 +160,10 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
                 "source partition %s: duplicates of some earlier records will not be noticed, "
                 "for these cannot be read again: %s", self._key, error,
             )  # fmt: skip
+            self._read_again()
+            return True
+        if chunk.replaced:  # what the memory would hold is gone, and other records have its offsets
+            self._intake.forget_offsets()
             self._read_again()
             return True
         if chunk.skipped:
@@ -207,6 +217,9 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
     def _judge(self, chunk: Chunk) -> list[Batch]:
         intake = self._intake
         intake.balance.skipped += chunk.skipped
+        if chunk.replaced:
+            intake.forget_offsets()
+            self._s.replaced(self._key)
         events, on_time, late, dead = intake.take(chunk.values, chunk.offsets, chunk.arrivals)
         progress = self._progress(chunk, on_time)
         if not chunk.values and progress is None:
@@ -285,7 +298,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
     def snapshot(self) -> Stored:
         self._watch.saved()
         self._saved = self._reader.position()
-        return stored((self.VERSION, self._saved, self._intake.save()))
+        return stored((self.VERSION, self._saved, self._reader.log(), self._intake.save()))
 
     def close(self) -> None:
         self._rest.leave(self._key)

@@ -36,7 +36,8 @@ from connectors.greptime.writer import GreptimeFactory
 from connectors.jsonl import JsonlFactory
 from connectors.kafka.heartbeat import Heartbeats
 from connectors.kafka.once import KafkaOnce
-from connectors.kafka.reader import KafkaSource
+from connectors.kafka.source import KafkaSource
+from connectors.kafka.topics import TopicWatch
 from connectors.listener import Listener
 from connectors.prices import PriceFile
 from connectors.reliable import ReliableSink
@@ -55,6 +56,7 @@ from flows.pipeline import Ends, Shape, Taps, pipeline
 from flows.progress import Progress
 from flows.schema import secrets_of
 from flows.settings import CONFIG_EXIT_CODE, Settings, load
+from flows.topics import keep_read, keep_written
 from operators.decode.registry import decoder
 from operators.detect.base import Watch
 from operators.enrich import Enricher
@@ -71,6 +73,9 @@ X = TypeVar("X")
 STUCK_S: Final = 300.0
 """A process that did not move for so long, beyond what a sink may try again, is stuck. Compiling takes less."""
 
+WATCH_S: Final = 5.0
+"""How often the brokers are asked whether topics that are read were made anew or have grown, in seconds."""
+
 
 @dataclass
 class Run:
@@ -84,6 +89,7 @@ class Run:
     pulse: Pulse | None = None
     heartbeats: Heartbeats | None = None
     source: TelemetrySource | None = None
+    watch: TopicWatch | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     connected: threading.Event = field(default_factory=threading.Event)
     polled_once: threading.Event = field(default_factory=threading.Event)
@@ -131,6 +137,8 @@ class Run:
         """The flow is over, one way or another: show the last of the progress, and say what became of every record."""
         if self.heartbeats is not None:
             self.heartbeats.close()
+        if self.watch is not None:
+            self.watch.close()
         if self.progress is not None:
             self.progress.finish()
         if self.traces is not None:
@@ -187,8 +195,16 @@ class Writers:
     dead_letters: dict[str, WriterFactory[Message]]
 
 
-def writers(settings: Settings) -> Writers:
-    """The sinks that the settings name; none is connected yet."""
+def writers(settings: Settings, first: Mapping[str, int] | None = None) -> Writers:
+    """The sinks that the settings name; none is connected yet.
+
+    `first` says how many partitions a topic had at the first start of the recovery store, where it is known.
+    """
+    kafka, first = settings.kafka, first or {}
+
+    def once(topic: str, name: str) -> KafkaOnce:
+        return KafkaOnce(kafka, topic, name, first.get(topic))
+
     store: WriterFactory[Row] | None = None
     match settings.store.kind:
         case "sqlite":
@@ -206,12 +222,12 @@ def writers(settings: Settings) -> Writers:
     if settings.alerts.jsonl is not None:
         alerts["jsonl"] = JsonlFactory(JsonlConfig(path=settings.alerts.jsonl))
     if settings.alerts.kafka:
-        alerts["kafka"] = KafkaOnce(settings.kafka, settings.kafka.alert_topic, "kafka_alerts")
+        alerts["kafka"] = once(kafka.alert_topic, "kafka_alerts")
     if settings.dead_letters.jsonl is not None:
         config = JsonlConfig(path=settings.dead_letters.jsonl)
         letters["jsonl"] = JsonlFactory(config, "jsonl_dead_letters", "id")
     if settings.dead_letters.kafka:
-        letters["kafka"] = KafkaOnce(settings.kafka, settings.kafka.dead_letter_topic, "kafka_dead_letters")
+        letters["kafka"] = once(kafka.dead_letter_topic, "kafka_dead_letters")
     return Writers(store, alerts, letters)
 
 
@@ -238,10 +254,11 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         traced=None if run.traces is None else run.traces.polled,
         turned=run.turned,
         retried=run.telemetry.polls_again,
+        replaced=run.telemetry.replaced,
         connected=run.connected.set,
         stepped=run.telemetry.clock_stepped,
     )
-    to = writers(settings)
+    to = writers(settings, None if run.held is None else run.held.topics)
     watching = run.telemetry if run.traces is None else TracedSinks(run.traces, run.telemetry)
 
     def sink(factory: WriterFactory[X], at_once: bool) -> ReliableSink[X]:
@@ -249,13 +266,16 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         return ReliableSink(factory, settings.sinks, at_once=at_once, stopping=run.stop.is_set, observer=watching)
 
     run.source = TelemetrySource(source)
-    return Ends(
+    made = Ends(
         source=run.source,
         store=None if to.store is None else sink(to.store, at_once=False),
         alerts={name: sink(a, at_once=True) for name, a in to.alerts.items()},
         dead_letters={name: sink(d, at_once=False) for name, d in to.dead_letters.items()},
         steps=steps(settings),
     )
+    keep_read(run.held, factory)
+    keep_written(run.held, [*to.alerts.values(), *to.dead_letters.values()], run.telemetry)
+    return made
 
 
 def steps(settings: Settings) -> dict[str, str]:
@@ -424,6 +444,8 @@ def flow() -> Dataflow:
         run.held = claim(settings, where, factory)
         dataflow = build(settings, run, factory, wall_clock)
         start_heartbeats(settings, run, where)
+        if isinstance(factory, KafkaSource):
+            run.watch = factory.watch(WATCH_S, run.telemetry.unread)
         if settings.metrics.port:
             run.listener = Listener(
                 settings.metrics.host,

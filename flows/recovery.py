@@ -73,6 +73,7 @@ class Manifest:
     """What must not change on a living store: its form, the number of shards, the pane width, the source.
 
     `row_keys` is how many keys of each width the stored rows take turns on (`operators.shard.row_keys`).
+    `topics` are the topics that are read or written, and how many partitions each had at the first start.
     """
 
     shards: int
@@ -81,6 +82,7 @@ class Manifest:
     partitions: int
     learned: Mapping[str, str] = field(default_factory=dict)
     row_keys: Sequence[int] = ()
+    topics: Mapping[str, int] = field(default_factory=dict)
     version: int = VERSION
 
 
@@ -99,6 +101,21 @@ class Held:
             raise FatalError(
                 f"the recovery folder {self._folder} was removed while the flow ran: a run can only begin anew"
             )
+
+    @property
+    def topics(self) -> dict[str, int]:
+        """The topics that the manifest names, and how many partitions each had at the first start."""
+        return topics_of(read_manifest(self._folder))
+
+    def keep(self, topics: Mapping[str, int]) -> dict[str, int]:
+        """Take these topics into the manifest where they are not in it; all that it names then."""
+        with (self._folder / SETUP_LOCK).open("a+") as setup:
+            fcntl.flock(setup, fcntl.LOCK_EX)
+            found = read_manifest(self._folder)
+            kept = {**topics, **topics_of(found)}
+            if kept != topics_of(found):
+                write_manifest(self._folder, {**found, "topics": kept})
+            return kept
 
     def release(self) -> None:
         self._file.close()
@@ -240,11 +257,8 @@ def _make_or_compare(
     if changed:
         log.warning("detection learns anew: %s changed", ", ".join(changed))
     if changed or list(row_keys) != found["row_keys"]:
-        temporary = folder / f"manifest.{where.process}.tmp"
         kept = dict(wanted.learned) if changed else learned
-        text = json.dumps({**found, "learned": kept, "row_keys": row_keys}, indent=1)
-        temporary.write_text(text + "\n")
-        temporary.replace(path)
+        write_manifest(folder, {**found, "learned": kept, "row_keys": row_keys})
     return row_keys
 
 
@@ -280,6 +294,21 @@ def _positive(value: object) -> int:
     if type(value) is not int or value < 1:
         raise ValueError(f"{value!r} is no number of keys")
     return value
+
+
+def topics_of(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """How many partitions each topic had at the first start; a store of an earlier release says nothing of topics."""
+    return {str(topic): int(number) for topic, number in manifest.get("topics", {}).items()}
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Replace the manifest at once; who does holds the setup lock."""
+    temporary = folder / f"{MANIFEST}.tmp"
+    with temporary.open("w") as file:
+        file.write(json.dumps(manifest, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / MANIFEST)
 
 
 def _share(folder: Path, where: Place, partitions: int) -> list[int]:

@@ -13,11 +13,21 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any, Final
 
-from flows.recovery import MANIFEST, SETUP_LOCK, own_parts, part_name, read_manifest, refuse_foreign
+from flows.recovery import (
+    MANIFEST,
+    SETUP_LOCK,
+    own_parts,
+    part_name,
+    read_manifest,
+    refuse_foreign,
+    topics_of,
+    write_manifest,
+)
 from flows.rewind import forget_unfinished
 from flows.settings import CONFIG_EXIT_CODE
 from operators.errors import ConfigError
@@ -50,7 +60,7 @@ def rescale(folders: Sequence[Path], pods: int) -> list[str]:
             raise ConfigError(f"none of the folders holds a {MANIFEST}: they are no recovery folders of this program")
         first, manifest = next(iter(manifests.items()))
         for folder, other in manifests.items():
-            if {**other, "row_keys": ()} != {**manifest, "row_keys": ()}:  # rows do not depend on their keys
+            if {**other, **_LEFT_OUT} != {**manifest, **_LEFT_OUT}:
                 raise ConfigError(f"{first} and {folder} are not of one recovery store: their {MANIFEST} differ")
         partitions = int(manifest["partitions"])
         if partitions < pods:
@@ -58,22 +68,33 @@ def rescale(folders: Sequence[Path], pods: int) -> list[str]:
                 f"the recovery store has {partitions} partitions, which is too few for {pods} pods "
                 "(recovery.partitions is fixed when the store is made)"
             )
-        return _moved(folders, pods, partitions, first / MANIFEST)
+        return _moved(folders, pods, partitions, {**manifest, "topics": _topics(manifests.values())})
+
+
+_LEFT_OUT: Final[dict[str, Any]] = {"row_keys": (), "topics": {}}
+"""What manifests of one store may differ in: rows do not depend on their keys, of topics the least number counts."""
+
+
+def _topics(manifests: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many partitions each topic had at the first start: the least, for a new pod may have come after it grew."""
+    least: dict[str, int] = {}
+    for topics in map(topics_of, manifests):
+        least.update({topic: min(number, least.get(topic, number)) for topic, number in topics.items()})
+    return least
 
 
 def _lock(stack: ExitStack, path: Path) -> None:
     fcntl.flock(stack.enter_context(path.open("a+")), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _moved(folders: Sequence[Path], pods: int, partitions: int, manifest: Path) -> list[str]:
+def _moved(folders: Sequence[Path], pods: int, partitions: int, manifest: Mapping[str, Any]) -> list[str]:
     holders = {j: _holders(folders, part_name(j)) for j in range(partitions)}
     if missing := [part_name(j) for j, found in holders.items() if not found]:
         raise ConfigError(f"no folder holds {', '.join(missing)}: name the folders of all pods")
     targets = {j: folders[number] for number in range(pods) for j in own_parts(number, pods, partitions)}
     told = []
     for number in range(pods):
-        if folders[number] / MANIFEST != manifest:
-            _copied(manifest, folders[number] / MANIFEST)
+        write_manifest(folders[number], manifest)
     for j, found in holders.items():
         if targets[j] not in found:
             _copied(found[0] / part_name(j), targets[j] / part_name(j))

@@ -23,6 +23,7 @@ LABELS: Final = {
     "sink": "the configured sinks",
     "status": "firing, updated, resolved",
     "step": "the stateful steps: merge, detect, rollup, groups",
+    "topic": "the topics of the settings",
     "version": "one a process",
 }
 """What bounds the values of each label."""
@@ -77,6 +78,18 @@ DIFFERENCE: Final = Instrument(
 )
 SKIPPED: Final = Instrument(
     "sentinel_records_skipped", "counter", "Records that the source lost before they were read.", ("partition",)
+)
+REPLACED: Final = Instrument(
+    "sentinel_source_logs_replaced",
+    "counter",
+    "Times that a partition was found made anew, or cut, and was read on by `kafka.on_expired`.",
+    ("partition",),
+)
+UNREAD: Final = Instrument(
+    "sentinel_source_partitions_unread",
+    "gauge",
+    "Partitions that a topic of the source has got since the start: they are read after a restart.",
+    ("topic",),
 )
 UNPRICED: Final = Instrument(
     "sentinel_events_unpriced",
@@ -223,15 +236,22 @@ SINK_SECONDS: Final = Instrument(
     _WRITES,
 )
 
+UNUSED: Final = Instrument(
+    "sentinel_sink_partitions_unused",
+    "gauge",
+    "Partitions that a topic of alerts or dead letters has got since the first start: nothing is written to them.",
+    ("topic",),
+)
+
 INSTRUMENTS: Final = (
     BUILD,
     RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, WAITED_FOR, PARTITIONS, BEHIND,
-    POLLS, POLL_RETRIES, CLOCK_STEPS, HEARTBEAT, CLOSED, PRICE_LOADS,
+    POLLS, POLL_RETRIES, REPLACED, UNREAD, CLOCK_STEPS, HEARTBEAT, CLOSED, PRICE_LOADS,
     REQUESTS, TOKENS, COST, ERROR_OBJECTIVE, COST_OBJECTIVE,
     SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,
     STEP_SECONDS, DETECTOR_SECONDS, STEP_FAULTS, SNAPSHOT_SECONDS, SNAPSHOT_BYTES,
     JUDGED_DELAY, ALERT_DELAY, EPISODES, ALERTS,
-    SINK_ITEMS, SINK_RETRIES, SINK_REJECTED, SINK_SECONDS,
+    SINK_ITEMS, SINK_RETRIES, SINK_REJECTED, SINK_SECONDS, UNUSED,
 )  # fmt: skip
 
 PROCESS: Final = (

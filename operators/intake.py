@@ -252,6 +252,10 @@ class Intake:
     def _begin_rebuilding(self) -> None:
         _, self._rebuilt, self._rebuilt_arrived = self._marks[0] if self._marks else (0, 0, NO_ARRIVAL)
 
+    def forget_offsets(self) -> None:
+        """Offsets count in another log from now on: none from before leads to a record of this one."""
+        self._marks, self._rebuilt = [], 0
+
     def remember(self, values: Sequence[bytes], offsets: Ints, arrivals: Ints | None) -> None:
         """Rebuild the memory for duplicates from records judged before: nothing is counted or handed on."""
         if self._seen is None:

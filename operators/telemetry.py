@@ -94,6 +94,8 @@ class Telemetry:
         self._polls = self._counter(names.POLLS)
         self._poll_retries = self._counter(names.POLL_RETRIES)
         self._clock_steps = self._counter(names.CLOCK_STEPS)
+        self._replaced = self._counter(names.REPLACED)
+        self._unread = self._gauge(names.UNREAD)
         self._heartbeat: Gauge | None = None
         self._closed = self._counter(names.CLOSED)
         self._price_loads = self._counter(names.PRICE_LOADS)
@@ -117,6 +119,7 @@ class Telemetry:
         self._retries = self._counter(names.SINK_RETRIES)
         self._rejected = self._counter(names.SINK_REJECTED)
         self._seconds = self._histogram(names.SINK_SECONDS)
+        self._unused = self._gauge(names.UNUSED)
 
     def _counter(self, of: Instrument) -> Counter:
         return Counter(of.name, of.help, list(of.labels), registry=self.registry)
@@ -145,6 +148,14 @@ class Telemetry:
     def polls_again(self) -> None:
         """A source partition failed and will be polled again."""
         self._poll_retries.inc()
+
+    def replaced(self, partition: str) -> None:
+        """The log of a source partition is another one than before."""
+        self._replaced.labels(partition).inc()
+
+    def unread(self, topic: str, partitions: int) -> None:
+        """So many partitions of a topic of the source wait for a restart."""
+        self._unread.labels(topic).set(partitions)
 
     def heartbeats(self, since: int) -> None:
         """There will be heartbeats, from this time (microseconds) on; without this call they have no metric."""
@@ -231,6 +242,10 @@ class Telemetry:
     def rejected(self, sink: str, reason: str) -> None:
         """An item was refused by its store."""
         self._rejected.labels(sink, reason).inc()
+
+    def unused(self, topic: str, partitions: int) -> None:
+        """So many partitions of a topic that is written get nothing."""
+        self._unused.labels(topic).set(partitions)
 
     def alerted(self, alert: Alert) -> None:
         """An alert leaves the last step."""

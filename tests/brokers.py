@@ -60,6 +60,13 @@ class Broker:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def stop(self) -> None:
+        """Ask it to stop, and wait: it gives up what it leads."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(60)
+            self._process = None
+
     def ended(self) -> bool:
         """Whether it was started and has ended by itself."""
         return self._process is not None and self._process.poll() is not None

@@ -49,7 +49,7 @@ class MemoryTopic:
     def origin(self, partition: str) -> tuple[str, int]:
         return "memory", self.partitions().index(partition)
 
-    def open(self, partition: str, position: int | None) -> Reader:
+    def open(self, partition: str, position: int | None, log: State | None = None) -> Reader:
         return MemoryReader(self, partition, position or 0)
 
     def identity(self) -> str:
@@ -81,6 +81,9 @@ class MemoryReader:
         return self._position
 
     def behind(self) -> None: ...
+
+    def log(self) -> State:
+        return ()
 
     def durable(self, position: int) -> None: ...
 

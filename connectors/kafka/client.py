@@ -88,6 +88,11 @@ def make_producer(config: KafkaConfig, extra: Mapping[str, str], on_error: OnErr
     return _made(Producer, {**config.producer(), **extra}, config, on_error)
 
 
+def make_admin(config: KafkaConfig, options: Mapping[str, str]) -> AdminClient:
+    """A client that asks about topics and makes them, with the options of a consumer or of a producer."""
+    return _made(AdminClient, options, config, None)
+
+
 def check_options(config: KafkaConfig) -> None:
     """ConfigError where librdkafka refuses an option; asks no broker. A start must not find out at its first alert."""
     make_consumer(config).close()
@@ -184,10 +189,10 @@ def look_up(config: KafkaConfig, topics: tuple[str, ...]) -> Cluster:
         consumer.close()
 
 
-def make_topic(config: KafkaConfig, topic: str) -> None:
+def make_topic(config: KafkaConfig, topic: str, partitions: int) -> None:
     """Make a topic as configured; well if it is there by then. Waits for the brokers as `patiently` does."""
-    patiently(f"making the topic {topic}", _making(config, topic, config.partitions), config)
-    logger.info("made the topic %s with %d partitions", topic, config.partitions)
+    patiently(f"making the topic {topic}", _making(config, topic, partitions), config)
+    logger.info("made the topic %s with %d partitions", topic, partitions)
 
 
 def make_topic_again(config: KafkaConfig, topic: str, partitions: int) -> None:
@@ -201,7 +206,7 @@ def make_topic_again(config: KafkaConfig, topic: str, partitions: int) -> None:
 
 def _making(config: KafkaConfig, topic: str, partitions: int) -> Callable[[float], None]:
     """An attempt to make the topic, to be given the seconds that it may take."""
-    admin = _made(AdminClient, config.producer(), config, None)
+    admin = make_admin(config, config.producer())
 
     def attempt(timeout: float) -> None:
         new = NewTopic(topic, partitions, config.replication)

@@ -76,7 +76,9 @@ class KafkaConfig(Section):
         {}, description='Offsets to start at instead, by partition: { "llm.telemetry/0" = 81000 }; without a snapshot.'
     )
     on_expired: Literal["fail", "earliest", "latest"] = Field(
-        "fail", description="What to do when the position to resume from has been deleted: the gap is counted."
+        "fail",
+        description="What to do when the position to resume from has been deleted, the topic was made anew, or its log "
+        "was cut: the gap is counted.",
     )
     stop_at_end: bool = Field(
         False, description="Read each partition to the end it had at the start, then end. For backtests."

@@ -28,6 +28,7 @@ from connectors.kafka.client import (
     meaning,
 )
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.topics import Topics
 from connectors.once import Once
 from operators.errors import ConfigError, DataError, FatalError, RetryableError, SentinelError
 from operators.model import SECOND
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 ID_HEADER: Final = "ce_id"
 """The header with the record's id; reading back needs no look at the value."""
 TIME_HEADER: Final = "ce_time"
+MOST_READ_BACK: Final = 200_000
+"""How many offsets before the end of a partition are read back where no position is known. A transaction takes one."""
 
 _READ_BACK: Final = {
     "auto.offset.reset": "earliest",
@@ -58,18 +61,38 @@ _FENCED: Final = frozenset({
 
 
 class KafkaOnce:
-    """A topic as a sink of records; keeps the contract `WriterFactory`. Each partition of the topic is one of ours."""
+    """A topic as a sink of records; keeps the contract `WriterFactory`. Each partition of the topic is one of ours.
 
-    def __init__(self, config: KafkaConfig, topic: str, name: str) -> None:
+    `first` is the number of partitions at the first start of the recovery store, None where this is the first one. It
+    routes for ever: what was written before a crash is looked for in the partition that it was routed to then.
+    """
+
+    def __init__(self, config: KafkaConfig, topic: str, name: str, first: int | None = None) -> None:
         self.name = name
+        self.topic = topic
+        self.added = 0
+        """How many partitions the topic has got since the first start; they get nothing. Known after `partitions`."""
         self._config = config
-        self._topic = topic
+        self._first = first
         self._partitions: list[str] = []
 
     def partitions(self) -> list[str]:
         """`topic/number` in order; makes the topic where that is configured. Waits within the start budget."""
         if not self._partitions:
-            self._partitions = [f"{self._topic}/{number}" for number in self._numbers()]
+            numbers = self._numbers()
+            first = self._first or len(numbers)
+            if len(numbers) < first:
+                raise ConfigError(
+                    f"topic {self.topic} had {first} partitions at the first start with this recovery folder, now it "
+                    f"has {len(numbers)}: give it {first}, or give -r a new folder to start over"
+                )
+            self.added = len(numbers) - first
+            if self.added:
+                logger.warning(
+                    "topic %s has %d partitions: only the first %d are written, as at the first start with this "
+                    "recovery folder", self.topic, len(numbers), first,
+                )  # fmt: skip
+            self._partitions = [f"{self.topic}/{number}" for number in numbers[:first]]
         return self._partitions
 
     def route(self, key: str) -> int:
@@ -77,25 +100,25 @@ class KafkaOnce:
         return zlib.crc32(key.encode()) % len(self.partitions())
 
     def open(self, partition: str, resume: State | None) -> KafkaOnceWriter:
-        """Fences the writer before, and reads back what it wrote: from the start of the topic without a snapshot."""
+        """Fences the writer before, and reads back what it wrote: the end of the topic without a snapshot."""
         number = int(partition.rpartition("/")[2])
-        return KafkaOnceWriter(self._config, self._topic, number, len(self.partitions()), resume)
+        return KafkaOnceWriter(self._config, self.topic, number, len(self.partitions()), resume)
 
     def _numbers(self) -> list[int]:
         check_options(self._config)
-        if numbers := look_up(self._config, (self._topic,)).topics.get(self._topic):
+        if numbers := look_up(self._config, (self.topic,)).topics.get(self.topic):
             return numbers
         if not self._config.create_topics:
             raise ConfigError(
-                f"topic {self._topic} does not exist on {self._config.brokers}: create it, or set kafka.create_topics"
+                f"topic {self.topic} does not exist on {self._config.brokers}: create it, or set kafka.create_topics"
             )
-        make_topic(self._config, self._topic)
+        make_topic(self._config, self.topic, self._first or self._config.partitions)
         deadline = time.monotonic() + max(self._config.start_budget_s, 5)
         while time.monotonic() < deadline:
-            if numbers := look_up(self._config, (self._topic,)).topics.get(self._topic):
+            if numbers := look_up(self._config, (self.topic,)).topics.get(self.topic):
                 return numbers
             time.sleep(0.1)
-        raise FatalError(f"topic {self._topic} was made on {self._config.brokers}, but is not listed there")
+        raise FatalError(f"topic {self.topic} was made on {self._config.brokers}, but is not listed there")
 
 
 class KafkaOnceWriter:
@@ -112,8 +135,11 @@ class KafkaOnceWriter:
         self._number = number
         self._partitions = partitions
         self._name = f"{topic}/{number}"
-        self._id = f"{config.group_id}-{topic}-{number}"
+        self._id = f"{config.group_id}/{topic}/{number}"  # no topic has a slash: no other partition has this id
         self._once = Once.load(resume)
+        self._older = (
+            resume is None or resume[0] == 1
+        )  # the writer before may be of the release that named ids otherwise
         self._producer: Producer | None = self._opened()
 
     def write(self, items: Sequence[Message]) -> None:
@@ -149,6 +175,7 @@ class KafkaOnceWriter:
         failure: BaseException | None = None
         try:
             producer.init_transactions(self._config.request_s)
+            self._fence_older()
             self._read_back()
         except KafkaException as e:
             failure = self._meaning(error_of(e), f"taking over {self._name}")
@@ -159,6 +186,20 @@ class KafkaOnceWriter:
         self._discard(producer)
         del producer  # ends it: one that lives, and goes on taking over, would fence the next one
         raise failure
+
+    def _fence_older(self) -> None:
+        """End what a writer with the transactional id of the release before has left, and let it write no more."""
+        if not self._older:
+            return
+        older = f"{self._config.group_id}-{self._topic}-{self._number}"
+        producer = make_producer(self._config, {"transactional.id": older})
+        try:
+            producer.init_transactions(self._config.request_s)
+        except KafkaException as e:
+            if error_of(e).code() != KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+                raise
+            logger.info("%s: no right to the transactional id %s of the release before", self._name, older)
+        self._older = False
 
     def _discard(self, producer: Producer) -> None:
         """What still stands in the producer must not be sent any more."""
@@ -172,10 +213,12 @@ class KafkaOnceWriter:
     def _read_back(self) -> None:
         doing = f"reading back {self._name}"
         consumer = make_consumer(self._config, changes=_READ_BACK)
+        place = TopicPartition(self._topic, self._number)
         try:
-            self._look_for_topic(consumer)
-            consumer.assign([TopicPartition(self._topic, self._number, self._once.end)])
-            first, failure = True, None
+            if self._once.counts_in(self._topic_id()):
+                self._tell_replaced()
+            consumer.assign([TopicPartition(self._topic, self._number, self._once.end or self._bounded(consumer))])
+            first, failure, hidden = True, None, 0
             deadline = time.monotonic() + self._config.request_s
             while time.monotonic() < deadline:
                 messages = consumer.consume(1000, 0.05)
@@ -187,42 +230,58 @@ class KafkaOnceWriter:
                     end = -1 if offset is None else offset
                     if error is None or error.code() == KafkaError._PARTITION_EOF:
                         if first and end < self._once.end:
-                            logger.warning(
-                                "%s was made anew since it was written; reading it from its start", self._name
-                            )
+                            self._tell_replaced()
                         first = False
                     if error is None:
                         self._saw(message, end + 1)
                     elif error.code() == KafkaError._PARTITION_EOF:
-                        _, high = consumer.get_watermark_offsets(TopicPartition(self._topic, self._number), cached=True)
+                        _, high = consumer.get_watermark_offsets(place, cached=True)
+                        self._once.passed(end)
                         if high <= end:
-                            self._once.passed(end)
                             return
-                        # a transaction of someone else is open: ours may stand, hidden, after it
+                        hidden = high - end  # ours may stand among them
                     elif not isinstance(failure := self._meaning(error, doing), RetryableError):
                         raise failure
+            if hidden:
+                raise RetryableError(
+                    f"{doing}: another producer has left a transaction open on it, which hides the {hidden} records "
+                    f"from offset {self._once.end} on. End that transaction, or wait for its transaction.timeout.ms"
+                )
             raise failure or RetryableError(f"{doing}: its end was not reached within {self._config.request_s:g} s")
         except KafkaException as e:
             raise self._meaning(error_of(e), doing) from None
         finally:
             consumer.close()
 
-    def _look_for_topic(self, consumer: Consumer) -> None:
-        """Make the topic anew where it is gone and that is configured; RetryableError where it is not as it was.
+    def _tell_replaced(self) -> None:
+        logger.warning("%s was made anew since it was written; reading it from its start", self._name)
 
-        A client that writes or reads hides for half a minute that its topic is gone.
+    def _bounded(self, consumer: Consumer) -> int:
+        """Where reading back begins without a position."""
+        place = TopicPartition(self._topic, self._number)
+        low, high = consumer.get_watermark_offsets(place, timeout=self._config.request_s)
+        if high - low > MOST_READ_BACK:
+            logger.warning(
+                "%s: reading back its last %d offsets; what came before them may be written again",
+                self._name, MOST_READ_BACK,
+            )  # fmt: skip
+        return max(low, high - MOST_READ_BACK)
+
+    def _topic_id(self) -> str:
+        """The id of the topic as it is now, which is made anew where it is gone and that is configured.
+
+        RetryableError where the partition is gone. A client that writes or reads hides that for half a minute.
         """
-        found = consumer.list_topics(self._topic, timeout=self._config.request_s).topics[self._topic]
-        if found.error is not None and found.error.code() not in UNKNOWN_TOPIC:
-            raise KafkaException(found.error)
-        if self._number in found.partitions:
-            return
-        if not found.partitions and self._config.create_topics:
+        topics = Topics(self._config, self._config.producer())
+        found = topics.describe([self._topic], self._config.request_s).get(self._topic)
+        if found is None and self._config.create_topics:
             make_topic_again(self._config, self._topic, self._partitions)
-        else:
+            found = topics.describe([self._topic], self._config.request_s).get(self._topic)
+        if found is None or self._number not in found.partitions:
             raise RetryableError(
                 f"{self._name} is gone from {self._config.brokers}: make it anew (partitions: {self._partitions})"
             )
+        return found.id
 
     def _meaning(self, error: KafkaError, doing: str) -> SentinelError:
         return meaning(error, doing, self._config, started=True)

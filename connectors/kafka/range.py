@@ -11,10 +11,10 @@ import numpy as np
 from confluent_kafka import TopicPartition
 from pydantic import ValidationError
 
-from connectors.base import Chunk, Reader
+from connectors.base import Chunk, Reader, State
 from connectors.kafka.client import make_consumer, patiently
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.reader import KafkaSource
+from connectors.kafka.source import KafkaSource
 from operators.errors import ConfigError
 from operators.model import SECOND
 from operators.section import told
@@ -98,11 +98,11 @@ class KafkaRange:
         """(topic, partition number)."""
         return self._source.origin(partition)
 
-    def open(self, partition: str, position: int | None) -> RangeReader:
+    def open(self, partition: str, position: int | None, log: State | None = None) -> RangeReader:
         """From `position`, or the start of the range; a partition that ends before it has nothing of the range."""
         start = self._address.start
         if position is not None or start is None or start.offset is None:
-            return RangeReader(self._source.open(partition, position), self._address.stop)
+            return RangeReader(self._source.open(partition, position, log), self._address.stop)
         # Whoever asks for what is behind the end may wait for long.
         position = min(start.offset, self._end(partition))
         return RangeReader(self._source.open(partition, position), self._address.stop, start.offset)
@@ -172,6 +172,10 @@ class RangeReader:
     def behind(self) -> int | None:
         """To the end of the partition, not of the range."""
         return self._reader.behind()
+
+    def log(self) -> State:
+        """As of the reader within."""
+        return self._reader.log()
 
     def durable(self, position: int) -> None:
         """Nothing: whoever reads a range leaves no trace on the brokers."""

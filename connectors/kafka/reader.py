@@ -8,84 +8,34 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime
 from operator import itemgetter
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
-import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from connectors.base import Chunk
+from connectors.base import Chunk, State
 from connectors.kafka.client import (
     UNKNOWN_TOPIC,
-    Cluster,
-    check_options,
     error_of,
-    look_up,
     make_consumer,
     meaning,
     patiently,
 )
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.end import STATISTICS, LogEnd
+from connectors.kafka.epochs import end_of_epoch
+from connectors.kafka.topics import Topics
 from operators.errors import ConfigError, FatalError, RetryableError, SentinelError
 from operators.model import NO_ARRIVAL, Ints
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _PROBE_S: Final = 0.1
 _CLOSE_S: Final = 2.0
-_STATISTICS_MS: Final = 1_000
-_HEARD_S: Final = 5.0
-"""How old the last answer of the leader may be for what is known of the partition's end to hold: it answers fetches
-within half a second, also where nothing comes, and what it said last is known a second later."""
-_ASK_S: Final = 5.0
-"""How often, at most, a partition that is not polled asks for its end."""
-
-
-class KafkaSource:
-    """The configured topics as a source; keeps the contract `ReaderFactory`."""
-
-    def __init__(self, config: KafkaConfig) -> None:
-        self._config = config
-        self._cluster: Cluster | None = None
-
-    def partitions(self) -> list[str]:
-        """`topic/number` by topic and number; asks the brokers once, and waits for them within the start budget."""
-        return [f"{topic}/{number}" for topic, numbers in sorted(self._found().topics.items()) for number in numbers]
-
-    def origin(self, partition: str) -> tuple[str, int]:
-        """(topic, partition number)."""
-        topic, _, number = partition.rpartition("/")
-        return topic, int(number)
-
-    def open(self, partition: str, position: int | None) -> KafkaReader:
-        """Blocks only where `position` is None: the configured start becomes an offset here."""
-        if position is None:
-            position = self._config.start_offsets.get(partition)
-        return KafkaReader(self._config, *self.origin(partition), position)
-
-    def identity(self) -> str:
-        """The cluster and the topics."""
-        return f"kafka {self._found().id} {' '.join(sorted(self._config.topics))}"
-
-    def _found(self) -> Cluster:
-        if self._cluster is None:
-            check_options(self._config)
-            cluster = look_up(self._config, self._config.topics)
-            for topic in self._config.topics:
-                if topic not in cluster.topics:
-                    raise ConfigError(
-                        f"kafka.topics: topic {topic} does not exist on {self._config.brokers}: "
-                        "create it, or name another one"
-                    )
-            listed = {f"{topic}/{number}" for topic, numbers in cluster.topics.items() for number in numbers}
-            if unknown := sorted(set(self._config.start_offsets) - listed):
-                raise ConfigError(
-                    f"kafka.start_offsets: there is no partition {unknown[0]} to read; they are named as topic/number"
-                )
-            self._cluster = cluster
-        return self._cluster
 
 
 class KafkaReader:
@@ -93,9 +43,21 @@ class KafkaReader:
 
     The position also moves over what has no records (the marks of transactions, what compaction removed): only records
     that retention deleted before they were read count as skipped.
+
+    `log` is what `log()` said when the position was taken: the topic's id, the offset after the last record, and the
+    leader epoch of that record, by which the client finds out whether the log has been cut since. `topics` knows the
+    topic's id as it is now. Both may be unknown ("" and -1).
     """
 
-    def __init__(self, config: KafkaConfig, topic: str, number: int, position: int | None) -> None:
+    def __init__(
+        self,
+        config: KafkaConfig,
+        topic: str,
+        number: int,
+        position: int | None,
+        log: State | None,
+        topics: Topics,
+    ) -> None:
         self._config = config
         self._topic = topic
         self._number = number
@@ -104,17 +66,22 @@ class KafkaReader:
         self._failure: SentinelError | None = None
         self._refused: RetryableError | None = None  # until a fetch is answered again
         self._out_of_range = False
-        self._heard = -_HEARD_S  # when the leader has answered last, by the monotonic clock
-        self._polled = False  # since it was last asked how many records are left
-        self._high, self._asked = 0, -_ASK_S  # the end that the brokers gave when asked, and when that was
+        self._log_end = LogEnd(topic, number)
         self._end: int | None = None  # with stop_at_end: the end that the first fetch reported
         self._finished = False
         self._skipped = 0
-        statistics = {"statistics.interval.ms": str(_STATISTICS_MS)}
-        self._consumer = make_consumer(config, self._on_error, statistics, self._on_statistics)
+        self._replaced = False
+        self._topics = topics
+        self._configured = log is None  # that there is such an offset
+        self._id, self._last = _log(log)
+        if self._made_anew() and config.on_expired == "fail":
+            raise self._refusal(position)
+        self._consumer = make_consumer(config, self._on_error, STATISTICS, self._log_end.on_statistics)
         try:
             self._next = self._first() if position is None else position
-            self._assign(self._next)
+            if self._last[0] > self._next:  # reads again what came before
+                self._last = (self._next, -1)
+            self._go_on()
         except BaseException:
             self._consumer.close()
             raise
@@ -123,8 +90,9 @@ class KafkaReader:
         """See `Reader.poll`. A record without a value is b"". Raises ConfigError where the position has expired and
         `on_expired` is fail.
         """
-        self._polled, self._high = True, 0
         self._raise_failure()
+        if self._made_anew():
+            self._go_on_anew()
         if self._out_of_range:
             self._move_into_range()
         chunk = self._chunk([]) if self._finished else self._chunk(self._consumed(most))
@@ -133,7 +101,7 @@ class KafkaReader:
             if self._down is not None:
                 self._probe(self._down)
             if self._refused is not None:
-                self._assign(self._next)  # the client says once what a fetch is refused for, and so again
+                self._go_on()  # the client says once what a fetch is refused for, and so again
                 raise self._refused
         return chunk
 
@@ -146,30 +114,11 @@ class KafkaReader:
         return self._next
 
     def behind(self) -> int | None:
-        """See `Reader.behind`: up to the high watermark that the last fetch reported.
+        return 0 if self._finished else self._log_end.behind(self._consumer, self._next)
 
-        Where nothing was polled meanwhile the client may have stopped to fetch, so the brokers are asked.
-        """
-        if self._finished:
-            return 0
-        if not self._polled and time.monotonic() - self._asked > _ASK_S:
-            self._ask()
-        self._polled = False
-        high = max(self._high, self._fetched_high())
-        return None if high < 0 else max(high - self._next, 0)
-
-    def _ask(self) -> None:
-        """For the end up to which records can be read: that is all a client is told that reads committed records."""
-        self._asked = time.monotonic()
-        try:
-            _, self._high = self._consumer.get_watermark_offsets(self._at(0), timeout=_PROBE_S)
-        except KafkaException as e:
-            logger.debug("the end of %s is unknown: %s", self._name, error_of(e).name())
-
-    def _fetched_high(self) -> int:
-        """The high watermark as of the last fetch, with what cannot be read yet; negative before the first one."""
-        _, high = self._consumer.get_watermark_offsets(self._at(0), cached=True)
-        return high
+    def log(self) -> State:
+        """(the topic's id, the offset after the last record that was given out, its leader epoch)."""
+        return (self._id, *self._last)
 
     def durable(self, position: int) -> None:
         if self._down is not None:
@@ -194,6 +143,15 @@ class KafkaReader:
     def _assign(self, offset: int) -> None:
         self._consumer.assign([self._at(offset)])
 
+    def _go_on(self) -> None:
+        """Read on from the position; by the epoch of the last record the client sees whether the log has been cut."""
+        end, epoch = self._last
+        self._log_end.forget()
+        if epoch >= 0 and end <= self._next:
+            self._consumer.assign([TopicPartition(self._topic, self._number, end, leader_epoch=epoch)])
+        else:
+            self._assign(self._next)
+
     def _consumed(self, most: int) -> list[Message]:
         try:
             return self._consumer.consume(most, 0)
@@ -202,20 +160,22 @@ class KafkaReader:
 
     def _chunk(self, messages: list[Message]) -> Chunk:
         records = messages if not any(map(Message.error, messages)) else [m for m in messages if m.error() is None]
-        if messages:
-            self._heard = time.monotonic()
+        self._log_end.polled(bool(messages))
         if len(records) < len(messages):
             for message in messages:
                 self._event(message)
         if records and self._config.stop_at_end:
             records = self._before_end(records)
         if records:
-            self._refused = None
-            self._next = max(self._next, _offset(records[-1]) + 1)
+            self._refused, self._configured = None, False
+            self._next = _offset(records[-1]) + 1
+            epoch = records[-1].leader_epoch()
+            self._last = (self._next, -1 if epoch is None else epoch)
         if self._end is not None and self._next >= self._end and not self._finished:
             self._finished = True
             self._consumer.unassign()
         skipped, self._skipped = self._skipped, 0
+        replaced, self._replaced = self._replaced, False
         return Chunk(
             values=[value or b"" for value in map(Message.value, records)],
             offsets=_offsets(records),
@@ -223,18 +183,11 @@ class KafkaReader:
             at_end=self._stands_at_end(),
             finished=self._finished,
             skipped=skipped,
+            replaced=replaced,
         )
 
     def _stands_at_end(self) -> bool:
-        """Whether the leader said just now that nothing comes after the position.
-
-        The event of the client that says so comes before records of transactions that are still open.
-        """
-        if self._finished:
-            return True
-        if self._down is not None or time.monotonic() - self._heard > _HEARD_S:
-            return False
-        return 0 <= self._fetched_high() <= self._next
+        return self._finished or (self._down is None and self._log_end.stands_at(self._consumer, self._next))
 
     def _event(self, message: Message) -> None:
         """What a consumer says between the records."""
@@ -259,7 +212,7 @@ class KafkaReader:
 
     def _before_end(self, records: list[Message]) -> list[Message]:
         if self._end is None:
-            self._end = max(self._fetched_high(), _offset(records[0]) + 1)
+            self._end = max(self._log_end.high(self._consumer), _offset(records[0]) + 1)
         return records if _offset(records[-1]) < self._end else [m for m in records if _offset(m) < self._end]
 
     def _on_error(self, error: KafkaError) -> None:
@@ -267,16 +220,6 @@ class KafkaReader:
             self._failure = meaning(error, f"reading {self._name}", self._config)
         elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION):
             self._down = error
-
-    def _on_statistics(self, text: str) -> None:
-        """When the broker that the partition is fetched from has said anything last."""
-        told = orjson.loads(text)
-        fetched_from = (
-            told["topics"].get(self._topic, {}).get("partitions", {}).get(str(self._number), {}).get("broker")
-        )
-        for broker in told["brokers"].values():
-            if broker["nodeid"] == fetched_from and broker["state"] == "UP" and broker["rxidle"] >= 0:
-                self._heard = max(self._heard, (told["ts"] - broker["rxidle"]) / 1e6)
 
     def _probe(self, why: KafkaError) -> None:
         """Nothing came and the brokers were seen down: RetryableError unless one answers now."""
@@ -289,17 +232,60 @@ class KafkaReader:
                 f"{self._config.masked(why.str())} ({why.name()})"
             ) from None
 
+    def _made_anew(self) -> bool:
+        """Whether the topic is another one than before, as far as that is known."""
+        found = self._topics.found.get(self._topic)
+        now = "" if found is None else found.id
+        self._id = self._id or now
+        return bool(now) and now != self._id
+
+    def _refusal(self, position: int | None) -> ConfigError:
+        return ConfigError(
+            f"the topic {self._topic} was made anew (its id is {self._topics.found[self._topic].id}, it was "
+            f"{self._id}): offset {position} of partition {self._number} means nothing in it. Set kafka.on_expired to "
+            "earliest or latest to go on in the new one"
+        )
+
+    def _go_on_anew(self) -> None:
+        """Go on in the topic as it is now, where `on_expired` says."""
+        if self._config.on_expired == "fail":
+            raise self._refusal(self._next)
+        low, high = self._bounds()
+        before, self._id = self._id, self._topics.found[self._topic].id
+        self._replace(low, low, high, f"the topic was made anew (its id is {self._id}, it was {before})")
+        self._go_on()
+        self._out_of_range = False
+
+    def _bounds(self) -> tuple[int, int]:
+        doing = f"asking for the offsets of {self._name}"
+        return self._asked(doing, lambda seconds: self._consumer.get_watermark_offsets(self._at(0), timeout=seconds))
+
+    def _asked(self, doing: str, ask: Callable[[float], T]) -> T:
+        try:
+            return ask(self._config.request_s)
+        except KafkaException as e:
+            raise meaning(error_of(e), doing, self._config, started=True) from None
+
+    def _replace(self, new: int, low: int, high: int, why: str) -> None:
+        """Go on in a log in which positions from before mean nothing; `new` is its first offset that was not read."""
+        target = max(new, low) if self._config.on_expired == "earliest" else high
+        self._skipped += target - new
+        logger.warning("%s: %s; going on at %d (kafka.on_expired)", self._name, why, target)
+        self._next, self._last, self._replaced = target, (target, -1), True
+
     def _move_into_range(self) -> None:
         """The position is not in the partition any more: goes where `on_expired` says, and counts the gap."""
-        try:
-            low, high = self._consumer.get_watermark_offsets(self._at(0), timeout=self._config.request_s)
-        except KafkaException as e:
-            doing = f"asking for the offsets of {self._name}"
-            raise meaning(error_of(e), doing, self._config, started=True) from None
-        if self._next > high:
+        doing = f"asking for the id of {self._topic}"
+        self._asked(doing, lambda seconds: self._topics.describe([self._topic], seconds))
+        if self._made_anew():
+            self._go_on_anew()
+            return
+        low, high = self._bounds()
+        end, epoch = self._last
+        if self._next > high and self._configured:
             raise ConfigError(
-                f"{self._name} ends at offset {high}, kafka.start_offsets or the snapshot want {self._next}: the topic "
-                "was made anew or has lost records. Start with a new recovery folder"
+                f"{self._name} ends at offset {high}, kafka.start_offsets want {self._next}: name an offset that is "
+                "there, or none"
             )
         if self._next < low:
             lost = f"{self._name}: records {self._next} to {low - 1} were deleted before they were read"
@@ -311,8 +297,25 @@ class KafkaReader:
             logger.warning("%s; going on at %d (kafka.on_expired)", lost, target)
             self._skipped += target - self._next
             self._next = target
-        self._assign(self._next)
+        elif self._id and epoch >= 0 and end >= low:
+            kept = end_of_epoch(self._config, self._topic, self._number, epoch, low, min(end, high))
+            if kept < end:
+                self._go_on_where_cut(kept, low, high)
+        elif self._next > high:
+            self._go_on_where_cut(low, low, high)
+        if self._last[0] < low:  # no record of that epoch is left
+            self._last = (self._next, -1)
+        self._go_on()
         self._out_of_range = False
+
+    def _go_on_where_cut(self, kept: int, low: int, high: int) -> None:
+        """The log has lost records that were read: those from `kept` on are others, or will be."""
+        cut = f"the log was cut, and has lost records that were read before offset {self._next}"
+        if self._config.on_expired == "fail":
+            raise ConfigError(
+                f"{self._name}: {cut}. Set kafka.on_expired to earliest or latest to go on with those that came instead"
+            )
+        self._replace(kept, low, high, cut)
 
     def _first(self) -> int:
         """The configured start as an offset; leaves the consumer assigned."""
@@ -345,7 +348,7 @@ class KafkaReader:
                 error = message.error()
                 if error is None:
                     if at < 0:
-                        return max(self._fetched_high(), _offset(message))
+                        return max(self._log_end.high(self._consumer), _offset(message))
                     if message.timestamp()[1] >= at:
                         return _offset(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
@@ -353,6 +356,18 @@ class KafkaReader:
                 elif not isinstance(failure := meaning(error, doing, self._config), RetryableError):
                     raise failure
         raise FatalError(f"{doing}: nothing came for {self._config.start_budget_s:g} s (kafka.start_budget_s)")
+
+
+def _log(state: State | None) -> tuple[str, tuple[int, int]]:
+    """(id of the topic, (offset after the last record, its leader epoch)); "" and -1 where they are not known."""
+    match state:
+        case None | ():
+            return "", (0, -1)
+        case (str(topic), int(end), int(epoch)):
+            return topic, (end, epoch)
+    raise FatalError(
+        f"the snapshot of a topic's partition tells its log as {state!r}, which this release does not read"
+    )
 
 
 def _offset(message: Message) -> int:

@@ -102,6 +102,13 @@ def dashboard() -> build.Dashboard:
             (f"sum(rate(sentinel_records_skipped_total{RATE}))", "lost"),
         ),
         prom_chart(
+            "Topics: partitions that wait for a restart, or are not written; made anew or cut in the last hour",
+            "none",
+            ("max by (topic) (sentinel_source_partitions_unread)", "{{topic}}: not read"),
+            ("max by (topic) (sentinel_sink_partitions_unused)", "{{topic}}: not written"),
+            ("sum by (partition) (increase(sentinel_source_logs_replaced_total[1h]))", "{{partition}}: replaced"),
+        ),
+        prom_chart(
             "Alerts",
             "none",
             ("sum by (status, severity) (increase(sentinel_alerts_total[5m]))", "{{status}}, {{severity}}"),

@@ -71,7 +71,7 @@ class Chaos:
     """Jobs over one topic, each with output topics of its own."""
 
     def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+        self.broker = broker
         self._topic = f"t-{uuid4().hex[:8]}"
         records = list(dealt(spoil(traffic(1), 1), 2, 1).values())
         create_topic(broker, self._topic, len(records))
@@ -81,14 +81,14 @@ class Chaos:
 
     def job(self, folder: Path) -> Job:
         name = f"o-{uuid4().hex[:8]}"
-        self._outputs = {"kafka.alert_topic": f"{name}.alerts", "kafka.dead_letter_topic": f"{name}.dead"}
-        source = {"kafka.brokers": self._broker.address, "kafka.topics": [self._topic], "kafka.group_id": name}
-        return Job(folder, {**SETTINGS, **source, **self._outputs}, measured=False)
+        self.outputs = {"kafka.alert_topic": f"{name}.alerts", "kafka.dead_letter_topic": f"{name}.dead"}
+        source = {"kafka.brokers": self.broker.address, "kafka.topics": [self._topic], "kafka.group_id": name}
+        return Job(folder, {**SETTINGS, **source, **self.outputs}, measured=False)
 
     def outcome(self, job: Job) -> tuple[object, ...]:
         """Of the job that was made last: all that a user sees, comparable."""
         alerts, letters = (
-            [message.value() or b"" for message in read_all(self._broker, topic)] for topic in self._outputs.values()
+            [message.value() or b"" for message in read_all(self.broker, topic)] for topic in self.outputs.values()
         )
         ids = [json.loads(value)["alert_id"] for value in alerts]
         assert len(ids) == len(set(ids))
@@ -113,10 +113,10 @@ def undisturbed(chaos: Chaos, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return outcome, job.balance()
 
 
-def killed(job: Job, place: str, calls: int, **settings: object) -> None:
+def killed(job: Job, place: str, calls: int, snapshot_s: int = 0, **settings: object) -> None:
     """Run it until it dies there."""
     flow = f"tests.chaos.failing_flow:flow({place!r}, {calls})"
-    with job.start(*job.recovered(), flow=flow, changes=settings) as process:
+    with job.start(*job.recovered(snapshot_s), flow=flow, changes=settings) as process:
         code = process.finish()
     assert code == -SIGKILL, f"{place} was not passed {calls} times:\n{process.said()}"
 

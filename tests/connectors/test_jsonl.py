@@ -64,9 +64,14 @@ def test_a_successor_reads_back_from_the_position_in_the_snapshot(path: Path) ->
     first.close()
     second = open_writer(path, state)
     size = path.stat().st_size
-    assert second.snapshot() == (1, size, tuple((a.id, a.at) for a in (alert(1), alert(2))))
+    assert second.snapshot() == (2, size, tuple((a.id, a.at) for a in (alert(1), alert(2))), "")
     second.write([alert(2), alert(3)])
-    assert second.snapshot() == (1, path.stat().st_size, tuple((a.id, a.at) for a in (alert(1), alert(2), alert(3))))
+    assert second.snapshot() == (
+        2,
+        path.stat().st_size,
+        tuple((a.id, a.at) for a in (alert(1), alert(2), alert(3))),
+        "",
+    )
     second.close()
     assert ids(path) == ["alert-1", "alert-2", "alert-3"]
 
@@ -93,7 +98,7 @@ def test_ids_of_long_ago_do_not_stay_in_the_snapshot(path: Path) -> None:
     second = open_writer(path)
     late = alert(2 + KEEP // 10_000_000)
     second.write([late])
-    assert second.snapshot() == (1, path.stat().st_size, ((late.id, late.at),))
+    assert second.snapshot() == (2, path.stat().st_size, ((late.id, late.at),), "")
     second.close()
 
 

@@ -16,7 +16,7 @@ def test_what_was_read_back_is_skipped_once_written_or_seen() -> None:
     assert [r.id for r in once.fresh([alert(1), alert(2), alert(2)])] == ["alert-2"]
     once.wrote([alert(1), alert(2)], 20)
     assert once.fresh([alert(1), alert(2)]) == []
-    assert once.state() == (1, 20, tuple((a.id, a.at) for a in (alert(1), alert(2))))
+    assert once.state() == (2, 20, tuple((a.id, a.at) for a in (alert(1), alert(2))), "")
 
 
 def test_looking_changes_nothing_so_a_failed_write_can_be_tried_again() -> None:
@@ -29,7 +29,7 @@ def test_ids_that_have_not_come_by_stay_in_the_snapshot() -> None:
     once.saw("alert-2", 10, 7)
     once.saw("alert-1", 20, 5)
     once.passed(30)
-    assert once.state() == (1, 30, (("alert-1", 5), ("alert-2", 7)))
+    assert once.state() == (2, 30, (("alert-1", 5), ("alert-2", 7)), "")
     again = Once.load(once.state())
     assert (again.end, again.fresh([alert(1), alert(2), alert(3)])) == (30, [alert(3)])
 
@@ -47,7 +47,7 @@ def test_old_ids_are_forgotten_so_that_memory_is_bounded() -> None:
     once.saw("young", 2, newest.at - KEEP)
     once.saw("timeless", 3)
     once.wrote([newest], 4)
-    assert once.state() == (1, 4, (("timeless", 0), (newest.id, newest.at), ("young", newest.at - KEEP)))
+    assert once.state() == (2, 4, (("timeless", 0), (newest.id, newest.at), ("young", newest.at - KEEP)), "")
 
 
 def test_of_ids_without_a_time_the_last_that_were_read_back_are_kept() -> None:
@@ -69,16 +69,31 @@ def test_items_of_the_last_epoch_that_wrote_any_are_remembered_and_no_others() -
     """What the end of a source has brought comes again when the finished run is started once more, and once more."""
     once = Once()
     once.wrote([alert(1)], 4)
-    assert once.state() == (1, 4, ((alert(1).id, alert(1).at),))
+    assert once.state() == (2, 4, ((alert(1).id, alert(1).at),), "")
     once.wrote([alert(2), Message("topic/0/7", "topic/0")], 6)
-    assert once.state() == once.state() == (1, 6, ((alert(2).id, alert(2).at),))
+    assert once.state() == once.state() == (2, 6, ((alert(2).id, alert(2).at),), "")
     for _ in range(3):
         once = Once.load(once.state())
         assert once.fresh([alert(2), alert(3)]) == [alert(3)]
         once.wrote([alert(2)], 6)
 
 
-@pytest.mark.parametrize("state", [(2, 0, ()), (1, "x", ()), (1,), ()])
+def test_the_state_of_the_release_before_is_read() -> None:
+    once = Once.load((1, 30, (("alert-1", 5),)))
+    assert (once.end, once.fresh([alert(1), alert(2)])) == (30, [alert(2)])
+
+
+def test_a_position_counts_in_one_log_only() -> None:
+    once = Once.load((1, 30, (("alert-1", 5),)))
+    assert not once.counts_in("first")  # the release before did not say which one it was
+    assert (once.end, once.state()[3]) == (30, "first")
+    assert not Once.load(once.state()).counts_in("")  # a broker that tells no ids
+    again = Once.load(once.state())
+    assert again.counts_in("second")
+    assert again.state() == (2, 0, (("alert-1", 5),), "second")
+
+
+@pytest.mark.parametrize("state", [(3, 0, (), ""), (2, 0, ()), (1, "x", ()), (1,), ()])
 def test_a_state_of_another_version_is_refused(state: tuple[object, ...]) -> None:
-    with pytest.raises(FatalError, match="this program reads version 1"):
+    with pytest.raises(FatalError, match="this program reads version 2"):
         Once.load(state)

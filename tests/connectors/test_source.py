@@ -18,6 +18,7 @@ from operators.decode.registry import DECODERS
 from operators.errors import ConfigError, FatalError, RetryableError
 from operators.intake import Balance, Batch
 from operators.model import SECOND, Events
+from operators.stored import restored
 from operators.watermark import End, Idle, Watermark
 
 T0 = 1_767_225_600
@@ -38,6 +39,7 @@ class Topic:
     def __init__(self, **records: list[bytes]) -> None:
         self.records = records
         self.first = 0  # records before it are gone
+        self.id = "first"  # of a topic of the same name that was made after it, another one
         self.script: list[Exception | str] = []  # of the polls of any reader: an error to raise, "nothing", "finished"
         self.opened: list[TopicReader] = []
 
@@ -47,8 +49,8 @@ class Topic:
     def origin(self, partition: str) -> tuple[str, int]:
         return "topic", self.partitions().index(partition)
 
-    def open(self, partition: str, position: int | None) -> Reader:
-        self.opened.append(TopicReader(self, partition, position or 0))
+    def open(self, partition: str, position: int | None, log: State | None = None) -> Reader:
+        self.opened.append(TopicReader(self, partition, position or 0, log))
         return self.opened[-1]
 
     def identity(self) -> str:
@@ -56,8 +58,10 @@ class Topic:
 
 
 class TopicReader:
-    def __init__(self, topic: Topic, partition: str, position: int) -> None:
+    def __init__(self, topic: Topic, partition: str, position: int, log: State | None = None) -> None:
+        self.id = str(log[0]) if log else topic.id
         self.topic = topic
+        self.partition = partition
         self.values = topic.records[partition]
         self.at = position
         self.was_durable: list[int] = []
@@ -69,12 +73,15 @@ class TopicReader:
             raise told
         if self.at < self.topic.first:
             raise ConfigError(f"records {self.at} to {self.topic.first - 1} are gone")
+        replaced = self.id != self.topic.id
+        if replaced:
+            self.id, self.values, self.at = self.topic.id, self.topic.records[self.partition], 0
         low = self.at
         values = [] if told == "nothing" else self.values[low : low + most]
         self.at += len(values)
         return Chunk(
             values, np.arange(low, self.at, dtype=np.int64), None,
-            at_end=told != "nothing" and self.at == len(self.values), finished=told == "finished",
+            at_end=told != "nothing" and self.at == len(self.values), finished=told == "finished", replaced=replaced,
         )  # fmt: skip
 
     def position(self) -> int:
@@ -82,6 +89,9 @@ class TopicReader:
 
     def behind(self) -> int:
         return len(self.values) - self.at
+
+    def log(self) -> State:
+        return (self.id,)
 
     def durable(self, position: int) -> None:
         self.was_durable.append(position)
@@ -102,6 +112,7 @@ class World:
         self.seen: list[tuple[str, int, int | None]] = []
         self.lags: list[tuple[str, int]] = []
         self.steps = 0
+        self.replaced: list[str] = []
         self.settings = SourceSettings(
             factory=topic,
             decoder=DECODERS["native"],
@@ -115,6 +126,7 @@ class World:
             observer=self,
             stepped=self.stepped,
             clock=self,
+            replaced=self.replaced.append,
         )
         self.source = TelemetrySource(self.settings)
 
@@ -524,7 +536,7 @@ def test_idleness_does_not_survive_a_resume() -> None:
 
 
 def test_the_state_of_another_version_is_refused() -> None:
-    with pytest.raises(FatalError, match="source partition p0 has version 7; this release reads 1"):
+    with pytest.raises(FatalError, match="source partition p0 has version 7; this release reads 2"):
         World(Topic(p0=[])).part(resume=(7, 0, ()))
 
 
@@ -629,3 +641,41 @@ def test_a_stop_while_reading_again_closes_both_readers() -> None:
         part.next_batch()
     part.close()
     assert all(reader.closed for reader in world.topic.opened[-2:])
+
+
+# --- another topic of the same name --------------------------------------------------------------------------------
+
+
+def test_the_state_of_the_release_before_does_not_say_which_log_it_was() -> None:
+    world, saved = remembering()
+    _, position, _, intake = restored(saved, "p0")
+    world.topic.id = "second"
+    part = world.part(resume=(1, position, intake))
+    assert [reader.at for reader in world.topic.opened[-2:]] == [40, 0]
+    assert restored(part.snapshot(), "p0")[:3] == (2, 40, ("second",))
+
+
+def test_the_memory_for_duplicates_does_not_take_another_log_for_the_one_before() -> None:
+    world, state = remembering()
+    world.topic.id, world.topic.records = "second", {"p0": [event(600 + i, f"n{i}") for i in range(50)]}
+    part = world.part(resume=state)
+    list(drain(world, part))
+    assert world.seen[-1][1] == 40 + 50
+    assert world.replaced == ["p0"]
+    assert restored(part.snapshot(), "p0")[1:3] == (50, ("second",))
+    again = world.part(resume=part.snapshot())  # what it reads again stands in the new one
+    world.topic.records["p0"] += [event(650, f"n{i}") for i in range(20)]
+    batches = list(drain(world, again))
+    assert sum(len(batch.events) for batch in batches) == 20
+    assert not any(batch.on_time.any() for batch in batches)
+
+
+def test_a_log_that_is_replaced_while_it_is_read_keeps_what_is_remembered_of_ids() -> None:
+    world, state = remembering()
+    part = world.part(resume=state)
+    while len(world.seen) < 5:
+        part.next_batch()
+    world.topic.id, world.topic.records = "second", {"p0": [event(500, "e1"), event(500, "n1")]}
+    (batch,) = part.next_batch()
+    assert batch.on_time.tolist() == [False, True]
+    assert world.replaced == ["p0"]

@@ -19,7 +19,7 @@ from connectors.files import FilesFactory
 from connectors.greptime.writer import GreptimeFactory
 from connectors.jsonl import JsonlFactory
 from connectors.kafka.once import KafkaOnce
-from connectors.kafka.reader import KafkaSource
+from connectors.kafka.source import KafkaSource
 from connectors.simulator import Simulator
 from connectors.sqlite import SqliteFactory
 from connectors.terminal import TerminalFactory

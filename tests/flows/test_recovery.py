@@ -96,7 +96,7 @@ def test_a_shared_folder_has_a_partition_for_each_process(tmp_path: Path, proces
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest == {
         "shards": 4, "pane_s": 10, "source": "kafka c1 llm.telemetry", "partitions": processes, "learned": {},
-        "row_keys": [], "version": 1,
+        "row_keys": [], "topics": {}, "version": 1,
     }  # fmt: skip
     for i in range(processes):
         take(folder, i, processes).release()  # again
@@ -387,3 +387,19 @@ def test_what_a_crash_left_half_made_is_made_anew(tmp_path: Path, monkeypatch: p
         with sqlite3.connect(tmp_path / part) as db:
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     take(tmp_path, 1, 2).release()
+
+
+def test_how_many_partitions_topics_had_at_the_first_start_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    held = take(folder)
+    assert held.topics == {}
+    assert held.keep({"alerts": 1}) == held.topics == {"alerts": 1}
+    assert held.keep({"alerts": 3, "letters": 2}) == {"alerts": 1, "letters": 2}
+    held.release()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["topics"]  # as a store of the release before has none
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    held = take(folder)
+    assert held.keep({"alerts": 3}) == {"alerts": 3}
+    held.release()
+    assert not list(folder.glob("*.tmp"))

@@ -76,6 +76,18 @@ def test_what_a_new_pod_made_that_came_too_early_gives_way(volumes: list[Path]) 
     assert held(volumes) == [[0, 2, 4], [1, 3], [], []]
 
 
+def test_what_a_new_pod_found_of_topics_that_have_grown_gives_way(volumes: list[Path]) -> None:
+    for volume, topics in zip(volumes, ({"alerts": 1}, {"alerts": 1}, {"alerts": 3, "other": 2}), strict=False):
+        held = take(volume, volumes.index(volume), 3 if volume == volumes[2] else 2, "own", partitions=5)
+        held.keep(topics)
+        held.release()
+    rescale(volumes[:3], 3)
+    for number in range(3):
+        held = take(volumes[number], number, 3, "own", partitions=5)
+        assert held.topics == {"alerts": 1, "other": 2}
+        held.release()
+
+
 def test_a_running_flow_is_not_touched(volumes: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     running = take(volumes[1], 1, 2, "own")
     assert main(["--to", "1", *map(str, volumes[:2])]) == 78

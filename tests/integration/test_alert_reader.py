@@ -57,7 +57,7 @@ def topic(kafka: Broker) -> str:
         mine = [m for m in records(every) if factory.route(m.key) == number]
         writer = factory.open(partition, None)
         writer.write(mine[:2])
-        dying = Producer({"bootstrap.servers": kafka.address, "transactional.id": f"{name}-{name}-{number}"})
+        dying = Producer({"bootstrap.servers": kafka.address, "transactional.id": f"{name}/{name}/{number}"})
         dying.init_transactions(10)
         dying.begin_transaction()
         for message in mine:

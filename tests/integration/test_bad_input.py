@@ -29,7 +29,7 @@ import pytest
 from confluent_kafka import Producer
 
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.reader import KafkaSource
+from connectors.kafka.source import KafkaSource
 from operators.errors import RetryableError
 from tests.brokers import Broker, create_topic, kafka_broker, produce, read_all
 from tests.conftest import ROOT, leave_out

@@ -10,13 +10,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
 from connectors.base import Message, State
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.once import KafkaOnce, KafkaOnceWriter
+from connectors.kafka.once import MOST_READ_BACK, KafkaOnce, KafkaOnceWriter
 from operators.errors import ConfigError, DataError, FatalError, RetryableError
-from tests.brokers import Broker, create_topic, delete_topic, read_all
+from tests.brokers import Broker, create_topic, delete_topic, produce, read_all
 from tests.conftest import ROOT
 
 
@@ -55,8 +55,9 @@ def persist(writer: KafkaOnceWriter, items: Sequence[Message]) -> None:
 
 
 def ids(broker: Broker, topic: str) -> list[str]:
-    """In the order of the topic, as a read_committed reader sees them."""
-    return [dict(m.headers() or [])["ce_id"].decode() for m in read_all(broker, topic)]  # type: ignore[union-attr]
+    """In the order of the topic, as a read_committed reader sees them; of records without one nothing."""
+    headers = (dict(m.headers() or []) for m in read_all(broker, topic))
+    return [found["ce_id"].decode() for found in headers if "ce_id" in found]  # type: ignore[union-attr]
 
 
 def test_a_record_keeps_its_key_headers_and_value(broker: Broker, topic: str) -> None:
@@ -74,6 +75,20 @@ def test_the_partition_of_a_key_is_the_same_in_every_process(broker: Broker) -> 
     assert factory.partitions() == [f"{name}/0", f"{name}/1", f"{name}/2"]  # made, as it was not there
     assert [factory.route(f"episode-{i}") for i in range(6)] == [0, 1, 2, 1, 1, 1]
     assert KafkaOnce(config(broker, create_topics=False), name, "again").partitions() == factory.partitions()
+
+
+def test_the_number_of_partitions_at_the_first_start_routes_for_ever(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"a-{uuid4().hex[:8]}"
+    made = KafkaOnce(config(broker), name, "alerts", first=2)
+    assert made.partitions() == [f"{name}/0", f"{name}/1"]  # as many as at the first start, not as configured
+    assert (made.added, caplog.text) == (0, "")
+    grown = KafkaOnce(config(broker), name, "alerts", first=1)
+    assert (grown.partitions(), grown.added, grown.route("episode-0")) == ([f"{name}/0"], 1, 0)
+    assert f"topic {name} has 2 partitions: only the first 1 are written" in caplog.text
+    with pytest.raises(ConfigError, match=f"topic {name} had 3 partitions at the first start .* now it has 2"):
+        KafkaOnce(config(broker), name, "alerts", first=3).partitions()
 
 
 def test_a_missing_topic_is_refused_where_none_may_be_made(broker: Broker) -> None:
@@ -199,7 +214,7 @@ def test_what_an_open_transaction_of_someone_else_hides_is_waited_for(kafka: Bro
     stranger.begin_transaction()
     stranger.produce(name, b"not ours", partition=0)
     stranger.flush(10)
-    with pytest.raises(RetryableError, match="its end was not reached"):
+    with pytest.raises(RetryableError, match="another producer has left a transaction open on it, which hides the 1 "):
         opened(kafka, name, request_s=1)  # records of ours could stand behind it
     stranger.abort_transaction(10)
     writer = opened(kafka, name)
@@ -224,3 +239,70 @@ def test_a_topic_that_is_deleted_is_made_anew_where_that_is_configured(kafka: Br
     persist(again, alerts(3, 4))
     again.close()
     assert ids(kafka, name) == ["id-3", "id-4"]
+
+
+def test_a_topic_that_was_made_anew_is_read_back_from_its_start(kafka: Broker) -> None:
+    """Its end is beyond the position of the snapshot by the time of the kill."""
+    name = f"a-{uuid4().hex[:8]}"
+    create_topic(kafka, name)
+    writer = opened(kafka, name)
+    writer.write(alerts(1))
+    state = writer.snapshot()
+    delete_topic(kafka, name)
+    create_topic(kafka, name)
+    for number in range(2, 7):
+        persist(writer, alerts(number))
+    again = opened(kafka, name, state)  # the writer was killed before its next snapshot
+    again.write(alerts(2, 3, 4, 5, 6, 7))
+    again.close()
+    assert ids(kafka, name) == [f"id-{n}" for n in range(2, 8)]
+
+
+def test_groups_and_topics_with_hyphens_do_not_fence_each_other(kafka: Broker) -> None:
+    group, name = f"a-{uuid4().hex[:8]}", f"b-{uuid4().hex[:8]}"
+    create_topic(kafka, name)
+    create_topic(kafka, f"x-{name}")
+    first = opened(kafka, name, group_id=f"{group}-x")
+    first.write(alerts(1))
+    state = first.snapshot()
+    first.close()
+    first = opened(kafka, name, state, group_id=f"{group}-x")
+    other = opened(kafka, f"x-{name}", (2, 0, (), ""), group_id=group)
+    other.write(alerts(1))
+    first.write(alerts(2))
+    for writer in (first, other):
+        writer.close()
+    assert ids(kafka, name) == ["id-1", "id-2"]
+
+
+@pytest.mark.parametrize("state", [None, (1, 0, ())])
+def test_what_the_release_before_has_left_is_ended(kafka: Broker, state: State | None) -> None:
+    """Its writers had other transactional ids."""
+    name = f"a-{uuid4().hex[:8]}"
+    create_topic(kafka, name)
+    zombie = Producer({"bootstrap.servers": kafka.address, "transactional.id": f"llm-sentinel-{name}-0"})
+    zombie.init_transactions(10)
+    zombie.begin_transaction()
+    zombie.produce(name, b"9", partition=0, headers=[("ce_id", b"id-9")])
+    zombie.flush(10)
+    writer = opened(kafka, name, state)
+    with pytest.raises(KafkaException):
+        zombie.commit_transaction(10)
+    writer.write(alerts(1))
+    writer.close()
+    assert ids(kafka, name) == ["id-1"]
+
+
+def test_without_a_snapshot_the_end_of_the_topic_is_read_back(kafka: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    name = f"a-{uuid4().hex[:8]}"
+    create_topic(kafka, name)
+    writer = opened(kafka, name)
+    writer.write(alerts(1))
+    produce(kafka, name, [b"x"] * MOST_READ_BACK)
+    writer.write(alerts(2))
+    writer.close()
+    again = opened(kafka, name)
+    again.write(alerts(1, 2, 3))
+    again.close()
+    assert ids(kafka, name)[-2:] == ["id-1", "id-3"]  # the first one was written again
+    assert f"reading back its last {MOST_READ_BACK} offsets" in caplog.text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.kafka.reader import KafkaSource
+from connectors.kafka.source import KafkaSource
 from operators.errors import RetryableError
 from tests.brokers import create_topic, kafka_broker, produce
 from tests.integration.test_kafka_once import alerts, ids, opened, persist

@@ -225,7 +225,7 @@ def test_transactions_that_are_forbidden_for_longer_than_the_budget_and_then_for
 ) -> None:
     flow = Alerting(guarded, tmp_path)
     flow.sends(RECORDS[CALM:])
-    name = f"{flow.source}-{flow.topic}-0"
+    name = f"{flow.source}/{flow.topic}/0"
     give_back = deny(guarded, ResourceType.TRANSACTIONAL_ID, name, AclOperation.WRITE)
     with flow.start(sinks__budget_s=0.5) as process:
         why = gave_up(process)

@@ -57,7 +57,7 @@ def test_from_offsets_of_some_and_a_time(kafka: Broker, topic: str, tmp_path: Pa
     ("partition", "offset", "why"),
     [
         ("other/0", 3, "kafka.start_offsets: there is no partition other/0 to read"),
-        ("{topic}/1", 1_000_000, "kafka.start_offsets or the snapshot want 1000000"),
+        ("{topic}/1", 1_000_000, "kafka.start_offsets want 1000000"),
     ],
 )
 def test_offsets_that_are_not_there_are_refused(

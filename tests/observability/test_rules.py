@@ -33,6 +33,8 @@ PARTITIONS = 'sentinel_source_partitions{job="j",instance="a"}'
 ON_TIME = 'sentinel_events_total{job="j",instance="a",partition="t/0",outcome="on_time"}'
 DEAD = 'sentinel_dead_letters_total{job="j",instance="a",partition="t/0",reason="not_json"}'
 SKIPPED = 'sentinel_records_skipped_total{job="j",instance="a",partition="t/0"}'
+REPLACED = 'sentinel_source_logs_replaced_total{job="j",instance="a",partition="t/0"}'
+UNREAD = 'sentinel_source_partitions_unread{job="j",instance="a",topic="t"}'
 DIFFERENCE = 'sentinel_balance_difference{job="j",instance="a",partition="t/0"}'
 RETRIES = 'sentinel_sink_retries_total{job="j",instance="a",sink="sqlite"}'
 POLLS_AGAIN = 'sentinel_source_retries_total{job="j",instance="a"}'
@@ -112,7 +114,11 @@ CASES: dict[str, tuple[list[Series], list[Series]]] = {
         [{DEAD: "0+6x90", ON_TIME: "0+100x90"}],
         [{DEAD: "0+1x90", ON_TIME: "0+1000x90"}, {DEAD: "0+6x60 360x30", ON_TIME: "0+100x90"}],
     ),
-    "SentinelRecordsLost": ([{SKIPPED: "0x80 5x10"}], [{SKIPPED: "5x90"}]),
+    "SentinelRecordsLost": (
+        [{SKIPPED: "0x80 5x10"}, {REPLACED: "0x80 1x10"}, {REPLACED: "_x80 1x10"}],
+        [{SKIPPED: "5x90"}, {REPLACED: "1x90"}],
+    ),
+    "SentinelPartitionsUnread": ([{UNREAD: "0x80 2x10"}], [{UNREAD: "0x90"}, {UNREAD: "2x80 0x10"}]),
     "SentinelBalanceBroken": ([{DIFFERENCE: "0x80 1x10"}, {DIFFERENCE: "-1x90"}], [{DIFFERENCE: "0x90"}]),
     "SentinelSinkFailing": (
         [{RETRIES: "0+6x90"}],

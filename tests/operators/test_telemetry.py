@@ -198,6 +198,9 @@ def everything() -> Telemetry:
     telemetry.built("1", "3")
     telemetry.heartbeats(SECOND)
     telemetry.closed("slow")
+    telemetry.replaced("t/0")
+    telemetry.unread("t", 1)
+    telemetry.unused("alerts", 2)
     return telemetry
 
 

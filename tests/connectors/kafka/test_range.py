@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from connectors.base import Chunk
+from connectors.base import Chunk, State
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.range import Address, KafkaRange, Mark, RangeReader, parse_address
 from operators.errors import ConfigError
@@ -61,6 +61,9 @@ class Feed:
         return self.offsets[self.at] if self.at < len(self.offsets) else self.offsets[-1] + 1
 
     def behind(self) -> None: ...
+
+    def log(self) -> State:
+        return ()
 
     def durable(self, position: int) -> None:
         self.told.append(position)

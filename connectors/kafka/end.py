@@ -1,0 +1,93 @@
+"""Where the log of a partition ends, as far as its leader has said of late.
+
+The client's own event at the end of a partition comes before records of transactions that are still open, and nothing
+takes it back while the leader is away. The high watermark counts those records, and the client's statistics tell when
+the leader has answered last.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+import orjson
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from connectors.kafka.client import error_of
+
+logger = logging.getLogger(__name__)
+
+STATISTICS: Final = {"statistics.interval.ms": "1000"}
+"""The option of a consumer that is made with `LogEnd.on_statistics`."""
+
+_HEARD_S: Final = 5.0
+"""How old the last answer of the leader may be for its word to hold: it answers fetches within half a second, also
+where nothing comes, and what it said last is known a second later."""
+_ASK_S: Final = 5.0
+"""How often, at most, a partition that is not polled asks for its end."""
+_ANSWER_S: Final = 0.1
+
+
+class LogEnd:
+    """The end of one partition, as one consumer knows it."""
+
+    def __init__(self, topic: str, number: int) -> None:
+        self._topic = topic
+        self._number = number
+        self._place = TopicPartition(topic, number)
+        self._heard = 0.0  # by the monotonic clock
+        self._polled = False  # since it was last asked how many records are left
+        self._told = 0  # the end that the brokers gave when asked
+        self._asked = 0.0
+        self.forget()
+
+    def forget(self) -> None:
+        """What was heard is of another log, or of another place in it."""
+        self._heard = -_HEARD_S
+
+    def polled(self, something: bool) -> None:
+        """The consumer was polled; what it gave, if anything, is an answer of the leader."""
+        self._polled, self._told = True, 0
+        if something:
+            self._heard = time.monotonic()
+
+    def on_statistics(self, text: str) -> None:
+        """When the broker that the partition is fetched from has said anything last."""
+        told = orjson.loads(text)
+        partitions = told["topics"].get(self._topic, {}).get("partitions", {})
+        fetched_from = partitions.get(str(self._number), {}).get("broker")
+        for broker in told["brokers"].values():
+            if broker["nodeid"] == fetched_from and broker["state"] == "UP" and broker["rxidle"] >= 0:
+                self._heard = max(self._heard, (told["ts"] - broker["rxidle"]) / 1e6)
+
+    def high(self, consumer: Consumer) -> int:
+        """The high watermark as of the last fetch; negative before the first one."""
+        _, high = consumer.get_watermark_offsets(self._place, cached=True)
+        return high
+
+    def stands_at(self, consumer: Consumer, position: int) -> bool:
+        """Whether the leader said just now that nothing comes after the position, nor waits there to be readable."""
+        if time.monotonic() - self._heard > _HEARD_S:
+            return False
+        return 0 <= self.high(consumer) <= position
+
+    def behind(self, consumer: Consumer, position: int) -> int | None:
+        """How many records come after the position, those that cannot be read yet included; None where unknown.
+
+        Where nothing was polled since the last call the client may have stopped to fetch, so the brokers are asked now
+        and then, for a tenth of a second at most.
+        """
+        if not self._polled and time.monotonic() - self._asked > _ASK_S:
+            self._ask(consumer)
+        self._polled = False
+        high = max(self._told, self.high(consumer))
+        return None if high < 0 else max(high - position, 0)
+
+    def _ask(self, consumer: Consumer) -> None:
+        """For the end up to which records can be read: that is all a client is told that reads committed records."""
+        self._asked = time.monotonic()
+        try:
+            _, self._told = consumer.get_watermark_offsets(self._place, timeout=_ANSWER_S)
+        except KafkaException as e:
+            logger.debug("the end of %s/%d is unknown: %s", self._topic, self._number, error_of(e).name())
