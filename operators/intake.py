@@ -254,7 +254,8 @@ class Intake:
 
     def forget_offsets(self) -> None:
         """Offsets count in another log from now on: none from before leads to a record of this one."""
-        self._marks, self._rebuilt = [], 0
+        self._marks = []
+        self._begin_rebuilding()
 
     def remember(self, values: Sequence[bytes], offsets: Ints, arrivals: Ints | None) -> None:
         """Rebuild the memory for duplicates from records judged before: nothing is counted or handed on."""
