@@ -32,6 +32,8 @@ PAGE_BYTES: Final = 65_536
 """The largest that SQLite has: 119 MiB are written and cleared away in 0.35 s, with its usual 4 KiB in 0.9 s."""
 SETUP_LOCK: Final = "setup.lock"
 """The file that is locked while the store is made, checked or moved."""
+MOVING: Final = "moving"
+"""The file that is in the folders while partitions move between them; it says how many folders there are."""
 _MAKING = "making"  # the folder in which the partitions are made; it is there only while they are
 
 
@@ -150,6 +152,11 @@ def _make_or_compare(
     relearn: bool,
     asked: int | None,
 ) -> None:
+    if (folder / MOVING).exists():
+        raise ConfigError(
+            f"the recovery folder {folder} is one of those between which python -m flows.rescale has begun to move "
+            "partitions, and has not finished: run that again first"
+        )
     _clear(folder)
     path = folder / MANIFEST
     present = sorted(folder.glob("part-*.sqlite3"))
