@@ -16,6 +16,9 @@ Options = dict[str, Value]
 
 _SECRET: Final = re.compile(r"password|passphrase|secret|key\.pem|private\.key|jaas|oauthbearer\.config")
 
+_SHOWN: Final = frozenset({"security.protocol", "sasl.mechanism", "sasl.mechanisms"})
+"""Options whose values stand in messages of librdkafka that say nothing without them, such as SSL."""
+
 _OURS: Final = {
     "bootstrap.servers": "set kafka.brokers",
     "metadata.broker.list": "set kafka.brokers",
@@ -131,8 +134,8 @@ class KafkaConfig(Section):
     def masked(self, text: str) -> str:
         """`text` without the secrets of the options: for messages that come from the client."""
         for options in (self.options, self.consumer_options, self.producer_options):
-            for value in options.values():
-                if isinstance(value, SecretStr) and value.get_secret_value():
+            for name, value in options.items():
+                if isinstance(value, SecretStr) and value.get_secret_value() and name not in _SHOWN:
                     text = text.replace(value.get_secret_value(), "**********")
         return text
 

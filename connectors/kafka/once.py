@@ -18,6 +18,7 @@ from confluent_kafka import Message as KafkaMessage
 from connectors.base import Message, State
 from connectors.kafka.client import (
     UNKNOWN_TOPIC,
+    Refusals,
     check_options,
     error_of,
     look_up,
@@ -114,6 +115,7 @@ class KafkaOnceWriter:
         self._name = f"{topic}/{number}"
         self._id = f"{config.group_id}-{topic}-{number}"
         self._once = Once.load(resume)
+        self._refusals = Refusals()
         self._producer: Producer | None = self._opened()
 
     def write(self, items: Sequence[Message]) -> None:
@@ -145,12 +147,13 @@ class KafkaOnceWriter:
 
     def _opened(self) -> Producer:
         """A producer that has fenced the one before; then everything after the known end is read back."""
-        producer = make_producer(self._config, {"transactional.id": self._id})
+        producer = make_producer(self._config, {"transactional.id": self._id}, self._refusals)
         failure: BaseException | None = None
         try:
             producer.init_transactions(self._config.request_s)
             self._read_back()
         except KafkaException as e:
+            producer.poll(0)  # serves error_cb
             failure = self._meaning(error_of(e), f"taking over {self._name}")
         except BaseException as e:  # noqa: BLE001 - raised again below
             failure = e
@@ -171,7 +174,7 @@ class KafkaOnceWriter:
 
     def _read_back(self) -> None:
         doing = f"reading back {self._name}"
-        consumer = make_consumer(self._config, changes=_READ_BACK)
+        consumer = make_consumer(self._config, self._refusals, _READ_BACK)
         try:
             self._look_for_topic(consumer)
             consumer.assign([TopicPartition(self._topic, self._number, self._once.end)])
@@ -203,6 +206,7 @@ class KafkaOnceWriter:
                         raise failure
             raise failure or RetryableError(f"{doing}: its end was not reached within {self._config.request_s:g} s")
         except KafkaException as e:
+            consumer.poll(0)  # serves error_cb
             raise self._meaning(error_of(e), doing) from None
         finally:
             consumer.close()
@@ -225,7 +229,7 @@ class KafkaOnceWriter:
             )
 
     def _meaning(self, error: KafkaError, doing: str) -> SentinelError:
-        return meaning(error, doing, self._config, started=True)
+        return meaning(self._refusals.behind(error), doing, self._config, started=True)
 
     def _saw(self, message: KafkaMessage, end: int) -> None:
         headers = dict(message.headers() or [])

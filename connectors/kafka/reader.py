@@ -25,6 +25,7 @@ from connectors.kafka.client import (
     make_consumer,
     meaning,
     patiently,
+    refuses,
 )
 from connectors.kafka.config import KafkaConfig
 from operators.errors import ConfigError, FatalError, RetryableError, SentinelError
@@ -227,7 +228,7 @@ class KafkaReader:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._failure = meaning(error, f"reading {self._name}", self._config)
-        elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION):
+        elif refuses(error) or (self._down is None and error.code() == KafkaError._ALL_BROKERS_DOWN):
             self._down = error
             self._at_end = False
 
@@ -238,10 +239,8 @@ class KafkaReader:
             self._down = None
             self._at_end = self._next >= high
         except KafkaException:
-            raise RetryableError(
-                f"reading {self._name}: no broker of {self._config.brokers} answers: "
-                f"{self._config.masked(why.str())} ({why.name()})"
-            ) from None
+            doing = f"reading {self._name}: no broker of {self._config.brokers} answers"
+            raise RetryableError(str(meaning(why, doing, self._config, started=True))) from None
 
     def _move_into_range(self) -> None:
         """The position is not in the partition any more: goes where `on_expired` says, and counts the gap."""
