@@ -6,7 +6,9 @@ A test asks for the fixture `tansu`, `kafka` or `broker` (each of the two in tur
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -53,6 +55,11 @@ class Broker:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def send(self, number: signal.Signals) -> None:
+        """Stop it, or let it go on."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def ended(self) -> bool:
         """Whether it was started and has ended by itself."""
@@ -158,10 +165,30 @@ log.cleaner.enable=false
     return Broker("Apache Kafka", [*run, "kafka.Kafka", str(settings)], address, folder / "kafka.log", env)
 
 
-def create_topic(broker: Broker, topic: str, partitions: int = 1, config: dict[str, str] | None = None) -> None:
+def kafka_pair(folder: Path) -> list[Broker]:
+    """Two brokers of one Apache Kafka, to be started in this order; whoever loses a leader has the other one soon."""
+    replicated = """offsets.topic.replication.factor=2
+transaction.state.log.replication.factor=2
+default.replication.factor=2
+leader.imbalance.check.interval.seconds=2"""
+    for name in ("1", "2"):
+        (folder / name).mkdir()
+    first = kafka_broker(folder / "1", replicated)
+    (voters,) = re.findall(r"(?m)^controller.quorum.voters=.*$", (folder / "1" / "server.properties").read_text())
+    address = f"127.0.0.1:{free_port()}"
+    listener = f"PLAINTEXT://{address}"
+    own = f"process.roles=broker\nnode.id=2\nlisteners={listener}\nadvertised.listeners={listener}"
+    second = kafka_broker(folder / "2", f"{replicated}\n{voters}\n{own}")
+    second.address = address
+    return [first, second]
+
+
+def create_topic(
+    broker: Broker, topic: str, partitions: int = 1, config: dict[str, str] | None = None, replicas: int = 1
+) -> None:
     """Makes the topic, and waits until it is known; `config` holds options of the topic."""
     admin = broker.admin()  # kept: a request dies with its client
-    for done in admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})]).values():
+    for done in admin.create_topics([NewTopic(topic, partitions, replicas, config=config or {})]).values():
         done.result()
     deadline = time.monotonic() + 10
     while topic not in admin.list_topics(timeout=5).topics:

@@ -60,4 +60,4 @@ def _openssl(*arguments: str | Path) -> None:
     program = shutil.which("openssl")
     if program is None:
         leave_out("no certificates: openssl is not installed")
-    subprocess.run([str(program), *map(str, arguments)], check=True, capture_output=True, timeout=60)
+    subprocess.run([program, *map(str, arguments)], check=True, capture_output=True, timeout=60)

@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from _pytest.terminal import TerminalReporter
@@ -41,7 +42,7 @@ def examples(most: int) -> settings:
     return settings(max_examples=min(most, settings().max_examples) if uncompiled else most)
 
 
-def leave_out(why: str) -> None:
+def leave_out(why: str) -> NoReturn:
     """End the test as left out, with the reason; under LLMS_TEST_STRICT=1 that is a failure."""
     if STRICT:
         pytest.fail(f"left out under LLMS_TEST_STRICT=1: {why}")
