@@ -204,9 +204,8 @@ class Storm:
         figures.kills += run.kills
         for kind in befell:
             figures.befell[kind] = figures.befell.get(kind, 0) + 1
-        self.say(
-            f"{run.name}: {', '.join(befell) or 'nothing'}; {figures.kills} kills so far, {lost} lost, {doubled} doubled"
-        )
+        told = f"{figures.kills} kills so far, {lost} lost, {doubled} doubled"
+        self.say(f"{run.name}: {', '.join(befell) or 'nothing'}; {told}")
         for what, found in (("lost", missing), ("doubled", more)):
             if found:
                 self.say(f"  {what}: {dict(Counter(where for where, _ in found.elements()))}")
