@@ -108,14 +108,18 @@ class Disturbed:
 
     def wait(self) -> bool:
         """Until a random moment, more often than not one at work; false where the run has ended by then."""
+        if self.place.random.random() < AT_WORK:
+            self.reading()
+        time.sleep(self.place.random.uniform(0, self.place.until_s))
+        return bool(self.pids())
+
+    def reading(self) -> None:
+        """Returns when the last life has read something, or has ended."""
         deadline = time.monotonic() + WAIT_S
-        at_work = self.place.random.random() < AT_WORK
-        while at_work and self._process.alive() and " events" not in self.said().rpartition("started ")[2]:
+        while self._process.alive() and " events" not in self.said().rpartition("started ")[2]:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"it reads nothing:\n{self.said()}")
             time.sleep(0.02)
-        time.sleep(self.place.random.uniform(0, self.place.until_s))
-        return bool(self.pids())
 
     def again(self, lives: int) -> None:
         """Wait for the next life, where there is one: none if all was read by then."""
@@ -167,11 +171,11 @@ class Disturbed:
 def written(broker: Broker, outputs: Sequence[str]) -> Seen:
     """The alerts and the dead letters on these two topics as they are now, each as often as it is there.
 
-    A dead letter without its offset, and what else depends on how often its topic was made.
+    A dead letter without what depends on when and how often the topic that is read was made.
     """
     alerts, letters = outputs
     seen: Seen = Counter(("alerts", message.value()) for message in read_all(broker, alerts))
     for message in read_all(broker, letters):
         told = orjson.loads(message.value() or b"")
-        seen["dead", tuple(told[name] for name in ("partition", "reason", "detail", "payload"))] += 1
+        seen["dead", tuple(told[name] for name in ("partition", "reason", "payload"))] += 1
     return seen

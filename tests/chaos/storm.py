@@ -152,6 +152,7 @@ class Storm:
         self._write(topic, 1)
         with self._disturbed(name, topic, LIVE) as run:
             self._befall(run, left, befell, 2)
+            run.reading()
             time.sleep(HUNG_S)
             give_up()
             yield run
