@@ -10,8 +10,9 @@ import pytest
 from tests.brokers import Broker
 from tests.chaos.disturbed import Place
 from tests.chaos.storm import Storm
+from tests.stepped_clock import SteppedClock
 
-PLANS = {
+PLANS = {  # what befalls them, in this order
     "one folder": ["kill", "stop", "outputs-hung", "supervisor", "broker-stop"],
     "a volume each": ["kill", "rescale", "input-grown", "stop"],
 }
@@ -19,7 +20,9 @@ PLANS = {
 
 @pytest.fixture(scope="module")
 def storm(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Storm:
-    return Storm(Place([kafka], Random(5)), tmp_path_factory.mktemp("storm"), print, blocks=1)
+    folder = tmp_path_factory.mktemp("storm")
+    place = Place([kafka], Random(5), clock=SteppedClock(folder), until_s=1)
+    return Storm(place, folder, print, blocks=1)
 
 
 @pytest.mark.parametrize("plan", PLANS)
