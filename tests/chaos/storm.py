@@ -45,8 +45,8 @@ ROUNDS = {"input-hung": 4, "input-anew": 4}
 """Kinds that want a round of their own, and how often they come."""
 LIVE: dict[str, object] = {"kafka.stop_at_end": False, "time.idle_s": 1}
 """What is set while such a round is disturbed: it waits for what comes."""
-HUNG_S = 5.0
-"""So long a transaction is open, several times what makes a partition idle."""
+HUNG_S = 15.0
+"""So long a transaction stays open after a start with nothing to read: time to start, and to find everything idle."""
 IN_VAIN = 5
 """So many rounds in a row may be over before anything has befallen them."""
 
@@ -147,12 +147,13 @@ class Storm:
         """Behind the open transaction stands half of a partition."""
         topic = f"{self.topic}-{name}.in"
         self._make(topic)
-        self._write(topic, 0)
+        first = self._write(topic, 0)
         give_up = hanging(self.place.brokers[0], [(topic, 0)])
-        self._write(topic, 1)
+        second = self._write(topic, 1)
         with self._disturbed(name, topic, LIVE) as run:
             self._befall(run, left, befell, 2)
-            run.reading()
+            self._read_to(run, first + second - len(self._halves[0][1]))
+            run.start()
             time.sleep(HUNG_S)
             give_up()
             yield run
@@ -165,17 +166,22 @@ class Storm:
         first = self._write(topic, 0)
         with self._disturbed(name, topic, LIVE) as run:
             self._befall(run, left, befell, 2)
-            run.stop()
-            while run.read() < first:
-                run.start()
-                run.wait()
-                run.stop()
+            self._read_to(run, first)
             delete_topic(self.place.brokers[0], topic)
             self._make(topic)
             self._write(topic, 1)
             run.start()
             self._befall(run, left, befell, 2)
             yield run
+
+    @staticmethod
+    def _read_to(run: Disturbed, records: int) -> None:
+        """Stop it when so many are read and in a snapshot."""
+        run.stop()
+        while run.read() < records:
+            run.start()
+            run.wait()
+            run.stop()
 
     def _disturbed(self, name: str, topic: str, changes: Mapping[str, object] | None = None) -> Disturbed:
         return Disturbed(self.place, self.job(name, topic), topic, self._outputs(name), changes or {}, name)
