@@ -9,6 +9,7 @@ EVENTS ?=
 RESUME ?=
 ARGS ?=
 SECONDS ?= 600
+KILLS ?= 200
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -53,8 +54,17 @@ test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says a
 	@cat $(SUMMARY)
 
 .PHONY: chaos
-chaos: $(VENV)/.dev .services/kafka/.ready ## fifty kills of a cluster on Apache Kafka, and what was lost or doubled (ARGS for tests.chaos.storm)
+chaos: $(VENV)/.dev .services/kafka/.ready ## fifty kills of a cluster on Apache Kafka, and what else goes wrong; what was lost or doubled (ARGS for tests.chaos.storm)
 	@$(PY) -m tests.chaos.storm $(ARGS)
+
+.PHONY: nightly
+nightly: $(VENV)/.dev .services/kafka/.ready ## the long forms: storms on one folder and on volumes, kills at every moment of starts, a soak (KILLS, SECONDS)
+	@failed=0; mkdir -p build; \
+	$(PY) -m tests.chaos.storm --kills $(KILLS) || failed=1; \
+	$(PY) -m tests.chaos.storm --kills $(KILLS) --volumes --seed 2 || failed=1; \
+	LLMS_TEST_LONG=1 $(PY) -m pytest -q tests/chaos || failed=1; \
+	$(PY) -m benchmarks.soak --seconds $(SECONDS) --plot build/soak.svg || failed=1; \
+	exit $$failed
 
 .PHONY: soak
 soak: $(VENV)/.dev .services/kafka/.ready ## half of top speed for ten minutes: is memory flat, the lag bounded (SECONDS, ARGS for benchmarks.soak)

@@ -34,9 +34,11 @@ PAGE_BYTES: Final = 65_536
 """The largest that SQLite has: 119 MiB are written and cleared away in 0.35 s, with its usual 4 KiB in 0.9 s."""
 SETUP_LOCK: Final = "setup.lock"
 """The file that is locked while the store is made, checked or moved."""
+MOVING: Final = "moving"
+"""The file that is in the folders while partitions move between them; it says how many folders there are."""
 _MAKING = "making"  # the folder in which the partitions are made; it is there only while they are
 _OURS: Final = re.compile(
-    r"lost\+found|process-\d+\.lock|setup\.lock|making|room-\d+\.tmp|manifest.*\.tmp|part-\d+\.sqlite3.*"
+    r"lost\+found|process-\d+\.lock|setup\.lock|making|moving|room-\d+\.tmp|manifest.*\.tmp|part-\d+\.sqlite3.*"
 )
 """What a folder may hold that has no manifest: a new file system's own, and what a start or a move that died left."""
 
@@ -209,6 +211,11 @@ def _make_or_compare(
     asked: int | None,
 ) -> tuple[int, ...]:
     """The `row_keys` of the store."""
+    if (folder / MOVING).exists():
+        raise ConfigError(
+            f"the recovery folder {folder} is one of those between which python -m flows.rescale has begun to move "
+            "partitions, and has not finished: run that again first"
+        )
     _clear(folder)
     path = folder / MANIFEST
     present = sorted(folder.glob("part-*.sqlite3"))

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from flows.recovery import (
     MANIFEST,
+    MOVING,
     SETUP_LOCK,
     own_parts,
     part_name,
@@ -38,7 +39,8 @@ def rescale(folders: Sequence[Path], pods: int) -> list[str]:
 
     `folders` are the recovery folders of all volumes, old and new, in the order of the pods. May be run again after a
     crash. Raises `ConfigError`, before anything is moved, where a flow runs on one of them, a partition is missing or
-    they are not of one store; `OSError` where the move broke off.
+    they are not of one store; `OSError` where the move broke off. No pod starts on any of the folders from the first
+    change until the last: what stands twice for a while must stay the same.
     """
     if not 0 < pods <= len(folders):
         raise ConfigError(f"there are {len(folders)} folders for {pods} pods: name one for each, old and new")
@@ -55,6 +57,7 @@ def rescale(folders: Sequence[Path], pods: int) -> list[str]:
                     _lock(stack, path)
             except BlockingIOError:
                 raise ConfigError(f"a flow runs on {folder}: stop all of its pods first") from None
+        _check_begun(folders)
         manifests = {folder: read_manifest(folder) for folder in folders if (folder / MANIFEST).exists()}
         if not manifests:
             raise ConfigError(f"none of the folders holds a {MANIFEST}: they are no recovery folders of this program")
@@ -87,12 +90,23 @@ def _lock(stack: ExitStack, path: Path) -> None:
     fcntl.flock(stack.enter_context(path.open("a+")), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def _check_begun(folders: Sequence[Path]) -> None:
+    """Refuse to finish with fewer folders what was begun with more: the others may hold a copy that must go."""
+    told = [path.read_text() for folder in folders if (path := folder / MOVING).exists()]
+    begun = max((int(text) for text in told if text.isdecimal()), default=0)
+    if begun > len(folders):
+        raise ConfigError(f"a move between {begun} folders was begun and not finished: name all of them")
+
+
 def _moved(folders: Sequence[Path], pods: int, partitions: int, manifest: Mapping[str, Any]) -> list[str]:
     holders = {j: _holders(folders, part_name(j)) for j in range(partitions)}
     if missing := [part_name(j) for j, found in holders.items() if not found]:
         raise ConfigError(f"no folder holds {', '.join(missing)}: name the folders of all pods")
     targets = {j: folders[number] for number in range(pods) for j in own_parts(number, pods, partitions)}
     told = []
+    for folder in folders:
+        (folder / MOVING).write_text(str(len(folders)))
+        _settle_names(folder)
     for number in range(pods):
         write_manifest(folders[number], manifest)
     for j, found in holders.items():
@@ -104,6 +118,12 @@ def _moved(folders: Sequence[Path], pods: int, partitions: int, manifest: Mappin
             if folder != targets[j]:
                 (folder / part_name(j)).unlink(missing_ok=True)
     forget_unfinished(*folders)
+    for folder in folders:
+        for left in folder.glob("*.tmp"):  # of a move that broke off
+            left.unlink()
+        _settle_names(folder)
+    for folder in folders:
+        (folder / MOVING).unlink()
     return told
 
 

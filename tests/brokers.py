@@ -171,11 +171,15 @@ log.cleaner.enable=false
     return Broker("Apache Kafka", [*run, "kafka.Kafka", str(settings)], address, folder / "kafka.log", env)
 
 
-def second_broker(folder: Path, first: Path) -> Broker:
-    """A second node, 2, of the cluster whose node 1 `kafka_broker` has made in the folder `first`: a broker alone."""
+def second_broker(folder: Path, first: Path, settings: str = "") -> Broker:
+    """A second node, 2, of the cluster whose node 1 `kafka_broker` has made in the folder `first`: a broker alone.
+
+    `settings` are lines for its settings.
+    """
     (voters,) = re.findall(r"controller\.quorum\.voters=.*", (first / "server.properties").read_text())
     address = f"127.0.0.1:{free_port()}"
-    more = f"""process.roles=broker
+    more = f"""{settings}
+process.roles=broker
 node.id=2
 {voters}
 listeners=PLAINTEXT://{address}
@@ -183,10 +187,23 @@ advertised.listeners=PLAINTEXT://{address}"""
     return kafka_broker(folder, more, address)
 
 
-def create_topic(broker: Broker, topic: str, partitions: int = 1, config: dict[str, str] | None = None) -> None:
+def kafka_pair(folder: Path) -> list[Broker]:
+    """Two brokers of one Apache Kafka, to be started in this order; whoever loses a leader has the other one soon."""
+    replicated = """offsets.topic.replication.factor=2
+transaction.state.log.replication.factor=2
+default.replication.factor=2
+leader.imbalance.check.interval.seconds=2"""
+    for name in ("1", "2"):
+        (folder / name).mkdir()
+    return [kafka_broker(folder / "1", replicated), second_broker(folder / "2", folder / "1", replicated)]
+
+
+def create_topic(
+    broker: Broker, topic: str, partitions: int = 1, config: dict[str, str] | None = None, replicas: int = 1
+) -> None:
     """Makes the topic, and waits until it is known; `config` holds options of the topic."""
     admin = broker.admin()  # kept: a request dies with its client
-    for done in admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})]).values():
+    for done in admin.create_topics([NewTopic(topic, partitions, replicas, config=config or {})]).values():
         done.result()
     deadline = time.monotonic() + 10
     while topic not in admin.list_topics(timeout=5).topics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,17 @@ _REFUSED: Final = frozenset({
     KafkaError.UNSUPPORTED_SASL_MECHANISM, KafkaError.ILLEGAL_SASL_STATE, KafkaError.SECURITY_DISABLED,
 })  # fmt: skip
 
+_NO_ANSWER: Final = frozenset({
+    KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._ALL_BROKERS_DOWN,
+})  # fmt: skip
+"""Codes of a request that nobody answered, which do not say why."""
+
+_TLS_ALERT: Final = re.compile(r"SSL alert number (4[2-689]|116)\b")
+"""A broker does not accept the certificate of the client, or asks for one (RFC 8446, section 6.2).
+
+The client has read on by then, so librdkafka takes it for a lost connection: the number stands in the text alone.
+"""
+
 UNKNOWN_TOPIC: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 )
@@ -53,21 +65,58 @@ def error_of(exception: KafkaException) -> KafkaError:
     return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(exception))
 
 
-def meaning(error: KafkaError, doing: str, config: KafkaConfig, *, started: bool = False) -> SentinelError:
-    """The error of ours that says the same; by code and flags, never by text.
+def refuses(error: KafkaError) -> bool:
+    """Whether brokers do not let this client in, it does not trust them, or it may not do what it asked for."""
+    return error.code() in _REFUSED or (error.code() == KafkaError._TRANSPORT and bool(_TLS_ALERT.search(error.str())))
 
-    A refusal is wrong configuration at the start. From a flow that has `started` rights, or a topic, were taken away,
-    and may come back.
+
+def meaning(error: KafkaError, doing: str, config: KafkaConfig, *, started: bool = False) -> SentinelError:
+    """The error of ours that says the same; by code and flags, by text only where TLS leaves nothing else.
+
+    A refusal is wrong configuration at the start. From a flow that has `started` rights, a certificate or a topic were
+    taken away, and may come back.
     """
     text = f"{doing}: {config.masked(error.str())} ({error.name()})"
-    if error.code() in _REFUSED:
-        text = f"{text}: Kafka at {config.brokers} refuses this client; see its rights and kafka.options"
+    if refuses(error):
+        text = f"{text}: {_refusal(error, config)}"
         return RetryableError(text) if started else ConfigError(text)
     if started and error.code() in UNKNOWN_TOPIC:
         return RetryableError(text)
     if not error.fatal() and (error.retriable() or error.code() in _RETRIABLE):
         return RetryableError(text)
     return FatalError(text)
+
+
+def _refusal(error: KafkaError, config: KafkaConfig) -> str:
+    if _TLS_ALERT.search(error.str()):
+        return (
+            f"Kafka at {config.brokers} does not accept the certificate of this client: none is set, it is expired, or "
+            "not of a CA that the brokers trust (ssl.certificate.location in kafka.options)"
+        )
+    if error.code() == KafkaError._SSL and "certificate verify failed" in error.str():
+        return (
+            f"the certificate of Kafka at {config.brokers} is not accepted: it is expired, of another host name, or "
+            "not of a CA in ssl.ca.location (kafka.options)"
+        )
+    return f"Kafka at {config.brokers} refuses this client; see its rights and kafka.options"
+
+
+class Refusals:
+    """The last refusal that a client told its `error_cb`: why its requests go without an answer."""
+
+    def __init__(self) -> None:
+        self._last: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        if refuses(error):
+            self._last = error
+        else:
+            logger.debug("kafka: %s", error.name())
+
+    def behind(self, error: KafkaError) -> KafkaError:
+        """The refusal where `error` only says that there was no answer, else `error`; then it is forgotten."""
+        last, self._last = self._last, None
+        return last if last is not None and error.code() in _NO_ANSWER else error
 
 
 def make_consumer(
@@ -106,7 +155,7 @@ def _made(
     on_error: OnError | None,
     on_statistics: OnStatistics | None = None,
 ) -> T:
-    callbacks: dict[str, Any] = {"error_cb": on_error or _ignore, "logger": logging.getLogger("librdkafka")}
+    callbacks: dict[str, Any] = {"error_cb": on_error or Refusals(), "logger": logging.getLogger("librdkafka")}
     if on_statistics is not None:
         callbacks["stats_cb"] = on_statistics
     try:
@@ -114,10 +163,6 @@ def _made(
     except KafkaException as e:
         message = error_of(e).str()
         raise ConfigError(f"{config.setting_of(message)}: {config.refused(message)}") from None
-
-
-def _ignore(error: KafkaError) -> None:
-    logger.debug("kafka: %s", error.name())
 
 
 def patiently(doing: str, attempt: Callable[[float], T], config: KafkaConfig) -> T:
@@ -139,7 +184,8 @@ def patiently(doing: str, attempt: Callable[[float], T], config: KafkaConfig) ->
         if left <= 0:
             raise FatalError(
                 f"{failure}: gave up after {config.start_budget_s:g} s (kafka.start_budget_s). "
-                f"Is Kafka running at {config.brokers} (kafka.brokers)?"
+                f"Is Kafka running at {config.brokers} (kafka.brokers), and is that the port for security.protocol "
+                "(kafka.options)?"
             )
         logger.warning("%s; trying again for %.0f s", failure, left)
         time.sleep(min(pause, left))
@@ -156,13 +202,8 @@ class Cluster:
 
 def look_up(config: KafkaConfig, topics: tuple[str, ...]) -> Cluster:
     """The partitions of `topics`; one that does not exist is left out. Waits for the brokers as `patiently` does."""
-    refused: list[KafkaError] = []
-
-    def on_error(error: KafkaError) -> None:
-        if error.code() in _REFUSED:
-            refused.append(error)
-
-    consumer = make_consumer(config, on_error)
+    refusals = Refusals()
+    consumer = make_consumer(config, refusals)
     try:
 
         def attempt(timeout: float) -> Cluster:
@@ -171,11 +212,9 @@ def look_up(config: KafkaConfig, topics: tuple[str, ...]) -> Cluster:
             for topic in topics:
                 try:
                     metadata = consumer.list_topics(topic, timeout=timeout)
-                except KafkaException:
-                    consumer.poll(0)  # serves on_error: why the connection failed, where that is known
-                    if refused:
-                        raise KafkaException(refused[-1]) from None
-                    raise
+                except KafkaException as e:
+                    consumer.poll(0)  # serves error_cb
+                    raise KafkaException(refusals.behind(error_of(e))) from None
                 cluster_id = metadata.cluster_id or ""
                 of_topic = metadata.topics[topic]
                 if of_topic.error is None:

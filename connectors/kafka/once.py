@@ -18,6 +18,7 @@ from confluent_kafka import Message as KafkaMessage
 from connectors.base import Message, State
 from connectors.kafka.client import (
     UNKNOWN_TOPIC,
+    Refusals,
     check_options,
     error_of,
     look_up,
@@ -137,9 +138,8 @@ class KafkaOnceWriter:
         self._name = f"{topic}/{number}"
         self._id = f"{config.group_id}/{topic}/{number}"  # no topic has a slash: no other partition has this id
         self._once = Once.load(resume)
-        self._older = (
-            resume is None or resume[0] == 1
-        )  # the writer before may be of the release that named ids otherwise
+        self._older = resume is None or resume[0] == 1  # the writer before may have had an id of the older form
+        self._refusals = Refusals()
         self._producer: Producer | None = self._opened()
 
     def write(self, items: Sequence[Message]) -> None:
@@ -171,13 +171,14 @@ class KafkaOnceWriter:
 
     def _opened(self) -> Producer:
         """A producer that has fenced the one before; then everything after the known end is read back."""
-        producer = make_producer(self._config, {"transactional.id": self._id})
+        producer = make_producer(self._config, {"transactional.id": self._id}, self._refusals)
         failure: BaseException | None = None
         try:
             producer.init_transactions(self._config.request_s)
             self._fence_older()
             self._read_back()
         except KafkaException as e:
+            producer.poll(0)  # serves error_cb
             failure = self._meaning(error_of(e), f"taking over {self._name}")
         except BaseException as e:  # noqa: BLE001 - raised again below
             failure = e
@@ -212,7 +213,7 @@ class KafkaOnceWriter:
 
     def _read_back(self) -> None:
         doing = f"reading back {self._name}"
-        consumer = make_consumer(self._config, changes=_READ_BACK)
+        consumer = make_consumer(self._config, self._refusals, _READ_BACK)
         place = TopicPartition(self._topic, self._number)
         try:
             if self._once.counts_in(self._topic_id()):
@@ -249,6 +250,7 @@ class KafkaOnceWriter:
                 )
             raise failure or RetryableError(f"{doing}: its end was not reached within {self._config.request_s:g} s")
         except KafkaException as e:
+            consumer.poll(0)  # serves error_cb
             raise self._meaning(error_of(e), doing) from None
         finally:
             consumer.close()
@@ -284,7 +286,7 @@ class KafkaOnceWriter:
         return found.id
 
     def _meaning(self, error: KafkaError, doing: str) -> SentinelError:
-        return meaning(error, doing, self._config, started=True)
+        return meaning(self._refusals.behind(error), doing, self._config, started=True)
 
     def _saw(self, message: KafkaMessage, end: int) -> None:
         headers = dict(message.headers() or [])

@@ -23,6 +23,7 @@ from connectors.kafka.client import (
     make_consumer,
     meaning,
     patiently,
+    refuses,
 )
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.end import STATISTICS, LogEnd
@@ -67,6 +68,7 @@ class KafkaReader:
         self._refused: RetryableError | None = None  # until a fetch is answered again
         self._out_of_range = False
         self._log_end = LogEnd(topic, number)
+        self._passed = 0  # up to where the last poll found no record, at its end
         self._end: int | None = None  # with stop_at_end: the end that the first fetch reported
         self._finished = False
         self._skipped = 0
@@ -161,6 +163,7 @@ class KafkaReader:
     def _chunk(self, messages: list[Message]) -> Chunk:
         records = messages if not any(map(Message.error, messages)) else [m for m in messages if m.error() is None]
         self._log_end.polled(bool(messages))
+        self._passed = 0
         if len(records) < len(messages):
             for message in messages:
                 self._event(message)
@@ -168,7 +171,7 @@ class KafkaReader:
             records = self._before_end(records)
         if records:
             self._refused, self._configured = None, False
-            self._next = _offset(records[-1]) + 1
+            self._next = max(_offset(records[-1]) + 1, self._passed)
             epoch = records[-1].leader_epoch()
             self._last = (self._next, -1 if epoch is None else epoch)
         if self._end is not None and self._next >= self._end and not self._finished:
@@ -195,7 +198,8 @@ class KafkaReader:
         if error is None:
             return
         if error.code() == KafkaError._PARTITION_EOF:
-            self._next = max(self._next, _offset(message))
+            self._passed = _offset(message)
+            self._next = max(self._next, self._passed)
             self._refused = None
             if self._config.stop_at_end:
                 self._end = self._next
@@ -218,7 +222,7 @@ class KafkaReader:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._failure = meaning(error, f"reading {self._name}", self._config)
-        elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION):
+        elif refuses(error) or (self._down is None and error.code() == KafkaError._ALL_BROKERS_DOWN):
             self._down = error
 
     def _probe(self, why: KafkaError) -> None:
@@ -227,10 +231,8 @@ class KafkaReader:
             self._consumer.get_watermark_offsets(self._at(0), timeout=_PROBE_S)
             self._down = None
         except KafkaException:
-            raise RetryableError(
-                f"reading {self._name}: no broker of {self._config.brokers} answers: "
-                f"{self._config.masked(why.str())} ({why.name()})"
-            ) from None
+            doing = f"reading {self._name}: no broker of {self._config.brokers} answers"
+            raise RetryableError(str(meaning(why, doing, self._config, started=True))) from None
 
     def _made_anew(self) -> bool:
         """Whether the topic is another one than before, as far as that is known."""

@@ -1,8 +1,10 @@
-"""Law 3 at large: `python -m tests.chaos.storm`, kills at random moments over a supervised cluster on Apache Kafka.
+"""Law 3 at large: `python -m tests.chaos.storm`, what can go wrong over a supervised cluster on Apache Kafka.
 
-A topic is written once and read to its end by a run that nobody disturbs, and by clusters of two and three processes.
-Of these a process dies by SIGKILL at a random moment (also while it starts, now and then the supervisor itself), the
-number of processes changes over a stop, and the broker dies and comes back. Then alerts and dead letters as a
+A topic is written once, with transactions between its records that are given up. A run that nobody disturbs reads it to
+its end, and so do clusters of two and three processes. These are disturbed at random moments, also while they start:
+the kinds are in `tests.chaos.disturbances`, and --kinds chooses among them. Two kinds have rounds with a topic of their
+own: with `input-hung` a transaction stays open for a while in the middle of that topic, and with `input-anew` the topic
+is deleted once its first half is read, and made again with the second half. Then alerts and dead letters as a
 read_committed reader sees them, and the rows of the store, are compared record by record. The last line is one JSON
 object; exit code 1 where anything was lost or doubled. With `--volumes` each process has a volume of its own and is
 brought back by itself, as pods are (`tests.chaos.pods`), and the supervisor is the node that they are on.
@@ -12,227 +14,215 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from signal import SIGKILL, SIGSTOP, SIGTERM
 from uuid import uuid4
 
 import orjson
+from confluent_kafka import Producer
 
 from connectors.tables import TABLES
-from flows.rescale import rescale
-from tests.brokers import Broker, create_topic, kafka_broker, produce, read_all
+from tests.brokers import Broker, create_topic, delete_topic, kafka_broker, kafka_pair
+from tests.chaos.disturbances import KINDS, hanging
+from tests.chaos.disturbed import Disturbed, Place, Seen, written
 from tests.chaos.test_kill import SETTINGS
 from tests.flows.test_laws import dealt, spoil, traffic
-from tests.processes import Job, Process
+from tests.processes import Job
+from tests.stepped_clock import SteppedClock
 
 PARTITIONS = 3
 BLOCK_MINUTES = 12
-UNTIL_S = 3.0
-"""The latest moment of a disturbance, in seconds after the one before it, or after the first reading since then."""
-WAIT_S = 180.0
-"""How long a life may take to come, or to its first reading, on a machine that is busy."""
-AT_WORK = 0.7
-"""The share of disturbances that wait for the first reading."""
-CLUSTER: dict[str, object] = {
-    "cluster.restarts": 1_000,
-    "cluster.backoff_first_s": 0.05,
-    "cluster.backoff_most_s": 0.2,
-    "source.batch_size": 20,
-}
-Seen = Counter[tuple[str, Hashable]]
+TRANSACTION = 200
+"""Records that are committed together; as often a transaction is given up."""
+ROUNDS = {"input-hung": 4, "input-anew": 4}
+"""Kinds that want a round of their own, and how often they come."""
+LIVE: dict[str, object] = {"kafka.stop_at_end": False, "time.idle_s": 1}
+"""What is set while such a round is disturbed: it waits for what comes."""
+HUNG_S = 15.0
+"""So long a transaction stays open after a start with nothing to read: time to start, and to find everything idle."""
+IN_VAIN = 5
+"""So many rounds in a row may be over before anything has befallen them."""
 
 
 @dataclass
 class Figures:
     """What the last line says; `lost` and `doubled` count alerts, dead letters and rows, each over all rounds."""
 
-    events: int
+    events: int = 0
     panes: int = 0
     alerts: int = 0
     kills: int = 0
     lost: int = 0
     doubled: int = 0
+    befell: dict[str, int] = field(default_factory=dict)
+
+
+def planned(random: Random, kinds: Sequence[str], kills: int) -> list[str]:
+    """Kinds in a random order, until so many processes die by them; as many kinds where none dies of any."""
+    weights = [KINDS[kind].weight if kind in KINDS else ROUNDS[kind] for kind in kinds]
+    deadly = [kind for kind in kinds if kind in KINDS and KINDS[kind].kills]
+    found: list[str] = []
+    while sum(kind in deadly or not deadly for kind in found) < kills:
+        found += random.choices(kinds, weights)
+    return found
 
 
 @dataclass
 class Storm:
-    """A topic, and rounds over it until there were enough kills."""
+    """A topic, and rounds over it until all that was planned has befallen them."""
 
-    broker: Broker
+    place: Place
     folder: Path
-    random: Random
     say: Callable[[str], None]
     blocks: int
-    volumes: bool = False
     topic: str = field(default_factory=lambda: f"storm-{uuid4().hex[:8]}")
-    records: int = 0
     expected: Seen = field(default_factory=Counter)
+    figures: Figures = field(default_factory=Figures)
     rounds: int = 0
-    rescalings: int = 0
-    restarts: int = 0
-    supervisors: int = 0
 
-    def written(self) -> int:
-        """Fill the topic; how many records it has."""
-        create_topic(self.broker, self.topic, PARTITIONS)
-        records = 0
-        for number, values in enumerate(dealt(stretched(self.blocks), PARTITIONS, 1).values()):
-            produce(self.broker, self.topic, values, number)
-            records += len(values)
-        return records
+    def __post_init__(self) -> None:
+        self._halves = [halves(values) for values in dealt(stretched(self.blocks), PARTITIONS, 1).values()]
 
-    def job(self, name: str) -> Job:
+    def job(self, name: str, topic: str) -> Job:
         """A job over the topic with output topics, store and snapshots of its own."""
+        alerts, dead = self._outputs(name)
         source = {
-            "kafka.brokers": self.broker.address, "kafka.topics": [self.topic],
-            "kafka.group_id": f"{self.topic}-{name}",
-            "kafka.alert_topic": f"{self.topic}-{name}.alerts",
-            "kafka.dead_letter_topic": f"{self.topic}-{name}.dead",
+            "kafka.brokers": self.place.address, "kafka.topics": [topic], "kafka.group_id": f"{self.topic}-{name}",
+            "kafka.alert_topic": alerts, "kafka.dead_letter_topic": dead, "kafka.on_expired": "earliest",
         }  # fmt: skip
         return Job(self.folder / name, {**SETTINGS, **source}, measured=False)
 
-    def seen(self, name: str, job: Job) -> Seen:
+    def _outputs(self, name: str) -> tuple[str, str]:
+        return f"{self.topic}-{name}.alerts", f"{self.topic}-{name}.dead"
+
+    def _make(self, topic: str) -> None:
+        create_topic(self.place.brokers[0], topic, PARTITIONS, replicas=len(self.place.brokers))
+
+    def _write(self, topic: str, half: int) -> int:
+        for number, values in enumerate(self._halves):
+            in_transactions(self.place.brokers[0], topic, number, values[half])
+        return sum(len(values[half]) for values in self._halves)
+
+    def run(self, plan: Sequence[str]) -> Figures:
+        """Rounds until all of the plan has befallen them, in its order; first the run that nobody disturbs."""
+        figures, left, in_vain = self.figures, deque(plan), 0
+        if not self.expected:
+            self._make(self.topic)
+            figures.events = self._write(self.topic, 0) + self._write(self.topic, 1)
+            job = self.job("undisturbed", self.topic)
+            job.run(seconds=900)
+            self.expected = self._seen("undisturbed", job)
+            panes, alerts = (sum(what == name for what, _ in self.expected) for name in ("llm_panes", "alerts"))
+            figures.panes, figures.alerts = panes, alerts
+            self.say(f"undisturbed: {figures.events} events, {panes} panes, {alerts} alerts")
+        while left:
+            self.rounds += 1
+            before = len(left)
+            kind = left.popleft() if left[0] in ROUNDS else ""
+            play = {"input-hung": self._hung, "input-anew": self._anew}.get(kind, self._plain)
+            befell = [kind] if kind else []
+            with play(f"round-{self.rounds}", left, befell) as run:
+                run.finish()
+                self._compare(run, befell)
+            in_vain = in_vain + 1 if len(left) == before else 0
+            if in_vain == IN_VAIN:
+                raise RuntimeError("each run is over before anything befalls it: give it more to read (--blocks)")
+        return figures
+
+    @contextmanager
+    def _plain(self, name: str, left: deque[str], befell: list[str]) -> Iterator[Disturbed]:
+        with self._disturbed(name, self.topic) as run:
+            self._befall(run, left, befell, len(left))
+            yield run
+
+    @contextmanager
+    def _hung(self, name: str, left: deque[str], befell: list[str]) -> Iterator[Disturbed]:
+        """Behind the open transaction stands half of a partition."""
+        topic = f"{self.topic}-{name}.in"
+        self._make(topic)
+        first = self._write(topic, 0)
+        give_up = hanging(self.place.brokers[0], [(topic, 0)])
+        second = self._write(topic, 1)
+        with self._disturbed(name, topic, LIVE) as run:
+            self._befall(run, left, befell, 2)
+            self._read_to(run, first + second - len(self._halves[0][1]))
+            run.start()
+            time.sleep(HUNG_S)
+            give_up()
+            yield run
+
+    @contextmanager
+    def _anew(self, name: str, left: deque[str], befell: list[str]) -> Iterator[Disturbed]:
+        """All of the first half is read and in a snapshot when the topic goes."""
+        topic = f"{self.topic}-{name}.in"
+        self._make(topic)
+        first = self._write(topic, 0)
+        with self._disturbed(name, topic, LIVE) as run:
+            self._befall(run, left, befell, 2)
+            self._read_to(run, first)
+            delete_topic(self.place.brokers[0], topic)
+            self._make(topic)
+            self._write(topic, 1)
+            run.start()
+            self._befall(run, left, befell, 2)
+            yield run
+
+    @staticmethod
+    def _read_to(run: Disturbed, records: int) -> None:
+        """Stop it when so many are read and in a snapshot."""
+        run.stop()
+        while run.read() < records:
+            run.start()
+            run.wait()
+            run.stop()
+
+    def _disturbed(self, name: str, topic: str, changes: Mapping[str, object] | None = None) -> Disturbed:
+        return Disturbed(self.place, self.job(name, topic), topic, self._outputs(name), changes or {}, name)
+
+    @staticmethod
+    def _befall(run: Disturbed, left: deque[str], befell: list[str], most: int) -> None:
+        """What comes next in the plan befalls the run, one after the other, until it is over."""
+        while left and left[0] not in ROUNDS and most and run.wait():
+            befell.append(left.popleft())
+            KINDS[befell[-1]].befall(run)
+            most -= 1
+
+    def _seen(self, name: str, job: Job) -> Seen:
         """All that users of the job see, each record and row as often as it is there."""
-        seen: Seen = Counter()
-        for what in ("alerts", "dead"):
-            seen.update((what, m.value()) for m in read_all(self.broker, f"{self.topic}-{name}.{what}"))
+        seen = written(self.place.brokers[0], self._outputs(name))
         for table in TABLES:
             seen.update((table, row) for row in job.rows(table).values())
         return seen
 
-    def run(self, kills: int) -> Figures:
-        """Rounds until so many processes were killed; first, unless that was done, the run that nobody disturbs."""
-        if not self.expected:
-            self.records = self.written()
-            job = self.job("undisturbed")
-            job.run(seconds=900)
-            self.expected = self.seen("undisturbed", job)
-        panes, alerts = (sum(what == name for what, _ in self.expected) for name in ("llm_panes", "alerts"))
-        figures = Figures(self.records, panes, alerts)
-        self.say(f"undisturbed: {figures.events} events, {figures.panes} panes, {figures.alerts} alerts")
-        while figures.kills < kills:
-            self.rounds += 1
-            name = f"round-{self.rounds}"
-            job = self.job(name)
-            figures.kills += self.round(job, kills - figures.kills)
-            seen = self.seen(name, job)
-            lost, doubled = (self.expected - seen).total(), (seen - self.expected).total()
-            figures.lost += lost
-            figures.doubled += doubled
-            self.say(f"{name}: {figures.kills} kills so far, {lost} lost, {doubled} doubled")
-        return figures
+    def _compare(self, run: Disturbed, befell: Sequence[str]) -> None:
+        seen = self._seen(run.name, run.job) | run.gone
+        missing, more = self.expected - seen, seen - self.expected
+        lost, doubled = missing.total(), more.total()
+        figures = self.figures
+        figures.lost += lost
+        figures.doubled += doubled
+        figures.kills += run.kills
+        for kind in befell:
+            figures.befell[kind] = figures.befell.get(kind, 0) + 1
+        told = f"{figures.kills} kills so far, {lost} lost, {doubled} doubled"
+        self.say(f"{run.name}: {', '.join(befell) or 'nothing'}; {told}")
+        for what, found in (("lost", missing), ("doubled", more)):
+            if found:
+                self.say(f"  {what}: {dict(Counter(where for where, _ in found.elements()))}")
 
-    def round(self, job: Job, most: int) -> int:
-        """Disturb one run until it ends, or `most` processes were killed, and bring it to its end; the kills."""
-        kills, workers = 0, self.random.choice((2, 3))
-        process = self._started(job, workers)
-        pids: list[int] = []
-        try:
-            while kills < most:
-                self._wait(process)
-                pids = self._children(process)
-                if not pids:
-                    break  # it has ended, or is between two lives; `finish` tells
-                match self.random.choices(("kill", "rescale", "broker", "supervisor"), (70, 12, 10, 8))[0]:
-                    case "kill":
-                        lives = process.said().count("started ")
-                        with suppress(ProcessLookupError):
-                            os.kill(self.random.choice(pids), SIGKILL)
-                            kills += 1
-                        if not self._again(process, lives):
-                            break
-                    case "supervisor":
-                        process.send(SIGSTOP)  # it starts nobody whom we do not know of
-                        pids = self._children(process)
-                        process.send(SIGKILL)
-                        process.finish()
-                        self._gone(pids)
-                        kills += 1
-                        self.supervisors += 1
-                        process = self._started(job, workers)
-                    case "rescale":
-                        workers = 5 - workers
-                        process.send(SIGTERM)
-                        if process.finish() not in (0, 1):
-                            raise RuntimeError(process.said())
-                        if self.volumes:
-                            rescale([job.folder / "recovery" / str(number) for number in range(3)], workers)
-                        self.rescalings += 1
-                        process = self._started(job, workers)
-                    case _:
-                        self.broker.kill()
-                        time.sleep(self.random.uniform(0, 2))
-                        self.broker.start()
-                        self.restarts += 1
-            with suppress(AssertionError):
-                process.send(SIGTERM)
-                process.finish()
-        finally:
-            process.send(SIGKILL)
-            process.finish()
-            self._gone(pids)
-        with self._cluster(job, workers, 1, {**CLUSTER, "source.batch_size": 2_000}) as last:
-            if last.finish(600) != 0:
-                raise RuntimeError(last.said())
-        return kills
 
-    def _started(self, job: Job, workers: int) -> Process:
-        process = self._cluster(job, workers, self.random.choice((0, 0, 1)), CLUSTER)
-        process.wait_for("started ")
-        return process
-
-    def _cluster(self, job: Job, workers: int, snapshot_s: int, changes: dict[str, object]) -> Process:
-        if not self.volumes:
-            return job.cluster(workers, *job.recovered(snapshot_s), changes=changes)
-        command = [sys.executable, "-m", "tests.chaos.pods", "--pods", str(workers), *job.recovered(snapshot_s)]
-        own = {"recovery.layout": "own", "recovery.partitions": 4}
-        return Process(command, job.environment({**changes, **own}), job.folder / "log")
-
-    def _wait(self, process: Process) -> None:
-        """Until a random moment: more often than not one at work."""
-        deadline = time.monotonic() + WAIT_S
-        at_work = self.random.random() < AT_WORK
-        while at_work and process.alive() and " events" not in process.said().rpartition("started ")[2]:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"it reads nothing:\n{process.said()}")
-            time.sleep(0.02)
-        time.sleep(self.random.uniform(0, UNTIL_S))
-
-    @staticmethod
-    def _children(process: Process) -> list[int]:
-        with suppress(OSError):
-            return process.children()
-        return []
-
-    @staticmethod
-    def _again(process: Process, lives: int) -> bool:
-        """Wait for the next life; false where there is none, for all was read."""
-        deadline = time.monotonic() + WAIT_S
-        while process.said().count("started ") == lives:
-            if not process.alive():
-                return False
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"it did not start again:\n{process.said()}")
-            time.sleep(0.02)
-        return True
-
-    @staticmethod
-    def _gone(pids: list[int]) -> None:
-        """Wait until the kernel has ended them; nobody may outlive the supervisor."""
-        deadline = time.monotonic() + 30
-        while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
-            if time.monotonic() > deadline:
-                raise RuntimeError("a process outlived its supervisor")
-            time.sleep(0.02)
+def halves(values: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Nothing of the first is in the second again: nobody remembers ids of a topic that is gone."""
+    first = values[: len(values) // 2]
+    known = set(first)
+    return first, [value for value in values[len(first) :] if value not in known]
 
 
 def stretched(blocks: int) -> list[bytes]:
@@ -247,27 +237,46 @@ def stretched(blocks: int) -> list[bytes]:
     return spoil(out, 1)
 
 
+def in_transactions(broker: Broker, topic: str, number: int, values: Sequence[bytes]) -> None:
+    """Write the values to the partition, and between them others whose transactions are given up."""
+    producer = Producer({"bootstrap.servers": broker.address, "transactional.id": f"{topic}-{number}-in"})
+    producer.init_transactions(30)
+    for low in range(0, len(values), TRANSACTION):
+        wanted = values[low : low + TRANSACTION]
+        given_up = [b"given up", *(value.replace(b'"event_id":"', b'"event_id":"given-up-') for value in wanted[:5])]
+        for chunk, end in ((wanted, producer.commit_transaction), (given_up, producer.abort_transaction)):
+            producer.begin_transaction()
+            for value in chunk:
+                producer.produce(topic, value, partition=number)
+            if producer.flush(30):
+                raise RuntimeError(f"not everything was delivered to {topic}")
+            end(30)
+
+
 def main() -> int:
     """Run the command."""
+    kinds = [*KINDS, *ROUNDS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="how many processes are to die, at least (50)")
     parser.add_argument("--blocks", type=int, default=10, help="times twelve minutes of traffic on the topic (10)")
+    parser.add_argument("--kinds", help=f"what befalls them, separated by commas: {', '.join(kinds)} (all)")
     parser.add_argument("--volumes", action="store_true", help="a volume for each process, as pods have")
     parser.add_argument("--seed", type=int, default=1, help="of what happens when (1)")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        broker = kafka_broker(Path(folder))
-        broker.start()
-        try:
-            random = Random(args.seed)
-            storm = Storm(broker, Path(folder), random, lambda t: print(t, flush=True), args.blocks, args.volumes)
-            figures = storm.run(args.kills)
-        finally:
-            broker.kill()
-    print(
-        f"{storm.rescalings} rescalings, {storm.restarts} restarts of the broker, "
-        f"{storm.supervisors} of the kills were of the supervisor"
-    )
+    chosen = args.kinds.split(",") if args.kinds else kinds
+    if unknown := sorted(set(chosen) - set(kinds)):
+        parser.error(f"there is no kind {', '.join(unknown)}")
+    random = Random(args.seed)
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        brokers = kafka_pair(folder) if "leaders" in chosen else [kafka_broker(folder)]
+        for broker in brokers:
+            stack.callback(broker.kill)
+            broker.start()
+        clock = SteppedClock(folder) if "clock" in chosen else None
+        place = Place(brokers, random, args.volumes, clock)
+        storm = Storm(place, folder, lambda text: print(text, flush=True), args.blocks)
+        figures = storm.run(planned(random, chosen, args.kills))
     print(json.dumps(asdict(figures)))
     return 1 if figures.lost or figures.doubled else 0
 

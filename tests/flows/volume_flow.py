@@ -1,7 +1,8 @@
 """Counts keys in processes with a volume each: `SETTLED=1 DIES=... python -m bytewax.run tests.flows.volume_flow ...`.
 
 Each key comes once. DIES=storing: all come in one batch, and process 1 dies after process 0 has stored its snapshots of
-that epoch. DIES=reading: they come one by one, and the process that reads dies at the third. Says what it counts.
+that epoch. DIES=reading: they come one by one, and the process that reads dies at the third. With SHARED=1
+the processes share a folder. Says what it counts.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Count(StatefulLogic[int, int, int]):
 
 
 def flow() -> Dataflow:
-    held = recovery.claim(WHERE, 1, 1, "keys", "own")
+    held = recovery.claim(WHERE, 1, 1, "keys", "shared" if os.environ.get("SHARED") == "1" else "own")
     assert held is not None and WHERE.folder is not None
     HELD.append(held)
     dataflow = Dataflow("volumes")

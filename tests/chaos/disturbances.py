@@ -1,0 +1,196 @@
+"""What befalls a run in a storm, by name; each is over when it returns, but for its consequences."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from signal import SIGCONT, SIGSTOP
+from uuid import uuid4
+
+from confluent_kafka import Producer
+from confluent_kafka.cimpl import NewPartitions
+
+from flows.rescale import rescale as moved
+from tests.brokers import Broker, create_topic, delete_topic
+from tests.chaos.disturbed import Disturbed, written
+
+MOST_PARTITIONS = 6
+"""An input topic grows no further."""
+STEPS_S = (-3_600, -100, -1, 0, 100, 3_600)
+"""How far the clock of the flow is from that of the host, after a step."""
+
+
+def killed(run: Disturbed) -> None:
+    """One process dies by SIGKILL."""
+    run.kill()
+
+
+def supervisor_killed(run: Disturbed) -> None:
+    """With it die all processes; somebody starts it again."""
+    run.fall()
+    run.kills += 1
+    run.start()
+
+
+def rescaled(run: Disturbed) -> None:
+    """Stopped with a last snapshot, it goes on in another number of processes."""
+    run.workers = 5 - run.workers
+    run.stop()
+    if run.place.volumes:
+        moved([run.job.folder / "recovery" / str(number) for number in range(3)], run.workers)
+    run.start()
+
+
+def broker_killed(run: Disturbed) -> None:
+    """The broker (of two, the one that is also the controller) dies by SIGKILL and comes back."""
+    broker = run.place.brokers[0]
+    broker.kill()
+    time.sleep(run.place.random.uniform(0, 2))
+    broker.start()
+
+
+def leaders_lost(run: Disturbed) -> None:
+    """The second broker dies: the first leads all partitions, until the second has come back and leads its own."""
+    broker = run.place.brokers[1]
+    broker.kill()
+    time.sleep(run.place.random.uniform(1, 4))
+    broker.start()
+
+
+def held(run: Disturbed) -> None:
+    """One process hangs for a while (SIGSTOP)."""
+    pid = run.place.random.choice(run.pids())
+    with suppress(ProcessLookupError):
+        os.kill(pid, SIGSTOP)
+        time.sleep(run.place.random.uniform(0.2, 4))
+        os.kill(pid, SIGCONT)
+
+
+def broker_held(run: Disturbed) -> None:
+    """A broker hangs for a while (SIGSTOP)."""
+    broker = run.place.random.choice(run.place.brokers)
+    broker.signal(SIGSTOP)
+    time.sleep(run.place.random.uniform(0.2, 4))
+    broker.signal(SIGCONT)
+
+
+def outputs_grown(run: Disturbed) -> None:
+    """The topics of alerts and dead letters have more partitions when the run comes back from a kill."""
+    run.fall()
+    run.kills += 1
+    for topic in _there(run):
+        _grow(run.place.brokers[0], topic, 2)
+    run.start()
+
+
+def outputs_anew(run: Disturbed) -> None:
+    """The topics of alerts and dead letters are other ones, and empty, when the run comes back from a kill.
+
+    What stood on the old ones is remembered: nothing of it may be missing from old and new together.
+    """
+    run.fall()
+    run.kills += 1
+    topics = _there(run)
+    if len(topics) == len(run.outputs):
+        run.gone |= written(run.place.brokers[0], run.outputs)
+        for topic in topics:
+            delete_topic(run.place.brokers[0], topic)
+        _until(run, lambda: not _there(run))
+        for topic in topics:
+            create_topic(run.place.brokers[0], topic, replicas=len(run.place.brokers))
+    run.start()
+
+
+def outputs_hung(run: Disturbed) -> None:
+    """A stranger's transaction is open on the topics when a process dies, and is given up a while later."""
+    topics = _there(run)
+    give_up = hanging(run.place.brokers[0], [(topic, 0) for topic in topics])
+    run.kill()
+    time.sleep(run.place.random.uniform(1, 6))
+    give_up()
+
+
+def input_grown(run: Disturbed) -> None:
+    """The topic that is read has one partition more, which stays empty; whoever comes back sees it."""
+    if _partitions(run.place.brokers[0], run.source) < MOST_PARTITIONS:
+        _grow(run.place.brokers[0], run.source, 1)
+    run.kill()
+
+
+def clock_set(run: Disturbed) -> None:
+    """Somebody sets the clock of the flow's host, back or forward."""
+    assert run.place.clock is not None
+    run.place.clock.set(run.place.random.choice(STEPS_S))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How often it comes, and whether processes die by it."""
+
+    befall: Callable[[Disturbed], None]
+    weight: int
+    kills: bool = False
+    brokers: int = 1
+
+
+KINDS = {
+    "kill": Kind(killed, 30, kills=True),
+    "supervisor": Kind(supervisor_killed, 5, kills=True),
+    "rescale": Kind(rescaled, 8),
+    "broker": Kind(broker_killed, 6),
+    "leaders": Kind(leaders_lost, 8, brokers=2),
+    "stop": Kind(held, 8),
+    "broker-stop": Kind(broker_held, 6),
+    "outputs-grown": Kind(outputs_grown, 4, kills=True),
+    "outputs-anew": Kind(outputs_anew, 4, kills=True),
+    "outputs-hung": Kind(outputs_hung, 4, kills=True),
+    "input-grown": Kind(input_grown, 3, kills=True),
+    "clock": Kind(clock_set, 8),
+}
+
+
+def hanging(broker: Broker, partitions: list[tuple[str, int]]) -> Callable[[], None]:
+    """A transaction that is open, with a record on each of these partitions that nobody may ever see.
+
+    What it returns gives the transaction up.
+    """
+    name = {"transactional.id": f"stranger-{uuid4().hex[:8]}", "transaction.timeout.ms": "600000"}
+    options = {"bootstrap.servers": broker.address, **name}
+    producer = Producer(options)
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for topic, number in partitions:
+        producer.produce(topic, b"never committed", partition=number)
+    if producer.flush(30):
+        raise RuntimeError("the broker does not take a transaction")
+
+    def give_up() -> None:
+        Producer(options).init_transactions(60)  # also where the one before has lost its broker
+
+    return give_up
+
+
+def _there(run: Disturbed) -> list[str]:
+    """Which of its topics are there: it makes them when it starts."""
+    listed = run.place.brokers[0].admin().list_topics(timeout=30).topics
+    return [topic for topic in run.outputs if topic in listed]
+
+
+def _partitions(broker: Broker, topic: str) -> int:
+    return len(broker.admin().list_topics(topic, timeout=30).topics[topic].partitions)
+
+
+def _grow(broker: Broker, topic: str, by: int) -> None:
+    admin = broker.admin()  # kept: a request dies with its client
+    admin.create_partitions([NewPartitions(topic, _partitions(broker, topic) + by)])[topic].result()
+
+
+def _until(run: Disturbed, true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        if time.monotonic() > deadline:
+            raise RuntimeError("the broker does not delete a topic")
+        time.sleep(0.05)
