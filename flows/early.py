@@ -34,6 +34,6 @@ def _end_when_interrupted() -> None:
 
 _program = getattr(sys.modules.get("__main__"), "__spec__", None)
 if _program is not None and _program.name == "bytewax.run":
-    gc.disable()  # imports make no garbage; `flows.main.spare_the_collector` turns it on again
+    gc.disable()  # imports make no garbage; `flows.process.run.spare_the_collector` turns it on again
     _end_when_interrupted()
     _fill_closed_streams()

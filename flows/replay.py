@@ -30,6 +30,7 @@ from connectors.kafka.range import KafkaRange, parse_address
 from flows import main
 from flows.ending import cause
 from flows.layers import Overrides, set_options
+from flows.process.run import Run, wall_clock
 from flows.progress import Progress
 from flows.schema import named
 from flows.scoring import Extent
@@ -54,7 +55,7 @@ class Interrupted(Exception):
 
 
 @dataclass
-class Observed(main.Run):
+class Observed(Run):
     """The run of a backtest: it also notes over what time and how many series the figures are."""
 
     pairs: set[tuple[str, str]] = field(default_factory=set)
@@ -180,7 +181,7 @@ def replay(
         run = Observed(Telemetry(), progress, stop=stop or threading.Event())
         began = time.monotonic()
         try:
-            flow = main.build(ends_of(settings, alerts, store), run, factory, main.wall_clock)
+            flow = main.build(ends_of(settings, alerts, store), run, factory, wall_clock)
             if workers == 1:
                 run_main(flow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
             else:

@@ -20,6 +20,7 @@ from bytewax.outputs import FixedPartitionedSink, Sink, StatefulSinkPartition
 
 from flows import main, recovery
 from flows.pipeline import Taps, pipeline
+from flows.process.run import Run, wall_clock
 from flows.settings import load
 from operators.intake import Batch
 from operators.model import Alert
@@ -125,14 +126,14 @@ def flow(place: str, calls: int) -> Dataflow:
     """As `flows.main.flow`, but it dies when `place` is passed for the given time."""
     settings = load(os.environ, Path.cwd()).settings
     factory = main.reader(settings)
-    run = main.Run(Telemetry(), None)
+    run = Run(Telemetry(), None)
     run.held = main.claim(settings, recovery.place(sys.argv[1:], os.environ), factory)
     fuse = Fuse(place, calls)
 
     def failing(sinks: dict[str, Sink[Any]], step: str) -> dict[str, Sink[Any]]:
         return {name: FailingSink(sink, f"{step}_{name}", fuse) for name, sink in sinks.items()}
 
-    ends = main.ends(settings, run, factory, main.wall_clock)
+    ends = main.ends(settings, run, factory, wall_clock)
     ends = replace(
         ends,
         source=FailingSource(ends.source, fuse),
@@ -152,5 +153,5 @@ def flow(place: str, calls: int) -> Dataflow:
     return dataflow
 
 
-_KEPT: list[main.Run] = []
+_KEPT: list[Run] = []
 """The run holds the lock on the recovery folder; it must live as long as the process."""

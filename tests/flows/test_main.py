@@ -24,8 +24,9 @@ from connectors.simulator import Simulator
 from connectors.sqlite import SqliteFactory
 from connectors.terminal import TerminalFactory
 from flows import main
-from flows.main import Run, build, check_folders, ends, flow, reader, stop_on_signals, wall_clock, writers
+from flows.main import build, check_folders, ends, flow, reader, writers
 from flows.pipeline import alert_record
+from flows.process.run import STUCK_S, Run, stop_on_signals, wall_clock
 from flows.progress import Progress
 from flows.settings import Settings
 from operators.errors import ConfigError, FatalError
@@ -181,7 +182,7 @@ def test_idle_is_not_stuck() -> None:
         now += 300
         assert not run.stopping()
         assert run.moving(settings), "asks, though nothing comes"
-    now += main.STUCK_S + 59
+    now += STUCK_S + 59
     assert run.moving(settings), "a sink may still be trying"
     now += 2
     assert not run.moving(settings)

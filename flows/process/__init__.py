@@ -1,0 +1,1 @@
+"""What belongs to the process, not to the dataflow."""

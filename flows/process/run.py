@@ -1,0 +1,159 @@
+"""What lives as long as the process, and how it lives: its signals, its clock, its garbage."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import orjson
+
+from connectors.kafka.heartbeat import Heartbeats
+from connectors.kafka.topics import TopicWatch
+from connectors.listener import Listener
+from connectors.source import TelemetrySource
+from connectors.tracing import Traces
+from flows import recovery
+from flows.heartbeat import Pulse
+from flows.logs import tell
+from flows.progress import Progress
+from flows.settings import Settings
+from operators.intake import Balance, Batch
+from operators.model import Alert
+from operators.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+STUCK_S: Final = 300.0
+"""A process that did not move for so long, beyond what a sink may try again, is stuck. Compiling takes less."""
+
+
+@dataclass
+class Run:
+    """What lives as long as the process: stop flag, metrics, progress, heartbeats, the lock on the recovery folder."""
+
+    telemetry: Telemetry
+    progress: Progress | None
+    held: recovery.Held | None = None
+    listener: Listener | None = None
+    traces: Traces | None = None
+    pulse: Pulse | None = None
+    heartbeats: Heartbeats | None = None
+    source: TelemetrySource | None = None
+    watch: TopicWatch | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    connected: threading.Event = field(default_factory=threading.Event)
+    polled_once: threading.Event = field(default_factory=threading.Event)
+    clock: Callable[[], float] = time.monotonic
+    moved: float | None = None
+
+    def stopping(self) -> bool:
+        """Whether to stop. Sources ask before each poll, whether or not anything comes: who asks is not stuck."""
+        self.moved = self.clock()
+        return self.stop.is_set()
+
+    def moving(self, settings: Settings) -> bool:
+        """Whether the flow has moved of late, and how late is a matter of what its sinks may wait for.
+
+        Not judged is a process without a part of the source, and a source that has an end: at its end it moves no more.
+        """
+        endless = settings.source.kind == "kafka" and not settings.kafka.stop_at_end
+        if self.moved is None or not endless:
+            return True
+        return self.clock() - self.moved < STUCK_S + settings.sinks.budget_s
+
+    def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
+        """A source partition was polled: for metrics, for progress. FatalError where the recovery folder has gone."""
+        if self.held is not None:
+            self.held.check()
+        self.polled_once.set()
+        self.telemetry.polled(partition, batch, balance, watermark)
+        if self.pulse is not None:
+            self.pulse.polled(partition, balance.records, watermark)
+        if self.progress is not None:
+            late = int(batch.late.sum())
+            self.progress.update(len(batch.events), watermark, len(batch.dead), late)
+
+    def lagging(self, partition: str, records: int) -> None:
+        """How many records a source partition still has: for metrics."""
+        self.telemetry.lagging(partition, records)
+
+    def turned(self) -> None:
+        """A source partition was polled without a fault: the flow is alive."""
+        self.telemetry.turned()
+        if self.pulse is not None:
+            self.pulse.turned()
+
+    def finish(self, balance_file: Path | None) -> None:
+        """The flow is over, one way or another: show the last of the progress, and say what became of every record."""
+        if self.heartbeats is not None:
+            self.heartbeats.close()
+        if self.watch is not None:
+            self.watch.close()
+        if self.progress is not None:
+            self.progress.finish()
+        if self.traces is not None:
+            self.traces.close()
+        balance = self.telemetry.balances.total()
+        log.info(
+            "%d records: %d on time, %d late, %d duplicate, %d dead letters; %d events have tokens and no price",
+            balance.records, balance.on_time, balance.late, balance.duplicate, sum(balance.dead.values()),
+            balance.unpriced,
+        )  # fmt: skip
+        if balance_file is not None:
+            try:
+                balance_file.write_bytes(orjson.dumps(asdict(balance)))
+            except OSError as error:
+                log.warning("the balance file %s cannot be written: %s", balance_file, error.strerror)
+
+    def reached(self, shard: int, closed: int | None, newest: int | None) -> None:
+        """A shard has closed panes up to `closed`, and could have up to `newest`."""
+        if self.pulse is not None:
+            self.pulse.reached(shard, closed, newest)
+
+    def heard(self, shard: int, reading: Callable[[], Mapping[str, int | None]]) -> None:
+        """A shard has heard of partitions, those of other processes too: the source waits for the slowest."""
+        if self.source is not None:
+            self.source.heard(shard, reading)
+
+    def alerted(self, alert: Alert) -> None:
+        """An alert leaves the flow."""
+        self.telemetry.alerted(alert)
+        if self.pulse is not None:
+            self.pulse.alerted()
+        if self.progress is not None:
+            self.progress.update(alerts=1)
+
+
+def wall_clock() -> int:
+    """Microseconds since 1970: the one clock of the flow, for arrivals, idleness and the age of alerts."""
+    return time.time_ns() // 1_000
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """SIGTERM and SIGINT end the sources, so that the last snapshot is taken; a second one ends the process at once."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+        tell(logging.INFO, f"\n{signal.Signals(number).name}: stopping after a last snapshot")
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+        signal.signal(signal.SIGINT, handler)
+
+
+def spare_the_collector() -> None:
+    """Let the cycle collector look seldom: a batch makes tens of thousands of tuples and no cycles."""
+    gc.freeze()
+    gc.enable()
+    gc.set_threshold(200_000, 20, 20)
