@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,12 +45,24 @@ time_t time(time_t *to) {
     return now.tv_sec;
 }
 
-/* librdkafka waits until a time of the wall clock; the kernel knows only the real one. */
+/* librdkafka waits until a time of the wall clock, and the kernel knows only the real one. */
+static struct timespec real_time(const struct timespec *until) {
+    struct timespec at = *until;
+    if (at.tv_sec > 1000000000) at.tv_sec -= ahead(); /* a time since 1970, not since the host's start */
+    return at;
+}
+
 int pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex,
                            const struct timespec *restrict until) {
     static int (*real)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
     if (!real) real = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
-    struct timespec at = *until;
-    if (at.tv_sec > 1000000000) at.tv_sec -= ahead(); /* a time since 1970, not since the host's start */
+    struct timespec at = real_time(until);
+    return real(cond, mutex, &at);
+}
+
+int cnd_timedwait(cnd_t *restrict cond, mtx_t *restrict mutex, const struct timespec *restrict until) {
+    static int (*real)(cnd_t *, mtx_t *, const struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "cnd_timedwait");
+    struct timespec at = real_time(until);
     return real(cond, mutex, &at);
 }

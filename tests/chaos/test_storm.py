@@ -13,8 +13,18 @@ from tests.chaos.storm import Storm
 from tests.stepped_clock import SteppedClock
 
 PLANS = {  # what befalls them, in this order
-    "one folder": ["kill", "stop", "outputs-hung", "supervisor", "broker-stop"],
+    "one folder": [
+        "kill",
+        "clock",
+        "stop",
+        "outputs-grown",
+        "outputs-hung",
+        "supervisor",
+        "outputs-anew",
+        "broker-stop",
+    ],
     "a volume each": ["kill", "rescale", "input-grown", "stop"],
+    "another topic": ["input-anew"],
 }
 
 
