@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+import numpy as np
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors.base import Chunk, Reader, ReaderFactory, State
@@ -275,7 +276,10 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         return []
 
     def _back_off(self, error: RetryableError) -> list[Batch]:
-        """Come back later, until the budget is spent; the flow goes on meanwhile."""
+        """Come back later, until the budget is spent; the flow goes on meanwhile.
+
+        A partition that had said that nothing comes takes that back: it does not know any more.
+        """
         now, retry = self._clock.monotonic(), self._s.retry
         self._failing_since = self._failing_since if self._failing_since is not None else now
         failing = now - self._failing_since
@@ -287,9 +291,9 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         self._s.retried()
         self._wait = min(max(retry.backoff_first_s, self._wait * 2), retry.backoff_most_s)
         log.warning("source partition %s: %s; trying again in %.1f s", self._key, error, self._wait)
-        self._quiet_since = None
+        batches = self._judge(Chunk([], np.empty(0, np.int64)))
         self._due = now + self._wait
-        return []
+        return batches
 
     def next_awake(self) -> datetime:
         """Always due: Bytewax would wait by the host's clock, which may be set back meanwhile. `Rest` waits instead."""

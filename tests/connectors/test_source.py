@@ -238,6 +238,23 @@ def test_trouble_is_not_idleness() -> None:
     assert part.next_batch() == []
 
 
+@pytest.mark.parametrize("seconds", [1, 31])
+def test_trouble_takes_back_that_nothing_comes(seconds: int) -> None:
+    world = World(Topic(p0=[event(0)]))
+    part = world.part()
+    part.next_batch()
+    for _ in range(seconds):
+        world.later(1)
+        part.next_batch()
+    world.topic.script = [RetryableError("away"), RetryableError("away")]
+    world.later(1)
+    assert said(part.next_batch()) == [Watermark((T0 - 10) * SECOND)]
+    world.later(1)
+    assert part.next_batch() == []
+    world.later(2)
+    assert said(part.next_batch()) == [Watermark((T0 - 10) * SECOND, at_end=True)]
+
+
 def test_trouble_is_tried_again_with_doubled_waits_until_it_passes(caplog: pytest.LogCaptureFixture) -> None:
     world = World(Topic(p0=[event(0)]))
     part = world.part()
