@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -119,6 +120,12 @@ class Refusals:
         return last if last is not None and error.code() in _NO_ANSWER else error
 
 
+def hear_why(client: Consumer | Producer) -> None:
+    """Let a client that has failed tell its `error_cb` what it met; what it gives beside that is lost."""
+    with suppress(KafkaException):  # a producer that met a fatal error raises it here once more
+        client.poll(0)
+
+
 def make_consumer(
     config: KafkaConfig,
     on_error: OnError | None = None,
@@ -213,7 +220,7 @@ def look_up(config: KafkaConfig, topics: tuple[str, ...]) -> Cluster:
                 try:
                     metadata = consumer.list_topics(topic, timeout=timeout)
                 except KafkaException as e:
-                    consumer.poll(0)  # serves error_cb
+                    hear_why(consumer)
                     raise KafkaException(refusals.behind(error_of(e))) from None
                 cluster_id = metadata.cluster_id or ""
                 of_topic = metadata.topics[topic]

@@ -21,6 +21,7 @@ from connectors.kafka.client import (
     Refusals,
     check_options,
     error_of,
+    hear_why,
     look_up,
     make_consumer,
     make_producer,
@@ -178,7 +179,7 @@ class KafkaOnceWriter:
             self._fence_older()
             self._read_back()
         except KafkaException as e:
-            producer.poll(0)  # serves error_cb
+            hear_why(producer)
             failure = self._meaning(error_of(e), f"taking over {self._name}")
         except BaseException as e:  # noqa: BLE001 - raised again below
             failure = e
@@ -250,7 +251,7 @@ class KafkaOnceWriter:
                 )
             raise failure or RetryableError(f"{doing}: its end was not reached within {self._config.request_s:g} s")
         except KafkaException as e:
-            consumer.poll(0)  # serves error_cb
+            hear_why(consumer)
             raise self._meaning(error_of(e), doing) from None
         finally:
             consumer.close()
