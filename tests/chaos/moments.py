@@ -8,13 +8,19 @@ killed at one of them. Linux alone does this.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import traceback
-import warnings
 import zlib
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import ParamSpec
+
+from tests.conftest import ROOT
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.ptrace.argtypes = [ctypes.c_ulong, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
@@ -24,6 +30,31 @@ _KILL_WITH_TRACER, _MARK_CALLS = 0x100000, 1  # PTRACE_O_EXITKILL, PTRACE_O_TRAC
 _CALL = signal.SIGTRAP | 0x80
 
 Work = Callable[[], object]
+P = ParamSpec("P")
+
+_ALONE = """
+import importlib, pickle, sys
+module, name, arguments = pickle.load(sys.stdin.buffer)
+getattr(importlib.import_module(module), name).__wrapped__(**arguments)
+"""
+
+
+def alone(test: Callable[P, None]) -> Callable[P, None]:
+    """A test that runs in a process of its own, without threads: a forked child could wait for their locks for ever.
+
+    That process is not measured, for measuring makes system calls.
+    """
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        told = pickle.dumps((test.__module__, test.__name__, kwargs))
+        done = subprocess.run(
+            [sys.executable, "-c", _ALONE], input=told, cwd=ROOT, env=environ, capture_output=True, check=False
+        )
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+    return run
 
 
 def moments(work: Work, folders: Sequence[Path], *, names: bool = False) -> list[int]:
@@ -56,10 +87,7 @@ def killed(work: Work, moment: int) -> bool:
 
 def forked(work: Work) -> int:
     """Do the work in a child, which ends with 0 where it does not fail; its process id."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # other threads wait: of brokers' clients of other tests
-        pid = os.fork()
-    if pid == 0:
+    if (pid := os.fork()) == 0:
         code = 1
         try:
             work()

@@ -16,7 +16,7 @@ import pytest
 
 from flows import cluster
 from tests.brokers import free_port
-from tests.chaos.moments import calls, forked, killed
+from tests.chaos.moments import alone, calls, forked, killed
 from tests.flows.volume_flow import KEYS
 
 MOMENTS = 1_000 if os.environ.get("LLMS_TEST_LONG") == "1" else 4
@@ -96,6 +96,7 @@ def met(work: Callable[[], None]) -> range:
 
 @pytest.mark.timeout(2_000)
 @pytest.mark.parametrize("victim", [0, 1])
+@alone
 def test_a_process_that_is_killed_while_they_meet(tmp_path: Path, victim: int) -> None:
     """A run before has left an epoch unfinished. In the end each key was counted, and once."""
     folder, kept = tmp_path / "run", tmp_path / "kept"
@@ -149,6 +150,7 @@ def members(folder: Path) -> list[int]:
 
 
 @pytest.mark.timeout(2_000)
+@alone
 def test_a_supervisor_that_is_killed_while_it_starts_its_processes(tmp_path: Path) -> None:
     """None of them outlives it, and the next one goes on."""
     (tmp_path / "settings.toml").touch()

@@ -15,7 +15,7 @@ from flows.recovery import PAGE_BYTES, own_parts, part_name
 from flows.rescale import rescale
 from flows.rewind import forget_unfinished
 from operators.errors import ConfigError
-from tests.chaos.moments import killed, moments
+from tests.chaos.moments import alone, killed, moments
 from tests.flows.test_recovery import Layout, parts, take
 
 PARTITIONS = 3
@@ -88,6 +88,7 @@ class Volumes:
 
 
 @pytest.mark.parametrize(("before", "to", "other"), [(2, 3, 1), (3, 2, 3)])
+@alone
 def test_a_move_of_partitions_that_is_killed_at_any_moment(tmp_path: Path, before: int, to: int, other: int) -> None:
     """Run again, to the same number of pods or to another, it comes to its end. Pods that start before that are refused
     unless the whole store is in its place: what stands twice stays the same.
@@ -116,6 +117,7 @@ def test_a_move_of_partitions_that_is_killed_at_any_moment(tmp_path: Path, befor
 
 
 @pytest.mark.parametrize("layout", ["shared", "own"])
+@alone
 def test_the_making_of_a_store_that_is_killed_at_any_moment(tmp_path: Path, layout: Layout) -> None:
     """Whoever comes next makes it: the same process, or another one where they share the folder.
 
@@ -126,6 +128,8 @@ def test_the_making_of_a_store_that_is_killed_at_any_moment(tmp_path: Path, layo
     def make() -> None:
         take(folder, 0, 2, layout, partitions=2).release()
 
+    make()  # what is imported at the first time makes calls of its own
+    shutil.rmtree(folder)
     found = moments(make, [tmp_path], names=True)
     assert len(found) >= 15, "this shows little"
     for moment in found:

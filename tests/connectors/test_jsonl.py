@@ -21,6 +21,7 @@ from connectors.config import JsonlConfig
 from connectors.jsonl import JsonlFactory, JsonlWriter
 from connectors.once import KEEP
 from operators.errors import ConfigError, DataError, RetryableError
+from operators.stored import restored
 from tests.connectors.samples import alert
 
 
@@ -238,7 +239,9 @@ def test_each_alert_stands_once_over_kill_9(tmp_path: Path) -> None:
         child.stdout.close()
         assert child.wait() == -signal.SIGKILL
     done, state = pickle.loads((tmp_path / "snapshot").read_bytes())
-    writer = open_writer(tmp_path / "alerts.jsonl", state[1])
+    resume = restored(state, "alerts.jsonl")[1]
+    assert isinstance(resume, tuple)
+    writer = open_writer(tmp_path / "alerts.jsonl", resume)
     writer.write([alert(n) for n in range(done, done + 50)])
     writer.close()
     assert done > 0

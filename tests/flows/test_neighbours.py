@@ -114,7 +114,7 @@ def test_brokers_that_are_away(capsys: pytest.CaptureFixture[str]) -> None:
         "failed  alerts, kafka",
         "failed  heartbeats, kafka",
     ]
-    assert all("Is Kafka running at 127.0.0.1:1 (kafka.brokers)?" in line for line in lines)
+    assert all("Is Kafka running at 127.0.0.1:1 (kafka.brokers), and is that the port" in line for line in lines)
 
 
 def test_topics(tansu: Broker, capsys: pytest.CaptureFixture[str]) -> None:
