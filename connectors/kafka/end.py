@@ -38,7 +38,7 @@ class LogEnd:
         self._place = TopicPartition(topic, number)
         self._heard = 0.0  # by the monotonic clock
         self._polled = False  # since it was last asked how many records are left
-        self._told = 0  # the end that the brokers gave when asked
+        self._told = -1  # the end that the brokers gave when asked
         self._asked = 0.0
         self.forget()
 
@@ -48,7 +48,7 @@ class LogEnd:
 
     def polled(self, something: bool) -> None:
         """The consumer was polled; what it gave, if anything, is an answer of the leader."""
-        self._polled, self._told = True, 0
+        self._polled, self._told = True, -1
         if something:
             self._heard = time.monotonic()
 
@@ -56,7 +56,9 @@ class LogEnd:
         """When the broker that the partition is fetched from has said anything last."""
         told = orjson.loads(text)
         partitions = told["topics"].get(self._topic, {}).get("partitions", {})
-        fetched_from = partitions.get(str(self._number), {}).get("broker")
+        fetched_from = partitions.get(str(self._number), {}).get("broker", -1)
+        if fetched_from < 0:  # it has no leader; the coordinator of the group has no number either
+            return
         for broker in told["brokers"].values():
             if broker["nodeid"] == fetched_from and broker["state"] == "UP" and broker["rxidle"] >= 0:
                 self._heard = max(self._heard, (told["ts"] - broker["rxidle"]) / 1e6)

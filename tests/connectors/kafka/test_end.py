@@ -1,0 +1,79 @@
+"""What is known of the end of a partition, by what the client tells of itself."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, cast
+
+import orjson
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from connectors.kafka.end import LogEnd
+
+
+class Client:
+    """A consumer that was told of ten records."""
+
+    def __init__(self, high: int = 10) -> None:
+        self.high = high
+        self.asked = 0
+
+    def get_watermark_offsets(self, place: TopicPartition, timeout: float = 0, cached: bool = False) -> tuple[int, int]:
+        self.asked += not cached
+        return (0, self.high if cached else self.high + 5)
+
+
+def client(high: int = 10) -> Consumer:
+    return cast("Consumer", Client(high))
+
+
+def statistics(fetched_from: int, **rxidle: float) -> str:
+    """Seconds since each broker has said anything: `leader` is 1, `other` 2, and the group's has no number."""
+    numbers = {"leader": 1, "other": 2, "group": -1}
+    brokers: dict[str, Any] = {
+        name: {"nodeid": numbers[name], "state": "UP", "rxidle": round(idle * 1e6)} for name, idle in rxidle.items()
+    }
+    topics = {"t": {"partitions": {"3": {"broker": fetched_from}}}}
+    return orjson.dumps({"ts": round(time.monotonic() * 1e6), "topics": topics, "brokers": brokers}).decode()
+
+
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [
+        (statistics(1, leader=0.4, other=30), True),
+        (statistics(1, leader=30, other=0.1, group=0.1), False),
+        (statistics(-1, leader=30, group=0.1), False),
+        (statistics(1, leader=-1e-6), False),
+    ],
+    ids=["answers", "silent", "without a leader", "just connected"],
+)
+def test_the_end_is_known_while_the_leader_answers(said: str, known: bool) -> None:
+    end = LogEnd("t", 3)
+    end.on_statistics(said)
+    assert end.stands_at(client(), 10) == known
+    assert not end.stands_at(client(), 9)
+
+
+def test_what_was_polled_is_an_answer_and_another_place_forgets_it() -> None:
+    end = LogEnd("t", 3)
+    assert not end.stands_at(client(), 10)
+    end.polled(something=False)
+    assert not end.stands_at(client(), 10)
+    end.polled(something=True)
+    assert end.stands_at(client(), 10) and not end.stands_at(client(-1001), 10)
+    end.forget()
+    assert not end.stands_at(client(), 10)
+
+
+def test_what_is_left_is_asked_for_only_where_nothing_was_polled() -> None:
+    end, polled = LogEnd("t", 3), Client()
+    consumer = cast("Consumer", polled)
+    end.polled(something=True)
+    assert (end.behind(consumer, 4), polled.asked) == (6, 0)
+    assert (end.behind(consumer, 4), polled.asked) == (11, 1)
+    assert (end.behind(consumer, 4), polled.asked) == (11, 1), "not again at once"
+    end.polled(something=False)
+    assert (end.behind(consumer, 4), polled.asked) == (6, 1)
+    end.polled(something=False)
+    assert end.behind(client(-1001), 4) is None
