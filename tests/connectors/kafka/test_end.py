@@ -39,18 +39,18 @@ def statistics(fetched_from: int, **rxidle: float) -> str:
 
 
 @pytest.mark.parametrize(
-    ("said", "known"),
+    ("fetched_from", "rxidle", "known"),
     [
-        (statistics(1, leader=0.4, other=30), True),
-        (statistics(1, leader=30, other=0.1, group=0.1), False),
-        (statistics(-1, leader=30, group=0.1), False),
-        (statistics(1, leader=-1e-6), False),
+        (1, {"leader": 0.4, "other": 30}, True),
+        (1, {"leader": 30, "other": 0.1, "group": 0.1}, False),
+        (-1, {"leader": 30, "group": 0.1}, False),
+        (1, {"leader": -1e-6}, False),
     ],
     ids=["answers", "silent", "without a leader", "just connected"],
 )
-def test_the_end_is_known_while_the_leader_answers(said: str, known: bool) -> None:
+def test_the_end_is_known_while_the_leader_answers(fetched_from: int, rxidle: dict[str, float], known: bool) -> None:
     end = LogEnd("t", 3)
-    end.on_statistics(said)
+    end.on_statistics(statistics(fetched_from, **rxidle))
     assert end.stands_at(client(), 10) == known
     assert not end.stands_at(client(), 9)
 
