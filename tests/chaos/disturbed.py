@@ -169,13 +169,18 @@ class Disturbed:
 
 
 def written(broker: Broker, outputs: Sequence[str]) -> Seen:
-    """The alerts and the dead letters on these two topics as they are now, each as often as it is there.
-
-    A dead letter without what depends on when and how often the topic that is read was made.
-    """
+    """The alerts and the dead letters on these two topics as they are now, each as often as it is there."""
     alerts, letters = outputs
     seen: Seen = Counter(("alerts", message.value()) for message in read_all(broker, alerts))
     for message in read_all(broker, letters):
         told = orjson.loads(message.value() or b"")
-        seen["dead", tuple(told[name] for name in ("partition", "reason", "payload"))] += 1
+        seen["dead", tuple(told[name] for name in ("id", "partition", "reason", "payload"))] += 1
     return seen
+
+
+def without_ids(seen: Seen) -> Seen:
+    """Dead letters without their ids, which name the topic that was read and an offset in it."""
+    found: Seen = Counter()
+    for (what, told), often in seen.items():
+        found[what, told[1:] if what == "dead" and isinstance(told, tuple) else told] += often
+    return found
