@@ -147,7 +147,7 @@ def test_a_hung_transaction_is_no_idleness_and_its_records_are_lag(
         time.sleep(4)  # four times what makes a partition idle
         assert live.metric("sentinel_records_total") < 200
         hung.abort_transaction(30)
-        until(lambda: verdicts(live.job) == expected, "the alerts")
+        until(lambda: verdicts(live.job) == expected and live.read() == 600, "the alerts, and all records")
         assert live.metric("sentinel_events_overtaken_total") == 0
         process.send(SIGTERM)
         assert process.finish(60) == 0, process.said()
