@@ -294,32 +294,9 @@ def _line(**what: object) -> bytes:
     return orjson.dumps({"version": VERSION, **what}, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _heard(sock: socket.socket, most: int, until: float, look: Callable[[], None], said: bytes = b"") -> bytes:
-    """The next line, whole by then, no longer than `most` bytes and begun as an object, with what was `said` of it.
-
-    Raises `OSError` where it does not come, `ValueError` where what comes is none of ours.
-    """
+def _received(sock: socket.socket, until: float, look: Callable[[], None]) -> bytes:
+    """The bytes that come next; `OSError` where none come by then or the connection ends."""
     sock.settimeout(TICK_S)
-    while b"\n" not in said:
-        look()
-        if time.monotonic() > until:
-            raise TimeoutError("it said nothing in time")
-        try:
-            chunk = sock.recv(1 << 16)
-        except TimeoutError:
-            continue
-        if not chunk:
-            raise ConnectionError("it closed the connection")
-        said += chunk
-        if not said.startswith(b"{") or len(said) > most:
-            raise ValueError(_NOT_OURS)
-    return said.partition(b"\n")[0]
-
-
-def _awaited(sock: socket.socket, most: int, look: Callable[[], None], seconds: float = SILENCE_S) -> bytes:
-    """The next line that is not empty. Empty ones, no further apart than this, say that others are still waited for."""
-    sock.settimeout(TICK_S)
-    until = time.monotonic() + seconds
     while True:
         look()
         if time.monotonic() > until:
@@ -330,6 +307,26 @@ def _awaited(sock: socket.socket, most: int, look: Callable[[], None], seconds: 
             continue
         if not chunk:
             raise ConnectionError("it closed the connection")
+        return chunk
+
+
+def _heard(sock: socket.socket, most: int, until: float, look: Callable[[], None], said: bytes = b"") -> bytes:
+    """The next line, whole by then, no longer than `most` bytes and begun as an object, with what was `said` of it.
+
+    Raises `OSError` where it does not come, `ValueError` where what comes is none of ours.
+    """
+    while b"\n" not in said:
+        said += _received(sock, until, look)
+        if not said.startswith(b"{") or len(said) > most:
+            raise ValueError(_NOT_OURS)
+    return said.partition(b"\n")[0]
+
+
+def _awaited(sock: socket.socket, most: int, look: Callable[[], None], seconds: float = SILENCE_S) -> bytes:
+    """The next line that is not empty. Empty ones, no further apart than this, say that others are still waited for."""
+    until = time.monotonic() + seconds
+    while True:
+        chunk = _received(sock, until, look)
         until = time.monotonic() + seconds
         if said := chunk.lstrip(b"\n"):
             if not said.startswith(b"{"):
