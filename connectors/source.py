@@ -30,6 +30,8 @@ _NAP_S: Final = 0.02
 _TELL_S: Final = 1.0
 """How often, at most, a partition says without new records that it stands at its end, or how much is left."""
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NOTHING: Final = Chunk([], np.empty(0, np.int64))
+"""A poll that was not made, or failed."""
 
 
 class SourceObserver(Protocol):
@@ -124,7 +126,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         self._quiet_since: float | None = None
         self._said_idle: float | None = None
         self._pace.tell(key, self._intake.watermark, at_end=False)
-        self._said_at_end = False
+        self._said_at_end: bool | None = None  # until it has said that it is there
         self._told = self._lag_told = -_TELL_S
         self._failing_since: float | None = None
         self._wait = 0.0
@@ -198,7 +200,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         if self._again is None:
             self._tell_lag()
         if self._pace.ahead(self._key):
-            return self._nap()
+            return self._nap() if self._said_at_end is not None else self._judge(_NOTHING)
         try:
             if self._again is not None:
                 came = self._remember(self._again)
@@ -251,7 +253,13 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         return Watermark(at, chunk.at_end)
 
     def _turned(self, at_end: bool, now: float) -> bool:
-        """Whether to say without new records that the partition stands at its end, or does so no more."""
+        """Whether to say without new records that the partition stands at its end, or does so no more.
+
+        It also says once that it is there, also where it waits or hangs from its start on: so what became of its
+        records stands in the metrics, and the process is ready.
+        """
+        if self._said_at_end is None:
+            return self._failing_since is None
         return at_end != self._said_at_end and (not at_end or now - self._told >= _TELL_S)
 
     def _idle(self, now: float) -> Idle | None:
@@ -291,7 +299,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         self._s.retried()
         self._wait = min(max(retry.backoff_first_s, self._wait * 2), retry.backoff_most_s)
         log.warning("source partition %s: %s; trying again in %.1f s", self._key, error, self._wait)
-        batches = self._judge(Chunk([], np.empty(0, np.int64)))
+        batches = self._judge(_NOTHING)
         self._due = now + self._wait
         return batches
 

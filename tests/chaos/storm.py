@@ -43,10 +43,12 @@ TRANSACTION = 200
 """Records that are committed together; as often a transaction is given up."""
 ROUNDS = {"input-hung": 4, "input-anew": 4}
 """Kinds that want a round of their own, and how often they come."""
-LIVE: dict[str, object] = {"kafka.stop_at_end": False, "time.idle_s": 1}
-"""What is set while such a round is disturbed: it waits for what comes."""
+LIVE: dict[str, object] = {"kafka.stop_at_end": False, "time.idle_s": 600}
+"""What is set while such a round is disturbed: it waits for what comes, and the clock closes nothing meanwhile."""
+HUNG: dict[str, object] = {**LIVE, "time.idle_s": 5, "time.max_ahead_s": 86_400}
+"""Behind the open transaction nothing is read, and everything else is: it is idle, however far it is ahead."""
 HUNG_S = 15.0
-"""So long a transaction stays open after a start with nothing to read: time to start, and to find everything idle."""
+"""So long a transaction stays open after a start with nothing to read: time to start, and to find the rest idle."""
 IN_VAIN = 5
 """So many rounds in a row may be over before anything has befallen them."""
 
@@ -150,7 +152,7 @@ class Storm:
         first = self._write(topic, 0)
         give_up = hanging(self.place.brokers[0], [(topic, 0)])
         second = self._write(topic, 1)
-        with self._disturbed(name, topic, LIVE) as run:
+        with self._disturbed(name, topic, HUNG) as run:
             self._befall(run, left, befell, 2)
             self._read_to(run, first + second - len(self._halves[0][1]))
             run.start()

@@ -289,6 +289,26 @@ def test_trouble_beyond_the_budget_ends_the_process() -> None:
         part.next_batch()
 
 
+def test_a_partition_that_hangs_waits_or_fails_from_its_start_still_tells_what_became_of_its_records() -> None:
+    """After a restart its metrics are there again, and the process is ready; a failure says so by itself."""
+    world = World(Topic(p0=[event(0)], p1=[event(60 * i) for i in range(20)]), batch_size=20, max_ahead_s=600)
+    hanging, ahead = world.part("p0"), world.part("p1")
+    ahead.next_batch()
+    hanging.next_batch()
+    saved = {"p0": hanging.snapshot(), "p1": ahead.snapshot()}
+    world = World(world.topic, batch_size=20, max_ahead_s=600)
+    world.topic.script = [RetryableError("away"), "nothing", "nothing"]
+    hanging, ahead = world.part("p0", saved["p0"]), world.part("p1", saved["p1"])
+    assert (hanging.next_batch(), world.seen) == ([], [])
+    world.later(60)
+    assert said(hanging.next_batch()) == [Watermark((T0 - 10) * SECOND)]
+    assert said(ahead.next_batch()) == [Watermark((T0 + 1130) * SECOND)]
+    assert world.seen == [("p0", 1, (T0 - 10) * SECOND), ("p1", 20, (T0 + 1130) * SECOND)]
+    world.later(60)
+    assert hanging.next_batch() == ahead.next_batch() == []
+    assert world.topic.script == []
+
+
 def test_a_partition_too_far_ahead_of_the_slowest_waits() -> None:
     world = World(Topic(p0=[event(s) for s in range(0, 3000, 300)], p1=[event(0), event(500), event(700)]),
                   batch_size=1, max_ahead_s=600)  # fmt: skip
