@@ -26,7 +26,8 @@ class Chunk:
     what cannot be read yet (more may come). `finished`: nothing will ever come again. `skipped` counts records that the
     system lost before they could be read (an offset gap).
     `replaced`: the log was found to be another one than before, or cut; these records and the position count in the log
-    as it is now, and positions from before mean nothing.
+    as it is now, and positions from before mean nothing. `log` is an id of that log which no other one of this name has
+    or had; "" where the system tells none.
     """
 
     values: list[bytes]
@@ -36,6 +37,7 @@ class Chunk:
     finished: bool = False
     skipped: int = 0
     replaced: bool = False
+    log: str = ""
 
 
 class Reader(Protocol):

@@ -223,7 +223,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         if chunk.replaced:
             intake.forget_offsets()
             self._s.replaced(self._key)
-        events, on_time, late, dead = intake.take(chunk.values, chunk.offsets, chunk.arrivals)
+        events, on_time, late, dead = intake.take(chunk.values, chunk.offsets, chunk.arrivals, chunk.log)
         progress = self._progress(chunk, on_time)
         if not chunk.values and progress is None:
             return self._nap()

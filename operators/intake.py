@@ -155,20 +155,23 @@ class Intake:
         return End(self._max_start, self._max_end)
 
     def take(
-        self, values: Sequence[bytes], offsets: Ints, arrivals: Ints | None
+        self, values: Sequence[bytes], offsets: Ints, arrivals: Ints | None, log: str = ""
     ) -> tuple[Events, Bools, Bools, list[DeadLetter]]:
-        """Judge the next records: events, mask of those on time, mask of the late that still correct, dead letters."""
+        """Judge the next records: events, mask of those on time, mask of the late that still correct, dead letters.
+
+        `log` is the id of the log that the offsets count in, "" where that has none.
+        """
         decoded = self._decoder.decode(values, self._decode, self._time.timestamp_is)
         events = self._enrich(decoded.events)
         events.combos = [tuple(map(sent, of)) if OTHER in "".join(of) else of for of in events.combos]
-        dead = [self._dead(int(offsets[f.record]), f.reason, f.detail, f.payload) for f in decoded.faults]
+        dead = [self._dead(int(offsets[f.record]), f.reason, f.detail, f.payload, log) for f in decoded.faults]
         arrived, highest = self._arrivals(len(values), arrivals, self._arrived)
         arrival = arrived[events.record]
         good = self._not_ahead(events, arrival)
         for i in np.flatnonzero(~good).tolist():
             ahead = (int(events.end[i]) - int(arrival[i])) / SECOND
             detail = f"ends {ahead:.0f} s after it arrived; time.future_skew_s allows {self._time.future_skew_s:g}"
-            dead.append(self._dead(int(offsets[events.record[i]]), Reason.FUTURE_TIME, detail, ""))
+            dead.append(self._dead(int(offsets[events.record[i]]), Reason.FUTURE_TIME, detail, "", log))
         dead.sort(key=lambda letter: letter.offset)
 
         aged = self._aged(events.end, arrival)
@@ -202,8 +205,8 @@ class Intake:
             balance.dead[letter.reason] = balance.dead.get(letter.reason, 0) + 1
         return events, masks[0], masks[1], dead
 
-    def _dead(self, offset: int, reason: str, detail: str, payload: str) -> DeadLetter:
-        return DeadLetter(self._origin[0], self._origin[1], offset, reason, detail, payload)
+    def _dead(self, offset: int, reason: str, detail: str, payload: str, log: str) -> DeadLetter:
+        return DeadLetter(self._origin[0], self._origin[1], offset, reason, detail, payload, log)
 
     def _arrivals(self, records: int, arrivals: Ints | None, before: int) -> tuple[Ints, Ints]:
         """When each record arrived, and the highest arrival before each of them and after the last."""

@@ -117,7 +117,8 @@ class DeadLetter:
     """A record that could not be used: where it came from, why, and what of it may be shown.
 
     `origin` is the topic or file, `partition` and `offset` its place there. `payload` is truncated and holds no value
-    of a text field; it is never the raw record.
+    of a text field; it is never the raw record. `log` tells the topic from another of the same name, before or after
+    it; "" where its system tells none.
     """
 
     origin: str
@@ -126,11 +127,13 @@ class DeadLetter:
     reason: str
     detail: str
     payload: str
+    log: str = ""
 
     @property
     def id(self) -> str:
-        """The same for the same record, over any number of runs."""
-        return f"{self.origin}/{self.partition}/{self.offset}"
+        """The same for the same record over any number of runs, and another one for any other record."""
+        place = f"{self.origin}/{self.partition}/{self.offset}"
+        return f"{place}@{self.log}" if self.log else place
 
 
 Severity = Literal["low", "medium", "high", "critical"]

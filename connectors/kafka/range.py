@@ -152,7 +152,9 @@ class RangeReader:
             n = int(beyond.argmax())
             self._position = int(chunk.offsets[n])
             arrivals = None if chunk.arrivals is None else chunk.arrivals[:n]
-            return Chunk(chunk.values[:n], chunk.offsets[:n], arrivals, True, True, chunk.skipped)
+            return replace(
+                chunk, values=chunk.values[:n], offsets=chunk.offsets[:n], arrivals=arrivals, at_end=True, finished=True
+            )
         if stop.offset is not None and self._reader.position() >= stop.offset:
             self._position = self._reader.position()
             chunk.at_end = chunk.finished = True

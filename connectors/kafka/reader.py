@@ -187,6 +187,7 @@ class KafkaReader:
             finished=self._finished,
             skipped=skipped,
             replaced=replaced,
+            log=self._id,
         )
 
     def _stands_at_end(self) -> bool:

@@ -20,5 +20,7 @@ def test_any_text_becomes_one_line_of_json(detail: str, payload: str) -> None:
 def test_the_id_is_in_the_header_and_the_source_partition_is_the_key() -> None:
     record = dead_letter_record(DeadLetter("llm.telemetry", 2, 41, "bad_time", "x", "{}"))
     assert record.id == record.headers["ce_id"] == "llm.telemetry/2/41"
-    assert record.key == "llm.telemetry/2"
+    anew = dead_letter_record(DeadLetter("llm.telemetry", 2, 41, "bad_time", "x", "{}", "Xy3"))
+    assert anew.id == "llm.telemetry/2/41@Xy3"
+    assert record.key == anew.key == "llm.telemetry/2"
     assert orjson.loads(record.value)["id"] == record.id

@@ -9,6 +9,7 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
+import orjson
 import pytest
 from confluent_kafka.cimpl import NewPartitions
 
@@ -16,7 +17,7 @@ from connectors.base import Chunk, State
 from connectors.kafka.reader import KafkaReader
 from connectors.kafka.source import KafkaSource
 from operators.errors import ConfigError, RetryableError
-from tests.brokers import Broker, create_topic, delete_topic, kafka_broker, produce
+from tests.brokers import Broker, create_topic, delete_topic, kafka_broker, produce, read_all
 from tests.integration.test_bad_input import START, a_topic, kafka_settings, record
 from tests.integration.test_kafka_reader import config, new_topic, read, values
 from tests.integration.test_neighbours import Flow, finished
@@ -203,6 +204,20 @@ def test_a_flow_over_a_topic_that_was_made_anew(kafka: Broker, tmp_path: Path) -
         process.send(SIGTERM)
         assert "the topic was made anew" in finished(process)
     assert flow.job.balance()["on_time"] == 800
+
+
+def test_dead_letters_of_a_topic_made_anew_are_none_of_those_before(kafka: Broker, tmp_path: Path) -> None:
+    """They look alike and stand at the same offsets; the writer reads back what stands on its topic already."""
+    topic, records = a_topic(kafka, [b"no json", b"{"]), [b"no json", b"{", b"[]"]
+    letters = f"{topic}.letters"
+    told = {"kafka__dead_letter_topic": letters, "dead_letters__kafka": True, "kafka__stop_at_end": True}
+    for name, of_these in (("first", 2), ("again", 2), ("anew", 5)):
+        if name == "anew":
+            make_anew(kafka, topic, records)
+        Job(tmp_path / name, kafka_settings(kafka, topic, **told)).run()
+        found = [orjson.loads(message.value() or b"") for message in read_all(kafka, letters)]
+        assert len(found) == len({letter["id"] for letter in found}) == of_these
+    assert [letter["offset"] for letter in found] == [0, 1, 0, 1, 2]
 
 
 def test_partitions_that_come_are_told_of_and_read_after_a_restart_from_their_first_record(
