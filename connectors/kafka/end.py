@@ -63,16 +63,25 @@ class LogEnd:
             if broker["nodeid"] == fetched_from and broker["state"] == "UP" and broker["rxidle"] >= 0:
                 self._heard = max(self._heard, (told["ts"] - broker["rxidle"]) / 1e6)
 
-    def high(self, consumer: Consumer) -> int:
-        """The high watermark as of the last fetch; negative before the first one."""
+    def high(self, consumer: Consumer) -> int | None:
+        """The high watermark as of the last fetch; None before the first one, and after one that failed.
+
+        Records of an earlier fetch may still come then: the client forgets the end before it has given them out.
+        """
         _, high = consumer.get_watermark_offsets(self._place, cached=True)
-        return high
+        return high if high >= 0 else None
+
+    def after(self, consumer: Consumer, offset: int) -> int | None:
+        """The high watermark, which lies behind the record at `offset` that was just given out; None where unknown."""
+        high = self.high(consumer)
+        return None if high is None else max(high, offset + 1)
 
     def stands_at(self, consumer: Consumer, position: int) -> bool:
         """Whether the leader said just now that nothing comes after the position, nor waits there to be readable."""
         if time.monotonic() - self._heard > _HEARD_S:
             return False
-        return 0 <= self.high(consumer) <= position
+        high = self.high(consumer)
+        return high is not None and high <= position
 
     def behind(self, consumer: Consumer, position: int) -> int | None:
         """How many records come after the position, those that cannot be read yet included; None where unknown.
@@ -83,8 +92,9 @@ class LogEnd:
         if not self._polled and time.monotonic() - self._asked > _ASK_S:
             self._ask(consumer)
         self._polled = False
-        high = max(self._told, self.high(consumer))
-        return None if high < 0 else max(high - position, 0)
+        high = self.high(consumer)
+        known = self._told if high is None else max(self._told, high)
+        return None if known < 0 else max(known - position, 0)
 
     def _ask(self, consumer: Consumer) -> None:
         """For the end up to which records can be read: that is all a client is told that reads committed records."""

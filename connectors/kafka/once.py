@@ -239,9 +239,9 @@ class KafkaOnceWriter:
                     elif error.code() == KafkaError._PARTITION_EOF:
                         _, high = consumer.get_watermark_offsets(place, cached=True)
                         self._once.passed(end)
-                        if high <= end:
+                        if 0 <= high <= end:
                             return
-                        hidden = high - end  # ours may stand among them
+                        hidden = max(high - end, 0)  # ours may stand among them; negative after a fetch that failed
                     elif not isinstance(failure := self._meaning(error, doing), RetryableError):
                         raise failure
             if hidden:

@@ -69,7 +69,7 @@ class KafkaReader:
         self._out_of_range = False
         self._log_end = LogEnd(topic, number)
         self._passed = 0  # up to where the last poll found no record, at its end
-        self._end: int | None = None  # with stop_at_end: the end that the first fetch reported
+        self._end: int | None = None  # with stop_at_end: the first end that a fetch reported
         self._finished = False
         self._skipped = 0
         self._replaced = False
@@ -217,7 +217,9 @@ class KafkaReader:
 
     def _before_end(self, records: list[Message]) -> list[Message]:
         if self._end is None:
-            self._end = max(self._log_end.high(self._consumer), _offset(records[0]) + 1)
+            self._end = self._log_end.after(self._consumer, _offset(records[0]))
+        if self._end is None:
+            return records
         return records if _offset(records[-1]) < self._end else [m for m in records if _offset(m) < self._end]
 
     def _on_error(self, error: KafkaError) -> None:
@@ -350,9 +352,10 @@ class KafkaReader:
             for message in self._consumer.consume(1000, 0.1):
                 error = message.error()
                 if error is None:
-                    if at < 0:
-                        return max(self._log_end.high(self._consumer), _offset(message))
-                    if message.timestamp()[1] >= at:
+                    end = self._log_end.after(self._consumer, _offset(message))
+                    if at < 0 and end is not None:
+                        return end
+                    if at >= 0 and message.timestamp()[1] >= at:
                         return _offset(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
                     return _offset(message)

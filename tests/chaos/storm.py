@@ -6,14 +6,16 @@ the kinds are in `tests.chaos.disturbances`, and --kinds chooses among them. Two
 own: with `input-hung` a transaction stays open for a while in the middle of that topic, and with `input-anew` the topic
 is deleted once its first half is read, and made again with the second half. Then alerts and dead letters as a
 read_committed reader sees them, and the rows of the store, are compared record by record. The last line is one JSON
-object; exit code 1 where anything was lost or doubled. With `--volumes` each process has a volume of its own and is
-brought back by itself, as pods are (`tests.chaos.pods`), and the supervisor is the node that they are on.
+object; exit code 1 where anything was lost or doubled, and what such a round has left (log, store, snapshots, what was
+lost) is kept (--keep) beside that of the run that nobody disturbed. With `--volumes` each process has a volume of its
+own and is brought back by itself, as pods are (`tests.chaos.pods`), and the supervisor is the node that they are on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -84,6 +86,7 @@ class Storm:
     folder: Path
     say: Callable[[str], None]
     blocks: int
+    keep: Path | None = None
     topic: str = field(default_factory=lambda: f"storm-{uuid4().hex[:8]}")
     expected: Seen = field(default_factory=Counter)
     figures: Figures = field(default_factory=Figures)
@@ -215,11 +218,22 @@ class Storm:
         figures.kills += run.kills
         for kind in befell:
             figures.befell[kind] = figures.befell.get(kind, 0) + 1
+        if (lost or doubled) and self.keep is not None:
+            self._keep_all_of(run, {"lost": missing, "doubled": more})
         told = f"{figures.kills} kills so far, {lost} lost, {doubled} doubled"
         self.say(f"{run.name}: {', '.join(befell) or 'nothing'}; {told}")
         for what, found in (("lost", missing), ("doubled", more)):
             if found:
                 self.say(f"  {what}: {dict(Counter(where for where, _ in found.elements()))}")
+
+    def _keep_all_of(self, run: Disturbed, found: Mapping[str, Seen]) -> None:
+        assert self.keep is not None
+        for name in ("undisturbed", run.name):
+            shutil.copytree(self.folder / name, self.keep / name, dirs_exist_ok=True)
+        for what, seen in found.items():
+            lines = sorted(f"{where} {told!r}" for where, told in seen.elements())
+            (self.keep / run.name / f"{what}.txt").write_text("\n".join(lines) + "\n")
+        self.say(f"{run.name} is kept in {self.keep / run.name}")
 
 
 def halves(values: list[bytes]) -> tuple[list[bytes], list[bytes]]:
@@ -265,6 +279,7 @@ def main() -> int:
     parser.add_argument("--blocks", type=int, default=10, help="times twelve minutes of traffic on the topic (10)")
     parser.add_argument("--kinds", help=f"what befalls them, separated by commas: {', '.join(kinds)} (all)")
     parser.add_argument("--volumes", action="store_true", help="a volume for each process, as pods have")
+    parser.add_argument("--keep", type=Path, default=Path("build/storm"), help="for bad rounds (build/storm)")
     parser.add_argument("--seed", type=int, default=1, help="of what happens when (1)")
     args = parser.parse_args()
     chosen = args.kinds.split(",") if args.kinds else kinds
@@ -279,7 +294,7 @@ def main() -> int:
             broker.start()
         clock = SteppedClock(folder) if "clock" in chosen else None
         place = Place(brokers, random, args.volumes, clock)
-        storm = Storm(place, folder, lambda text: print(text, flush=True), args.blocks)
+        storm = Storm(place, folder, lambda text: print(text, flush=True), args.blocks, args.keep)
         figures = storm.run(planned(random, chosen, args.kills))
     print(json.dumps(asdict(figures)))
     return 1 if figures.lost or figures.doubled else 0

@@ -13,17 +13,20 @@ import re
 import sqlite3
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from connectors.config import SqliteConfig
+from connectors.kafka.source import KafkaSource
 from connectors.sqlite import SqliteFactory, read
+from operators.errors import RetryableError
 from tests.brokers import Broker, create_topic, delete_topic, free_port, kafka_broker, produce, read_all
 from tests.connectors.greptime_server import GreptimeServer
 from tests.integration.test_bad_input import (
@@ -36,6 +39,7 @@ from tests.integration.test_bad_input import (
     small_disk,
     wait_until,
 )
+from tests.integration.test_kafka_reader import config as reading
 from tests.processes import Job, Process
 
 RECORDS = scenario()
@@ -223,6 +227,36 @@ def test_topics_that_are_forbidden_for_a_while(guarded: Broker, tmp_path: Path, 
     with flow.start("last") as process:
         finished(process)
     flow.came_to(undisturbed, undisturbed.alerts())
+
+
+def test_records_that_were_fetched_before_fetches_fail_are_not_the_last(guarded: Broker) -> None:
+    """The client has them, and knows no end any more: a topic that is read to its end would end with the first."""
+    records = [b"%d" % number for number in range(1_000)]
+    topic = a_topic(guarded, records)
+    reader = KafkaSource(reading(guarded, topic, stop_at_end=True)).open(f"{topic}/0", 0)
+
+    def end() -> int:
+        _, high = reader._consumer.get_watermark_offsets(TopicPartition(topic, 0), cached=True)
+        return high
+
+    wait_until(lambda: end() == 1_000)
+    give_back = deny(guarded, ResourceType.TOPIC, topic, AclOperation.READ)
+    wait_until(lambda: end() == -1)
+    first = reader.poll(600)
+    assert (first.values, first.finished, first.at_end) == (records[:600], False, False)
+    give_back()
+    rest: list[bytes] = []
+
+    def has_ended() -> bool:
+        with suppress(RetryableError):  # what the fetch was refused for
+            chunk = reader.poll(600)
+            rest.extend(chunk.values)
+            return chunk.finished
+        return False
+
+    wait_until(has_ended)
+    assert rest == records[600:]
+    reader.close()
 
 
 def test_transactions_that_are_forbidden_for_longer_than_the_budget_and_then_for_a_while(

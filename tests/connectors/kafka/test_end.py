@@ -77,3 +77,11 @@ def test_what_is_left_is_asked_for_only_where_nothing_was_polled() -> None:
     assert (end.behind(consumer, 4), polled.asked) == (6, 1)
     end.polled(something=False)
     assert end.behind(client(-1001), 4) is None
+
+
+def test_after_a_fetch_that_failed_no_end_is_known() -> None:
+    """The client gives -1 then, while it still has records of the fetch before: it is no end of these."""
+    end = LogEnd("t", 3)
+    end.on_statistics(statistics(1, leader=0.4))
+    assert (end.high(client(-1)), end.after(client(-1), 4), end.stands_at(client(-1), 0)) == (None, None, False)
+    assert (end.after(client(10), 4), end.after(client(10), 9), end.after(client(3), 4)) == (10, 10, 5)
