@@ -30,6 +30,7 @@ from connectors.kafka.client import (
     meaning,
 )
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.end import LogEnd
 from connectors.kafka.topics import Topics
 from connectors.once import Once
 from operators.errors import ConfigError, DataError, FatalError, RetryableError, SentinelError
@@ -215,7 +216,7 @@ class KafkaOnceWriter:
     def _read_back(self) -> None:
         doing = f"reading back {self._name}"
         consumer = make_consumer(self._config, self._refusals, _READ_BACK)
-        place = TopicPartition(self._topic, self._number)
+        log_end = LogEnd(self._topic, self._number)
         try:
             if self._once.counts_in(self._topic_id()):
                 self._tell_replaced()
@@ -237,11 +238,11 @@ class KafkaOnceWriter:
                     if error is None:
                         self._saw(message, end + 1)
                     elif error.code() == KafkaError._PARTITION_EOF:
-                        _, high = consumer.get_watermark_offsets(place, cached=True)
+                        high = log_end.high(consumer)
                         self._once.passed(end)
-                        if 0 <= high <= end:
+                        if high is not None and high <= end:
                             return
-                        hidden = max(high - end, 0)  # ours may stand among them; negative after a fetch that failed
+                        hidden = 0 if high is None else high - end  # ours may stand among them
                     elif not isinstance(failure := self._meaning(error, doing), RetryableError):
                         raise failure
             if hidden:

@@ -352,11 +352,11 @@ class KafkaReader:
             for message in self._consumer.consume(1000, 0.1):
                 error = message.error()
                 if error is None:
-                    end = self._log_end.after(self._consumer, _offset(message))
-                    if at < 0 and end is not None:
+                    if at >= 0:
+                        if message.timestamp()[1] >= at:
+                            return _offset(message)
+                    elif (end := self._log_end.after(self._consumer, _offset(message))) is not None:
                         return end
-                    if at >= 0 and message.timestamp()[1] >= at:
-                        return _offset(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
                     return _offset(message)
                 elif not isinstance(failure := meaning(error, doing, self._config), RetryableError):
