@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from flows.pipeline import Shape, detection
-from operators import panes
 from operators.config import DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Events
-from operators.pane_table import Closed
-from operators.shard import Partial, Shard
-from operators.watermark import Watermark
+from operators.panes import fold
+from operators.panes.shard import Partial, Shard
+from operators.panes.table import Closed
+from operators.panes.watermark import Watermark
 
 ROOT = Path(__file__).parent.parent
 SHARDS = 64
@@ -96,8 +96,8 @@ def measure(series: int, counted: int, requests: int) -> Measured:
         batch = events(series, requests, pane, width)
         mask = np.ones(len(batch.end), np.bool_)
         config = of.panes
-        table = panes.fold_events(batch, mask, config.dimension_sets, width, config.evidence, config.breakdown_values)
-        cuts = panes.cut(table, SHARDS)
+        table = fold.fold_events(batch, mask, config.dimension_sets, width, config.evidence, config.breakdown_values)
+        cuts = fold.cut(table, SHARDS)
         del batch, table  # as in the flow, where a batch is gone when panes close
         mark = Watermark(START + (pane + 1) * width)
         total = judged = 0.0

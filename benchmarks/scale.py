@@ -38,11 +38,11 @@ from benchmarks.events import Events, Filler, paced
 from benchmarks.throughput import machine
 from benchmarks.watched import Flow, Speed
 from operators.config import DecodeConfig, EnrichConfig, PanesConfig, TimeConfig
+from operators.decode.intake import Batch, Intake
 from operators.decode.registry import decoder
-from operators.enrich import Enricher
-from operators.intake import Batch, Intake
+from operators.enrich.enricher import Enricher
+from operators.panes.watermark import Watermark
 from operators.steps import PartialPanes
-from operators.watermark import Watermark
 from tests.brokers import Broker, create_topic, kafka_broker
 
 Figures = dict[str, Any]

@@ -15,8 +15,8 @@ import orjson
 from connectors.base import Message, State
 from connectors.config import JsonlConfig
 from connectors.once import Once
-from operators.alert_json import microseconds
 from operators.errors import ConfigError, DataError, FatalError, RetryableError
+from operators.incidents.alert_json import microseconds
 
 log = logging.getLogger(__name__)
 

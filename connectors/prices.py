@@ -10,9 +10,9 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
-from operators import pricing
+from operators.enrich import pricing
+from operators.enrich.pricing import PriceTable
 from operators.errors import ConfigError
-from operators.pricing import PriceTable
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from connectors.base import Row
 from connectors.tables import ALERTS, EXPECTATIONS, JUDGED, PANES, QUANTILES
-from operators.detect.expectations import BAND, Expected
+from operators.detect.engine.expectations import BAND, Expected
 from operators.model import DIMENSIONS, LABELS, METRICS, MISSING, SECOND, Alert
-from operators.pane_table import PaneTable
-from operators.panes import quantiles
+from operators.panes.fold import quantiles
+from operators.panes.sketch import encode
+from operators.panes.table import PaneTable
 from operators.series import dimension_set, parse, text
-from operators.sketch import encode
 
 _NAMES: Final = [metric.name for metric in METRICS]
 _SCALES: Final = np.array([metric.scale for metric in METRICS], np.float64)

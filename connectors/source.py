@@ -17,12 +17,12 @@ from connectors.config import ReliabilityConfig
 from connectors.pace import Pace, Rest
 from operators.config import DecodeConfig, TimeConfig
 from operators.decode.base import Decoder
-from operators.enrich import Enrich
+from operators.decode.intake import Balance, Batch, Intake
+from operators.enrich.enricher import Enrich
 from operators.errors import ConfigError, FatalError, RetryableError
-from operators.intake import Balance, Batch, Intake
 from operators.model import SECOND, Bools
+from operators.panes.watermark import Idle, Progress, Watermark
 from operators.stored import Stored, restored, stored
-from operators.watermark import Idle, Progress, Watermark
 
 log = logging.getLogger(__name__)
 

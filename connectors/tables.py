@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from operators.detect.base import ERROR_RATIO, REQUESTS
-from operators.detect.expectations import BAND
+from operators.detect.engine.expectations import BAND
 from operators.model import DIMENSIONS, METRICS
 
 
@@ -92,7 +92,7 @@ PANES: Final = Table(
         Column("evidence", Type.TEXT),
     ),
 )
-"""One row a (series, width, pane): what `operators.pane_table.PaneTable` holds, in the metrics' units, null where
+"""One row a (series, width, pane): what `operators.panes.table.PaneTable` holds, in the metrics' units, null where
 no event carried the metric. Dimensions outside the series' set are empty text, so every query must name its
 `dimension_set`."""
 

@@ -13,8 +13,8 @@ import msgspec
 import orjson
 
 from connectors.tables import JUDGED, TABLES
-from operators.alert_json import SCHEMA, to_json
 from operators.decode.record import METRIC_FIELDS, TOKEN_FIELDS, Record, limit
+from operators.incidents.alert_json import SCHEMA, to_json
 from operators.model import METRIC_INDEX, METRICS, Alert
 
 _HEAD: Final = f"""# Formats

@@ -20,16 +20,16 @@ from bytewax.outputs import Sink
 from connectors.base import Message, Row
 from connectors.dead_letters import dead_letter_record
 from connectors.rows import alert_row, expectation_rows, pane_rows
-from operators import alert_json
 from operators.config import DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
-from operators.detect.expectations import Expected
-from operators.detect.monitor import ShardMonitor
+from operators.decode.intake import Batch
+from operators.detect.engine.expectations import Expected
+from operators.detect.engine.monitor import ShardMonitor
 from operators.errors import ConfigError
-from operators.groups import Groups
-from operators.intake import Batch
+from operators.incidents import alert_json
+from operators.incidents.groups import Groups
 from operators.model import SECOND, Alert, DeadLetter
-from operators.rollup import Rollup, StoredRows
-from operators.shard import Observe, Shard
+from operators.panes.rollup import Rollup, StoredRows
+from operators.panes.shard import Observe, Shard
 from operators.steps import (
     Detect,
     PartialPanes,
@@ -65,7 +65,7 @@ class Shape:
     groups: GroupsConfig
     relearn: bool = False  # whether detection starts cold where what it had learned is of another form
     expectations: bool = True  # whether the store gets what detection expected
-    row_keys: tuple[int, ...] = ()  # see `operators.shard.row_keys`; those of `time` where empty
+    row_keys: tuple[int, ...] = ()  # see `operators.panes.shard.row_keys`; those of `time` where empty
 
 
 @dataclass(frozen=True)

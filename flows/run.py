@@ -23,10 +23,10 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from connectors.config import is_address
-from flows.layers import set_options
-from flows.recovery import MANIFEST, Place
-from flows.schema import as_json, dotted, setting_at, settings_of, show, values_of, values_of_table
-from flows.settings import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
+from flows.recovery.store import MANIFEST, Place
+from flows.settings.layers import set_options
+from flows.settings.model import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
+from flows.settings.schema import as_json, dotted, setting_at, settings_of, show, values_of, values_of_table
 from operators.errors import ConfigError, SentinelError
 from operators.section import MASK
 
@@ -90,7 +90,9 @@ def resumed(folder: Path, more: Sequence[str] = ()) -> Order:
     found = order(status.get("events", []), [*status.get("set", []), *more])
     if not (folder / RECOVERY / MANIFEST).exists():
         raise ConfigError("it ended before its recovery store was made")
-    from flows.main import claim, reader  # takes its time to import, and only a run that is resumed needs it
+    # These take their time to import, and only a run that is resumed needs them.
+    from flows.process.start import claim
+    from flows.wiring import reader
 
     settings = found.loaded.settings
     held = claim(settings, Place(folder / RECOVERY, 0, 1), reader(settings))

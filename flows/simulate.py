@@ -22,8 +22,8 @@ from connectors.base import Chunk
 from connectors.kafka.feed import Feed
 from connectors.simulation.config import IncidentsConfig
 from connectors.simulator import Simulator, SimulatorConfig, wall_clock
-from flows.progress import Progress
-from flows.settings import CONFIG_EXIT_CODE, load
+from flows.process.progress import Progress
+from flows.settings.model import CONFIG_EXIT_CODE, load
 from operators.errors import ConfigError, SentinelError
 from operators.units import moment
 

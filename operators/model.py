@@ -65,7 +65,7 @@ SENT_LABELS: Final[tuple[str, ...]] = (*DIMENSIONS, "error_type", "finish_reason
 LABELS: Final[tuple[str, ...]] = (*SENT_LABELS, "model_version")
 """What a pane can be broken down by: the dimensions, and three that are never part of a series' key.
 
-`model_version` is the model as it was sent, where `operators.renames` gave another name for it; "" elsewhere.
+`model_version` is the model as it was sent, where `operators.enrich.renames` gave another name for it; "" elsewhere.
 """
 
 
@@ -144,7 +144,7 @@ Status = Literal["firing", "updated", "resolved"]
 class Alert:
     """One transition of an episode, as it stands on the alert topic (`docs/alerts.md` describes each field).
 
-    Times are microseconds; `connectors` and `operators.alert_json` write them as RFC 3339 UTC.
+    Times are microseconds; `connectors` and `operators.incidents.alert_json` write them as RFC 3339 UTC.
     """
 
     alert_id: str

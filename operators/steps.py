@@ -8,15 +8,15 @@ from typing import Generic, Protocol, TypeVar
 
 from bytewax.operators import StatefulBatchLogic
 
-from operators import panes
 from operators.config import PanesConfig, TimeConfig
-from operators.detect.expectations import Expected
-from operators.detect.monitor import ShardMonitor
-from operators.incidents import Judged
-from operators.intake import Batch
+from operators.decode.intake import Batch
+from operators.detect.engine.expectations import Expected
+from operators.detect.engine.monitor import ShardMonitor
+from operators.incidents.findings import Judged
 from operators.model import SECOND, DeadLetter
-from operators.pane_table import Closed
-from operators.shard import Partial, Shard, Slice
+from operators.panes import fold
+from operators.panes.shard import Partial, Shard, Slice
+from operators.panes.table import Closed
 from operators.stored import State, Stored, restored, stored
 
 V = TypeVar("V")
@@ -172,10 +172,10 @@ class PartialPanes:
         for mask in (batch.on_time, batch.late):
             if mask.any():
                 config = self._config
-                table = panes.fold_events(
+                table = fold.fold_events(
                     batch.events, mask, config.dimension_sets, self._width, config.evidence, config.breakdown_values
                 )
-                cuts.append(panes.cut(table, self._shards))
+                cuts.append(fold.cut(table, self._shards))
             else:
                 cuts.append([None] * self._shards)
         for shard, (on_time, late) in enumerate(zip(*cuts, strict=True)):

@@ -22,9 +22,9 @@ from connectors.source import SourceSettings, TelemetrySource
 from connectors.tables import TABLES
 from flows.pipeline import Ends, Shape, Taps, pipeline
 from operators.config import DecodeConfig, EnrichConfig
+from operators.decode.intake import Balance, Batch
 from operators.decode.registry import DECODERS
-from operators.enrich import Enrich, Enricher
-from operators.intake import Balance, Batch
+from operators.enrich.enricher import Enrich, Enricher
 from operators.model import Alert
 
 BEGAN = 1_767_225_600_000_000

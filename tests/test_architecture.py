@@ -6,7 +6,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,25 @@ def package_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0]
 
 
+OPERATORS = (
+    ("model", "errors", "series", "patterns", "section", "stored", "units"),
+    ("kernels",),
+    ("config", "overrides"),
+    ("panes",),
+    ("enrich",),
+    ("decode",),
+    ("detect.base", "detect.horizons", "detect.slots"),
+    ("incidents",),
+    ("detect.context",),
+    ("detect.detectors",),
+    ("detect.registry",),
+    ("detect.engine",),
+    ("observe",),
+    ("steps",),
+)
+"""The layers of `operators` from the ground up: a file imports of its own layer and of those before it."""
+
+
 def imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -72,6 +91,68 @@ def texts() -> Iterator[tuple[Path, str]]:
 def test_imports_point_one_way(path: Path) -> None:
     ours = {name for name in imports(path) if name.split(".")[0] in (*PACKAGES, "tests", "benchmarks")}
     assert {name.split(".")[0] for name in ours} <= MAY_IMPORT[package_of(path)]
+
+
+def modules(*packages: str) -> dict[str, Path]:
+    """The modules of these packages by name."""
+    paths = sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
+    return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in paths}
+
+
+def imported_modules(path: Path, known: Mapping[str, Path]) -> set[str]:
+    """The modules among `known` that a file imports, wherever the import stands and whatever it is for."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & known.keys() or {node.module}
+    return {name for name in found if name in known and known[name] != path}
+
+
+def layer(module: str) -> int:
+    """The place of a module of `operators` in `OPERATORS`."""
+    name = module.removeprefix("operators.")
+    for i, names in enumerate(OPERATORS):
+        if any(name == n or name.startswith(f"{n}.") for n in names):
+            return i
+    raise AssertionError(f"{module} is in no layer: name it in OPERATORS")
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Modules that import one another, directly or not."""
+    reached: dict[str, set[str]] = {}
+    for start in graph:
+        seen: set[str] = set()
+        ahead = [start]
+        while ahead:
+            for name in graph[ahead.pop()] - seen:
+                seen.add(name)
+                ahead.append(name)
+        reached[start] = seen
+    found = {tuple(sorted(n for n in reached[m] if m in reached[n])) for m in graph if m in reached[m]}
+    return [list(circle) for circle in sorted(found)]
+
+
+def test_operators_read_from_the_ground_up() -> None:
+    known = {name: path for name, path in modules("operators").items() if path.name != "__init__.py"}
+    wrong = [
+        f"{name} imports {other}"
+        for name, path in known.items()
+        for other in sorted(imported_modules(path, known))
+        if layer(other) > layer(name)
+    ]
+    assert wrong == []
+
+
+def test_no_files_import_one_another_in_a_circle() -> None:
+    known = modules(*PACKAGES)
+    assert circles({name: imported_modules(path, known) for name, path in known.items()}) == []
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 
 @pure_sources

@@ -14,10 +14,11 @@ import pytest
 import yaml
 from bytewax.run import _parse_args
 
-from flows import __version__, recovery, simulate
+from flows import __version__, simulate
 from flows.main import flow
-from flows.schema import setting_at
-from flows.settings import Settings, load
+from flows.recovery import store
+from flows.settings.model import Settings, load
+from flows.settings.schema import setting_at
 from tests.conftest import ROOT, leave_out
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -96,7 +97,7 @@ def test_the_flow_is_two_processes_of_one_cluster(name: str, tmp_path: Path, mon
     assert module == "bytewax.run"
     monkeypatch.setattr(sys, "argv", ["bytewax.run", *arguments])
     assert _parse_args().import_str == flow.__module__  # type: ignore[no-untyped-call]
-    place = recovery.place(arguments, {})
+    place = store.place(arguments, {})
     assert (place.process, place.processes, str(place.folder)) == (FLOWS.index(name), len(FLOWS), "/data/recovery")
     addresses = arguments[arguments.index("-a") + 1].split(";")
     assert [a.partition(":")[0] for a in addresses] == FLOWS

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.schema import setting_at, settings_of
-from flows.settings import Settings
+from flows.settings.model import Settings
+from flows.settings.schema import setting_at, settings_of
 from tests.conftest import ROOT
 from tests.test_architecture import PACKAGES, tracked
 

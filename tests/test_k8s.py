@@ -17,12 +17,13 @@ from bytewax.run import _create_arg_parser
 from prometheus_client import CollectorRegistry
 
 from connectors.listener import Listener
-from flows import __version__, recovery
-from flows.gather import check_token
-from flows.rescale import rescale
+from flows import __version__
+from flows.recovery import store
+from flows.recovery.gather import check_token
+from flows.recovery.rescale import rescale
 from flows.run import variable
-from flows.schema import setting_at
-from flows.settings import RecoveryConfig, Settings, load
+from flows.settings.model import RecoveryConfig, Settings, load
+from flows.settings.schema import setting_at
 from observability.prometheus_rule import RULES, rule_object
 from operators.errors import ConfigError
 from tests.conftest import ROOT, leave_out
@@ -159,11 +160,11 @@ def test_each_pod_is_its_process_with_its_own_partition(tmp_path: Path) -> None:
             ),
             "BYTEWAX_HOSTFILE_PATH": str(tmp_path / "addresses"),
         }
-        place = recovery.place(arguments, environ)
+        place = store.place(arguments, environ)
         assert (place.process, place.processes) == (i, spec["replicas"])
         assert str(place.folder) == "/data/recovery"
-        own = recovery.Place(tmp_path / f"volume-{i}", place.process, place.processes)
-        held = recovery.claim(own, deployed.recovery.shards, 10, "kafka", deployed.recovery.layout)
+        own = store.Place(tmp_path / f"volume-{i}", place.process, place.processes)
+        held = store.claim(own, deployed.recovery.shards, 10, "kafka", deployed.recovery.layout)
         assert held is not None
         held.release()
         assert [p.name for p in (tmp_path / f"volume-{i}").glob("part-*.sqlite3")] == [f"part-{i}.sqlite3"]
@@ -210,8 +211,8 @@ def test_a_store_of_dev_can_go_on_in_prod(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("old", "new")]
 
     def claim(folder: Path, process: int, processes: int, of: RecoveryConfig) -> None:
-        place = recovery.Place(folder, process, processes)
-        held = recovery.claim(place, of.shards, 10, "kafka", of.layout, partitions=of.partitions)
+        place = store.Place(folder, process, processes)
+        held = store.claim(place, of.shards, 10, "kafka", of.layout, partitions=of.partitions)
         assert held is not None
         held.release()
 

@@ -10,13 +10,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from operators import panes
 from operators.config import DetectConfig, EpisodesConfig, LimitConfig, TimeConfig
 from operators.detect.base import Block, Requests, Watch
-from operators.detect.monitor import ShardMonitor
+from operators.detect.engine.monitor import ShardMonitor
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Alert, Events
-from operators.pane_table import Closed, PaneTable
+from operators.panes import fold
+from operators.panes.table import Closed, PaneTable
 
 PANE_S = 10
 BEGIN = 174_096_000
@@ -145,14 +145,14 @@ def table(requests: Sequence[Request], sets: tuple[tuple[str, ...], ...] = (("se
         event_id=[f"e{i}" for i in range(len(requests))],
         trace_id=[f"t{i}" for i in range(len(requests))],
     )
-    return panes.fold_events(events, np.ones(len(requests), np.bool_), sets, PANE_S * SECOND, 3, 10)
+    return fold.fold_events(events, np.ones(len(requests), np.bool_), sets, PANE_S * SECOND, 3, 10)
 
 
 def closings(rows: PaneTable, count: int, cuts: Sequence[int] = (), final: bool = False) -> list[Closed]:
     """`count` panes from BEGIN on, handed over in pieces that end at the `cuts` (panes after BEGIN)."""
     edges = sorted({0, count, *(c for c in cuts if 0 < c < count)})
     pieces = [(BEGIN + a, BEGIN + b) for a, b in pairwise(edges)]
-    return [Closed(a, b, b, panes.between(rows, a, b), final=final and b == BEGIN + count) for a, b in pieces]
+    return [Closed(a, b, b, fold.between(rows, a, b), final=final and b == BEGIN + count) for a, b in pieces]
 
 
 def monitor(

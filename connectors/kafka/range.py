@@ -15,10 +15,10 @@ from connectors.base import Chunk, Reader, State
 from connectors.kafka.client import make_consumer, patiently
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.source import KafkaSource
+from operators.decode.times import BadTime, parse_time
 from operators.errors import ConfigError
 from operators.model import SECOND
 from operators.section import told
-from operators.times import BadTime, parse_time
 
 _EXAMPLE: Final = "kafka://localhost:9092/llm.telemetry?from=2025-03-03T00:00:00Z&to=2025-03-04T00:00:00Z"
 

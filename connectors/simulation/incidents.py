@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from connectors.simulation.config import KindName, SimulatorConfig
-from operators.times import format_time
+from operators.decode.times import format_time
 
 MINUTE: Final = 60_000_000
 _DAY: Final = 1_440  # minutes

@@ -14,16 +14,16 @@ from typing import Any, Final
 import orjson
 from rich.console import Console
 
-from flows import backtest_compare, backtest_report, backtest_view, scoring, series_input
-from flows.logs import set_up_logging
-from flows.panics import keep_back
-from flows.progress import Progress
-from flows.replay import Interrupted, Replayed, reader, replay, say, settings_of, stopping, write_whole
-from flows.schema import secrets_of
-from flows.scoring import Episode, Incident, Score
-from flows.settings import CONFIG_EXIT_CODE, Loaded
-from operators.alert_json import rfc3339
+from flows.backtest import compare, report, scoring, series_input, view
+from flows.backtest.replay import Interrupted, Replayed, reader, replay, say, settings_of, stopping, write_whole
+from flows.backtest.scoring import Episode, Incident, Score
+from flows.process.logs import set_up_logging
+from flows.process.panics import keep_back
+from flows.process.progress import Progress
+from flows.settings.model import CONFIG_EXIT_CODE, Loaded
+from flows.settings.schema import secrets_of
 from operators.errors import ConfigError, SentinelError
+from operators.incidents.alert_json import rfc3339
 
 INTERRUPTED_EXIT_CODE: Final = 130
 GONE_EXIT_CODE: Final = 141
@@ -132,24 +132,24 @@ class _Backtest:
         args = self._args
         loaded = self._load(args.config)
         set_up_logging(loaded.settings.log.level, loaded.settings.log.format, None, secrets_of(loaded.settings))
-        folder = None if args.report is None else backtest_report.new_folder(args.report)
-        store = None if folder is None else folder / backtest_report.STORE_FILE
+        folder = None if args.report is None else report.new_folder(args.report)
+        store = None if folder is None else folder / report.STORE_FILE
         try:
             result, episodes, score = self._replay(loaded, store)
         except BaseException:
             if folder is not None:
-                backtest_report.remove_store(folder)
+                report.remove_store(folder)
             raise
         if args.alerts is not None:
             write_whole(args.alerts, result.alerts)
         if folder is not None:
-            backtest_report.write(folder, loaded, result, score)
+            report.write(folder, loaded, result, score)
         if args.json:
             _print_json(summary(result, episodes, score, self._labels))
             return
-        backtest_view.render(console, result, episodes, score)
+        view.render(console, result, episodes, score)
         if folder is not None:
-            console.print(f"page: {folder / backtest_report.PAGE_FILE}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"page: {folder / report.PAGE_FILE}", highlight=False, markup=False, soft_wrap=True)
 
     def compare(self, console: Console) -> None:
         """Two configurations over the same events."""
@@ -158,7 +158,7 @@ class _Backtest:
         secrets = [secret for one in loaded for secret in secrets_of(one.settings)]
         set_up_logging(loaded[0].settings.log.level, loaded[0].settings.log.format, None, secrets)
         a, b = (self._replay(settings) for settings in loaded)
-        difference = backtest_compare.compare(a[1], b[1])
+        difference = compare.compare(a[1], b[1])
         scores = None if a[2] is None or b[2] is None else (a[2], b[2])
         if self._args.json:
             only = [[_episode(e) for e in episodes] for episodes in difference.only]
@@ -171,7 +171,7 @@ class _Backtest:
             })  # fmt: skip
             return
         names = (str(first), str(second))
-        backtest_view.render_comparison(console, names, (a[0], b[0]), (a[1], b[1]), scores, difference)
+        view.render_comparison(console, names, (a[0], b[0]), (a[1], b[1]), scores, difference)
 
 
 def _episode(episode: Episode) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flows.scoring import Episode
+from flows.backtest.scoring import Episode
 
 
 @dataclass(frozen=True, slots=True)

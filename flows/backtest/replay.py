@@ -27,18 +27,18 @@ from connectors.base import ReaderFactory
 from connectors.config import FilesConfig, is_address
 from connectors.files import FilesFactory
 from connectors.kafka.range import KafkaRange, parse_address
-from flows import main
-from flows.ending import cause
-from flows.layers import Overrides, set_options
+from flows import wiring
+from flows.backtest.scoring import Extent
+from flows.process.ending import cause
+from flows.process.progress import Progress
 from flows.process.run import Run, wall_clock
-from flows.progress import Progress
-from flows.schema import named
-from flows.scoring import Extent
-from flows.settings import CONFIG_VARIABLE, Loaded, Settings, load
+from flows.settings.layers import Overrides, set_options
+from flows.settings.model import CONFIG_VARIABLE, Loaded, Settings, load
+from flows.settings.schema import named
+from operators.decode.intake import Balance, Batch
 from operators.errors import ConfigError, SentinelError
-from operators.intake import Balance, Batch
 from operators.model import LABELS
-from operators.telemetry import Telemetry
+from operators.observe.telemetry import Telemetry
 
 EPOCH: Final = timedelta(seconds=10)
 ADDRESS: Final = "kafka://"
@@ -181,7 +181,7 @@ def replay(
         run = Observed(Telemetry(), progress, stop=stop or threading.Event())
         began = time.monotonic()
         try:
-            flow = main.build(ends_of(settings, alerts, store), run, factory, wall_clock)
+            flow = wiring.build(ends_of(settings, alerts, store), run, factory, wall_clock)
             if workers == 1:
                 run_main(flow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
             else:

@@ -11,13 +11,14 @@ from typing import Any, Final
 import orjson
 
 from connectors.sqlite import read
-from flows import report
-from flows.backtest_view import NAMES, shown
-from flows.replay import Replayed, write_whole
-from flows.report_values import Chart, Label, chart, row_width
+from flows.backtest.replay import Replayed, write_whole
+from flows.backtest.scoring import Incident, Outcome, Score
+from flows.backtest.view import NAMES, shown
+from flows.report import __main__ as report
+from flows.report.model import Episode
+from flows.report.values import Chart, Label, chart, row_width
 from flows.run import changed
-from flows.scoring import Incident, Outcome, Score
-from flows.settings import Loaded
+from flows.settings.model import Loaded
 from operators import series as names
 from operators.errors import ConfigError
 from operators.model import METRIC_INDEX, METRICS, SECOND
@@ -116,7 +117,7 @@ def _missed(store: Path, incident: Incident, series: Sequence[str], last: int, l
     metric = _OURS.get(incident.metric, incident.metric)
     unit = METRICS[METRIC_INDEX[metric]].unit if metric in METRIC_INDEX else "1"
     text = f"{incident.id}: a known incident, {incident.kind} of {_where(incident)}, that no episode shows."
-    stands_for = report.Episode(
+    stands_for = Episode(
         episode_id=f"missed-{incident.id}", group_id="", severity="missed", kind=incident.kind, metric=metric,
         unit=unit, dimension_set=rows[0]["dimension_set"], series=rows[0]["series"],
         dimensions=names.parse(rows[0]["series"]), status="resolved", since=incident.start, until=incident.end,

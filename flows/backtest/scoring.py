@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import orjson
 
-from operators.alert_json import microseconds
 from operators.errors import ConfigError
+from operators.incidents.alert_json import microseconds
 from operators.model import SECOND
 
 SEVERITIES: Final = ("low", "medium", "high", "critical")

@@ -20,18 +20,18 @@ from typing import Final
 
 import numpy as np
 
-from flows.settings import Settings
+from flows.settings.model import Settings
 from operators.config import MetricConfig
-from operators.detect.mix import Parts
-from operators.detect.monitor import ShardMonitor
-from operators.detect.row_values import RowValues
+from operators.decode.times import BadTime, parse_time
+from operators.detect.context.mix import Parts
+from operators.detect.engine.monitor import ShardMonitor
+from operators.detect.engine.row_values import RowValues
 from operators.errors import ConfigError
-from operators.incidents import Finding
+from operators.incidents.findings import Finding
 from operators.kernels.detect import SCORE, Floats
 from operators.model import METRICS, SECOND, Ints
-from operators.pane_table import Closed, PaneTable
-from operators.panes import EMPTY
-from operators.times import BadTime, parse_time
+from operators.panes.fold import EMPTY
+from operators.panes.table import Closed, PaneTable
 
 METRIC: Final = "quality"
 """The metric that a plain value takes the place of: it is judged as it is, not by its logarithm."""

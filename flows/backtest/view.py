@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.backtest_compare import Difference
-from flows.replay import Replayed
-from flows.report_view import plain
-from flows.scoring import SEVERITIES, Episode, Score
+from flows.backtest.compare import Difference
+from flows.backtest.replay import Replayed
+from flows.backtest.scoring import SEVERITIES, Episode, Score
+from flows.report.terminal import plain
 from operators.units import duration, moment
 
 LISTED: Final = 20

@@ -11,11 +11,11 @@ from typing import Final
 
 from connectors.kafka.client import check_options
 from flows import __version__
-from flows.explain_series import explain_series
-from flows.layers import set_options
-from flows.reference import example, metrics, reference
-from flows.schema import allowed, dotted, named, setting_at, show, values_of
-from flows.settings import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
+from flows.check.series import explain_series
+from flows.settings.layers import set_options
+from flows.settings.model import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
+from flows.settings.reference import example, metrics, reference
+from flows.settings.schema import allowed, dotted, named, setting_at, show, values_of
 from operators.errors import ConfigError
 
 _ALL: Final = ""
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _connect(loaded: Loaded) -> int:
-    from flows import neighbours  # loads every connector, which a look at the settings does not need
+    from flows.check import neighbours  # loads every connector, which a look at the settings does not need
 
     answers = []
     for answer in neighbours.ask(loaded.settings):

@@ -13,8 +13,8 @@ from connectors.base import WriterFactory
 from connectors.greptime.writer import GreptimeFactory
 from connectors.prices import load
 from connectors.sqlite import SqliteFactory
-from flows.main import heartbeat_topic, reader, writers
-from flows.settings import CONFIG_EXIT_CODE, Settings
+from flows.settings.model import CONFIG_EXIT_CODE, Settings
+from flows.wiring import heartbeat_topic, reader, writers
 from operators.errors import ConfigError, SentinelError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.schema import Key, dotted, setting_at, show, values_of
-from flows.settings import Loaded, Settings
+from flows.settings.model import Loaded, Settings
+from flows.settings.schema import Key, dotted, setting_at, show, values_of
 from operators import patterns
 from operators import series as names
 from operators.config import DetectConfig

@@ -18,12 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from flows.logs import set_up_logging
-from flows.members import Members, ended_by, free_addresses
-from flows.recovery import place
+from flows.cluster.members import Members, ended_by, free_addresses
+from flows.process.logs import set_up_logging
+from flows.recovery.store import place
 from flows.run import variable
-from flows.schema import secrets_of
-from flows.settings import CONFIG_EXIT_CODE, ClusterConfig, Settings, load
+from flows.settings.model import CONFIG_EXIT_CODE, ClusterConfig, Settings, load
+from flows.settings.schema import secrets_of
 from operators.errors import ConfigError
 
 log = logging.getLogger("flows.cluster")  # __name__ is __main__

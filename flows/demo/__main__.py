@@ -26,10 +26,10 @@ from rich.live import Live
 from connectors.simulation.config import SimulatorConfig
 from connectors.simulator import Simulator, wall_clock
 from connectors.terminal import alert_line
-from flows.demo_feed import Feed, Scene
-from flows.demo_view import frame, lag_s, status
+from flows.demo.feed import Feed, Scene
+from flows.demo.view import frame, lag_s, status
 from flows.run import new_folder, variables, write_status
-from flows.settings import CONFIG_EXIT_CODE, Loaded, load
+from flows.settings.model import CONFIG_EXIT_CODE, Loaded, load
 from operators.errors import ConfigError
 from operators.model import SECOND
 

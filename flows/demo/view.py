@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flows.demo_feed import POINTS, Scene, Series
-from operators.alert_json import microseconds
+from flows.demo.feed import POINTS, Scene, Series
+from operators.incidents.alert_json import microseconds
 from operators.model import SECOND
 from operators.units import digits, duration, moment, readable
 

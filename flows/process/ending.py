@@ -16,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from flows.logs import tell
-from flows.panics import Panics
-from flows.settings import CONFIG_EXIT_CODE
+from flows.process.logs import tell
+from flows.process.panics import Panics
+from flows.settings.model import CONFIG_EXIT_CODE
 from operators.errors import ConfigError, SentinelError
 
 ROOM: Final = 1 << 20

@@ -10,8 +10,8 @@ from typing import Final
 import orjson
 
 from flows import __version__
-from operators.alert_json import rfc3339
 from operators.config import TimeConfig
+from operators.incidents.alert_json import rfc3339
 
 SCHEMA: Final = "llm-sentinel.heartbeat/1"
 

@@ -21,14 +21,14 @@ from connectors.kafka.topics import TopicWatch
 from connectors.listener import Listener
 from connectors.source import TelemetrySource
 from connectors.tracing import Traces
-from flows import recovery
-from flows.heartbeat import Pulse
-from flows.logs import tell
-from flows.progress import Progress
-from flows.settings import Settings
-from operators.intake import Balance, Batch
+from flows.process.heartbeat import Pulse
+from flows.process.logs import tell
+from flows.process.progress import Progress
+from flows.recovery import store
+from flows.settings.model import Settings
+from operators.decode.intake import Balance, Batch
 from operators.model import Alert
-from operators.telemetry import Telemetry
+from operators.observe.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Run:
 
     telemetry: Telemetry
     progress: Progress | None
-    held: recovery.Held | None = None
+    held: store.Held | None = None
     listener: Listener | None = None
     traces: Traces | None = None
     pulse: Pulse | None = None

@@ -36,7 +36,7 @@ from typing import Any, Final
 
 import orjson
 
-from flows.rewind import Share
+from flows.recovery.rewind import Share
 from operators.errors import ConfigError
 
 log = logging.getLogger(__name__)

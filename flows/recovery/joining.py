@@ -1,6 +1,7 @@
 """The last thing before Bytewax, for a process that has only some of the partitions: it settles with the others.
 
-All of them together remove what an unfinished epoch left (`flows/rewind.py`), and each leaves for Bytewax at once.
+All of them together remove what an unfinished epoch left (`flows.recovery.rewind`), and all leave for Bytewax at
+once.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from flows.gather import Stopped, gather
-from flows.logs import tell
-from flows.recovery import Place
-from flows.rewind import forget, resumed_from, shares
-from flows.upkeep import keep_up
+from flows.process.logs import tell
+from flows.recovery.gather import Stopped, gather
+from flows.recovery.rewind import forget, resumed_from, shares
+from flows.recovery.store import Place
+from flows.recovery.upkeep import keep_up
 
 CONNECT_S: Final = 30.0
 """How long Bytewax may take to connect all processes, which come to it together."""

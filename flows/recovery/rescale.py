@@ -1,4 +1,4 @@
-"""`python -m flows.rescale`: moves the recovery partitions of stopped pods to where another number of pods wants them.
+"""Moves the recovery partitions of stopped pods to where another number of pods wants them.
 
 With `recovery.layout = "own"` pod i of N holds the partitions j with j mod N = i. Bytewax reads any partition anywhere,
 but all of them must be there, each once.
@@ -6,19 +6,18 @@ but all of them must be there, each once.
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import filecmp
 import os
 import shutil
 import sqlite3
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final
 
-from flows.recovery import (
+from flows.recovery.rewind import forget_unfinished
+from flows.recovery.store import (
     MANIFEST,
     MOVING,
     SETUP_LOCK,
@@ -29,8 +28,6 @@ from flows.recovery import (
     topics_of,
     write_manifest,
 )
-from flows.rewind import forget_unfinished
-from flows.settings import CONFIG_EXIT_CODE
 from operators.errors import ConfigError
 
 
@@ -167,31 +164,3 @@ def _settle_names(folder: Path) -> None:
             os.fsync(names)
         finally:
             os.close(names)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.rescale",
-        description='Move recovery partitions between the volumes of pods (recovery.layout = "own") that were stopped, '
-        "so that another number of pods can go on from the last snapshot.",
-        epilog=f"exit code: 0; {CONFIG_EXIT_CODE} where something must be put right first, 1 where the move broke off. "
-        "The reason is said, and then it can be run again.",
-    )
-    parser.add_argument("--to", type=int, required=True, metavar="PODS", help="how many pods there are to be")
-    parser.add_argument("folders", nargs="+", type=Path, help="the recovery folder of each pod, old and new, in order")
-    args = parser.parse_args(argv)
-    try:
-        moved = rescale(args.folders, args.to)
-    except ConfigError as error:
-        print(f"flows.rescale: {error}", file=sys.stderr)
-        return CONFIG_EXIT_CODE
-    except OSError as error:
-        print(f"flows.rescale: broke off, nothing is lost: {error}; put that right and run it again", file=sys.stderr)
-        return 1
-    print("\n".join(moved or ["nothing had to be moved"]))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.partitions import files, opened
+from flows.recovery.partitions import files, opened
 from operators.errors import ConfigError
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from typing import Any
 from connectors.base import ReaderFactory, WriterFactory
 from connectors.kafka.once import KafkaOnce
 from connectors.kafka.source import KafkaSource
-from flows.recovery import Held
+from flows.recovery.store import Held
 from operators.errors import FatalError
-from operators.telemetry import Telemetry
+from operators.observe.telemetry import Telemetry
 
 
 def keep_read(held: Held | None, source: ReaderFactory) -> None:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from flows.partitions import files, opened
+from flows.recovery.partitions import files, opened
 from operators.stored import refuse, verify
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ LOADED: Final = (
 _DISCARDED: Final = f"SELECT step_id, state_key FROM (SELECT *, ser_change IS NULL AS gone FROM ({LOADED})) WHERE gone"  # noqa: S608
 _PURGE: Final = f"DELETE FROM snaps WHERE (step_id, state_key) IN ({_DISCARDED})"  # noqa: S608
 _RUNS: Final = 2
-"""The runs whose begin and fronts are kept: `flows.rewind` looks at no more."""
+"""The runs whose begin and fronts are kept: `flows.recovery.rewind` looks at no more."""
 
 
 def keep_up(epoch: int, *folders: Path) -> None:

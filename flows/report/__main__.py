@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +15,10 @@ import orjson
 from rich.console import Console
 
 from connectors.sqlite import APPLICATION, SCHEMA, read
-from flows import report_page
-from flows.report_page import Page
-from flows.report_values import chart, row_width, together, traffic
-from flows.report_view import render
+from flows.report.model import Episode, Report, Transition
+from flows.report.page import Page, render_page
+from flows.report.terminal import render
+from flows.report.values import chart, row_width, together, traffic
 from operators.config import DetectConfig
 from operators.errors import ConfigError
 from operators.model import SECOND
@@ -38,79 +38,6 @@ QUERY: Final = (
 )
 _SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
 _SEVERITIES: Final = ("low", "medium", "high", "critical")
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One alert of an episode: what it said at `at` (microseconds)."""
-
-    at: int
-    status: str
-    severity: str
-    observed: float | None
-    expected: float | None
-    lower: float | None
-    upper: float | None
-    score: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """One episode as its transitions tell it; times in microseconds, `until` is None while it is open.
-
-    Values, detectors, evidence, explanation and text are those of the transition with the highest score.
-    """
-
-    episode_id: str
-    group_id: str
-    severity: str
-    kind: str
-    metric: str
-    unit: str
-    dimension_set: str
-    series: str
-    dimensions: dict[str, str]
-    status: str
-    since: int
-    until: int | None
-    at: int
-    observed: float | None
-    expected: float | None
-    score: float | None
-    transitions: int
-    steps: list[Transition]
-    detectors: list[str]
-    evidence: list[dict[str, Any]]
-    contributors: list[dict[str, Any]]
-    text: str
-    factors: list[dict[str, Any]] = field(default_factory=list)
-    learned_panes: int = 0
-    learned_since: int | None = None
-
-    @property
-    def open(self) -> bool:
-        return self.status != "resolved"
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What the command prints. `balance`: late, duplicate, skipped, dead letters, as far as the run says.
-
-    `fullest`: the dimension set that holds the most events.
-    """
-
-    store: str
-    events: int
-    series: dict[str, int]  # number of series by dimension set
-    fullest: str | None
-    first: int | None  # microseconds
-    last: int | None
-    balance: dict[str, int]
-    transitions: int
-    episodes: list[Episode]
-    files: dict[str, str]
-    command: str
-    page: str | None = None  # the file of the HTML page, once it is written
 
 
 def find_store(run: Path) -> Path:
@@ -185,7 +112,7 @@ def _severity(episode: Episode) -> int:
 
 
 def _balance(folder: Path) -> dict[str, int]:
-    """Events that are in no pane: what the flow said at its end (the fields of `operators.intake.Balance`).
+    """Events that are in no pane: what the flow said at its end (the fields of `operators.decode.intake.Balance`).
 
     Where it was killed before, dead letters are counted in their file; empty where neither says anything.
     """
@@ -260,7 +187,7 @@ def write_page(target: Path, page: Page) -> str | None:
     """Write the page, whole or not at all; returns the sentence that says why it could not be."""
     partial = target.with_name(f"{target.name}.tmp")
     try:
-        partial.write_text(report_page.render(page), "utf-8")
+        partial.write_text(render_page(page), "utf-8")
         partial.replace(target)
     except OSError as e:
         return f"the page {_shown(target)} cannot be written: {e.strerror}; name another file with --html"

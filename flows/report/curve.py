@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
-from flows import report_plot as plot
-from flows.report_values import BEFORE, Chart, Curve, Label, end_of
-from flows.report_view import plain, when
+from flows.report import plot
+from flows.report.model import Episode, Transition
+from flows.report.terminal import plain, when
+from flows.report.values import BEFORE, Chart, Curve, Label, end_of
 from operators.model import SECOND
 from operators.units import duration, readable
-
-if TYPE_CHECKING:
-    from flows.report import Episode, Transition
 
 _NO_LEVEL = "error_ratio"
 """Requests of this metric have no value of their own: each failed."""

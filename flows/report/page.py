@@ -8,18 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import quote
 
-from flows import report_plot as plot
-from flows.report_curve import legend, picture
-from flows.report_style import CSS
-from flows.report_values import AFTER, BEFORE, LONGEST, Chart, Label, Traffic, end_of
-from flows.report_view import factor, learned, plain, summary, what, when, where
+from flows.report import plot
+from flows.report.curve import legend, picture
+from flows.report.model import Episode, Report
+from flows.report.style import CSS
+from flows.report.terminal import factor, learned, plain, summary, what, when, where
+from flows.report.values import AFTER, BEFORE, LONGEST, Chart, Label, Traffic, end_of
 from operators.units import digits, duration, moment, readable
-
-if TYPE_CHECKING:
-    from flows.report import Episode, Report
 
 LANES: Final = 24
 """Lanes of the timeline that are always shown; the next ones are folded up."""
@@ -69,7 +67,7 @@ def anchor(episode: Episode) -> str:
     return f"e-{quote(episode.episode_id, safe='')}"
 
 
-def render(page: Page) -> str:
+def render_page(page: Page) -> str:
     """The page."""
     title = f"LLM-Sentinel: {page.folder}"
     return "".join([

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.report.model import Episode, Report
 from operators.units import digits, duration, moment, readable
-
-if TYPE_CHECKING:
-    from flows.report import Episode, Report
 
 WIDE: Final = 118
 """From this many columns on, episodes stand in a table."""

@@ -13,19 +13,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import median, quantiles
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 
 from connectors.sqlite import read
+from flows.report.model import Episode
 from operators.config import DetectConfig, MetricConfig
 from operators.errors import DataError
 from operators.model import METRIC_INDEX, METRICS, SECOND
-from operators.sketch import MIDDLE, decode
-
-if TYPE_CHECKING:
-    from flows.report import Episode
+from operators.panes.sketch import MIDDLE, decode
 
 MINUTE: Final = 60 * SECOND
 BEFORE: Final = 120 * MINUTE

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from flows.schema import (
+from flows.settings.schema import (
     LISTS,
     Key,
     allowed,

@@ -24,8 +24,8 @@ from connectors.config import (
 )
 from connectors.kafka.config import KafkaConfig
 from connectors.simulation.config import SimulatorConfig
-from flows import layers
-from flows.schema import dotted, values_of
+from flows.settings import layers
+from flows.settings.schema import dotted, values_of
 from operators.config import (
     DecodeConfig,
     DetectConfig,

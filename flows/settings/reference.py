@@ -7,9 +7,19 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from flows.schema import Key, Setting, allowed, annotation_at, dotted, section, setting_at, settings_of, values_of
-from flows.settings import CONFIG_VARIABLE, DEFAULT_FILE, PREFIX, Settings
-from operators.instruments import INSTRUMENTS, LABELS, PROCESS
+from flows.settings.model import CONFIG_VARIABLE, DEFAULT_FILE, PREFIX, Settings
+from flows.settings.schema import (
+    Key,
+    Setting,
+    allowed,
+    annotation_at,
+    dotted,
+    section,
+    setting_at,
+    settings_of,
+    values_of,
+)
+from operators.observe.instruments import INSTRUMENTS, LABELS, PROCESS
 
 _HEAD: Final = f"""# Settings
 
@@ -78,7 +88,7 @@ def reference() -> str:
 
 _METRICS_HEAD: Final = """# Metrics
 
-<!-- Made by `python -m flows.check --metrics` (`make docs`) from `operators/instruments.py`; do not edit. -->
+<!-- Made by `python -m flows.check --metrics` (`make docs`) from `operators/observe/instruments.py`; do not edit. -->
 
 Set `metrics.port`, and each process serves these at `/metrics`, for itself alone: sum over processes. The listener has
 no authentication and binds loopback unless `metrics.host` says otherwise.

@@ -29,8 +29,8 @@ from operators.config import DecodeConfig
 from operators.decode.base import Fault
 from operators.decode.record import TEXT_FIELDS, Record, limit
 from operators.decode.redact import redact, sketch
+from operators.decode.times import BadTime, parse_time
 from operators.model import Reason
-from operators.times import BadTime, parse_time
 
 MAX_DEPTH: Final = 500
 """Deepest accepted nesting. Parsers have limits of their own, which depend on the stack they are called from; this one

@@ -15,12 +15,12 @@ import numpy as np
 
 from operators.config import DecodeConfig, TimeConfig
 from operators.decode.base import Decoder
-from operators.enrich import Enrich
+from operators.enrich.enricher import Enrich
+from operators.enrich.pricing import unpriced
 from operators.errors import FatalError
 from operators.model import NO_ARRIVAL, SECOND, Bools, DeadLetter, Events, Ints, Reason
-from operators.pricing import unpriced
+from operators.panes.watermark import End, Progress, judge
 from operators.series import OTHER, sent
-from operators.watermark import End, Progress, judge
 
 
 @dataclass(slots=True)

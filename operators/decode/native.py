@@ -7,7 +7,7 @@ Required are `timestamp` and `service`; every other field may be absent or null,
 - Labels: an absent model is "unknown", other absent labels are "". The type of an error that names none is "unknown".
 - Metrics: an absent one is `MISSING`. Accepted are finite numbers from 0 to the metric's limit; tokens must be whole.
 - Of a key given twice, the last counts.
-- `operators.decode.explain` says which cause of several is reported.
+- `operators.decode.diagnose` says which cause of several is reported.
 
 What is well formed is read by msgspec, which skips unknown fields without building them, and turned into columns. A
 record that this fast path does not take goes through the slow path alone. Both give the same events.
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Fault
-from operators.decode.explain import MAX_DEPTH, explain, unreadable
+from operators.decode.diagnose import MAX_DEPTH, explain, unreadable
 from operators.decode.record import (
     ABSENT,
     METRIC_FIELDS,
@@ -35,8 +35,8 @@ from operators.decode.record import (
     Record,
     label_texts,
 )
+from operators.decode.times import parse_times
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SENT_LABELS, Bools, Events, Ints
-from operators.times import parse_times
 
 _SLICE: Final = 1_000  # the records of a slice, as objects, stay in the cache of a core
 _ERRORS: Final = frozenset({"error", "failure", "failed"})

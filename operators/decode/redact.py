@@ -17,7 +17,7 @@ import orjson
 from msgspec import Raw
 
 from operators.decode.record import METRIC_FIELDS, Record, limit
-from operators.times import BadTime, parse_time
+from operators.decode.times import BadTime, parse_time
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:/+-]{1,64}(@[0-9]{1,8})?")
 _ID: Final = re.compile(r"[0-9A-Fa-f-]{1,64}")

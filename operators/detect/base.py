@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.config import DetectConfig, EpisodesConfig, MetricConfig
+from operators.detect.horizons import Horizons
 from operators.errors import ConfigError
-from operators.horizons import Horizons
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.model import METRIC_INDEX, METRICS, Bools, Ints, Metric
@@ -42,7 +42,7 @@ class Traits(NamedTuple):
 
     `scale_free` and `shift_free`: scores stay when every total of a metric is multiplied by a constant, or has a
     constant added per request, from the start. `answers_step`: a lasting change by far more than the metric's least
-    one reaches 0.5. What needs a warm-up is calibrated as well (`operators.detect.calibration`): `prior` is
+    one reaches 0.5. What needs a warm-up is calibrated as well (`operators.detect.engine.calibration`): `prior` is
     how many independent horizons the detector's own tail weighs as much as. `keeps` are the arrays of its state that
     outlast a lasting change.
     """
@@ -119,7 +119,7 @@ class Block:
     """One pane of a shard, dense: a row a slot. Detectors read it and change nothing in it.
 
     Statistics have `Watch.columns` columns: requests, errors, then count and total of each watched metric, the total
-    on the scale the metric is judged in (see `operators.detect.mix`); then those of each static limit
+    on the scale the metric is judged in (see `operators.detect.context.mix`); then those of each static limit
     (`operators.kernels.limits`). Only slots below `used` that were born at or before `pane` are live.
     """
 
@@ -157,7 +157,8 @@ class Verdicts:
     """What a detector says of a pane: [used, its cells, FIELDS], without NaN.
 
     Scores are in 0..1 with the boundary at 0.5. The values stand on the scale that the metric is judged in
-    (`operators.explain` turns them into units); they are 0 where nothing was judged, and then the span is 0 too.
+    (`operators.incidents.explain` turns them into units); they are 0 where nothing was judged, and then the span is 0
+    too.
     """
 
     table: Floats

@@ -8,14 +8,14 @@ from typing import Final
 import numpy as np
 
 from operators.detect.base import Detector, Watch
-from operators.detect.cusum import Cusum
-from operators.detect.error_ratio import ErrorRatio
-from operators.detect.iqr import Iqr
-from operators.detect.mad import Mad
-from operators.detect.request_outlier import RequestOutlier
-from operators.detect.static_limits import StaticLimits
-from operators.detect.traffic import Traffic
-from operators.detect.zscore import ZScore
+from operators.detect.detectors.cusum import Cusum
+from operators.detect.detectors.error_ratio import ErrorRatio
+from operators.detect.detectors.iqr import Iqr
+from operators.detect.detectors.mad import Mad
+from operators.detect.detectors.request_outlier import RequestOutlier
+from operators.detect.detectors.static_limits import StaticLimits
+from operators.detect.detectors.traffic import Traffic
+from operators.detect.detectors.zscore import ZScore
 from operators.kernels.detect import Floats
 
 DETECTORS: Final[dict[str, Callable[[Watch], Detector]]] = {

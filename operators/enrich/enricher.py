@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from operators.config import EnrichConfig
+from operators.enrich.pricing import NO_PRICES, PriceTable
+from operators.enrich.renames import Renames
 from operators.model import METRIC_INDEX, METRICS, MISSING, SECOND, Events
-from operators.pricing import NO_PRICES, PriceTable
-from operators.renames import Renames
 
 _LATENCY: Final = METRIC_INDEX["latency"]
 _TTFT: Final = METRIC_INDEX["ttft"]

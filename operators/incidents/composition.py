@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.model import LABELS, METRICS, Ints
-from operators.pane_table import PaneTable
+from operators.panes.table import PaneTable
 from operators.series import OTHER
 
 MOST_VALUES: Final = 32

@@ -1,7 +1,8 @@
 """Why a value is not the usual one: the parts of the requests that the excess comes from, and the factors of a mean.
 
-Both compare arithmetic means of what came in the anomalous panes with what is usual (`operators.shares`), so they need
-not add up to the figures of a verdict, which may be geometric means over another horizon.
+Both compare arithmetic means of what came in the anomalous panes with what is usual
+(`operators.incidents.composition`). They need not add up to the figures of a verdict, which may be geometric means over
+another horizon.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from operators.incidents.composition import Observed, Usual
 from operators.model import DIMENSIONS, METRIC_INDEX, METRICS
 from operators.series import OTHER
-from operators.shares import Observed, Usual
 
 Told = dict[str, str | float]
 

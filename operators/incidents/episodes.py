@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from operators.config import EpisodesConfig
 from operators.detect.base import Block, State, Watch
+from operators.incidents.composition import Observed
 from operators.kernels.detect import FIELDS, Floats
 from operators.kernels.detect_panes import FADED, OPENED, QUIET, RESOLVED, RISEN, STEADY, step_episodes
 from operators.model import Bools, Severity
-from operators.shares import Observed
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
 BANDS: Final = (0.7, 0.85, 0.95)

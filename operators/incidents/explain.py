@@ -8,8 +8,8 @@ from decimal import Decimal
 from math import exp
 from typing import Final
 
-from operators.decompose import Told, main_factor
 from operators.detect.base import ERROR_RATIO, REQUESTS, Watch
+from operators.incidents.decompose import Told, main_factor
 from operators.model import SECOND
 
 KINDS: Final[dict[tuple[str, str], str]] = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from operators.explain import OUTLIER, RAW
+from operators.incidents.explain import OUTLIER, RAW
 from operators.model import Alert
 from operators.series import OTHER
 

@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast
 
 from operators.config import GroupsConfig
-from operators.episodes import alert_id
 from operators.errors import FatalError
-from operators.incidents import (
+from operators.incidents.episodes import alert_id
+from operators.incidents.findings import (
     FOLLOWS,
     SLOWNESS,
     Finding,
@@ -36,7 +36,7 @@ from operators.incidents import (
     same_kind,
     share_requests,
 )
-from operators.label_index import LabelIndex
+from operators.incidents.label_index import LabelIndex
 from operators.model import SECOND, Alert, Status
 from operators.series import text
 

@@ -1,4 +1,4 @@
-"""The metrics that the flow emits, named once: `operators.telemetry` feeds them, `docs/metrics.md` is made from them.
+"""The metrics that the flow emits, named once; `telemetry` feeds them, `docs/metrics.md` is made from them.
 
 Names and units are as Prometheus has them: `sentinel_` first, base units, `_total` on counters. Every label is bounded
 (`LABELS`).

@@ -1,4 +1,4 @@
-"""Feeds the metrics of `operators.instruments`; what counts events comes from the source partitions' own snapshots.
+"""Feeds the metrics of `instruments`; what counts events comes from the source partitions' own snapshots.
 
 All are of this process. Metrics are fed once a batch, never once an event.
 """
@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from operators import instruments as names
-from operators.instruments import Instrument
-from operators.intake import Balance, Batch
+from operators.decode.intake import Balance, Batch
 from operators.model import LABELS, METRIC_INDEX, METRICS, SECOND, Alert, Reason
+from operators.observe import instruments as names
+from operators.observe.instruments import Instrument
+from operators.panes.watermark import Watermark
 from operators.series import OTHER
-from operators.watermark import Watermark
 
 _SERVICE = LABELS.index("service")
 

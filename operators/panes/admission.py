@@ -16,10 +16,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from operators import panes
 from operators.errors import FatalError
 from operators.model import Bools
-from operators.pane_table import PaneTable
+from operators.panes import fold
+from operators.panes.table import PaneTable
 from operators.series import OTHER, dimension_set, overflow, rank
 
 _HASHES = 2.0**64
@@ -212,4 +212,4 @@ class Admission:
         if not folded.any():
             return table
         names = {table.series[s] for s in table.row_series[folded].tolist()}
-        return panes.rename_series(table, {n: self._overflow(n) for n in sorted(names)}, *self._bounds, folded)
+        return fold.rename_series(table, {n: self._overflow(n) for n in sorted(names)}, *self._bounds, folded)

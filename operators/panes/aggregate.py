@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.evidence import chosen
 from operators.kernels.grouping import group, ranks
 from operators.kernels.panes import add_rows, bound_rows
 from operators.kernels.sketch import Buckets, merge_sketches
 from operators.model import LABELS, METRICS, Bools, Ints
+from operators.panes.evidence import chosen
 from operators.series import OTHER, rank
 
 _M = len(METRICS)
@@ -165,7 +165,7 @@ def _beyond(key: Ints, value: Ints, texts: list[str], most: int) -> Bools:
 def keep_worst(
     row: Ints, rows: int, entry: Ints, alike: Ints, values: Ints, error: Bools, most: int
 ) -> tuple[Ints, Ints]:
-    """The (row, entry) pairs that stay as evidence, by row; given in content order (see `operators.evidence`)."""
+    """The (row, entry) pairs that stay as evidence, by row; given in content order (see `operators.panes.evidence`)."""
     order, start = group(row, np.zeros(len(row), np.int64), rows, 1)
     kept = chosen(entry[order], start, alike, values, error, most)
     return row[order][kept], entry[order][kept]

@@ -12,8 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators import series as names
-from operators import sketch
-from operators.aggregate import (
+from operators.kernels.grouping import group
+from operators.kernels.panes import fold_cells
+from operators.kernels.sketch import Floats, sketch_events
+from operators.model import LABELS, METRICS, Bools, Events, Ints
+from operators.panes import sketch
+from operators.panes.aggregate import (
     Breakdown,
     Cells,
     Requests,
@@ -28,12 +32,8 @@ from operators.aggregate import (
     spans,
     used,
 )
-from operators.evidence import chosen, content_order
-from operators.kernels.grouping import group
-from operators.kernels.panes import fold_cells
-from operators.kernels.sketch import Floats, sketch_events
-from operators.model import LABELS, METRICS, Bools, Events, Ints
-from operators.pane_table import PaneTable
+from operators.panes.evidence import chosen, content_order
+from operators.panes.table import PaneTable
 
 _M = len(METRICS)
 _L = len(LABELS)

@@ -2,9 +2,10 @@
 
 A minute's bucket keeps its panes; it gives their rows at once, and the minute's row when the minute is over. An hour's
 bucket keeps one row a series, and gives it when the hour is over. Both stay until no late event may correct them any
-more. A bucket lives under one Bytewax key and seldom shares it with another that lives (`operators.shard.row_keys`). So
-it is written to the snapshot only while it changes, and all versions of a stored row come from one place, in order. The
-keys are few and are used again: the recovery store keeps a row of each key that there ever was.
+more. A bucket lives under one Bytewax key and seldom shares it with another that lives
+(`operators.panes.shard.row_keys`). So it is written to the snapshot only while it changes, and all versions of a stored
+row come from one place, in order. The keys are few and are used again: the recovery store keeps a row of each key that
+there ever was.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from operators import pane_table, panes
 from operators.config import PanesConfig
 from operators.errors import FatalError
-from operators.pane_table import PaneTable
-from operators.shard import Slice, bucket_widths
+from operators.panes import fold
+from operators.panes import table as pane_table
+from operators.panes.shard import Slice, bucket_widths
+from operators.panes.table import PaneTable
 
 _APART = 4
 """Tables of an hour that may wait to be made one."""
@@ -128,7 +130,7 @@ class Bucket:
         return self._width_s == bucket_widths(self._pane_s)[0]
 
     def _merge(self, tables: Sequence[PaneTable]) -> PaneTable:
-        return panes.merge(tables, self._config.evidence, self._config.breakdown_values)
+        return fold.merge(tables, self._config.evidence, self._config.breakdown_values)
 
     def _kept(self, tables: Sequence[PaneTable]) -> PaneTable:
         """The tables as one, at the width that this bucket keeps."""
@@ -139,7 +141,7 @@ class Bucket:
     def _widened(self, tables: Sequence[PaneTable]) -> PaneTable:
         """All rows in panes as wide as the bucket."""
         factor = self._width_s // self._pane_s
-        return panes.widen(tables, factor, self._config.evidence, self._config.breakdown_values)
+        return fold.widen(tables, factor, self._config.evidence, self._config.breakdown_values)
 
     def _add(self, added: PaneTable) -> list[StoredRows]:
         """Take in rows; those of single panes come back as they are now."""
@@ -164,7 +166,7 @@ class Bucket:
         """The rows of single panes."""
         if not self._keeps_panes or not len(changed.pane):
             return []
-        return [StoredRows(self._pane_s, panes.matching(table, changed))]
+        return [StoredRows(self._pane_s, fold.matching(table, changed))]
 
     def _whole(self, tables: Sequence[PaneTable], changed: PaneTable | None) -> list[StoredRows]:
         """The rows of the whole bucket, of the series in `changed` or all, where they are not those of a pane."""
@@ -172,7 +174,7 @@ class Bucket:
             return []
         table = self._widened(tables) if self._keeps_panes else self._merge(tables)
         if changed is not None:
-            table = panes.matching(table, self._widened([changed]) if self._keeps_panes else changed)
+            table = fold.matching(table, self._widened([changed]) if self._keeps_panes else changed)
         return [StoredRows(self._width_s, table)] if len(table.pane) else []
 
     def save(self) -> tuple[object, ...]:

@@ -14,13 +14,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from operators import pane_table, panes
-from operators.admission import Admission
 from operators.config import PanesConfig, TimeConfig
 from operators.errors import FatalError
 from operators.model import SECOND
-from operators.pane_table import Closed, PaneTable
-from operators.watermark import End, Progress, ShardClock
+from operators.panes import fold
+from operators.panes import table as pane_table
+from operators.panes.admission import Admission
+from operators.panes.table import Closed, PaneTable
+from operators.panes.watermark import End, Progress, ShardClock
 
 MINUTE = 60
 HOUR = 3600
@@ -45,7 +46,7 @@ class Partial(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What goes to the stored rows of one time bucket of one shard (see `operators.rollup`).
+    """What goes to the stored rows of one time bucket of one shard (see `operators.panes.rollup`).
 
     `rows` adds a table of panes; `seal` says that the bucket is over; `drop` that no correction will come any more;
     `end` that the source is over: rows are written, but the bucket itself stays as it is. `number` is that of its key.
@@ -189,16 +190,16 @@ class Shard:
         self._told = self.overtaken
 
     def _merge(self, tables: Sequence[PaneTable]) -> PaneTable:
-        return panes.merge(tables, self._config.evidence, self._config.breakdown_values)
+        return fold.merge(tables, self._config.evidence, self._config.breakdown_values)
 
     def _accept(self, table: PaneTable) -> None:
         """Put rows among the open panes; what an idle partition brings for closed ones only corrects."""
         if self.closed is not None and int(table.pane[0]) < self.closed:
-            overtaken = panes.select(table, table.pane < self.closed)
-            self.overtaken += panes.requests_of(overtaken, self._config.dimension_sets[0])
+            overtaken = fold.select(table, table.pane < self.closed)
+            self.overtaken += fold.requests_of(overtaken, self._config.dimension_sets[0])
             if self._rows:
                 self._pending_late.append(overtaken)
-            table = panes.select(table, table.pane >= self.closed)
+            table = fold.select(table, table.pane >= self.closed)
         if len(table.pane):
             self._pending.append(table)
 
@@ -216,9 +217,9 @@ class Shard:
 
     def _close(self, upto: int) -> Iterator[Closed | Slice]:
         table = self._merge(self._pending)
-        self._pending = [panes.between(table, upto, _LAST)]
+        self._pending = [fold.between(table, upto, _LAST)]
         self._settled = len(self._pending[0].pane)
-        table = panes.between(table, _FIRST, upto)
+        table = fold.between(table, _FIRST, upto)
         low = self._low(table, upto)
         table = self._admission.close(table, upto - 1)
         self.closed = upto
@@ -257,7 +258,7 @@ class Shard:
         for bucket in np.unique(index).tolist():
             if self._over(buckets, bucket, self._advanced, self._time.correction_s):
                 continue
-            yield self._slice(buckets, bucket, "rows", panes.select(table, index == bucket))
+            yield self._slice(buckets, bucket, "rows", fold.select(table, index == bucket))
             if bucket not in buckets.sealed:
                 buckets.open[bucket] = buckets.number(bucket)
 
@@ -282,8 +283,8 @@ class Shard:
             if any(first < over for first, _ in self._running):
                 table = self._merge(self._ran())
                 self._running.clear()
-                self._run(panes.between(table, over, _LAST))
-                yield from self._slices(self._buckets[1], panes.between(table, _FIRST, over))
+                self._run(fold.between(table, over, _LAST))
+                yield from self._slices(self._buckets[1], fold.between(table, _FIRST, over))
         for buckets in self._buckets:
             for bucket in sorted(b for b in buckets.open if self._over(buckets, b, upto)):
                 buckets.sealed[bucket] = buckets.open.pop(bucket)
@@ -299,8 +300,8 @@ class Shard:
         if closed is None or not any(int(t.pane[0]) < closed for t in self._pending_late):
             return
         table = self._merge(self._pending_late)
-        self._pending_late = _filled(panes.between(table, closed, _LAST))
-        table = self._admission.known(panes.between(table, _FIRST, closed))
+        self._pending_late = _filled(fold.between(table, closed, _LAST))
+        table = self._admission.known(fold.between(table, _FIRST, closed))
         for buckets in self._buckets:
             yield from self._slices(buckets, table)
 
@@ -326,7 +327,7 @@ class Shard:
             per_bucket = buckets.width_s // self._time.pane_s
             index = rows.pane // per_bucket
             for bucket in sorted({*np.unique(index).tolist(), *buckets.open}):
-                yield self._slice(buckets, bucket, "end", panes.select(rows, index == bucket))
+                yield self._slice(buckets, bucket, "end", fold.select(rows, index == bucket))
 
     def save(self) -> tuple[object, ...]:
         self._pending = [self._merge(self._pending)]

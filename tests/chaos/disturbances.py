@@ -13,7 +13,7 @@ from uuid import uuid4
 from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions
 
-from flows.rescale import rescale as moved
+from flows.recovery.rescale import rescale as moved
 from tests.brokers import Broker, create_topic, delete_topic
 from tests.chaos.disturbed import Disturbed, written
 

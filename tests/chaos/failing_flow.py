@@ -18,13 +18,15 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, Sink, StatefulSinkPartition
 
-from flows import main, recovery
+from flows import wiring
 from flows.pipeline import Taps, pipeline
 from flows.process.run import Run, wall_clock
-from flows.settings import load
-from operators.intake import Batch
+from flows.process.start import claim
+from flows.recovery import store
+from flows.settings.model import load
+from operators.decode.intake import Batch
 from operators.model import Alert
-from operators.telemetry import Telemetry
+from operators.observe.telemetry import Telemetry
 
 Inner = Any
 
@@ -125,15 +127,15 @@ class FailingSink(FixedPartitionedSink[Any, Any]):
 def flow(place: str, calls: int) -> Dataflow:
     """As `flows.main.flow`, but it dies when `place` is passed for the given time."""
     settings = load(os.environ, Path.cwd()).settings
-    factory = main.reader(settings)
+    factory = wiring.reader(settings)
     run = Run(Telemetry(), None)
-    run.held = main.claim(settings, recovery.place(sys.argv[1:], os.environ), factory)
+    run.held = claim(settings, store.place(sys.argv[1:], os.environ), factory)
     fuse = Fuse(place, calls)
 
     def failing(sinks: dict[str, Sink[Any]], step: str) -> dict[str, Sink[Any]]:
         return {name: FailingSink(sink, f"{step}_{name}", fuse) for name, sink in sinks.items()}
 
-    ends = main.ends(settings, run, factory, wall_clock)
+    ends = wiring.ends(settings, run, factory, wall_clock)
     ends = replace(
         ends,
         source=FailingSource(ends.source, fuse),
@@ -148,7 +150,7 @@ def flow(place: str, calls: int) -> Dataflow:
     def closed(shard: int, series: int, overtaken: int) -> None:
         fuse.passed("closed")
 
-    dataflow = pipeline(main.shape(settings), ends, Taps(lambda _: False, alerted, closed))
+    dataflow = pipeline(wiring.shape(settings), ends, Taps(lambda _: False, alerted, closed))
     _KEPT.append(run)
     return dataflow
 

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from flows.cluster import environments
-from flows.members import fall_with
-from flows.settings import CONFIG_EXIT_CODE, load
+from flows.cluster.__main__ import environments
+from flows.cluster.members import fall_with
+from flows.settings.model import CONFIG_EXIT_CODE, load
 
 PORTS = range(20_000, 30_000)
 """Not of those that the kernel gives to clients: an address stays that of its pod while it is away."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import cluster
+from flows.cluster import __main__ as cluster
 from tests.brokers import free_port
 from tests.chaos.moments import alone, calls, forked, killed
 from tests.flows.volume_flow import KEYS

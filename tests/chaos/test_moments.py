@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.recovery import PAGE_BYTES, own_parts, part_name
-from flows.rescale import rescale
-from flows.rewind import forget_unfinished
+from flows.recovery.rescale import rescale
+from flows.recovery.rewind import forget_unfinished
+from flows.recovery.store import PAGE_BYTES, own_parts, part_name
 from operators.errors import ConfigError
 from tests.chaos.moments import alone, killed, moments
-from tests.flows.test_recovery import Layout, parts, take
+from tests.flows.recovery.test_store import Layout, parts, take
 
 PARTITIONS = 3
 LAST = 7

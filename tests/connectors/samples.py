@@ -8,7 +8,7 @@ import orjson
 
 from connectors.base import Message, Row
 from connectors.tables import ALERTS, EXPECTATIONS, PANES, TABLES, Role, Type
-from operators.alert_json import rfc3339
+from operators.incidents.alert_json import rfc3339
 from operators.model import SECOND
 
 BEGAN = 1_767_225_600 * SECOND

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from connectors.simulation.config import IncidentsConfig, SimulatorConfig
 from connectors.simulation.traffic import FAILED, Requests, Traffic, concatenate
+from operators.decode.times import parse_times
 from operators.model import Bools
-from operators.times import parse_times
 
 Floats = NDArray[np.float64]
 MINUTE, HOUR = 60.0, 3_600.0

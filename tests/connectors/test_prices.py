@@ -10,7 +10,7 @@ import pytest
 from connectors.prices import EVERY_S, PriceFile, load
 from operators.errors import ConfigError
 from operators.model import MISSING
-from tests.operators.test_pricing import DAY, ONE, at, costs
+from tests.operators.enrich.test_pricing import DAY, ONE, at, costs
 
 
 class Clock:

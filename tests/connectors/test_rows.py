@@ -12,11 +12,11 @@ import pytest
 from connectors.base import Row
 from connectors.rows import alert_row, expectation_rows, pane_rows
 from connectors.tables import ALERTS, EXPECTATIONS, PANES, TABLES, Role, Type
-from operators import sketch
-from operators.detect.expectations import Expected
+from operators.detect.engine.expectations import Expected
 from operators.model import DIMENSIONS, LABELS, METRICS, MISSING, SECOND, Alert, Events
-from operators.pane_table import PaneTable
-from operators.panes import EMPTY, fold_events
+from operators.panes import sketch
+from operators.panes.fold import EMPTY, fold_events
+from operators.panes.table import PaneTable
 from tests.connectors.samples import BEGAN, as_dict
 
 SETS = (("service", "model"), ("tenant",))

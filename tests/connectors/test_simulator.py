@@ -22,9 +22,9 @@ from connectors.simulation.incidents import KINDS, Incident
 from connectors.simulation.traffic import FAILED, LONGEST, Requests, Traffic, concatenate
 from connectors.simulation.world import ERRORS, MODELS, SERVICES, TENANTS
 from connectors.simulator import Simulator, SimulatorConfig
+from operators.decode.times import parse_time, parse_times
 from operators.errors import ConfigError
 from operators.model import Bools
-from operators.times import parse_time, parse_times
 
 SMALL = SimulatorConfig(hours=2, rate=2)
 DAY = SimulatorConfig()

@@ -11,8 +11,8 @@ import pytest
 from connectors.base import Chunk, Reader
 from connectors.simulation.config import SimulatorConfig
 from connectors.simulator import Simulator
+from operators.decode.times import parse_times
 from operators.model import Ints
-from operators.times import parse_times
 
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE

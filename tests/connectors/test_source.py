@@ -14,12 +14,12 @@ from connectors.base import Chunk, Reader, State
 from connectors.config import ReliabilityConfig
 from connectors.source import SourceSettings, TelemetryPartition, TelemetrySource
 from operators.config import DecodeConfig, TimeConfig
+from operators.decode.intake import Balance, Batch
 from operators.decode.registry import DECODERS
 from operators.errors import ConfigError, FatalError, RetryableError
-from operators.intake import Balance, Batch
 from operators.model import SECOND, Events
+from operators.panes.watermark import End, Idle, Watermark
 from operators.stored import restored
-from operators.watermark import End, Idle, Watermark
 
 T0 = 1_767_225_600
 RETRY = ReliabilityConfig(backoff_first_s=1, backoff_most_s=4, budget_s=10)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Decoder
 from operators.decode.registry import DECODERS, decoder
+from operators.decode.times import EARLIEST, LATEST
 from operators.errors import ConfigError
 from operators.model import LABELS, METRICS, MISSING, Reason
-from operators.times import EARLIEST, LATEST
 from tests.records import RECORDS, SECRETS
 
 LIMITS = DecodeConfig(max_record_bytes=2_000, max_string=30, max_attributes=5, payload_bytes=200)

@@ -17,14 +17,15 @@ import pytest
 from bytewax.errors import BytewaxRuntimeError
 
 from connectors.tables import PANES
-from flows import main, recovery
+from flows import main, wiring
 from flows.pipeline import Shape
-from flows.settings import Settings
-from operators.alert_json import rfc3339
+from flows.recovery import store
+from flows.settings.model import Settings
 from operators.config import DetectConfig, GroupsConfig
 from operators.detect.base import Watch
 from operators.errors import ConfigError
-from operators.incidents import SLOWNESS
+from operators.incidents.alert_json import rfc3339
+from operators.incidents.findings import SLOWNESS
 from operators.model import SECOND
 from tests.conftest import ROOT
 from tests.flows import test_laws
@@ -276,9 +277,7 @@ FORMS: dict[str, Callable[[Shape], DetectConfig]] = {
 def claim(folder: Path, shape: Shape, source: str = "memory", relearn: bool = False) -> None:
     """What a start does before anything else."""
     form = Watch(shape.detect, shape.time.pane_s).form
-    held = recovery.claim(
-        recovery.Place(folder, 0, 1), shape.shards, shape.time.pane_s, source, "shared", form, relearn
-    )
+    held = store.claim(store.Place(folder, 0, 1), shape.shards, shape.time.pane_s, source, "shared", form, relearn)
     assert held is not None
     held.release()
 
@@ -320,8 +319,8 @@ def test_refused(tmp_path: Path, shape: Shape, source: str, said: str) -> None:
 
 def test_a_store_keeps_its_partitions_where_they_are(tmp_path: Path) -> None:
     def start(processes: int, layout: Literal["shared", "own"], partitions: int | None = None) -> None:
-        place = recovery.Place(tmp_path / str(processes), 0, processes)
-        held = recovery.claim(place, 3, 10, "memory", layout, partitions=partitions)
+        place = store.Place(tmp_path / str(processes), 0, processes)
+        held = store.claim(place, 3, 10, "memory", layout, partitions=partitions)
         assert held is not None
         held.release()
 
@@ -351,9 +350,9 @@ def test_a_refusal_is_one_message_and_exit_code_78(
 ) -> None:
     settings = Settings()
     form = Watch(settings.detect, settings.time.pane_s).form
-    where = recovery.Place(tmp_path / "recovery", 0, 1)
-    held = recovery.claim(
-        where, settings.recovery.shards, settings.time.pane_s, main.reader(settings).identity(), "shared", form
+    where = store.Place(tmp_path / "recovery", 0, 1)
+    held = store.claim(
+        where, settings.recovery.shards, settings.time.pane_s, wiring.reader(settings).identity(), "shared", form
     )
     assert held is not None
     held.release()
@@ -390,7 +389,7 @@ def test_a_sink_that_goes_and_a_store_that_is_another(tmp_path: Path) -> None:
 
 def test_stores_and_topics_with_other_partitions_are_other_steps() -> None:
     def steps(**changes: Any) -> dict[str, str]:
-        return main.steps(Settings.model_validate(changes))
+        return wiring.steps(Settings.model_validate(changes))
 
     greptime = {"store": {"kind": "greptime"}}
     four = {"store": {"kind": "greptime", "greptime": {"partitions": 3}}}

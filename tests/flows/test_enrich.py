@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.tables import PANES
-from operators import pricing
 from operators.config import EnrichConfig, GroupsConfig
-from operators.enrich import Enricher
-from operators.incidents import SLOWNESS
+from operators.enrich import pricing
+from operators.enrich.enricher import Enricher
+from operators.incidents.findings import SLOWNESS
 from operators.model import METRIC_INDEX
 from tests.flows.test_laws import LAW, SHAPE, START, dealt, spoil, traffic, world
 from tests.harness import World

@@ -7,8 +7,8 @@ import re
 import msgspec
 
 from flows.formats import _EVENT_NOTES, formats
-from operators.alert_json import SCHEMA
 from operators.decode.record import Record
+from operators.incidents.alert_json import SCHEMA
 from tests.conftest import ROOT
 
 FIELDS_OF_SCHEMA_1 = {

@@ -9,8 +9,8 @@ import pytest
 
 from connectors.tables import PANES
 from flows import __version__
-from flows.ending import cause
-from operators.intake import Balance
+from flows.process.ending import cause
+from operators.decode.intake import Balance
 from tests.golden import make, snapshots
 
 FILES = sorted(snapshots.FOLDER.glob("*.sqlite3.gz"))

@@ -20,10 +20,10 @@ from connectors.base import State
 from connectors.source import TelemetryPartition, TelemetrySource
 from flows.pipeline import Shape
 from operators.config import DecodeConfig, DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
-from operators.intake import Batch
+from operators.decode.intake import Batch
 from operators.model import SECOND
+from operators.panes.watermark import Idle, Watermark
 from operators.series import OTHER
-from operators.watermark import Idle, Watermark
 from tests.harness import BEGAN, Crash, MemoryTopic, World
 from tests.operators.pane_events import columns
 
@@ -392,7 +392,7 @@ def alerts_of(w: World, metric: str) -> list[dict[str, str]]:
 
 
 def stamp(minute: int) -> str:
-    from operators.alert_json import rfc3339
+    from operators.incidents.alert_json import rfc3339
 
     return rfc3339((START + minute * 60) * SECOND)
 

@@ -17,10 +17,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from flows import backtest, check, cluster, main, run, simulate
-from flows.layers import set_options
-from flows.schema import Setting, dotted, settings_of
-from flows.settings import Settings, load
+from flows import main, run, simulate
+from flows.backtest import __main__ as backtest
+from flows.check import __main__ as check
+from flows.cluster import __main__ as cluster
+from flows.settings.layers import set_options
+from flows.settings.model import Settings, load
+from flows.settings.schema import Setting, dotted, settings_of
 from operators.errors import ConfigError
 from operators.section import may_be_shown
 from tests.brokers import free_port

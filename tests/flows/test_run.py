@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.layers import set_options
-from flows.main import claim, reader
-from flows.recovery import Place
+from flows.process.start import claim
+from flows.recovery.store import Place
 from flows.run import (
     RECOVERY,
     changed,
@@ -22,7 +21,9 @@ from flows.run import (
     variables,
     write_status,
 )
-from flows.settings import load
+from flows.settings.layers import set_options
+from flows.settings.model import load
+from flows.wiring import reader
 from operators.errors import ConfigError
 
 

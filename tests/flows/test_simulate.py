@@ -16,7 +16,7 @@ import pytest
 
 from connectors.simulator import Simulator, SimulatorConfig
 from flows.simulate import main
-from operators.times import parse_times
+from operators.decode.times import parse_times
 from tests.brokers import Broker, free_port, read_all
 
 ROOT = Path(__file__).parents[2]

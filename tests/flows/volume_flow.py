@@ -19,13 +19,13 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.operators import StatefulLogic
 
-from flows import recovery
-from flows.joining import join
+from flows.recovery import store
+from flows.recovery.joining import join
 
 KEYS = [f"key-{number}" for number in range(40)]
 STORED_S = 2.0
 """By then process 0 has stored its snapshots of the first epoch."""
-WHERE = recovery.place(sys.argv[1:], os.environ)
+WHERE = store.place(sys.argv[1:], os.environ)
 DIES = os.environ.get("DIES", "")
 CONNECTED = threading.Event()
 
@@ -79,7 +79,7 @@ class Count(StatefulLogic[int, int, int]):
 
 
 def flow() -> Dataflow:
-    held = recovery.claim(WHERE, 1, 1, "keys", "shared" if os.environ.get("SHARED") == "1" else "own")
+    held = store.claim(WHERE, 1, 1, "keys", "shared" if os.environ.get("SHARED") == "1" else "own")
     assert held is not None and WHERE.folder is not None
     HELD.append(held)
     dataflow = Dataflow("volumes")
@@ -90,4 +90,4 @@ def flow() -> Dataflow:
     return dataflow
 
 
-HELD: list[recovery.Held] = []
+HELD: list[store.Held] = []

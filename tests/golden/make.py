@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from flows.main import shape
-from flows.settings import load
-from operators.alert_json import rfc3339
-from operators.intake import Balance
+from flows.settings.model import load
+from flows.wiring import shape
+from operators.decode.intake import Balance
+from operators.incidents.alert_json import rfc3339
 from operators.model import SECOND
 from tests.harness import BEGAN, MemoryTopic, World
 
@@ -134,7 +134,7 @@ def late_and_broken() -> list[bytes]:
 
 
 def _earlier(timestamp: str, minutes: float) -> str:
-    from operators.alert_json import microseconds
+    from operators.incidents.alert_json import microseconds
 
     return rfc3339(microseconds(timestamp) - round(minutes * 60 * SECOND))
 

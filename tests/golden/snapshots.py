@@ -16,9 +16,9 @@ from typing import Final
 from bytewax.errors import BytewaxRuntimeError
 
 from flows import __version__
-from flows.main import shape
-from flows.rewind import forget_unfinished
-from flows.settings import load
+from flows.recovery.rewind import forget_unfinished
+from flows.settings.model import load
+from flows.wiring import shape
 from tests.golden import make
 from tests.harness import MemoryTopic, World
 

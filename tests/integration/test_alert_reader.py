@@ -18,11 +18,11 @@ from confluent_kafka import Producer
 from connectors.base import Message
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.once import KafkaOnce
-from operators import alert_json
+from operators.incidents import alert_json
 from operators.model import Alert
 from tests.brokers import Broker, create_topic, read_all
 from tests.conftest import ROOT
-from tests.operators.test_alert_json import ALERT
+from tests.operators.incidents.test_alert_json import ALERT
 
 (SCRIPT,) = re.findall(r"(?ms)^```python\n(.*?)^```$", (ROOT / "docs" / "alerts.md").read_text())
 Status = Literal["firing", "updated", "resolved"]

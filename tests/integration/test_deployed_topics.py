@@ -14,7 +14,7 @@ import pytest
 import yaml
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
-from flows.settings import Settings, load
+from flows.settings.model import Settings, load
 from tests.brokers import Broker, create_topic, delete_topic, produce, read_all
 from tests.conftest import ROOT
 

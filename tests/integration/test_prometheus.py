@@ -17,7 +17,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from operators.instruments import COST_OBJECTIVE, HEARTBEAT, INSTRUMENTS, PROCESS
+from operators.observe.instruments import COST_OBJECTIVE, HEARTBEAT, INSTRUMENTS, PROCESS
 from tests.brokers import free_port
 from tests.conftest import leave_out
 from tests.observability.test_rules import FILES, RULES

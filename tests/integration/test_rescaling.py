@@ -11,7 +11,7 @@ import orjson
 import pytest
 from confluent_kafka.cimpl import NewPartitions
 
-from flows.rescale import rescale
+from flows.recovery.rescale import rescale
 from tests.brokers import Broker, create_topic, free_port, produce, read_all
 from tests.chaos.test_kill import SETTINGS
 from tests.flows.test_laws import dealt, spoil, traffic

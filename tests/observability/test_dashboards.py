@@ -19,8 +19,8 @@ import yaml
 from datafusion import SessionContext
 
 from connectors.tables import TABLES, Role, Table, Type
-from flows.main import shape
-from flows.settings import load
+from flows.settings.model import load
+from flows.wiring import shape
 from observability.grafana import make
 from operators.config import DetectConfig, PanesConfig
 from operators.model import METRICS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from operators.instruments import INSTRUMENTS, PROCESS
+from operators.observe.instruments import INSTRUMENTS, PROCESS
 from tests.conftest import ROOT
 from tests.test_architecture import tracked
 

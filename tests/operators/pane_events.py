@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from operators import panes
 from operators.model import LABELS, METRICS, MISSING, Events
-from operators.pane_table import PaneTable
+from operators.panes import fold
+from operators.panes.table import PaneTable
 
 M = len(METRICS)
 SETS = (("service", "model", "operation"), ("tenant",))
@@ -48,12 +48,12 @@ def columns(calls: list[Call]) -> Events:
     )
 
 
-def fold(calls: list[Call], sets: tuple[tuple[str, ...], ...] = SETS) -> PaneTable:
-    return panes.fold_events(columns(calls), np.ones(len(calls), np.bool_), sets, WIDTH, EVIDENCE, VALUES)
+def folded(calls: list[Call], sets: tuple[tuple[str, ...], ...] = SETS) -> PaneTable:
+    return fold.fold_events(columns(calls), np.ones(len(calls), np.bool_), sets, WIDTH, EVIDENCE, VALUES)
 
 
 def merge(tables: list[PaneTable]) -> PaneTable:
-    return panes.merge(tables, EVIDENCE, VALUES)
+    return fold.merge(tables, EVIDENCE, VALUES)
 
 
 names = st.sampled_from(["", "a", "b", "c,=%", "d", "e", "é"])

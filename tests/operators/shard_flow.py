@@ -9,15 +9,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from operators import pane_table, panes, series
+from operators import series
 from operators.config import PanesConfig, TimeConfig
-from operators.intake import Batch
+from operators.decode.intake import Batch
 from operators.model import LABELS, METRICS, MISSING, SECOND
-from operators.pane_table import Closed, PaneTable
-from operators.rollup import Rollup
-from operators.shard import Shard
+from operators.panes import fold
+from operators.panes import table as pane_table
+from operators.panes.rollup import Rollup
+from operators.panes.shard import Shard
+from operators.panes.table import Closed, PaneTable
+from operators.panes.watermark import End, Idle, Progress, Watermark, judge
 from operators.steps import PartialPanes, shard_key
-from operators.watermark import End, Idle, Progress, Watermark, judge
 from tests.operators.pane_events import Call, columns
 
 K = TypeVar("K")
@@ -181,7 +183,7 @@ class Flow:
 
 def one_row(table: PaneTable, row: int) -> PaneTable:
     """The row as a table."""
-    return panes.select(table, np.arange(len(table.pane)) == row)
+    return fold.select(table, np.arange(len(table.pane)) == row)
 
 
 def same(one: Mapping[K, PaneTable], other: Mapping[K, PaneTable]) -> bool:
@@ -194,11 +196,11 @@ def reference(
 ) -> dict[tuple[int, int, str], PaneTable]:
     """The rows of this width that the calls make, all at once."""
     events = columns(list(calls))
-    table = panes.fold_events(
+    table = fold.fold_events(
         events, np.ones(len(calls), np.bool_), config.dimension_sets, time.pane_s * SECOND, config.evidence,
         config.breakdown_values,
     )  # fmt: skip
-    table = panes.widen([table], width // time.pane_s, config.evidence, config.breakdown_values)
+    table = fold.widen([table], width // time.pane_s, config.evidence, config.breakdown_values)
     return {
         (width, int(table.pane[i]), table.series[s]): one_row(table, i) for i, s in enumerate(table.row_series.tolist())
     }

@@ -10,10 +10,10 @@ import pytest
 from operators.config import PanesConfig, TimeConfig
 from operators.errors import ConfigError
 from operators.model import SECOND
-from operators.shard import Partial, Shard
+from operators.panes.shard import Partial, Shard
+from operators.panes.watermark import Idle, Progress, Watermark
 from operators.steps import Step, Watching, step
 from operators.stored import stored
-from operators.watermark import Idle, Progress, Watermark
 
 
 class Adding:

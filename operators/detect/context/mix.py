@@ -18,9 +18,9 @@ from operators.detect.slots import Arrays, packed, unpacked
 from operators.kernels.detect import Floats
 from operators.kernels.mix import learn_the_usual, less_the_usual
 from operators.model import LABELS, Bools, Ints
-from operators.pane_table import PaneTable
+from operators.panes.sketch import LOG_STEPS
+from operators.panes.table import PaneTable
 from operators.series import dimension_set
-from operators.sketch import LOG_STEPS
 
 KNOWN = 10.0
 """Requests of a part, fading, from which its usual value counts."""

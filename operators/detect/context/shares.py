@@ -16,11 +16,11 @@ import numpy as np
 
 from operators.detect.base import State
 from operators.detect.slots import Arrays, packed, unpacked
+from operators.incidents.composition import COLUMNS, ByLabel, Usual, entries, rows
 from operators.kernels.shares import add_entries, add_rows
 from operators.model import LABELS, Bools, Ints
-from operators.pane_table import PaneTable
+from operators.panes.table import PaneTable
 from operators.series import OTHER
-from operators.shares import COLUMNS, ByLabel, Usual, entries, rows
 
 MOST: Final = 8
 """Values of a label that stay when the hour is over; up to twice as many are told apart until then."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from operators.detect.base import Block, State, Traits, Verdicts, Watch
-from operators.detect.quantiles import directions, least_changes
+from operators.detect.context.quantiles import directions, least_changes
 from operators.kernels import cusum as kernels
 from operators.model import Bools
 

@@ -7,7 +7,7 @@ Analysis, 1977), by which it becomes a probability. Quartiles on each side: it s
 from __future__ import annotations
 
 from operators.detect.base import Traits, Watch
-from operators.detect.quantiles import Past
+from operators.detect.context.quantiles import Past
 from operators.kernels.robust import score_iqr
 
 

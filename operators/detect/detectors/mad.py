@@ -7,7 +7,7 @@ Half of the past may be anything at all before it is misled, which is what it is
 from __future__ import annotations
 
 from operators.detect.base import Traits, Watch
-from operators.detect.quantiles import Past
+from operators.detect.context.quantiles import Past
 from operators.kernels.robust import score_mad
 
 

@@ -18,8 +18,8 @@ from operators.kernels import limits as kernels
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, UPPER, Floats
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.model import METRIC_INDEX, METRICS, Bools, Ints
-from operators.pane_table import PaneTable
-from operators.sketch import MIDDLE
+from operators.panes.sketch import MIDDLE
+from operators.panes.table import PaneTable
 
 _KINDS = {REQUESTS: kernels.REQUESTS, ERROR_RATIO: kernels.ERRORS}
 _STATISTICS = {"mean": kernels.MEAN, "sum": kernels.SUM}

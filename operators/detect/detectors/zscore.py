@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from operators.detect.base import Block, State, Traits, Verdicts, Watch
-from operators.detect.quantiles import directions, least_changes
+from operators.detect.context.quantiles import directions, least_changes
 from operators.kernels import detect as kernels
 from operators.model import Bools, Ints
 

@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from operators.detect.base import ERROR_RATIO, REQUESTS, Block, Watch
-from operators.detect.mix import Mix
-from operators.detect.variants import Panels
+from operators.detect.context.mix import Mix
+from operators.detect.engine.variants import Panels
 from operators.kernels.bands import bands_in_units
 from operators.kernels.detect import SPAN, Floats
 from operators.model import SECOND, Bools, Ints

@@ -13,25 +13,25 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from operators import episodes as ep
-from operators import explain
 from operators import series as names
 from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
 from operators.detect.base import Block, Requests, State, Watch
-from operators.detect.expectations import Expectations
-from operators.detect.mix import Mix, Parts
-from operators.detect.row_values import RowReader, RowValues
-from operators.detect.shadows import Shadows
-from operators.detect.shares import Shares
+from operators.detect.context.mix import Mix, Parts
+from operators.detect.context.shares import Shares
+from operators.detect.detectors.static_limits import applying, names_of, refitted
+from operators.detect.engine.expectations import Expectations
+from operators.detect.engine.row_values import RowReader, RowValues
+from operators.detect.engine.shadows import Shadows
+from operators.detect.engine.telling import Teller, Why, look, see
+from operators.detect.engine.variants import Panels
 from operators.detect.slots import Arrays, Slots, unpacked
-from operators.detect.static_limits import applying, names_of, refitted
-from operators.detect.telling import Teller, Why, look, see
-from operators.detect.variants import Panels
 from operators.errors import ConfigError, FatalError
-from operators.incidents import STANDS, Finding
+from operators.incidents import episodes as ep
+from operators.incidents import explain
+from operators.incidents.findings import STANDS, Finding
 from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN
 from operators.model import Alert, Bools, Ints
-from operators.pane_table import Closed, PaneTable
+from operators.panes.table import Closed, PaneTable
 
 VERSION = 7
 _NOTHING = (0.0,) * FIELDS

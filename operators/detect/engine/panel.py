@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from operators.detect import registry
 from operators.detect.base import REQUESTS, Block, Detector, State, Verdicts, Watch
-from operators.detect.calibration import Calibration
+from operators.detect.detectors.static_limits import StaticLimits
+from operators.detect.engine.calibration import Calibration
 from operators.detect.slots import Arrays, unpacked
-from operators.detect.static_limits import StaticLimits
-from operators.explain import RAW
+from operators.incidents.explain import RAW
 from operators.kernels.detect import FIELDS, SCORE, Floats
 from operators.kernels.voting import add_up, take_mean, take_stronger
 from operators.model import Bools

@@ -7,12 +7,12 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from operators.detect.base import Watch
-from operators.detect.static_limits import StaticLimits
+from operators.detect.detectors.static_limits import StaticLimits
 from operators.kernels.detect import Floats
 from operators.kernels.detect_panes import request_values, row_statistics
 from operators.model import Ints
-from operators.pane_table import PaneTable
-from operators.sketch import LOG_STEPS, LOGS, MIDDLE
+from operators.panes.sketch import LOG_STEPS, LOGS, MIDDLE
+from operators.panes.table import PaneTable
 
 
 class RowValues(NamedTuple):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from operators.detect.base import Block, State, Watch
-from operators.detect.variants import Panels
-from operators.episodes import RESOLVED, Step
+from operators.detect.engine.variants import Panels
+from operators.incidents.episodes import RESOLVED, Step
 
 HOUR_S = 3_600
 

@@ -7,17 +7,17 @@ from typing import Literal
 
 import numpy as np
 
-from operators import decompose, explain
-from operators import episodes as ep
 from operators import series as names
 from operators.config import TimeConfig
 from operators.detect.base import ERROR_RATIO, REQUESTS, Watch
-from operators.detect.mix import Mix
-from operators.detect.shares import Shares
-from operators.incidents import Finding
+from operators.detect.context.mix import Mix
+from operators.detect.context.shares import Shares
+from operators.incidents import decompose, explain
+from operators.incidents import episodes as ep
+from operators.incidents.findings import Finding
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
 from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Status
-from operators.pane_table import PaneTable
+from operators.panes.table import PaneTable
 
 Why = Literal["", "quiet", "level_shift", "expired"]
 _STATUS: dict[int, Status] = {ep.OPENED: "firing", ep.RISEN: "updated"}

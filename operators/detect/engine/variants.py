@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.detect.base import Block, Detector, State, Watch
-from operators.detect.panel import Panel
+from operators.detect.engine.panel import Panel
 from operators.kernels.detect import FIELDS, Floats
 from operators.model import Bools, Ints
 from operators.overrides import meant

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
-from flows import backtest, main, replay, scoring
-from flows.backtest_compare import compare
-from operators.alert_json import microseconds, rfc3339
+from flows import wiring
+from flows.backtest import __main__ as backtest
+from flows.backtest import replay, scoring
+from flows.backtest.compare import compare
 from operators.errors import ConfigError
-from operators.incidents import SLOWNESS
+from operators.incidents.alert_json import microseconds, rfc3339
+from operators.incidents.findings import SLOWNESS
 from operators.model import SECOND
 from tests.brokers import Broker, create_topic, produce
 from tests.flows.test_laws import START, dealt, spoil, traffic
@@ -75,7 +77,7 @@ def on_the_topic() -> bytes:
     """The alerts as the whole flow, with a store, sends them."""
     partitions = {name: Path(name).read_bytes().splitlines() for name in EVENTS}
     settings = replay.settings_of(None, [], {}, Path.cwd()).settings
-    world = World(MemoryTopic(partitions), main.shape(settings))
+    world = World(MemoryTopic(partitions), wiring.shape(settings))
     world.run(500)
     return b"".join(alert.value + b"\n" for alert in world.alerts.lines)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from flows import scoring
-from flows.scoring import Extent
+from flows.backtest import scoring
+from flows.backtest.scoring import Extent
 from operators.errors import ConfigError
 from operators.model import SECOND
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows import backtest, replay
-from flows.series_input import Series, find, read, scores, told, write
-from flows.settings import Settings
+from flows.backtest import __main__ as backtest
+from flows.backtest import replay
+from flows.backtest.series_input import Series, find, read, scores, told, write
+from flows.settings.model import Settings
 from operators.errors import ConfigError
 
 BEGAN = datetime(2014, 4, 1, tzinfo=UTC)

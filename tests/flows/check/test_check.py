@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from flows import __version__
-from flows.check import explain, main
-from flows.reference import example, metrics, reference
-from flows.schema import dotted, settings_of
-from flows.settings import CONFIG_EXIT_CODE, Settings, load
+from flows.check.__main__ import explain, main
+from flows.settings.model import CONFIG_EXIT_CODE, Settings, load
+from flows.settings.reference import example, metrics, reference
+from flows.settings.schema import dotted, settings_of
 from operators.errors import ConfigError
 from tests.conftest import ROOT
 

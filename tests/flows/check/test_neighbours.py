@@ -11,10 +11,10 @@ import pytest
 
 from connectors.config import JsonlConfig
 from connectors.jsonl import JsonlFactory
-from flows.check import main
+from flows.check.__main__ import main
 from tests.brokers import Broker, create_topic
 from tests.connectors.greptime_server import GreptimeServer
-from tests.operators.test_pricing import ONE
+from tests.operators.enrich.test_pricing import ONE
 
 HERE = """
 [store.sqlite]

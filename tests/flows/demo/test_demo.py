@@ -17,7 +17,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from connectors.listener import Listener
-from flows.demo_feed import Alerts, Feed
+from flows.demo.feed import Alerts, Feed
 from flows.run import read_status
 from tests.brokers import free_port
 from tests.conftest import ROOT

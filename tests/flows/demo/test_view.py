@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from flows.demo_feed import POINTS, Scene, Series
-from flows.demo_view import WIDE, frame, sparkline, status, what, where
+from flows.demo.feed import POINTS, Scene, Series
+from flows.demo.view import WIDE, frame, sparkline, status, what, where
 
 NOW = 1_790_000_000_000_000
 

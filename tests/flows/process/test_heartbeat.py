@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from flows import __version__
-from flows.heartbeat import Pulse, patience_s
+from flows.process.heartbeat import Pulse, patience_s
 from operators.config import TimeConfig
 from operators.model import SECOND
 

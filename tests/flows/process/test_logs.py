@@ -14,7 +14,7 @@ from typing import Any, Literal
 import orjson
 import pytest
 
-from flows.logs import JsonLines, Lines, Who, debug_on_signal, set_up_logging, tell
+from flows.process.logs import JsonLines, Lines, Who, debug_on_signal, set_up_logging, tell
 from tests.processes import Job
 
 WHO = Who(3, "0a1b2c3d")

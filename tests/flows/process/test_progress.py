@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from flows.progress import Progress
+from flows.process.progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.gather import GREETING_BYTES, LINE_BYTES, VERSION, Seal, Stopped, _awaited, check_token, gather
-from flows.joining import join
-from flows.recovery import Place
-from flows.rewind import Share
+from flows.recovery.gather import GREETING_BYTES, LINE_BYTES, VERSION, Seal, Stopped, _awaited, check_token, gather
+from flows.recovery.joining import join
+from flows.recovery.rewind import Share
+from flows.recovery.store import Place
 from operators.errors import ConfigError
 from tests.brokers import free_port
 from tests.conftest import ROOT
-from tests.flows.test_rewind import epochs, split, store
+from tests.flows.recovery.test_rewind import epochs, split, store
 from tests.processes import Job
 
 TIMELY = b"\xd9\xad\x18\x01w\xfb\xf1\xc2\x01\x00\x00\x00\x00\x00\x00\x00"
@@ -507,7 +507,7 @@ def test_a_start_that_others_could_reach_is_refused_without_a_token(tmp_path: Pa
 @pytest.mark.parametrize(("connected", "code", "said"), [(False, 1, "not all processes were connected"), (True, 0, "")])
 def test_a_process_whose_others_do_not_connect_ends(connected: bool, code: int, said: str) -> None:
     program = (
-        "import threading, time; from flows.joining import end_unless; connected = threading.Event(); "
+        "import threading, time; from flows.recovery.joining import end_unless; connected = threading.Event(); "
         f"end_unless(connected, 0.3); connected.set() if {connected} else None; time.sleep(1 if {connected} else 60)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -12,11 +12,11 @@ import pytest
 from bytewax.errors import BytewaxRuntimeError
 
 from flows.pipeline import Shape
-from flows.rewind import forget_unfinished
-from flows.upkeep import LOADED
+from flows.recovery.rewind import forget_unfinished
+from flows.recovery.upkeep import LOADED
 from operators.config import DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
 from operators.model import SECOND
-from operators.shard import row_keys
+from operators.panes.shard import row_keys
 from tests.harness import BEGAN, MemoryTopic, World
 
 HOUR = 3600

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.recovery import Place, claim
-from flows.rescale import main, rescale
+from flows.recovery.rescale import rescale
+from flows.recovery.store import Place, claim
+from flows.rescale import main
 from operators.errors import ConfigError
-from tests.flows.test_recovery import parts, take
+from tests.flows.recovery.test_store import parts, take
 
 
 def use(file: Path, epoch: int) -> None:

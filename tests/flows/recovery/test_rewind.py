@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bytewax.recovery import init_db_dir
 
-from flows.rewind import Share, forget_unfinished, resumed_from, shares
+from flows.recovery.rewind import Share, forget_unfinished, resumed_from, shares
 from operators.errors import ConfigError
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.once import KafkaOnce
-from flows.topics import keep_written
+from flows.recovery.topics import keep_written
 from operators.errors import FatalError
-from operators.telemetry import Telemetry
+from operators.observe.telemetry import Telemetry
 from tests.brokers import Broker, create_topic
-from tests.flows.test_recovery import take
-from tests.operators.test_telemetry import samples
+from tests.flows.recovery.test_store import take
+from tests.operators.observe.test_telemetry import samples
 
 
 def test_partitions_that_a_topic_has_got_since_the_first_start_are_told_of(tansu: Broker, tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from bytewax.testing import TestingSink, TestingSource, cluster_main
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.recovery import Place, claim
-from flows.rewind import forget_unfinished, resumed_from, shares
-from flows.upkeep import check, check_states, purge
+from flows.recovery.rewind import forget_unfinished, resumed_from, shares
+from flows.recovery.store import Place, claim
+from flows.recovery.upkeep import check, check_states, purge
 from operators.errors import ConfigError, FatalError
 from operators.stored import Stored, restored, stored
 from tests.conftest import ROOT
@@ -266,8 +266,8 @@ def test_a_crash_in_the_middle_of_a_purge_leaves_the_partition_as_it_was(tmp_pat
         for number in range(5_000):
             snap(db, f"k{number}", 1, -2)
     code = (
-        "import os, signal, sqlite3, sys; from pathlib import Path; from flows.partitions import opened\n"
-        "from flows.upkeep import _PURGE\n"
+        "import os, signal, sqlite3, sys; from pathlib import Path; from flows.recovery.partitions import opened\n"
+        "from flows.recovery.upkeep import _PURGE\n"
         "with opened(Path(sys.argv[1])) as db:\n"
         "    db.execute('PRAGMA cache_size = 10'); db.execute(_PURGE, (3,)); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 
 from connectors.base import Row
 from connectors.tables import PANES
-from flows import report_plot as plot
-from flows.report import compose, find_store, gather, main
-from flows.report_page import render
-from flows.report_values import Label, together
+from flows.report import plot
+from flows.report.__main__ import compose, find_store, gather, main
+from flows.report.page import render_page
+from flows.report.values import Label, together
 from operators.model import METRIC_INDEX, METRICS
-from operators.sketch import buckets, encode
+from operators.panes.sketch import buckets, encode
 from tests.chromium import Browser, program
 from tests.conftest import leave_out
-from tests.flows.test_report import MINUTE, NOON, PANE_ROWS, alert, row, store
+from tests.flows.report.test_report import MINUTE, NOON, PANE_ROWS, alert, row, store
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 EVIL = "<script>alert(1)</script>\"'&<!--"
@@ -86,8 +86,8 @@ def checked(html: str) -> Tree:
 def page(folder: Path, rows: list[Row], **given: Any) -> str:
     store(folder / "run" / "sentinel.db", rows)
     found = find_store(folder / "run")
-    html = render(compose(found, gather(found), **given))
-    assert html == render(compose(found, gather(found, "time"), **given)), "the page has one order"
+    html = render_page(compose(found, gather(found), **given))
+    assert html == render_page(compose(found, gather(found, "time"), **given)), "the page has one order"
     return html
 
 
@@ -185,11 +185,11 @@ def test_known_incidents_stand_beside_the_episodes(tmp_path: Path) -> None:
         Label(NOON + 148 * MINUTE, NOON + 171 * MINUTE, "A2, another series", frozenset(["tenant=x"])),
     ]
     bare = compose(found, gather(found))
-    tree = checked(render(replace(bare, labels=labels, facts=[("recall", "0.93")])))
+    tree = checked(render_page(replace(bare, labels=labels, facts=[("recall", "0.93")])))
     known = [a for t, a in tree.tags if a.get("class") == "known"]
     assert [a.get("title") for a in known] == [f"A1 {EVIL}", "A2, another series", None]
     assert "a known incident" in tree.text and "recall0.93" in tree.text
-    assert "known incident" not in render(bare)
+    assert "known incident" not in render_page(bare)
 
 
 def test_silence_is_drawn_as_zero_and_what_was_before_the_series_is_not(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from connectors.base import Row
 from connectors.config import SqliteConfig
 from connectors.sqlite import SqliteFactory
 from connectors.tables import ALERTS, PANES, Table, Type
-from flows.report import main
+from flows.report.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 NOON = 1_767_614_400_000_000  # 2026-01-05T12:00:00Z

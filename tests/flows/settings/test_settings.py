@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from connectors.config import Endpoint
-from flows.schema import dotted, plain, setting_at, settings_of, show, values_of
-from flows.settings import Loaded, Settings, load
+from flows.settings.model import Loaded, Settings, load
+from flows.settings.schema import dotted, plain, setting_at, settings_of, show, values_of
 from operators.errors import ConfigError
 from operators.section import MASK
 

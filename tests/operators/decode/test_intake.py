@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.config import DecodeConfig, EnrichConfig, TimeConfig
+from operators.decode.intake import Intake
 from operators.decode.registry import DECODERS
-from operators.enrich import Enricher
+from operators.enrich.enricher import Enricher
 from operators.errors import FatalError
-from operators.intake import Intake
 from operators.model import NO_ARRIVAL, SECOND, Reason
-from operators.watermark import End
+from operators.panes.watermark import End
 
 T0 = 1_767_225_600
 TIME = TimeConfig(lateness_s=10, future_skew_s=60, correction_s=300)

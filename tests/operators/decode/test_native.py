@@ -13,7 +13,7 @@ from hypothesis import given
 
 from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Fault
-from operators.decode.explain import MAX_DEPTH, explain
+from operators.decode.diagnose import MAX_DEPTH, explain
 from operators.decode.native import NativeDecoder
 from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS, Record
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, Reason

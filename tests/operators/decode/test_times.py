@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from operators.times import EARLIEST, LATEST, BadTime, format_time, parse_time, parse_times
+from operators.decode.times import EARLIEST, LATEST, BadTime, format_time, parse_time, parse_times
 from tests.conftest import examples
 
 MIDNIGHT = 1_740_960_000_000_000  # 2025-03-03T00:00:00Z

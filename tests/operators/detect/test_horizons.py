@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.horizons import MAX_BUCKETS, Horizons
+from operators.detect.horizons import MAX_BUCKETS, Horizons
 from tests.conftest import examples
 
 COLUMNS = 3

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators import enrich
+from operators.enrich import enricher
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, Events
 
 
@@ -20,7 +20,7 @@ def event(latency: int, ttft: int, output: int) -> Events:
 
 def speed(latency: int, ttft: int, output: int) -> int:
     events = event(latency, ttft, output)
-    enrich.speed(events)
+    enricher.speed(events)
     return int(events.values[METRIC_INDEX["tokens_per_second"], 0])
 
 

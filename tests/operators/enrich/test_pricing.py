@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators import pricing
+from operators.enrich import pricing
+from operators.enrich.pricing import NO_PRICES, Price, PriceTable, unpriced
 from operators.errors import ConfigError
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Events
 from operators.patterns import literals, matches
-from operators.pricing import NO_PRICES, Price, PriceTable, unpriced
 
 TOKENS = [METRIC_INDEX[n] for n in ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")]
 COST = METRIC_INDEX["cost"]

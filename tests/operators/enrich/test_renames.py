@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from operators.enrich.renames import Renames
 from operators.model import LABELS
-from operators.renames import Renames
 from tests.operators.pane_events import Call, calls, columns
 
 MODEL, VERSION = LABELS.index("model"), LABELS.index("model_version")

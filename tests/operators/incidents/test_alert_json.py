@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.alert_json import from_json, headers, microseconds, rfc3339, to_json
 from operators.errors import DataError
+from operators.incidents.alert_json import from_json, headers, microseconds, rfc3339, to_json
 from operators.model import Alert
 
 ALERT = Alert(

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators import decompose
-from operators.decompose import Numbers, Told, contributors, factors, main_factor
+from operators.incidents import decompose
+from operators.incidents.composition import COLUMNS, MOST_VALUES, ByLabel, Observed, Usual
+from operators.incidents.decompose import Numbers, Told, contributors, factors, main_factor
 from operators.model import LABELS, METRIC_INDEX, METRICS, Ints
-from operators.shares import COLUMNS, MOST_VALUES, ByLabel, Observed, Usual
 
 
 def sums(requests: int, errors: int = 0, **means: float) -> Ints:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from operators.config import DetectConfig, EpisodesConfig
 from operators.detect.base import Block, Watch
-from operators.episodes import (
+from operators.incidents.episodes import (
     FADED,
     OPENED,
     QUIET,

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from operators import explain
 from operators.config import DetectConfig
-from operators.decompose import Told
 from operators.detect.base import Watch
+from operators.incidents import explain
+from operators.incidents.decompose import Told
 
 SERIES = {"service": "chat-api", "model": "gpt-4o", "operation": ""}
 SINCE = 1_741_065_500_000_000

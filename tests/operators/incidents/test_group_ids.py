@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from operators.episodes import alert_id
-from operators.incidents import Finding
-from tests.operators.test_groups import brief, found, groups, run
+from operators.incidents.episodes import alert_id
+from operators.incidents.findings import Finding
+from tests.operators.incidents.test_groups import brief, found, groups, run
 
 
 def numbered(finding: Finding) -> Finding:

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.config import GroupsConfig
-from operators.detect.telling import Why
-from operators.episodes import alert_id
+from operators.detect.engine.telling import Why
 from operators.errors import FatalError
-from operators.groups import Groups
-from operators.incidents import STANDS, Finding, Judged
+from operators.incidents.episodes import alert_id
+from operators.incidents.findings import STANDS, Finding, Judged
+from operators.incidents.groups import Groups
 from operators.model import SECOND, Alert, Status
 from operators.series import text
 from tests.conftest import examples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.label_index import LabelIndex
+from operators.incidents.label_index import LabelIndex
 from tests.conftest import examples
 
 Labels = dict[str, str]

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 from prometheus_client import generate_latest
 
-from operators.instruments import INSTRUMENTS, LABELS, Instrument
-from operators.intake import Balance, Batch
+from operators.decode.intake import Balance, Batch
 from operators.model import METRIC_INDEX, MISSING, SECOND, DeadLetter, Reason
-from operators.telemetry import Telemetry
-from operators.watermark import End, Idle, Watermark
+from operators.observe.instruments import INSTRUMENTS, LABELS, Instrument
+from operators.observe.telemetry import Telemetry
+from operators.panes.watermark import End, Idle, Watermark
+from tests.operators.incidents.test_alert_json import ALERT
 from tests.operators.pane_events import BASE, Call, columns
-from tests.operators.test_alert_json import ALERT
 
 NONE = np.zeros(0, np.bool_)
 BATCH = Batch("t/0", ("t/0",), None, columns([]), NONE, NONE, [])

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators import pane_table, panes, series
-from operators.admission import Admission
+from operators import series
 from operators.errors import FatalError
-from operators.pane_table import PaneTable
+from operators.panes import fold
+from operators.panes import table as pane_table
+from operators.panes.admission import Admission
+from operators.panes.table import PaneTable
 from tests.conftest import examples
 from tests.operators.pane_events import BASE, EVIDENCE, VALUES, WIDTH, Call, M, columns, merge
 
@@ -26,7 +28,7 @@ def rows(*seen: tuple[int, str], sets: tuple[tuple[str, ...], ...] = (("service"
         Call(BASE + p * WIDTH, 0, (s, "", "", "", f"t-{s}", "", "", "", ""), (i,) * M, False, f"e{i}", "")
         for i, (p, s) in enumerate(seen)
     ]
-    return panes.fold_events(columns(given_calls), np.ones(len(given_calls), np.bool_), sets, WIDTH, EVIDENCE, VALUES)
+    return fold.fold_events(columns(given_calls), np.ones(len(given_calls), np.bool_), sets, WIDTH, EVIDENCE, VALUES)
 
 
 def an_admission(cap: int = 3, expiry: int = 5, protect: int = 2, shard: int | None = None) -> Admission:
@@ -76,9 +78,9 @@ def test_overflow_series_do_not_count() -> None:
 def test_quiet_series_are_forgotten_and_make_room() -> None:
     admission = an_admission(cap=1, expiry=3)
     admission.close(rows((0, "a")), FIRST)
-    assert admission.close(panes.EMPTY, FIRST + 3) is panes.EMPTY
+    assert admission.close(fold.EMPTY, FIRST + 3) is fold.EMPTY
     assert len(admission) == 1
-    admission.close(panes.EMPTY, FIRST + 4)
+    admission.close(fold.EMPTY, FIRST + 4)
     assert len(admission) == 0
     table = admission.close(rows((5, "b")), FIRST + 5)
     assert table.series == ["service=b"]
@@ -97,7 +99,7 @@ def test_each_series_is_forgotten_at_its_own_pane() -> None:
     admission.close(rows((0, "a"), (1, "b")), FIRST + 1)
     known = []
     for pane in range(3, 8):
-        admission.close(panes.EMPTY, FIRST + pane)
+        admission.close(fold.EMPTY, FIRST + pane)
         known.append(len(admission))
     assert known == [2, 2, 1, 0, 0]
 
@@ -162,13 +164,13 @@ def test_order_cuts_pruning_and_resuming_change_nothing(
 ) -> None:
     table = rows(*seen, sets=SETS)
     steady = an_admission(cap, expiry, protect)
-    expected = [steady.close(panes.between(table, FIRST + p, FIRST + p + 1), FIRST + p) for p in range(15)]
+    expected = [steady.close(fold.between(table, FIRST + p, FIRST + p + 1), FIRST + p) for p in range(15)]
 
     # The same in parts, in any order within reach, with pruning, resuming and steps of several panes in between.
     admission = an_admission(cap, expiry, protect)
     masks = np.array([random.randrange(3) for _ in table.pane], np.int64)
-    parts = [panes.select(table, masks == k) for k in range(3)]
-    waiting = panes.EMPTY
+    parts = [fold.select(table, masks == k) for k in range(3)]
+    waiting = fold.EMPTY
     got: list[PaneTable] = []
     closed = FIRST
     while closed < FIRST + 15:
@@ -177,14 +179,14 @@ def test_order_cuts_pruning_and_resuming_change_nothing(
         for k, part in enumerate(parts):
             # What must be there before `upto` closes, and some of what comes later.
             take = (part.pane < upto) | np.array([random.random() < 0.5 for _ in part.pane], np.bool_)
-            waiting = merge([waiting, panes.select(part, take)])
-            parts[k] = panes.select(part, ~take)
+            waiting = merge([waiting, fold.select(part, take)])
+            parts[k] = fold.select(part, ~take)
             if random.random() < 0.7:
                 waiting = admission.prune(waiting, closed)
         if random.random() < 0.3:
             admission = Admission.load(admission.save(), *admission.settings)
-        due = panes.between(waiting, 0, upto)
-        waiting = panes.between(waiting, upto, 2**62)
+        due = fold.between(waiting, 0, upto)
+        waiting = fold.between(waiting, upto, 2**62)
         got.append(admission.close(due, upto - 1))
         closed = upto
     assert pane_table.equal(merge(got), merge(expected))
@@ -197,7 +199,7 @@ def test_nothing_is_lost_and_the_bound_holds(seen: list[tuple[int, str]], cap: i
     table = rows(*seen)
     admission = an_admission(cap, protect=3)
     for p in range(15):
-        pane = panes.between(table, FIRST + p, FIRST + p + 1)
+        pane = fold.between(table, FIRST + p, FIRST + p + 1)
         closed = admission.close(pane, FIRST + p)
         assert int(closed.requests.sum()) == int(pane.requests.sum())
         assert len(closed.series) <= cap + 1

@@ -15,13 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators import pane_table, panes, series, sketch
+from operators import series
 from operators.errors import FatalError
 from operators.model import LABELS, METRICS, MISSING
-from operators.pane_table import PaneTable
-from operators.panes import EMPTY
+from operators.panes import fold, sketch
+from operators.panes import table as pane_table
+from operators.panes.fold import EMPTY
+from operators.panes.table import PaneTable
 from tests.conftest import examples
-from tests.operators.pane_events import BASE, EVIDENCE, SETS, VALUES, WIDTH, Call, M, calls, columns, fold, merge
+from tests.operators.pane_events import BASE, EVIDENCE, SETS, VALUES, WIDTH, Call, M, calls, columns, folded, merge
 
 
 @dataclass
@@ -72,7 +74,7 @@ def check(table: PaneTable, rows: dict[tuple[int, str], Row]) -> None:
     assert keys == sorted(rows)
     assert table.series == sorted({s for _, s in rows})
     assert table.breakdown_values == sorted({v for row in rows.values() for _, v in row.breakdown})
-    exact = panes.quantiles(table, [0.0, 0.5, 0.95, 1.0])
+    exact = fold.quantiles(table, [0.0, 0.5, 0.95, 1.0])
     for r, key in enumerate(keys):
         row = rows[key]
         assert table.requests[r] == len(row.members)
@@ -142,23 +144,23 @@ def parts_of(given_calls: list[Call], cuts: list[int]) -> list[list[Call]]:
 @examples(60)
 @given(calls)
 def test_rows_hold_what_a_plain_reference_counts(given_calls: list[Call]) -> None:
-    check(fold(given_calls), reference(given_calls))
+    check(folded(given_calls), reference(given_calls))
 
 
 @examples(30)
 @given(calls)
 def test_dimension_sets_are_counted_each_for_itself(given_calls: list[Call]) -> None:
     sets = (("tenant",), ("service",), ("region", "model"), ("provider",))
-    check(fold(given_calls, sets), reference(given_calls, sets))
+    check(folded(given_calls, sets), reference(given_calls, sets))
 
 
 @examples(60)
 @given(calls, st.lists(st.integers(0, 100), max_size=4), st.randoms(use_true_random=False))
 def test_any_split_in_any_order_gives_the_same_table(given_calls: list[Call], cuts: list[int], random: Random) -> None:
-    whole = fold(given_calls)
+    whole = folded(given_calls)
     shuffled = list(given_calls)
     random.shuffle(shuffled)
-    tables = [fold(part) for part in parts_of(shuffled, cuts)]
+    tables = [folded(part) for part in parts_of(shuffled, cuts)]
     assert pane_table.equal(merge(tables), whole)
     random.shuffle(tables)
     step = EMPTY
@@ -170,9 +172,9 @@ def test_any_split_in_any_order_gives_the_same_table(given_calls: list[Call], cu
 def test_only_chosen_events_are_counted() -> None:
     given_calls = [a_call(start=BASE + i) for i in range(4)]
     keep = np.array([True, False, True, False])
-    table = panes.fold_events(columns(given_calls), keep, SETS, WIDTH, EVIDENCE, VALUES)
-    assert pane_table.equal(table, fold(given_calls[::2]))
-    assert panes.fold_events(columns(given_calls), keep & False, SETS, WIDTH, EVIDENCE, VALUES) is EMPTY
+    table = fold.fold_events(columns(given_calls), keep, SETS, WIDTH, EVIDENCE, VALUES)
+    assert pane_table.equal(table, folded(given_calls[::2]))
+    assert fold.fold_events(columns(given_calls), keep & False, SETS, WIDTH, EVIDENCE, VALUES) is EMPTY
 
 
 def test_dense_groups_are_counted_like_sparse_ones() -> None:
@@ -182,18 +184,18 @@ def test_dense_groups_are_counted_like_sparse_ones() -> None:
         for _ in range(400)
     ]
     given_calls = [a_call(start=BASE + i % 90, values=v, error=i % 7 == 0) for i, v in enumerate(values)]
-    check(fold(given_calls), reference(given_calls))
-    parts = [fold(given_calls[i::3]) for i in range(3)]
-    assert pane_table.equal(merge(parts), fold(given_calls))
+    check(folded(given_calls), reference(given_calls))
+    parts = [folded(given_calls[i::3]) for i in range(3)]
+    assert pane_table.equal(merge(parts), folded(given_calls))
 
 
 def test_panes_far_apart_stay_cheap_and_in_order() -> None:
     years = [a_call(start=BASE + k * 86_400_000_000 * 365) for k in (9, 0, 30)]
-    check(fold(years), reference(years))
+    check(folded(years), reference(years))
 
 
 def test_a_request_belongs_to_the_pane_of_its_end() -> None:
-    table = fold([a_call(start=BASE, took=WIDTH)])
+    table = folded([a_call(start=BASE, took=WIDTH)])
     assert set(table.pane.tolist()) == {BASE // WIDTH + 1}
 
 
@@ -209,12 +211,12 @@ def test_evidence_is_the_worst_in_each_direction_and_the_first_errors() -> None:
         (50, 900, False), (990, 800, False), (10, 100, False), (60, 950, True), (980, 990, False), (20, 200, False),
         (30, 940, True), (31, 940, True), (32, 700, False),
     ])]  # fmt: skip
-    table = fold(given_calls, (("service",),))
+    table = folded(given_calls, (("service",),))
     assert table.evidence_event == ["e1", "e2", "e3", "e4", "e5", "e6"]
 
 
 def test_the_same_request_is_evidence_once() -> None:
-    table = merge([fold([a_call()] * 5), fold([a_call()] * 2)])
+    table = merge([folded([a_call()] * 5), folded([a_call()] * 2)])
     assert table.requests.tolist() == [7, 7]
     assert table.evidence_event == ["e", "e"]
     assert table.evidence_row.tolist() == [0, 1]
@@ -226,7 +228,7 @@ def test_the_bounds_bound(evidence: int, values: int) -> None:
         a_call(start=BASE + i, labels=("a", "m", "", "", f"t{i}", "", "", "", ""), values=(i,) * M, error=i % 2 == 0)
         for i in range(60)
     ]
-    table = panes.fold_events(columns(given_calls), np.ones(60, np.bool_), (("service",),), WIDTH, evidence, values)
+    table = fold.fold_events(columns(given_calls), np.ones(60, np.bool_), (("service",),), WIDTH, evidence, values)
     assert len(table.evidence_row) <= evidence * (M + 1)
     tenants = table.breakdown_label == LABELS.index("tenant")
     assert tenants.sum() == values + 1
@@ -234,17 +236,17 @@ def test_the_bounds_bound(evidence: int, values: int) -> None:
     assert series.OTHER in table.breakdown_values
     fifteen = np.ones(15, np.bool_)
     parts = [
-        panes.fold_events(columns(given_calls[i::4]), fifteen, (("service",),), WIDTH, evidence, values)
+        fold.fold_events(columns(given_calls[i::4]), fifteen, (("service",),), WIDTH, evidence, values)
         for i in range(4)
     ]
-    assert pane_table.equal(panes.merge(parts, evidence, values), table)
+    assert pane_table.equal(fold.merge(parts, evidence, values), table)
 
 
 @examples(40)
 @given(calls, st.integers(1, 6))
 def test_cutting_by_shard_and_merging_gives_the_table_back(given_calls: list[Call], shards: int) -> None:
-    whole = fold(given_calls)
-    parts = panes.cut(whole, shards)
+    whole = folded(given_calls)
+    parts = fold.cut(whole, shards)
     assert len(parts) == shards
     assert pane_table.equal(merge([p for p in parts if p is not None]), whole)
     for shard, part in enumerate(parts):
@@ -258,30 +260,30 @@ def test_cutting_by_shard_and_merging_gives_the_table_back(given_calls: list[Cal
 @examples(40)
 @given(calls, st.data())
 def test_selected_rows_are_the_rows(given_calls: list[Call], data: st.DataObject) -> None:
-    whole = fold(given_calls)
+    whole = folded(given_calls)
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(whole.pane), max_size=len(whole.pane))), np.bool_)
-    picked, rest = panes.select(whole, mask), panes.select(whole, ~mask)
+    picked, rest = fold.select(whole, mask), fold.select(whole, ~mask)
     assert pane_table.equal(merge([rest, picked]), whole)
     assert pane_table.equal(merge([picked]), picked)
     assert picked.requests.tolist() == whole.requests[mask].tolist()
-    assert pane_table.equal(panes.matching(whole, picked), picked)
+    assert pane_table.equal(fold.matching(whole, picked), picked)
     low = data.draw(st.integers(BASE // WIDTH - 1, BASE // WIDTH + 12))
-    among = panes.between(whole, low, low + 3)
-    assert pane_table.equal(among, panes.select(whole, (whole.pane >= low) & (whole.pane < low + 3)))
+    among = fold.between(whole, low, low + 3)
+    assert pane_table.equal(among, fold.select(whole, (whole.pane >= low) & (whole.pane < low + 3)))
 
 
 @examples(40)
 @given(calls, st.lists(st.integers(0, 100), max_size=3), st.integers(1, 6))
 def test_widening_and_merging_commute(given_calls: list[Call], cuts: list[int], factor: int) -> None:
-    parts = [fold(p) for p in parts_of(given_calls, cuts)]
-    wide = panes.widen([merge(parts)], factor, EVIDENCE, VALUES)
-    assert pane_table.equal(merge([panes.widen([p], factor, EVIDENCE, VALUES) for p in parts]), wide)
-    aligned = panes.fold_events(
+    parts = [folded(p) for p in parts_of(given_calls, cuts)]
+    wide = fold.widen([merge(parts)], factor, EVIDENCE, VALUES)
+    assert pane_table.equal(merge([fold.widen([p], factor, EVIDENCE, VALUES) for p in parts]), wide)
+    aligned = fold.fold_events(
         columns(given_calls), np.ones(len(given_calls), np.bool_), SETS, WIDTH * factor, EVIDENCE, VALUES
     )
     assert pane_table.equal(wide, aligned), "as if the panes had been wide from the start"
-    assert pane_table.equal(panes.widen([panes.widen([merge(parts)], 2, EVIDENCE, VALUES)], 3, EVIDENCE, VALUES),
-                       panes.widen(parts, 6, EVIDENCE, VALUES))  # fmt: skip
+    assert pane_table.equal(fold.widen([fold.widen([merge(parts)], 2, EVIDENCE, VALUES)], 3, EVIDENCE, VALUES),
+                       fold.widen(parts, 6, EVIDENCE, VALUES))  # fmt: skip
 
 
 @examples(40)
@@ -290,23 +292,23 @@ def test_renamed_series_add_up(given_calls: list[Call]) -> None:
     moved = [replace(c, labels=(c.labels[0], c.labels[1], c.labels[2], c.labels[3], "z", *c.labels[5:]))
              if c.labels[4] else c for c in given_calls]  # fmt: skip
     only_tenants = (("tenant",),)
-    table = fold(given_calls, only_tenants)
-    renamed = panes.rename_series(table, dict.fromkeys(table.series, "tenant=z"), EVIDENCE, VALUES)
-    assert pane_table.equal(renamed, fold(moved, only_tenants))
+    table = folded(given_calls, only_tenants)
+    renamed = fold.rename_series(table, dict.fromkeys(table.series, "tenant=z"), EVIDENCE, VALUES)
+    assert pane_table.equal(renamed, folded(moved, only_tenants))
     none = np.zeros(len(table.pane), np.bool_)
-    assert pane_table.equal(panes.rename_series(table, {"tenant=a": "tenant=z"}, EVIDENCE, VALUES, none), table)
+    assert pane_table.equal(fold.rename_series(table, {"tenant=a": "tenant=z"}, EVIDENCE, VALUES, none), table)
 
 
 @examples(40)
 @given(calls)
 def test_states_and_pickles_give_the_table_back(given_calls: list[Call]) -> None:
-    table = fold(given_calls)
+    table = folded(given_calls)
     assert pane_table.equal(pane_table.from_state(pane_table.to_state(table)), table)
     assert pane_table.equal(pickle.loads(pickle.dumps(table)), table)
 
 
 def test_unknown_or_damaged_states_are_refused() -> None:
-    state = pane_table.to_state(fold([a_call()]))
+    state = pane_table.to_state(folded([a_call()]))
     other = pane_table.STATE_VERSION + 1
     with pytest.raises(FatalError, match=f"version {other} in the snapshot"):
         pane_table.from_state((other, *state[1:]))
@@ -317,28 +319,28 @@ def test_unknown_or_damaged_states_are_refused() -> None:
 
 
 def test_different_tables_are_not_equal() -> None:
-    one = fold([a_call()])
-    assert not pane_table.equal(one, fold([a_call(event="other")]))
-    assert not pane_table.equal(one, fold([a_call(error=True)]))
+    one = folded([a_call()])
+    assert not pane_table.equal(one, folded([a_call(event="other")]))
+    assert not pane_table.equal(one, folded([a_call(error=True)]))
     assert not pane_table.equal(one, replace(one, requests=one.requests.astype(np.int32)))
 
 
 def test_requests_of_a_dimension_set() -> None:
-    table = fold([a_call(), a_call(labels=("a", "b", "", "", "", "", "", "", "")), a_call(start=BASE + WIDTH)])
-    assert panes.requests_of(table, ("service", "model", "operation")) == 3
-    assert panes.requests_of(table, ("tenant",)) == 2
-    assert panes.requests_of(EMPTY, ("tenant",)) == 0
+    table = folded([a_call(), a_call(labels=("a", "b", "", "", "", "", "", "", "")), a_call(start=BASE + WIDTH)])
+    assert fold.requests_of(table, ("service", "model", "operation")) == 3
+    assert fold.requests_of(table, ("tenant",)) == 2
+    assert fold.requests_of(EMPTY, ("tenant",)) == 0
 
 
 def test_the_compact_form_is_compact() -> None:
-    table = fold([a_call(start=BASE + i * 1000, values=(i,) * M) for i in range(50)])
+    table = folded([a_call(start=BASE + i * 1000, values=(i,) * M) for i in range(50)])
     held = sum(x.nbytes for f in fields(PaneTable) if isinstance(x := getattr(table, f.name), np.ndarray))
     assert 3 * len(pane_table.to_state(table)[2]) < held  # type: ignore[arg-type]
 
 
 def test_moments_of_a_table_are_close_to_the_exact_ones() -> None:
     took = [0, 1, 100, 1_000, 50_000, 1_000_000]
-    table = fold([a_call(start=BASE + i, values=(v,) * M) for i, v in enumerate(took)])
+    table = folded([a_call(start=BASE + i, values=(v,) * M) for i, v in enumerate(took)])
     mean, variance = sketch.log_moments(table.sketch_start, table.sketch_bucket, table.sketch_count)
     logs = [math.log(max(v, 0.5)) for v in took]
     assert mean[0] == pytest.approx(np.mean(logs), abs=0.02)

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from operators import pane_table, panes
 from operators.config import PanesConfig
 from operators.errors import FatalError
 from operators.model import SECOND
-from operators.pane_table import PaneTable
-from operators.rollup import Rollup, StoredRows
-from operators.shard import Slice
+from operators.panes import fold
+from operators.panes import table as pane_table
+from operators.panes.rollup import Rollup, StoredRows
+from operators.panes.shard import Slice
+from operators.panes.table import PaneTable
 from tests.operators.pane_events import columns
 from tests.operators.shard_flow import DAY, call
 
@@ -23,7 +24,7 @@ HOUR = MINUTE // 60
 
 def table(*seconds: float, service: str = "a", pane_s: int = 10) -> PaneTable:
     events = columns([call(s, service=service) for s in seconds])
-    return panes.fold_events(
+    return fold.fold_events(
         events, events.start > 0, CONFIG.dimension_sets, pane_s * SECOND, CONFIG.evidence, CONFIG.breakdown_values
     )
 
@@ -84,7 +85,7 @@ def test_the_end_gives_rows_without_keeping_what_it_brings() -> None:
     bucket = Rollup(10, CONFIG)
     bucket.take([rows(1, 11)])
     assert told(bucket.take([mark("end", added=table(12, 21))])) == [(10, 10, 2), (10, 20, 1), (60, 0, 4)]
-    assert told(bucket.take([mark("end", added=panes.EMPTY)])) == [(60, 0, 2)]
+    assert told(bucket.take([mark("end", added=fold.EMPTY)])) == [(60, 0, 2)]
     assert told(bucket.take([mark("seal")])) == [(60, 0, 2)]
 
 

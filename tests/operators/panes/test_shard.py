@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators import pane_table, panes, series
+from operators import series
 from operators.config import PanesConfig, TimeConfig
 from operators.errors import FatalError
 from operators.model import SECOND
-from operators.shard import Partial, Shard, Slice, bucket_widths, row_keys
-from operators.watermark import Watermark
+from operators.panes import fold
+from operators.panes import table as pane_table
+from operators.panes.shard import Partial, Shard, Slice, bucket_widths, row_keys
+from operators.panes.watermark import Watermark
 from tests.conftest import examples
 from tests.operators.pane_events import Call
 from tests.operators.shard_flow import DAY, Flow, Partition, call, key_of, reference, same
@@ -184,7 +186,7 @@ def test_detection_gets_every_pane_once_in_order_and_on_time_events_alone(
             assert (
                 len(closed.table.pane) == 0 or closed.low <= closed.table.pane[0] <= closed.table.pane[-1] < closed.high
             )
-            requests += panes.requests_of(closed.table, ("service",))
+            requests += fold.requests_of(closed.table, ("service",))
     assert requests == sum(p.on_time for p in run.partitions.values())
 
 
@@ -256,7 +258,7 @@ def test_late_rows_of_open_panes_wait_and_never_reach_detection() -> None:
     run.resume(run.snapshot())
     run.poll("p1", 1)
     assert run.row(10, 10) == 1
-    assert sum(panes.requests_of(c.table, ("service",)) for c in run.closed) == 3
+    assert sum(fold.requests_of(c.table, ("service",)) for c in run.closed) == 3
     run.end()
     assert run.requests(10) == run.requests(60) == run.requests(3600) == 6
 
@@ -282,7 +284,7 @@ def test_what_an_idle_partition_brings_for_closed_panes_is_counted_and_corrects_
     run.poll("p1", 1)  # on time for its partition, overtaken here
     assert run.partitions["p1"].on_time == 2
     assert (run.row(10, 10), run.row(60, 0)) == (1, 3)
-    assert sum(panes.requests_of(c.table, ("service",)) for c in run.closed) == 2
+    assert sum(fold.requests_of(c.table, ("service",)) for c in run.closed) == 2
     run.partitions["p0"].calls += [call(170)]
     run.poll("p0", 1)
     run.partitions["p1"].calls += [call(180)]

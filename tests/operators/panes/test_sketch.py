@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators import sketch
 from operators.errors import DataError
 from operators.kernels.sketch import BUCKETS, Buckets, bucket_of
 from operators.model import Ints
+from operators.panes import sketch
 
 values_of_cells = st.lists(st.lists(st.one_of(st.integers(0, 200), st.integers(0, 2**62)), max_size=30), max_size=6)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from operators.errors import FatalError
 from operators.model import SECOND, Bools, Ints
-from operators.watermark import End, Idle, ShardClock, Watermark, judge
+from operators.panes.watermark import End, Idle, ShardClock, Watermark, judge
 
 LATENESS = 10 * SECOND
 WIDTH = 10 * SECOND

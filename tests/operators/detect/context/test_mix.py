@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators import panes
 from operators.config import DetectConfig
-from operators.detect import mix as module
 from operators.detect.base import Watch
-from operators.detect.mix import KNOWN, RECENT, Mix
+from operators.detect.context import mix as module
+from operators.detect.context.mix import KNOWN, RECENT, Mix
 from operators.kernels.detect import Floats
 from operators.kernels.mix import learn_the_usual, less_the_usual
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Events
-from operators.pane_table import PaneTable
-from operators.sketch import LOG_STEPS
+from operators.panes import fold
+from operators.panes.sketch import LOG_STEPS
+from operators.panes.table import PaneTable
 from tests.conftest import examples
 
 PANE_S = 10
@@ -48,7 +48,7 @@ def table(requests: list[tuple[str, float]], keep: int = 100, service: str = "s"
         event_id=[""] * len(requests),
         trace_id=[""] * len(requests),
     )
-    return panes.fold_events(events, np.ones(len(requests), np.bool_), SETS, PANE_S * SECOND, 0, keep)
+    return fold.fold_events(events, np.ones(len(requests), np.bool_), SETS, PANE_S * SECOND, 0, keep)
 
 
 class Run:

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from operators.config import DetectConfig, TrafficConfig
 from operators.detect.base import Watch
-from operators.detect.season import Clock
-from operators.detect.traffic import Traffic
+from operators.detect.context.season import Clock
+from operators.detect.detectors.traffic import Traffic
 from operators.kernels import season
 from operators.kernels.detect import EXPECTED, SCORE
-from tests.operators.detect.test_traffic import poisson
+from tests.operators.detect.detectors.test_traffic import poisson
 from tests.watching import BEGIN, Feed, Row
 
 PANES = 24 * 12

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators import panes
-from operators.detect import shares as module
-from operators.detect.shares import MOST, Shares
+from operators.detect.context import shares as module
+from operators.detect.context.shares import MOST, Shares
+from operators.incidents.composition import Usual, entries, rows
 from operators.model import LABELS
-from operators.pane_table import PaneTable
+from operators.panes import fold
+from operators.panes.table import PaneTable
 from operators.series import OTHER
-from operators.shares import Usual, entries, rows
 from tests.conftest import examples
 from tests.watching import BEGIN, PANE_S, Request, table
 
@@ -56,7 +56,7 @@ def test_the_sums_fade_and_are_the_same_however_panes_come_and_wherever_it_is_re
 ) -> None:
     made = [Request(p * PANE_S + 1.0, {"latency": v}, labels={"tenant": t}, service=s) for p, t, s, v in history]
     whole = table(made)
-    before, after = panes.between(whole, 0, BEGIN + cut), panes.between(whole, BEGIN + cut, BEGIN + 99)
+    before, after = fold.between(whole, 0, BEGIN + cut), fold.between(whole, BEGIN + cut, BEGIN + 99)
     at_once, pieces = Shares(KEEP, PANE_S), Shares(KEEP, PANE_S)
     note(at_once, whole, held)
     with pytest.MonkeyPatch.context() as patch:
@@ -104,7 +104,7 @@ def test_where_values_are_too_many_it_does_not_matter_how_panes_come_either(
         note(at_once, whole)
         patch.setattr(module, "ROWS", waiting)
         for low, high in ((0, BEGIN + 20 * cut), (BEGIN + 20 * cut, BEGIN + 900)):
-            part = panes.between(whole, low, high)
+            part = fold.between(whole, low, high)
             note(resumed, part)
             saved, resumed = resumed.save(4), Shares(KEEP, PANE_S)
             resumed.load(saved)

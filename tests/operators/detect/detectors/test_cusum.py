@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from operators.config import DetectConfig
 from operators.detect.base import Watch
-from operators.detect.cusum import Cusum
+from operators.detect.detectors.cusum import Cusum
 from operators.kernels.detect import OBSERVED, SCORE, SPAN, WEIGHT
 from tests.conftest import examples
 from tests.watching import BEGIN, Feed, Row

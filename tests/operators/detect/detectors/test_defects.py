@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from operators.config import DetectConfig, EpisodesConfig, TimeConfig
 from operators.detect import registry
 from operators.detect.base import Detector, Watch
-from operators.detect.monitor import ShardMonitor
+from operators.detect.engine.monitor import ShardMonitor
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, UPPER
 from operators.model import Alert
 from tests.conftest import examples

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from operators import panes
-from operators.detect.monitor import ShardMonitor
+from operators.detect.engine.monitor import ShardMonitor
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Alert, Events
-from operators.pane_table import Closed, PaneTable
+from operators.panes import fold
+from operators.panes.table import Closed, PaneTable
 from tests.watching import BEGIN, PANE_S, monitor, watch_all
 
 
@@ -32,7 +32,7 @@ def rows(ends: np.ndarray, latency_ms: np.ndarray) -> PaneTable:
         event_id=nothing,
         trace_id=nothing,
     )
-    return panes.fold_events(events, np.ones(len(end), np.bool_), (("service",),), PANE_S * SECOND, 3, 10)
+    return fold.fold_events(events, np.ones(len(end), np.bool_), (("service",),), PANE_S * SECOND, 3, 10)
 
 
 def closings(per_pane: float, count: int, slow_from: int, factor: float) -> Iterator[Closed]:

@@ -10,7 +10,7 @@ import pytest
 
 from operators.config import DetectConfig
 from operators.detect.base import Watch
-from operators.detect.request_outlier import RequestOutlier
+from operators.detect.detectors.request_outlier import RequestOutlier
 from operators.kernels.detect import OBSERVED, SCORE, SPAN, UPPER
 from tests.watching import BEGIN, Feed, Request, Row, closings, monitor, steady, table, watch_all
 

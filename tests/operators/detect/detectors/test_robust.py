@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from operators.config import DetectConfig
 from operators.detect.base import Watch
-from operators.detect.iqr import Iqr
-from operators.detect.mad import Mad
+from operators.detect.detectors.iqr import Iqr
+from operators.detect.detectors.mad import Mad
 from operators.kernels import histogram
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, UPPER
 from tests.conftest import examples

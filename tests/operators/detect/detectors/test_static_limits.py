@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from operators.config import DetectConfig, EpisodesConfig, TimeConfig
-from operators.detect.monitor import ShardMonitor
-from operators.detect.static_limits import applying
+from operators.detect.detectors.static_limits import applying
+from operators.detect.engine.monitor import ShardMonitor
 from operators.model import Alert
 from tests.conftest import examples
 from tests.watching import Request, closings, monitor, table, watch_all

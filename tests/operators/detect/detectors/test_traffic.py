@@ -10,7 +10,7 @@ import pytest
 
 from operators.config import DetectConfig
 from operators.detect.base import Watch
-from operators.detect.traffic import Traffic
+from operators.detect.detectors.traffic import Traffic
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT
 from tests.watching import BEGIN, Feed, Row
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from operators.config import DetectConfig
 from operators.detect.base import Watch
-from operators.detect.zscore import ZScore
+from operators.detect.detectors.zscore import ZScore
 from operators.kernels.detect import SCORE, SPAN, UPPER, surprise
 from tests.conftest import examples
 from tests.watching import BEGIN, Feed, Row

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from operators.config import DetectConfig, EpisodesConfig
 from operators.detect.base import MOST_TAIL, REAL, Verdicts, Watch
-from operators.detect.calibration import Calibration
-from operators.detect.traffic import Traffic
+from operators.detect.detectors.traffic import Traffic
+from operators.detect.engine.calibration import Calibration
 from operators.kernels.detect import EXPECTED, FIELDS, LOWER, SCORE, SPAN, UPPER
 from tests.conftest import examples
 

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators import explain
 from operators.config import DetectConfig, EpisodesConfig, TimeConfig
 from operators.detect.base import Watch
-from operators.detect.expectations import Expected
-from operators.detect.monitor import ShardMonitor
+from operators.detect.engine.expectations import Expected
+from operators.detect.engine.monitor import ShardMonitor
+from operators.incidents import explain
 from operators.kernels.bands import bands_in_units, six_digits
 from operators.kernels.detect import EXPECTED, FIELDS, LOWER, SPAN, UPPER
 from operators.model import SECOND
-from operators.pane_table import Closed
-from tests.operators.detect.test_monitor import COUNT, PIECES, QUICK, ROWS, at
+from operators.panes.table import Closed
+from tests.operators.detect.engine.test_monitor import COUNT, PIECES, QUICK, ROWS, at
 from tests.watching import PANE_S, Request, closings, steady, table, watch_all
 
 MINUTE = 60 // PANE_S

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.config import DetectConfig, EpisodesConfig, TimeConfig
-from operators.detect.monitor import ShardMonitor
+from operators.detect.engine.monitor import ShardMonitor
 from operators.errors import ConfigError, FatalError
-from operators.incidents import STANDS, Finding
+from operators.incidents.findings import STANDS, Finding
 from operators.model import SECOND, Alert
-from operators.pane_table import Closed
-from operators.panes import EMPTY
+from operators.panes.fold import EMPTY
+from operators.panes.table import Closed
 from tests.conftest import examples
 from tests.watching import BEGIN, PANE_S, Request, closings, monitor, steady, table, watch_all
 

@@ -14,7 +14,7 @@ from operators.config import DetectConfig
 from operators.kernels.detect import FIELDS, OBSERVED, SCORE, SPAN, Floats
 from operators.kernels.voting import add_up, take_mean, take_stronger
 from operators.model import Alert
-from tests.operators.detect.test_monitor import QUICK, incident
+from tests.operators.detect.engine.test_monitor import QUICK, incident
 from tests.watching import closings, monitor, steady, watch_all
 from tests.watching import table as table_of
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from operators.config import DetectConfig, EpisodesConfig, TimeConfig
-from operators.detect.monitor import ShardMonitor
-from operators.incidents import Finding
+from operators.detect.engine.monitor import ShardMonitor
+from operators.incidents.findings import Finding
 from operators.model import SECOND, Alert
-from operators.pane_table import Closed
-from tests.operators.detect.test_monitor import COUNT, QUICK, ROWS, at, told, usual
+from operators.panes.table import Closed
+from tests.operators.detect.engine.test_monitor import COUNT, QUICK, ROWS, at, told, usual
 from tests.watching import closings, monitor, steady, table, watch_all
 
 PIECES = closings(ROWS, COUNT, range(1, COUNT))

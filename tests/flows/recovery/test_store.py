@@ -18,8 +18,8 @@ from bytewax.dataflow import Dataflow, Stream
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 
-from flows import recovery
-from flows.recovery import PAGE_BYTES, Held, Place, claim, place
+from flows.recovery import store
+from flows.recovery.store import PAGE_BYTES, Held, Place, claim, place
 from operators.errors import ConfigError, FatalError
 
 Layout = Literal["shared", "own"]
@@ -145,7 +145,7 @@ def test_what_sqlite_says_of_a_store_in_the_making_is_told_in_one_sentence(tmp_p
     part = tmp_path / "part-0.sqlite3"
     part.write_bytes(b"no database" * 100)
     with pytest.raises(ConfigError, match=r"part-0\.sqlite3 cannot be made: file is not a database; check the disk"):
-        recovery._enlarge_pages(part)
+        store._enlarge_pages(part)
 
 
 def test_a_second_flow_is_refused_while_the_first_lives(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_the_lock_goes_with_the_process(tmp_path: Path) -> None:
         "held = claim(Place(Path(sys.argv[1]), 0, 1), 4, 10, 'kafka c1 llm.telemetry', 'shared'); "
         "print('held', flush=True); sys.stdin.read()"
     )
-    root = Path(recovery.__file__).parent.parent
+    root = Path(store.__file__).parent.parent
     other = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root
     )

@@ -22,8 +22,8 @@ from typing import IO, Any, Final, Literal
 
 from bytewax.recovery import init_db_dir
 
-from flows.rewind import forget, resumed_from, shares
-from flows.upkeep import keep_up
+from flows.recovery.rewind import forget, resumed_from, shares
+from flows.recovery.upkeep import keep_up
 from operators.errors import ConfigError, FatalError
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def place(argv: Sequence[str], environ: Mapping[str, str]) -> Place:
 class Manifest:
     """What must not change on a living store: its form, the number of shards, the pane width, the source.
 
-    `row_keys` is how many keys of each width the stored rows take turns on (`operators.shard.row_keys`).
+    `row_keys` is how many keys of each width the stored rows take turns on (`operators.panes.shard.row_keys`).
     `topics` are the topics that are read or written, and how many partitions each had at the first start.
     """
 

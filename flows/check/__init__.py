@@ -1,0 +1,1 @@
+"""`python -m flows.check`: whether the settings are right, and where each value comes from."""

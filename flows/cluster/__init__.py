@@ -1,0 +1,1 @@
+"""`python -m flows.cluster`: processes that fall and rise together."""

@@ -1,0 +1,1 @@
+"""Recovery folders: claimed, rewound, gathered, kept up, moved."""

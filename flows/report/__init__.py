@@ -1,0 +1,1 @@
+"""`python -m flows.report`: what a run found, on the terminal and as a page."""

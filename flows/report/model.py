@@ -1,0 +1,79 @@
+"""What a report is made of: a run, its episodes, and their transitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One alert of an episode: what it said at `at` (microseconds)."""
+
+    at: int
+    status: str
+    severity: str
+    observed: float | None
+    expected: float | None
+    lower: float | None
+    upper: float | None
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One episode as its transitions tell it; times in microseconds, `until` is None while it is open.
+
+    Values, detectors, evidence, explanation and text are those of the transition with the highest score.
+    """
+
+    episode_id: str
+    group_id: str
+    severity: str
+    kind: str
+    metric: str
+    unit: str
+    dimension_set: str
+    series: str
+    dimensions: dict[str, str]
+    status: str
+    since: int
+    until: int | None
+    at: int
+    observed: float | None
+    expected: float | None
+    score: float | None
+    transitions: int
+    steps: list[Transition]
+    detectors: list[str]
+    evidence: list[dict[str, Any]]
+    contributors: list[dict[str, Any]]
+    text: str
+    factors: list[dict[str, Any]] = field(default_factory=list)
+    learned_panes: int = 0
+    learned_since: int | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.status != "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the command prints. `balance`: late, duplicate, skipped, dead letters, as far as the run says.
+
+    `fullest`: the dimension set that holds the most events.
+    """
+
+    store: str
+    events: int
+    series: dict[str, int]  # number of series by dimension set
+    fullest: str | None
+    first: int | None  # microseconds
+    last: int | None
+    balance: dict[str, int]
+    transitions: int
+    episodes: list[Episode]
+    files: dict[str, str]
+    command: str
+    page: str | None = None  # the file of the HTML page, once it is written

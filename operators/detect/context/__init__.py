@@ -1,0 +1,1 @@
+"""What a shard's series are usually like beside their cells: mix, shares, season, quantiles."""

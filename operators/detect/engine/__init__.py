@@ -1,0 +1,1 @@
+"""What runs the detectors over a shard: the monitor, its panels, and what they tell."""

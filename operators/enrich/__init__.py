@@ -1,0 +1,1 @@
+"""What events lack and can be known: names of models, prices."""

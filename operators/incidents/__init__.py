@@ -1,0 +1,1 @@
+"""From verdicts to alerts: episodes, groups, their causes and their words."""
