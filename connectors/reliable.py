@@ -45,7 +45,7 @@ class Observer(Protocol):
     def rejected(self, sink: str, reason: str) -> None: ...
 
 
-class Nobody:
+class NullObserver:
     """The observer that looks away."""
 
     def written(self, sink: str, items: int, seconds: float) -> None: ...
@@ -242,7 +242,7 @@ class ReliableSink(FixedPartitionedSink[X, Stored], Generic[X]):
         self._factory = factory
         self._config = config
         self._at_once = at_once
-        self._observer = observer or Nobody()
+        self._observer = observer or NullObserver()
         self._clock = clock
         self._retry = Retry(factory.name, config, self._observer, stopping, clock)
         if rejected is None:

@@ -76,7 +76,7 @@ def flow() -> Dataflow:
                 settings.metrics.port,
                 telemetry.registry,
                 run.polled_once.is_set,
-                lambda: run.moving(settings),
+                lambda: run.is_live(settings),
                 telemetry.closed,
             )
         if joins and where.folder is not None:

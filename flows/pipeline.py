@@ -69,7 +69,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Ends:
+class PipelineIO:
     """Where the graph begins and ends; sinks by the name of their output step, `store` takes pane rows and alerts."""
 
     source: Source[Batch]
@@ -142,17 +142,17 @@ def letter_record(item: tuple[str, DeadLetter]) -> tuple[str, Message]:
     return item[0], dead_letter_record(item[1])
 
 
-def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
+def pipeline(shape: Shape, io: PipelineIO, taps: Taps) -> Dataflow:
     """The dataflow from a source of batches to the sinks."""
     flow = Dataflow(FLOW)
-    batches = op.input(TELEMETRY, flow, ends.source)
+    batches = op.input(TELEMETRY, flow, io.source)
 
     letters = op.map("letter_records", op.flat_map(DEAD_LETTERS, batches, dead_letters), letter_record)
-    for name, letter_sink in ends.dead_letters.items():
-        op.output(ends.step(f"{DEAD_LETTERS}_{name}"), letters, letter_sink)
+    for name, letter_sink in io.dead_letters.items():
+        op.output(io.step(f"{DEAD_LETTERS}_{name}"), letters, letter_sink)
 
     partial = op.flat_map(PARTIAL, batches, PartialPanes(shape.shards, shape.time, shape.panes))
-    rows = ends.store is not None
+    rows = io.store is not None
 
     def shard() -> Shard:
         return Shard(shape.shards, shape.time, shape.panes, taps.closed, rows=rows, keys=shape.row_keys)
@@ -178,10 +178,10 @@ def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
     records = op.map(
         "records", alerts, lambda item: (item[1].episode_id, alert_record(item[1], taps.replayed(item[1])))
     )
-    for name, alert_sink in ends.alerts.items():
-        op.output(ends.step(f"alerts_{name}"), records, alert_sink)
+    for name, alert_sink in io.alerts.items():
+        op.output(io.step(f"alerts_{name}"), records, alert_sink)
 
-    if ends.store is not None:
+    if io.store is not None:
         slices = op.filter_map("slices", merged, stored_slices)
         rollup = op.stateful_batch(
             ROLLUP, slices, step(lambda: Rollup(shape.time.pane_s, shape.panes), ROLLUP, taps.steps)
@@ -191,5 +191,5 @@ def pipeline(shape: Shape, ends: Ends, taps: Taps) -> Dataflow:
         expected_store = op.flat_map(
             "expected_rows", op.filter_map("expected", judged, stored_expectations), expected_rows
         )
-        op.output(ends.step(STORE), op.merge("rows", pane_store, expected_store, alert_store), ends.store)
+        op.output(io.step(STORE), op.merge("rows", pane_store, expected_store, alert_store), io.store)
     return flow

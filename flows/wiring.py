@@ -23,7 +23,7 @@ from connectors.simulator import Simulator
 from connectors.source import SourceSettings, TelemetrySource
 from connectors.sqlite import SqliteFactory
 from connectors.tracing import TracedSinks
-from flows.pipeline import Ends, Shape, Taps, pipeline
+from flows.pipeline import PipelineIO, Shape, Taps, pipeline
 from flows.process.run import Run
 from flows.recovery.topics import keep_read, keep_written
 from flows.settings.model import Settings
@@ -99,7 +99,7 @@ def enricher(settings: Settings, run: Run) -> Enricher:
     return Enricher(settings.enrich, PriceFile(Path(settings.enrich.prices), run.telemetry.prices_loaded))
 
 
-def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[], int]) -> Ends:
+def pipeline_io(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[], int]) -> PipelineIO:
     """The source and the sinks that the settings name."""
     source = SourceSettings(
         factory=factory,
@@ -127,7 +127,7 @@ def ends(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[],
         return ReliableSink(factory, settings.sinks, at_once=at_once, stopping=run.stop.is_set, observer=watching)
 
     run.source = TelemetrySource(source)
-    made = Ends(
+    made = PipelineIO(
         source=run.source,
         store=None if to.store is None else sink(to.store, at_once=False),
         alerts={name: sink(a, at_once=True) for name, a in to.alerts.items()},
@@ -174,7 +174,7 @@ def build(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[]
     watching = Watching(run.telemetry, time.perf_counter, run.reached, run.heard)
     taps = Taps(replayed, run.alerted, run.telemetry.shard, watching)
     made = shape(settings) if run.held is None else replace(shape(settings), row_keys=run.held.row_keys)
-    return pipeline(made, ends(settings, run, factory, now), taps)
+    return pipeline(made, pipeline_io(settings, run, factory, now), taps)
 
 
 def heartbeat_topic(settings: Settings) -> KafkaOnce | None:

@@ -96,7 +96,7 @@ class OverrideConfig(Section):
     traffic: TrafficOverride = Field(default=TrafficOverride(), description="The number of requests.")
 
 
-def meant(overrides: tuple[OverrideConfig, ...], series: str) -> int | None:
+def matching_override(overrides: tuple[OverrideConfig, ...], series: str) -> int | None:
     """The number of the override that is meant for the series; None for none."""
     for number in range(len(overrides) - 1, -1, -1):
         if patterns.matches(series, overrides[number].series):

@@ -20,7 +20,7 @@ from connectors.once import Once
 from connectors.reliable import ReliableSink
 from connectors.source import SourceSettings, TelemetrySource
 from connectors.tables import TABLES
-from flows.pipeline import Ends, Shape, Taps, pipeline
+from flows.pipeline import PipelineIO, Shape, Taps, pipeline
 from operators.config import DecodeConfig, EnrichConfig
 from operators.decode.intake import Balance, Batch
 from operators.decode.registry import DECODERS
@@ -190,7 +190,7 @@ class World:
             stopping=lambda: False,
             observer=self,
         )
-        ends = Ends(
+        io = PipelineIO(
             source=self.wrap(TelemetrySource(settings)),
             store=ReliableSink(self.store, ReliabilityConfig()),
             alerts={
@@ -204,7 +204,7 @@ class World:
         def overtaken(shard: int, series: int, events: int) -> None:
             self.overtaken += events
 
-        flow = pipeline(self.shape, ends, Taps(_not_replayed, _ignore, overtaken))
+        flow = pipeline(self.shape, io, Taps(_not_replayed, _ignore, overtaken))
         recovery = None
         if self.recovery is not None:
             if not list(self.recovery.glob("part-*")):

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from flows.backtest import compare, report, scoring, series_input, view
 from flows.backtest.replay import Interrupted, Replayed, reader, replay, say, settings_of, stopping, write_whole
-from flows.backtest.scoring import Episode, Incident, Score
+from flows.backtest.scoring import Incident, PredictedEpisode, Score
 from flows.process.logs import set_up_logging
 from flows.process.panics import keep_back
 from flows.process.progress import Progress
@@ -111,7 +111,9 @@ class _Backtest:
     def _load(self, config: Path | None) -> Loaded:
         return settings_of(config, self._args.set, self._environ, Path.cwd())
 
-    def _replay(self, loaded: Loaded, store: Path | None = None) -> tuple[Replayed, list[Episode], Score | None]:
+    def _replay(
+        self, loaded: Loaded, store: Path | None = None
+    ) -> tuple[Replayed, list[PredictedEpisode], Score | None]:
         factory = reader(loaded.settings, self._args.events)
         result = replay(
             loaded.settings,
@@ -174,7 +176,7 @@ class _Backtest:
         view.render_comparison(console, names, (a[0], b[0]), (a[1], b[1]), scores, difference)
 
 
-def _episode(episode: Episode) -> dict[str, Any]:
+def _episode(episode: PredictedEpisode) -> dict[str, Any]:
     return {
         "episode_id": episode.id,
         "kind": episode.kind,
@@ -188,7 +190,7 @@ def _episode(episode: Episode) -> dict[str, Any]:
 
 
 def summary(
-    result: Replayed, episodes: Sequence[Episode], score: Score | None, labels: Sequence[Incident] | None
+    result: Replayed, episodes: Sequence[PredictedEpisode], score: Score | None, labels: Sequence[Incident] | None
 ) -> dict[str, Any]:
     """The result as builtins: what was read, every episode, and with labels the figures and what became of each."""
     extent = result.extent

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flows.backtest.scoring import Episode
+from flows.backtest.scoring import PredictedEpisode
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """The episodes that both runs have, as pairs, and those of one alone, each in the order they were known."""
 
-    both: list[tuple[Episode, Episode]]
-    only: tuple[list[Episode], list[Episode]]
+    both: list[tuple[PredictedEpisode, PredictedEpisode]]
+    only: tuple[list[PredictedEpisode], list[PredictedEpisode]]
 
 
-def compare(a: Sequence[Episode], b: Sequence[Episode]) -> Difference:
+def compare(a: Sequence[PredictedEpisode], b: Sequence[PredictedEpisode]) -> Difference:
     """Episodes of one series and metric whose times touch are the same; each is paired once, in order."""
-    waiting: dict[tuple[object, ...], list[Episode]] = {}
+    waiting: dict[tuple[object, ...], list[PredictedEpisode]] = {}
     for episode in b:
         waiting.setdefault(_key(episode), []).append(episode)
     both, only = [], []
@@ -34,13 +34,13 @@ def compare(a: Sequence[Episode], b: Sequence[Episode]) -> Difference:
     return Difference(both, (only, [e for e in b if e.id not in paired]))
 
 
-def _key(episode: Episode) -> tuple[object, ...]:
+def _key(episode: PredictedEpisode) -> tuple[object, ...]:
     return (tuple(sorted(episode.series.items())), episode.metric)
 
 
-def _touch(a: Episode, b: Episode) -> bool:
+def _touch(a: PredictedEpisode, b: PredictedEpisode) -> bool:
     return a.since <= _end(b) and b.since <= _end(a)
 
 
-def _end(episode: Episode) -> float:
+def _end(episode: PredictedEpisode) -> float:
     return float("inf") if episode.until is None else max(episode.until, episode.at)

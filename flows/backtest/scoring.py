@@ -69,7 +69,7 @@ class Incident:
 
 
 @dataclass(slots=True)
-class Episode:
+class PredictedEpisode:
     """One episode as its alerts tell it; `at` is when it was known, `until` is None while it is open."""
 
     id: str
@@ -113,7 +113,7 @@ class Score:
 
     outcomes: list[Outcome]
     episodes: int
-    false: list[Episode]
+    false: list[PredictedEpisode]
     extent: Extent | None
     pane_s: float
     figures: dict[str, Any] = field(default_factory=dict)
@@ -175,12 +175,12 @@ def incidents(path: Path) -> list[Incident]:
     return found
 
 
-def episodes(alerts: Iterable[Mapping[str, Any]], least: str = "low") -> list[Episode]:
+def episodes(alerts: Iterable[Mapping[str, Any]], least: str = "low") -> list[PredictedEpisode]:
     """The episodes of these alerts (as on the topic, in order) that were ever at least so severe, as they were known.
 
     Raises ConfigError where a line is no alert.
     """
-    found: dict[str, Episode] = {}
+    found: dict[str, PredictedEpisode] = {}
     for number, row in enumerate(alerts, 1):
         try:
             key = str(row.get("episode_id") or row["alert_id"])
@@ -191,7 +191,7 @@ def episodes(alerts: Iterable[Mapping[str, Any]], least: str = "low") -> list[Ep
                     continue
                 since = microseconds(row["since"]) if row.get("since") else at
                 series = {str(k): str(v) for k, v in row["series"].items()}
-                episode = found[key] = Episode(
+                episode = found[key] = PredictedEpisode(
                     key, series, set(), -1, at, since, None, str(row.get("kind")), str(row["metric"])
                 )
             episode.metrics.add(canonical(row.get("metric")))
@@ -203,7 +203,7 @@ def episodes(alerts: Iterable[Mapping[str, Any]], least: str = "low") -> list[Ep
     return [e for e in found.values() if e.severity >= SEVERITIES.index(least)]
 
 
-def belongs(episode: Episode, incident: Incident, grace_us: int) -> bool:
+def belongs(episode: PredictedEpisode, incident: Incident, grace_us: int) -> bool:
     """Whether the episode is a consequence of the incident, by its time and by the dimensions that both name."""
     if not incident.start <= episode.at <= incident.end + grace_us:
         until = episode.at if episode.until is None else episode.until
@@ -214,7 +214,7 @@ def belongs(episode: Episode, incident: Incident, grace_us: int) -> bool:
 
 
 def score(
-    found: Sequence[Episode],
+    found: Sequence[PredictedEpisode],
     labels: Sequence[Incident],
     extent: Extent | None = None,
     *,
@@ -235,7 +235,7 @@ def score(
     return result
 
 
-def _outcome(incident: Incident, mine: Sequence[Episode]) -> Outcome:
+def _outcome(incident: Incident, mine: Sequence[PredictedEpisode]) -> Outcome:
     hits = [e for e in mine if e.metrics & incident.metrics]
     exact = any(
         incident.metric in e.metrics and all(e.series.get(k) == v for k, v in incident.entity.items()) for e in hits

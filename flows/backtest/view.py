@@ -13,7 +13,7 @@ from rich.text import Text
 
 from flows.backtest.compare import Difference
 from flows.backtest.replay import Replayed
-from flows.backtest.scoring import SEVERITIES, Episode, Score
+from flows.backtest.scoring import SEVERITIES, PredictedEpisode, Score
 from flows.report.terminal import plain
 from operators.units import duration, moment
 
@@ -68,7 +68,7 @@ def facts(result: Replayed, episodes: int) -> list[tuple[str, str]]:
     return out
 
 
-def render(console: Console, result: Replayed, episodes: Sequence[Episode], score: Score | None) -> None:
+def render(console: Console, result: Replayed, episodes: Sequence[PredictedEpisode], score: Score | None) -> None:
     """Print the result; with labels its figures, by kind, what was missed and what is false."""
     _facts(console, facts(result, len(episodes)))
     if score is None:
@@ -92,7 +92,7 @@ def render_comparison(
     console: Console,
     names: tuple[str, str],
     results: tuple[Replayed, Replayed],
-    found: tuple[Sequence[Episode], Sequence[Episode]],
+    found: tuple[Sequence[PredictedEpisode], Sequence[PredictedEpisode]],
     scores: tuple[Score, Score] | None,
     difference: Difference,
 ) -> None:
@@ -137,7 +137,7 @@ def _by_kind(score: Score) -> Table:
     return table
 
 
-def _kinds(console: Console, episodes: Sequence[Episode]) -> None:
+def _kinds(console: Console, episodes: Sequence[PredictedEpisode]) -> None:
     counts = Counter(e.kind for e in episodes)
     for kind, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         console.print(Text(f"{n:6,}  {plain(kind)}"))
@@ -145,14 +145,14 @@ def _kinds(console: Console, episodes: Sequence[Episode]) -> None:
         console.print()
 
 
-def line(episode: Episode) -> str:
+def line(episode: PredictedEpisode) -> str:
     """An episode as one line: when it was known, how bad, what and where."""
     series = " ".join(f"{k}={v}" for k, v in episode.series.items())
     severity = SEVERITIES[episode.severity]
     return plain(f"{moment(episode.at)}  {severity:<8}  {episode.kind}: {episode.metric}  {series}")
 
 
-def _list(console: Console, title: str, episodes: Sequence[Episode], *, empty: bool = False) -> None:
+def _list(console: Console, title: str, episodes: Sequence[PredictedEpisode], *, empty: bool = False) -> None:
     if episodes or empty:
         console.print(Text(f"{title}: {len(episodes):,}", "bold"))
     for episode in episodes[:LISTED]:

@@ -11,7 +11,7 @@ from operators import series as names
 from operators.config import DetectConfig
 from operators.errors import ConfigError
 from operators.model import DIMENSIONS
-from operators.overrides import OverrideConfig, by_itself, by_preset, meant
+from operators.overrides import OverrideConfig, by_itself, by_preset, matching_override
 
 _SECTION = "detect"
 
@@ -24,7 +24,7 @@ def explain_series(loaded: Loaded, series: str, key: str = _SECTION) -> str:
     """
     _watched(loaded, series)
     detect = loaded.settings.detect
-    number = meant(detect.overrides, series)
+    number = matching_override(detect.overrides, series)
     lines = [f"{series}: {_said(loaded, number)}"]
     lines += [
         f"  but of these, those like {override.series}: {_said(loaded, other)}"

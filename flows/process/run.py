@@ -60,7 +60,7 @@ class Run:
         self.moved = self.clock()
         return self.stop.is_set()
 
-    def moving(self, settings: Settings) -> bool:
+    def is_live(self, settings: Settings) -> bool:
         """Whether the flow has moved of late, and how late is a matter of what its sinks may wait for.
 
         Not judged is a process without a part of the source, and a source that has an end: at its end it moves no more.

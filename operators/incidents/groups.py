@@ -40,7 +40,7 @@ from operators.incidents.label_index import LabelIndex
 from operators.model import SECOND, Alert, Status
 from operators.series import text
 
-LONE: Final = 4
+OUTLIER_SETTLE_FACTOR: Final = 4
 """Settling times that a group of single requests waits: they may be the first of many."""
 
 FADES: Final = 0.8
@@ -216,7 +216,9 @@ class Groups:
         if lead is None and now >= group.founded + self._first_wait(group):
             standing = [m for m in group.members.values() if m.stands()]
             certain = [m for m in standing if m.holds]
-            if certain and not (all(m.lone for m in certain) and now < group.founded + LONE * self._settle):
+            if certain and not (
+                all(m.lone for m in certain) and now < group.founded + OUTLIER_SETTLE_FACTOR * self._settle
+            ):
                 around = [(older, near, m) for m in standing for older, near in self._near(m) if older.lead]
                 fitting = [older for older, near, m in around if self._fits(older, near, m, group.founded)]
                 if fitting:
@@ -249,7 +251,7 @@ class Groups:
         """When the group is next to be looked at, whatever comes."""
         if group.lead:
             return 0 if group.others_open else group.members[group.lead].held_until
-        waits = self._first_wait(group), LONE * self._settle
+        waits = self._first_wait(group), OUTLIER_SETTLE_FACTOR * self._settle
         return next((t for w in waits if (t := group.founded + w) > self._now), group.founded)
 
     def _choose(self, group: Group, on_it: Sequence[Member]) -> Member:

@@ -135,13 +135,13 @@ def flow(place: str, calls: int) -> Dataflow:
     def failing(sinks: dict[str, Sink[Any]], step: str) -> dict[str, Sink[Any]]:
         return {name: FailingSink(sink, f"{step}_{name}", fuse) for name, sink in sinks.items()}
 
-    ends = wiring.ends(settings, run, factory, wall_clock)
-    ends = replace(
-        ends,
-        source=FailingSource(ends.source, fuse),
-        store=FailingSink(ends.store, "store", fuse),
-        alerts=failing(ends.alerts, "alerts"),
-        dead_letters=failing(ends.dead_letters, "dead_letters"),
+    io = wiring.pipeline_io(settings, run, factory, wall_clock)
+    io = replace(
+        io,
+        source=FailingSource(io.source, fuse),
+        store=FailingSink(io.store, "store", fuse),
+        alerts=failing(io.alerts, "alerts"),
+        dead_letters=failing(io.dead_letters, "dead_letters"),
     )
 
     def alerted(alert: Alert) -> None:
@@ -150,7 +150,7 @@ def flow(place: str, calls: int) -> Dataflow:
     def closed(shard: int, series: int, overtaken: int) -> None:
         fuse.passed("closed")
 
-    dataflow = pipeline(wiring.shape(settings), ends, Taps(lambda _: False, alerted, closed))
+    dataflow = pipeline(wiring.shape(settings), io, Taps(lambda _: False, alerted, closed))
     _KEPT.append(run)
     return dataflow
 

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from connectors.config import TracesConfig
-from connectors.reliable import Nobody
+from connectors.reliable import NullObserver
 from connectors.tracing import Seldom, TracedSinks, Traces
 from operators.errors import ConfigError
 from tests.brokers import free_port
@@ -35,7 +35,7 @@ def traces(endpoint: str, **changes: object) -> Traces:
 
 def test_a_write_is_a_span_that_says_what_it_took(there: Collector) -> None:
     made = traces(there.endpoint, token=SecretStr("secret"))
-    sinks = TracedSinks(made, Nobody())
+    sinks = TracedSinks(made, NullObserver())
     sinks.retried("sqlite")
     sinks.retried("sqlite")
     sinks.rejected("sqlite", "bad_row")

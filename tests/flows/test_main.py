@@ -29,7 +29,7 @@ from flows.process.progress import Progress
 from flows.process.run import STUCK_S, Run, stop_on_signals, wall_clock
 from flows.process.start import check_folders
 from flows.settings.model import Settings
-from flows.wiring import build, ends, reader, writers
+from flows.wiring import build, pipeline_io, reader, writers
 from operators.decode.intake import Balance, Batch
 from operators.errors import ConfigError, FatalError
 from operators.model import Alert
@@ -106,10 +106,10 @@ def test_the_ends_ask_what_they_need_to_know_at_the_start() -> None:
         alerts={"terminal": False, "jsonl": None, "kafka": True}, kafka={"brokers": "127.0.0.1:1", "start_budget_s": 0}
     )
     with pytest.raises(FatalError, match=r"kafka.brokers"):
-        ends(away, a_run(), reader(away), wall_clock)
+        pipeline_io(away, a_run(), reader(away), wall_clock)
     misspelt = settings(dead_letters={"kafka": True}, kafka={"options": {"linger.mss": 5}})
     with pytest.raises(ConfigError, match=r"kafka.options.*linger.mss"):
-        ends(misspelt, a_run(), reader(misspelt), wall_clock)
+        pipeline_io(misspelt, a_run(), reader(misspelt), wall_clock)
 
 
 def test_the_graph_is_built_of_any_ends() -> None:
@@ -178,16 +178,16 @@ def test_idle_is_not_stuck() -> None:
     now = 1_000.0
     run = Run(Telemetry(), None, clock=lambda: now)
     settings = Settings.model_validate({"source": {"kind": "kafka"}, "sinks": {"budget_s": 60}})
-    assert run.moving(settings), "has no part of the source"
+    assert run.is_live(settings), "has no part of the source"
     for _ in range(10):
         now += 300
         assert not run.stopping()
-        assert run.moving(settings), "asks, though nothing comes"
+        assert run.is_live(settings), "asks, though nothing comes"
     now += STUCK_S + 59
-    assert run.moving(settings), "a sink may still be trying"
+    assert run.is_live(settings), "a sink may still be trying"
     now += 2
-    assert not run.moving(settings)
-    assert run.moving(Settings.model_validate({"source": {"kind": "simulator"}})), "has an end"
+    assert not run.is_live(settings)
+    assert run.is_live(Settings.model_validate({"source": {"kind": "simulator"}})), "has an end"
 
 
 def test_the_end_says_what_became_of_every_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

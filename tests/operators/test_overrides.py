@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from operators import patterns
 from operators.config import DetectConfig
-from operators.overrides import PRESETS, OverrideConfig, meant
+from operators.overrides import PRESETS, OverrideConfig, matching_override
 
 
 def leaves(tree: Mapping[str, Any], key: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
@@ -93,10 +93,10 @@ def test_an_override_lies_over_its_preset_and_that_over_the_rest() -> None:
 
 def test_of_several_overrides_the_last_that_matches_is_meant() -> None:
     overrides = tuple(OverrideConfig(series=s) for s in ("*", "service=batch-*", "*model=m?"))
-    assert meant(overrides, "service=chat") == 0
-    assert meant(overrides, "service=batch-x") == 1
-    assert meant(overrides, "service=batch-x,model=m1") == 2
-    assert meant(overrides[1:], "service=chat") is None
+    assert matching_override(overrides, "service=chat") == 0
+    assert matching_override(overrides, "service=batch-x") == 1
+    assert matching_override(overrides, "service=batch-x,model=m1") == 2
+    assert matching_override(overrides[1:], "service=chat") is None
 
 
 @pytest.mark.parametrize(

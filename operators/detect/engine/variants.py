@@ -17,7 +17,7 @@ from operators.detect.base import Block, Detector, State, Watch
 from operators.detect.engine.panel import Panel
 from operators.kernels.detect import FIELDS, Floats
 from operators.model import Bools, Ints
-from operators.overrides import meant
+from operators.overrides import matching_override
 
 
 class Panels:
@@ -61,7 +61,7 @@ class Panels:
     def admit(self, slot: int, series: str) -> None:
         """A series got this slot."""
         if slot < len(self._of):
-            number = meant(self._overrides, series)
+            number = matching_override(self._overrides, series)
             self._of[slot] = 0 if number is None else number + 1
 
     def numbers(self, slots: Ints | slice) -> NDArray[np.int8]:

@@ -176,8 +176,10 @@ def test_two_configurations_are_compared(folder: Path, capfd: pytest.CaptureFixt
 
 
 def test_episodes_are_the_same_where_series_metric_and_time_are() -> None:
-    def episode(name: str, since: int, until: int | None, metric: str = "latency") -> scoring.Episode:
-        return scoring.Episode(name, {"service": "a"}, {metric}, 1, since, since, until, "latency_spike", metric)
+    def episode(name: str, since: int, until: int | None, metric: str = "latency") -> scoring.PredictedEpisode:
+        return scoring.PredictedEpisode(
+            name, {"service": "a"}, {metric}, 1, since, since, until, "latency_spike", metric
+        )
 
     a = [episode("a1", 0, 10), episode("a2", 20, 30), episode("a3", 100, None), episode("a4", 0, 10, "cost")]
     b = [episode("b1", 5, 25), episode("b2", 500, 600), episode("b3", 31, 40)]
