@@ -1,23 +1,22 @@
-"""What the partitions of all processes tell, where each process has only some of them (`recovery.layout = "own"`).
+"""Collects the shares of all processes where each holds only some of the partitions (`recovery.layout = "own"`).
 
-Before Bytewax connects the processes, process 0 listens on its own address, the very one that Bytewax takes right
-afterwards. Each of the others tells it its shares and stays connected; when all are there, process 0 stops listening
-and gives everyone the shares of all. Only then does anybody go on to Bytewax, so that nobody's Bytewax meets this
-listener and takes it for a peer.
+Before Bytewax connects the processes, process 0 listens on its own address, which Bytewax takes right afterwards. Each
+other process sends its shares and stays connected. When all have come, process 0 stops listening and sends everyone
+the shares of all. No process starts Bytewax before, so no Bytewax can take this listener for a peer.
 
-A process that comes back alone says its line to a Bytewax that waits for it: that one ends, for the line is no
-handshake of Bytewax, and all meet here when they are started again.
+A process that comes back alone sends its line to a Bytewax that waits for it. That Bytewax ends, since the line is no
+handshake of its own, and all processes meet here when they are started again.
 
-What is told decides which snapshots are removed, so each side proves to the other that it knows the token of the
-cluster (`recovery.token`) without saying it:
+The shares decide which snapshots are removed, so each side proves that it knows the token of the cluster
+(`recovery.token`) without sending it:
 
     process i -> process 0    hello: its number, and a nonce
     process 0 -> process i    a nonce of its own, signed
     process i -> process 0    its shares, signed
-    process 0 -> process i    empty lines while others are waited for, then the shares of all, signed
+    process 0 -> process i    empty lines while it waits for others, then the shares of all, signed
 
 A signature is an HMAC of the line by a key made of the token, both nonces and the number: it holds for one side of one
-connection alone. A connection that cannot sign is closed, counted and told, and changes nothing.
+connection alone. A connection that cannot sign is closed, counted and logged, and changes nothing.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ log = logging.getLogger(__name__)
 
 VERSION: Final = 2
 GREETING_BYTES: Final = 512
-"""The most that a hello, and the answer to it, may be."""
+"""Largest size of a hello and of its answer."""
 LINE_BYTES: Final = 1 << 18
-"""The most that a process may tell: some thirty bytes for each worker of the last two runs."""
+"""Largest size of the line of one process: it holds some thirty bytes for each worker of the last two runs."""
 LINE_S: Final = 2.0
-"""How long a connection may take to be made, and whoever made one to tell its shares."""
+"""How long connecting may take, and then sending the shares, in seconds."""
 SILENCE_S: Final = 10.0
-"""How long process 0 may be silent to those who wait: it says an empty line every `TICK_S`."""
+"""How long process 0 may be silent to a waiting process, in seconds: it sends an empty line every `TICK_S`."""
 TICK_S: Final = 0.2
 PAUSES_S: Final = (0.1, 2.0)
 """Before process 0 is asked again: the first time, and at most."""
@@ -61,18 +60,18 @@ _NOT_OURS: Final = "what it said is not of this program"
 
 
 class Stopped(Exception):
-    """A stop was asked for while the others were waited for."""
+    """A stop signal came while this process waited for the others."""
 
 
 class Wait:
-    """Looks whether to stop, and says now and then what is waited for."""
+    """Looks at the stop flag, and logs now and then what the process waits for."""
 
     def __init__(self, stopping: Callable[[], bool]) -> None:
         self._stopping = stopping
         self._next = time.monotonic() + SAY_S
 
     def look(self, text: str) -> None:
-        """Raises `Stopped` where a stop was asked for."""
+        """Raises `Stopped` after a stop signal."""
         if self._stopping():
             raise Stopped
         if time.monotonic() >= self._next:
@@ -80,7 +79,7 @@ class Wait:
             self._next = time.monotonic() + SAY_S
 
     def rest(self, seconds: float, text: str) -> None:
-        """Wait so long."""
+        """Wait for so many seconds; raises `Stopped`."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.look(text)
@@ -88,7 +87,7 @@ class Wait:
 
 
 def check_token(addresses: Sequence[str], token: str | None) -> None:
-    """ConfigError where process 0 would listen for others than this host's and there is no token to know them by."""
+    """Raises `ConfigError` where process 0 would listen for other hosts and no token tells its peers from strangers."""
     host, _ = _split(addresses[0])
     if token is None and not _is_loopback(host):
         raise ConfigError(
@@ -99,7 +98,7 @@ def check_token(addresses: Sequence[str], token: str | None) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    """By the address itself: what a name means may change between this look and the listening."""
+    """Looks at the address itself: a name may resolve otherwise when process 0 listens."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -113,10 +112,10 @@ def gather(
     stopping: Callable[[], bool],
     token: str | None = None,
 ) -> list[Share]:
-    """The shares of all processes, once each has told its `own`; raises `Stopped` as soon as a stop is asked for.
+    """The shares of all processes, once each has sent its `own`; raises `Stopped` soon after a stop signal.
 
-    All of them must have the same token; one that has another is waited for. Without a token, which `check_token`
-    allows on loopback alone, every connection is believed.
+    All processes must have the same token; a process with another one counts as missing. Without a token, which
+    `check_token` allows on loopback alone, every connection is believed.
     """
     check_token(addresses, token)
     wait, key = Wait(stopping), (token or "").encode()
@@ -140,7 +139,7 @@ class Seal:
         return body + b" " + self._signature(side, body) + b"\n"
 
     def open(self, side: str, line: bytes) -> dict[str, Any]:
-        """What a line of this side says; ValueError where its sender does not know the token."""
+        """The content of a line of this side; raises `ValueError` where its sender does not know the token."""
         body, _, signature = line.rpartition(b" ")
         if not hmac.compare_digest(signature, self._signature(side, body)):
             raise ValueError("it has another recovery.token, or none")
@@ -148,7 +147,7 @@ class Seal:
 
 
 class _Hub:
-    """Process 0: hears the others one by one, and keeps their connections until it has heard all."""
+    """Process 0 hears the others one by one, and keeps their connections until it has heard all."""
 
     def __init__(self, addresses: Sequence[str], own: Sequence[Share], wait: Wait, token: bytes) -> None:
         self._addresses = addresses
@@ -182,7 +181,7 @@ class _Hub:
         return f"waiting on {self._addresses[0]} for process {missing} of {len(self._addresses)} ({self._fault})"
 
     def _listener(self) -> socket.socket:
-        """On the own address, as soon as it can be had: its name may be new, what listened there may be just ending."""
+        """Listens on the own address as soon as that is free: its name may be new, an older listener may be ending."""
         while True:
             try:
                 return _opened(self._addresses[0])
@@ -191,7 +190,7 @@ class _Hub:
                 self._wait.rest(TICK_S, self._text())
 
     def _hear(self, listener: socket.socket) -> None:
-        """Let in the next one that comes, if one does before long."""
+        """Accept the next connection, if one comes within `TICK_S`."""
         try:
             peer, (host, *_) = listener.accept()
         except TimeoutError:
@@ -214,7 +213,7 @@ class _Hub:
         self._peers[number] = peer, seal, shares
 
     def _met(self, peer: socket.socket) -> tuple[int, Seal, list[Share]]:
-        """The number of a process that has proven to be one of these, how to answer it, and its shares."""
+        """The number, the seal and the shares of a process that has proven to know the token."""
 
         def look() -> None:
             self._wait.look(self._text())
@@ -248,7 +247,7 @@ def _opened(address: str) -> socket.socket:
 
 
 def _alive(peer: socket.socket) -> bool:
-    """Whether it still waits, which it is told to do."""
+    """Whether the peer still waits, silently and connected."""
     try:
         peer.send(b"\n")
         peer.recv(1)
@@ -256,11 +255,11 @@ def _alive(peer: socket.socket) -> bool:
         return True
     except OSError:
         return False
-    return False  # it has ended, or says more than there is to say
+    return False  # it has ended, or speaks out of turn
 
 
 def _given(addresses: Sequence[str], process: int, own: Sequence[Share], wait: Wait, token: bytes) -> list[Share]:
-    """What process 0 gives to another one."""
+    """The shares of all, as process 0 sends them to this other process."""
     address, processes = _split(addresses[0]), len(addresses)
     most = LINE_BYTES * processes
     text = f"connected to process 0 at {addresses[0]}, which waits for others"
@@ -295,7 +294,7 @@ def _line(**what: object) -> bytes:
 
 
 def _received(sock: socket.socket, until: float, look: Callable[[], None]) -> bytes:
-    """The bytes that come next; `OSError` where none come by then or the connection ends."""
+    """The next bytes; raises `OSError` where none come until then or the connection ends."""
     sock.settimeout(TICK_S)
     while True:
         look()
@@ -311,9 +310,9 @@ def _received(sock: socket.socket, until: float, look: Callable[[], None]) -> by
 
 
 def _heard(sock: socket.socket, most: int, until: float, look: Callable[[], None], said: bytes = b"") -> bytes:
-    """The next line, whole by then, no longer than `most` bytes and begun as an object, with what was `said` of it.
+    """The next line, whole until then, at most `most` bytes long; `said` is the part that has come already.
 
-    Raises `OSError` where it does not come, `ValueError` where what comes is none of ours.
+    Raises `OSError` where it does not come, `ValueError` where it does not begin as an object or is too long.
     """
     while b"\n" not in said:
         said += _received(sock, until, look)
@@ -323,7 +322,7 @@ def _heard(sock: socket.socket, most: int, until: float, look: Callable[[], None
 
 
 def _awaited(sock: socket.socket, most: int, look: Callable[[], None], seconds: float = SILENCE_S) -> bytes:
-    """The next line that is not empty. Empty ones, no further apart than this, say that others are still waited for."""
+    """The next line that is not empty. Empty lines, no further apart than `seconds`, say that the wait goes on."""
     until = time.monotonic() + seconds
     while True:
         chunk = _received(sock, until, look)

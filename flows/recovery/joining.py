@@ -1,7 +1,6 @@
-"""The last thing before Bytewax, for a process that has only some of the partitions: it settles with the others.
+"""Lets processes that hold only some of the partitions each agree on the epoch to resume from, right before Bytewax.
 
-All of them together remove what an unfinished epoch left (`flows.recovery.rewind`), and all leave for Bytewax at
-once.
+Together they remove the leftovers of an unfinished epoch (`flows.recovery.rewind`), and all start Bytewax at once.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from flows.recovery.store import Place
 from flows.recovery.upkeep import keep_up
 
 CONNECT_S: Final = 30.0
-"""How long Bytewax may take to connect all processes, which come to it together."""
+"""How long Bytewax may take to connect all processes, in seconds; they start it together."""
 
 
 def join(where: Place, folder: Path, connected: threading.Event, token: str | None = None) -> None:
-    """Wait for the others, remove what is not finished from the folder, and then wait no longer than `CONNECT_S`.
+    """Wait for the others, remove unfinished snapshots from the folder, and give Bytewax `CONNECT_S` to connect.
 
-    A stop that is asked for meanwhile ends the process with exit code 130 or 143, as any stop before the flow runs does
-    in a shell. Raises `ConfigError` where the partitions of all are not one store.
+    A stop signal meanwhile ends the process with exit code 130 or 143, as in a shell. Raises `ConfigError` where the
+    partitions of all processes are not one store.
     """
     came: list[int] = []
     numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
@@ -48,9 +47,10 @@ def join(where: Place, folder: Path, connected: threading.Event, token: str | No
 
 
 def end_unless(connected: threading.Event, seconds: float) -> None:
-    """From now on end the process with exit code 1 unless all are `connected` in time.
+    """End the process with exit code 1 unless all processes are `connected` within so many seconds from now.
 
-    Bytewax can wait for ever: connected to a process that has died since, for another that gathers with its successor.
+    Bytewax can wait for ever: it is connected to a process that has died since, and waits for another process, which
+    gathers with the dead one's successor.
     """
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""The files of a recovery store, opened before Bytewax opens them: never while the flow runs."""
+"""Opens the files of a recovery store before Bytewax does, and never while the flow runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from operators.errors import ConfigError
 
 BUSY_S: Final = 10
-"""How long a peer that is just dying may hold a partition."""
+"""How long a dying peer may hold a partition, in seconds."""
 
 
 def files(folders: Sequence[Path]) -> list[Path]:
@@ -21,7 +21,7 @@ def files(folders: Sequence[Path]) -> list[Path]:
 
 @contextmanager
 def opened(file: Path) -> Iterator[sqlite3.Connection]:
-    """A partition in one transaction, which is kept where the block ends well; `ConfigError` where it is unreadable."""
+    """A partition in one transaction, committed unless the block raises; `ConfigError` for an unreadable file."""
     try:
         uri = f"{file.absolute().as_uri()}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as db, db:

@@ -1,11 +1,11 @@
-"""What a crash left of an epoch that was not finished is removed before Bytewax resumes.
+"""Removes the leftovers of an unfinished epoch before Bytewax resumes.
 
-Bytewax stores the snapshots of an epoch one by one, and then that the epoch is over. A process that dies in between is
-resumed at the begin of that epoch, but the snapshots that were stored stay. The new run replaces only those of the keys
-that its own epoch of that number touches, and its batches may be cut otherwise; a second crash would then resume the
-others from a state that has seen events which their source has not given out yet.
+Bytewax stores the snapshots of an epoch one by one, and at last a row that says that the epoch is over. A process that
+dies in between is resumed at the beginning of that epoch, but the snapshots that it stored stay. The new run replaces
+only the snapshots of keys that its own epoch of that number touches, and its batches may be cut otherwise. A second
+crash would then resume the other keys from a state that has seen events which their source has not given out yet.
 
-Which epoch that is only all partitions together tell: each row of what follows stands in one of them.
+The number of that epoch follows only from all partitions together, since each row about runs stands in one of them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one partition, by its number and of how many, tells of the last runs.
+    """The rows about the last runs in one partition; `number` is its own, `partitions` their count.
 
-    An execution is (number, workers, the epoch it began with), a front is (execution, worker, the epoch it came to).
+    An execution is (number, workers, first epoch), a front is (execution, worker, epoch that it reached).
     """
 
     number: int
@@ -35,12 +35,12 @@ class Share:
 
 
 def shares(*folders: Path) -> list[Share]:
-    """What the partitions in these folders tell; `ConfigError` where one cannot be read."""
+    """The share of each partition in these folders; raises `ConfigError` where one is unreadable."""
     return [_share(file) for file in files(folders)]
 
 
 def resumed_from(told: Sequence[Share]) -> int | None:
-    """The epoch that Bytewax will resume from; None where there was no run yet.
+    """The epoch that Bytewax will resume from; None before the first run.
 
     Raises `ConfigError` unless these are all partitions of one store, each once.
     """
@@ -60,22 +60,22 @@ def resumed_from(told: Sequence[Share]) -> int | None:
 
 
 def forget(epoch: int, *folders: Path) -> int:
-    """Delete the snapshots of this epoch and of later ones in these folders; how many there were."""
+    """Delete the snapshots of this epoch and of later ones in these folders; returns their number."""
     return sum(_delete(file, epoch) for file in files(folders))
 
 
 def forget_unfinished(*folders: Path) -> int:
-    """Delete the snapshots of the epoch that Bytewax will resume from; how many there were.
+    """Delete the snapshots of the epoch that Bytewax will resume from; returns their number.
 
-    For folders that together hold the whole store, and for a process that has not yet joined its cluster: without it no
-    run is under way whose snapshots these could be. Raises `ConfigError` where a partition is missing or unreadable.
+    The folders together must hold the whole store, and this process must not have joined its cluster: without it no
+    run is under way that could own these snapshots. Raises `ConfigError` where a partition is missing or unreadable.
     """
     epoch = resumed_from(shares(*folders))
     return 0 if epoch is None else forget(epoch, *folders)
 
 
 def _share(file: Path) -> Share:
-    """Of the newest execution, and the fronts of the last two: they can be one ahead of what is known to have begun."""
+    """The newest execution and the fronts of the last two: a front can be one execution ahead of the known ones."""
     with opened(file) as db:
         ((number, partitions),) = db.execute("SELECT part_index, part_count FROM parts")
         executions = db.execute("SELECT ex_num, worker_count, resume_epoch FROM exs ORDER BY ex_num DESC LIMIT 1")

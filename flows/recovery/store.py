@@ -1,7 +1,7 @@
-"""The recovery folder before Bytewax opens it: made if it is not there, locked, compared with what wants to use it.
+"""Makes the recovery folder, locks it, and compares it with the flow that wants to use it, before Bytewax opens it.
 
-Bytewax itself would take a folder of another flow, or share one with a second flow, without a word. A lock a process
-and a small manifest beside the partitions make both a refusal in one sentence.
+Bytewax itself would silently use the folder of another flow, or share one with a second flow. A lock for each process
+and a small manifest beside the partitions turn both into a refusal in one sentence.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ log = logging.getLogger(__name__)
 VERSION = 1
 MANIFEST: Final = "manifest.json"
 PAGE_BYTES: Final = 65_536
-"""The largest that SQLite has: 119 MiB are written and cleared away in 0.35 s, with its usual 4 KiB in 0.9 s."""
+"""The largest page size of SQLite. It writes and clears 119 MiB in 0.35 s, and in 0.9 s with its default of 4 KiB."""
 SETUP_LOCK: Final = "setup.lock"
 """The file that is locked while the store is made, checked or moved."""
 MOVING: Final = "moving"
-"""The file that is in the folders while partitions move between them; it says how many folders there are."""
-_MAKING = "making"  # the folder in which the partitions are made; it is there only while they are
+"""The file that marks the folders while partitions move between them; it holds the number of folders."""
+_MAKING = "making"  # the folder in which the partitions are made; it exists only meanwhile
 _OURS: Final = re.compile(
     r"lost\+found|process-\d+\.lock|setup\.lock|making|moving|room-\d+\.tmp|manifest.*\.tmp|part-\d+\.sqlite3.*"
 )
-"""What a folder may hold that has no manifest: a new file system's own, and what a start or a move that died left."""
+"""The names that a folder without a manifest may hold: those of a new file system, and leftovers of a killed start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this process stands, as `bytewax.run` was told: its folder, its number, how many there are, and where."""
+    """The place of this process in its cluster, as `bytewax.run` was told: folder, number, count, addresses."""
 
     folder: Path | None
     process: int
@@ -54,7 +54,7 @@ class Place:
 
 
 def place(argv: Sequence[str], environ: Mapping[str, str]) -> Place:
-    """Read what `python -m bytewax.run` reads, from the same arguments and environment."""
+    """Read the place from the arguments and variables that `python -m bytewax.run` reads."""
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("-r", "--recovery-directory", default=environ.get("BYTEWAX_RECOVERY_DIRECTORY"))
     parser.add_argument("-i", "--process-id", type=int, default=environ.get("BYTEWAX_PROCESS_ID"))
@@ -72,10 +72,11 @@ def place(argv: Sequence[str], environ: Mapping[str, str]) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What must not change on a living store: its form, the number of shards, the pane width, the source.
+    """The facts that must not change while a store lives: form, number of shards, pane width, source.
 
-    `row_keys` is how many keys of each width the stored rows take turns on (`operators.panes.shard.row_keys`).
-    `topics` are the topics that are read or written, and how many partitions each had at the first start.
+    `row_keys` holds the number of keys that the stored rows of each width take turns on
+    (`operators.panes.shard.row_keys`). `topics` maps each topic that the flow reads or writes to its number of
+    partitions at the first start.
     """
 
     shards: int
@@ -89,16 +90,16 @@ class Manifest:
 
 
 class Held:
-    """A lock on the folder for as long as the process lives."""
+    """A lock on the folder; the process holds it while it lives."""
 
     def __init__(self, folder: Path, file: IO[str], row_keys: tuple[int, ...]) -> None:
         self._folder = folder
         self._file = file
         self.row_keys = row_keys
-        """As the store was made with; empty where it was made without."""
+        """The `row_keys` of the manifest; empty where the store was made without them."""
 
     def check(self) -> None:
-        """FatalError where the folder was removed: Bytewax would go on writing what nobody can open any more."""
+        """Raises `FatalError` after the folder was removed: Bytewax would write on into files without a name."""
         if not os.fstat(self._file.fileno()).st_nlink:
             raise FatalError(
                 f"the recovery folder {self._folder} was removed while the flow ran: a run can only begin anew"
@@ -106,11 +107,11 @@ class Held:
 
     @property
     def topics(self) -> dict[str, int]:
-        """The topics that the manifest names, and how many partitions each had at the first start."""
+        """The topics of the manifest, each with its number of partitions at the first start."""
         return topics_of(read_manifest(self._folder))
 
     def keep(self, topics: Mapping[str, int]) -> dict[str, int]:
-        """Take these topics into the manifest where they are not in it; all that it names then."""
+        """Add the topics that the manifest lacks; returns all topics that it names afterwards."""
         with (self._folder / SETUP_LOCK).open("a+") as setup:
             fcntl.flock(setup, fcntl.LOCK_EX)
             found = read_manifest(self._folder)
@@ -134,13 +135,15 @@ def claim(
     partitions: int | None = None,
     row_keys: Sequence[int] = (),
 ) -> Held | None:
-    """Make or check the recovery folder and lock it; None where the flow runs without one.
+    """Make or check the recovery folder and lock it; returns None where the flow runs without one.
 
-    A store is made with so many `partitions`, as many as processes where None. Layout `shared`: all processes use this
-    folder. Layout `own`: it is this process's own volume and holds exactly its share, `own_parts`. What an unfinished
-    epoch left is removed where the folder holds all partitions. Raises `ConfigError` where it belongs to another flow,
-    another release, or is in use; and where what detection has learned there is of another form than `learned` (by
-    setting), unless it may `relearn`. `row_keys` are for a store that is made now, or by a release that knew none.
+    `partitions` is the number of partitions of a new store, that of the processes where None. With layout `shared` all
+    processes use this folder. With layout `own` it is this process's own volume and holds exactly its share,
+    `own_parts`. A folder that holds all partitions loses the leftovers of an unfinished epoch. `learned` describes, by
+    setting, the form of the state of detection. `row_keys` serves a new store, or one of a release that had none.
+
+    Raises `ConfigError` where the folder is in use, or belongs to another flow or release, and where the state of
+    detection has another form, unless `relearn` is set.
     """
     if where.folder is None:
         return None
@@ -176,7 +179,7 @@ def claim(
 
 
 def _settle(folder: Path, where: Place) -> None:
-    """Bring all partitions to where Bytewax resumes; the first process does for all what has to be done once."""
+    """Bring all partitions to the epoch that Bytewax resumes from; process 0 does the work that is done once."""
     epoch = resumed_from(shares(folder))
     if epoch is not None:
         forget(epoch, folder)
@@ -185,7 +188,7 @@ def _settle(folder: Path, where: Place) -> None:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raises `ConfigError` where the folder holds anything and is no recovery folder: nothing is written there then."""
+    """Raises `ConfigError` where a folder that is not empty is no recovery folder; nothing is written there."""
     if not folder.is_dir():
         return
     if (folder / MANIFEST).exists():
@@ -210,7 +213,7 @@ def _make_or_compare(
     relearn: bool,
     asked: int | None,
 ) -> tuple[int, ...]:
-    """The `row_keys` of the store."""
+    """Returns the `row_keys` of the store."""
     if (folder / MOVING).exists():
         raise ConfigError(
             f"the recovery folder {folder} is one of those between which python -m flows.rescale has begun to move "
@@ -275,12 +278,12 @@ def part_name(number: int) -> str:
 
 
 def own_parts(process: int, processes: int, partitions: int) -> list[int]:
-    """The partitions on the volume of this process."""
+    """The numbers of the partitions on the volume of this process."""
     return list(range(process, partitions, processes))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What the store was made with; `ConfigError` where that cannot be read, or another release made it."""
+    """The manifest of the store; raises `ConfigError` where it is unreadable or of another release."""
     path = folder / MANIFEST
     try:
         found: dict[str, Any] = json.loads(path.read_text())
@@ -304,12 +307,12 @@ def _positive(value: object) -> int:
 
 
 def topics_of(manifest: Mapping[str, Any]) -> dict[str, int]:
-    """How many partitions each topic had at the first start; a store of an earlier release says nothing of topics."""
+    """The number of partitions of each topic at the first start; empty for a store of an earlier release."""
     return {str(topic): int(number) for topic, number in manifest.get("topics", {}).items()}
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Replace the manifest at once; who does holds the setup lock."""
+    """Replace the manifest atomically; the caller holds the setup lock."""
     temporary = folder / f"{MANIFEST}.tmp"
     with temporary.open("w") as file:
         file.write(json.dumps(manifest, indent=1) + "\n")
@@ -338,7 +341,7 @@ def _check_share(folder: Path, where: Place, partitions: int, present: set[str])
 
 
 def _make(folder: Path, where: Place, wanted: Manifest, layout: Literal["shared", "own"]) -> None:
-    """Make the partitions and then the manifest; whatever a crash in between leaves behind is made anew."""
+    """Make the partitions and then the manifest; after a crash in between the next start makes all of them anew."""
     making = folder / _MAKING
     making.mkdir()
     init_db_dir(making, wanted.partitions)  # type: ignore[no-untyped-call]
@@ -358,11 +361,11 @@ def _make(folder: Path, where: Place, wanted: Manifest, layout: Literal["shared"
 def _enlarge_pages(file: Path) -> None:
     """Give an empty partition large pages.
 
-    A snapshot is of large values that replace each other, and SQLite chains and frees the pages of each one by one.
+    Snapshots are large values that replace each other, and SQLite links and frees the pages of a value one by one.
     """
     try:
         with closing(sqlite3.connect(file, isolation_level=None)) as db:
-            db.execute("PRAGMA journal_mode = DELETE")  # in the mode that Bytewax sets pages keep their size
+            db.execute("PRAGMA journal_mode = DELETE")  # pages keep their size in the mode that Bytewax sets
             db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             db.execute("VACUUM")
             db.execute("PRAGMA journal_mode = WAL")
@@ -371,7 +374,7 @@ def _enlarge_pages(file: Path) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a crash left in the middle of `_make`: no flow has ever used it."""
+    """Remove the leftovers of a crash inside `_make`: no flow has ever used them."""
     if (folder / _MAKING).is_dir():
         if not (folder / MANIFEST).exists():
             for file in folder.glob("part-*.sqlite3*"):

@@ -1,7 +1,7 @@
-"""How many partitions each topic had at the first start of the recovery store, and what has come since.
+"""Keeps the number of partitions that each topic had at the first start of the recovery store.
 
-What alerts and dead letters are routed by must never change, and a partition of the source that came later must be read
-from its first record on: both are told by what the manifest of the store remembers.
+The routing of alerts and dead letters must never change, and a partition that a topic of the source gained later must
+be read from its first record on. Both follow from the numbers in the manifest.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from operators.observe.telemetry import Telemetry
 
 
 def keep_read(held: Held | None, source: ReaderFactory) -> None:
-    """Remember how many partitions each topic of the source has, and let those that came later begin at their first."""
+    """Remember the number of partitions of each topic of the source; later ones begin at their first record."""
     if held is not None and isinstance(source, KafkaSource):
         held.keep(source.began_with(held.topics))
 
 
 def keep_written(held: Held | None, sinks: Iterable[WriterFactory[Any]], telemetry: Telemetry) -> None:
-    """Remember how many partitions each topic has that is written; tell of those that have come since."""
+    """Remember the number of partitions of each topic that is written, and report the unused ones."""
     for sink in sinks:
         if isinstance(sink, KafkaOnce):
             number = len(sink.partitions())

@@ -1,10 +1,10 @@
-"""The recovery partitions are kept up before Bytewax loads them: damage is refused, and what only takes room goes.
+"""Checks the recovery partitions before Bytewax loads them, and removes rows that nobody needs any more.
 
-Bytewax would unpickle a damaged state unseen, and stop in the middle of its start with a trace of calls, or not at all.
+Bytewax would unpickle a damaged state unchecked, and end in the middle of its start with a traceback, or not at all.
 
-Of a key that was discarded it keeps one row for ever, which says so. Each start loads that row, and each epoch looks
-at it again. Without it the key is one that never was, which is the same: it begins anew if it comes back. All rows of a
-key stand in one partition, which Bytewax finds by a hash of step and key.
+It keeps one row for ever for each discarded key, which says that the key is gone. Each start loads that row, and each
+epoch looks at it again. Without the row the key has never existed, which comes to the same: it begins anew if it comes
+back. All rows of a key stand in one partition, which Bytewax finds by a hash of step and key.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ LOADED: Final = (
 _DISCARDED: Final = f"SELECT step_id, state_key FROM (SELECT *, ser_change IS NULL AS gone FROM ({LOADED})) WHERE gone"  # noqa: S608
 _PURGE: Final = f"DELETE FROM snaps WHERE (step_id, state_key) IN ({_DISCARDED})"  # noqa: S608
 _RUNS: Final = 2
-"""The runs whose begin and fronts are kept: `flows.recovery.rewind` looks at no more."""
+"""The number of runs whose rows are kept: `flows.recovery.rewind` looks at no more."""
 
 
 def keep_up(epoch: int, *folders: Path) -> None:
-    """Make these partitions ready for a run that resumes from this epoch. Raises `ConfigError` where one is damaged."""
+    """Make these partitions ready for a run that resumes from this epoch; raises `ConfigError` for a damaged one."""
     began = time.monotonic()
     discarded = purge(epoch, *folders)
     states = check_states(epoch, *folders)
@@ -45,10 +45,10 @@ def keep_up(epoch: int, *folders: Path) -> None:
 
 
 def purge(epoch: int, *folders: Path) -> int:
-    """Remove the keys that are discarded where a run resumes from this epoch, all rows of each; how many there were.
+    """Remove all rows of the keys that are discarded at this epoch; returns the number of keys.
 
-    The runs before the last two are forgotten, too. A partition is purged whole or not at all. From then on Bytewax
-    refuses to resume it from an earlier epoch, whose rows may be gone; copies of different age would ask for that.
+    The rows about runs before the last two go too. A partition is purged whole or not at all. Bytewax then refuses to
+    resume it from an earlier epoch, whose rows may be gone: partitions copied at different times would need that.
     """
     count = 0
     for file in files(folders):
@@ -68,9 +68,9 @@ def purge(epoch: int, *folders: Path) -> int:
 
 
 def check_states(epoch: int, *folders: Path) -> int:
-    """Check every state that a run from this epoch on loads out of these folders; how many there are.
+    """Check every state that a run from this epoch on loads from these folders; returns their number.
 
-    Raises `ConfigError`, which names the step and the key, at the first one that is damaged.
+    Raises `ConfigError`, which names the step and the key, at the first damaged state.
     """
     count = 0
     for file in files(folders):
@@ -83,9 +83,9 @@ def check_states(epoch: int, *folders: Path) -> int:
 
 
 def check(pickled: bytes, owner: str) -> None:
-    """Look at a state as Bytewax has pickled it, without making any object but builtins of it.
+    """Check a state as Bytewax has pickled it, making no objects but builtins.
 
-    Raises `ConfigError` where it is damaged, be it in the state or in what Bytewax has put around it.
+    Raises `ConfigError` where the state or the pickle around it is damaged.
     """
     try:
         held: object = _Builtins(io.BytesIO(pickled)).load()
@@ -95,7 +95,7 @@ def check(pickled: bytes, owner: str) -> None:
 
 
 class _Builtins(pickle.Unpickler):
-    """Reads builtins, of which the states are made as they stand here, and no name of any module."""
+    """Reads builtins, of which stored states are made, and no name of any module."""
 
     def find_class(self, module: str, name: str, /) -> Any:
         raise pickle.UnpicklingError(f"{module}.{name} is not a builtin")
