@@ -1,1 +1,1 @@
-"""What belongs to the process, not to the dataflow."""
+"""The parts that live as long as the process: start and end, signals, logs, progress, heartbeats."""

@@ -1,10 +1,10 @@
-"""What must be so before the other imports, which take their time; importing this does it.
+"""Prepares the process before the slow imports; importing this module does it.
 
-- Ctrl-C ends the process as SIGTERM does, without a trace of calls, until `flows.main` handles both.
-- The cycle collector does not look at what imports make, of which all stays: a tenth of the time they take.
-- Standard streams that were closed are the null device, lest a file of ours is opened in their place and printed into.
+- Ctrl-C ends the process as SIGTERM does, without a traceback, until `flows.main` handles both.
+- The cycle collector is off during the imports, whose objects all stay: that saves a tenth of their time.
+- Closed standard streams become the null device. Otherwise a file of ours would get their number and be printed into.
 
-Only where `bytewax.run` is the program: whoever else imports the flow keeps its own.
+It does so only where `bytewax.run` is the program: other programs that import the flow keep their own ways.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _fill_closed_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one, as those below are open
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - as long as the process
 

@@ -1,7 +1,7 @@
-"""How the process ends when it cannot go on: one sentence and an exit code, not a trace of calls.
+"""Ends a process that cannot go on with one sentence and an exit code instead of a traceback.
 
-Bytewax hands on the error of a source or a sink wrapped in its own, and that of a recovery store as a panic. Both reach
-`sys.excepthook`, the last place that sees them.
+Bytewax wraps the error of a source or a sink in its own error, and turns that of a recovery store into a panic. Both
+reach `sys.excepthook`, the last place that sees them.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from flows.settings.model import CONFIG_EXIT_CODE
 from operators.errors import ConfigError, SentinelError
 
 ROOM: Final = 1 << 20
-"""Bytes that a recovery store needs at least, to be made or to be gone on with."""
+"""The least free bytes that a recovery store needs."""
 
 _SQLITE: Final = re.compile(r"SqliteFailure\(.*Some\(\"(.*)\"\)\)")
-"""Only the recovery store is written by Rust, so a panic of SQLite is one of that store."""
+"""Matches a panic of SQLite, which is one of the recovery store: Rust writes no other SQLite file."""
 
 log = logging.getLogger(__name__)
 
 
 def room(folder: Path) -> str | None:
-    """What is wrong with this folder of a recovery store, or None where it can be written."""
+    """The reason why this folder of a recovery store cannot be written; None where it can."""
     probe = folder / f"room-{os.getpid()}.tmp"
     try:
         with probe.open("wb") as file:
@@ -47,7 +47,7 @@ def room(folder: Path) -> str | None:
 
 
 def cause(error: BaseException) -> SentinelError | None:
-    """The error of ours that this one came from, or None."""
+    """The `SentinelError` that this error came from, or None."""
     return next((e for e in _chain(error) if isinstance(e, SentinelError)), None)
 
 
@@ -58,9 +58,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def unwritten(recovery: Path, error: BaseException) -> str | None:
-    """Why the recovery store in this folder cannot be written any more; None where that is not what happened.
+    """The reason why the recovery store in this folder cannot be written any more; None for another kind of error.
 
-    Bytewax says what SQLite said, which blames the disk for much; so the folder is looked at first.
+    Bytewax repeats the message of SQLite, which blames the disk for much, so this looks at the folder first.
     """
     if (wrong := room(recovery)) is not None:
         return wrong
@@ -69,10 +69,10 @@ def unwritten(recovery: Path, error: BaseException) -> str | None:
 
 
 def say_why(recovery: Path | None, panics: Panics | None = None) -> None:
-    """From now on what ends the process is said in one sentence; what is no error of ours is still shown whole.
+    """From now on say in one sentence which error ends the process; errors that are not ours are shown whole.
 
-    The exit code is 78 where the set-up is wrong, else 1. `recovery` is the folder of the recovery store, `panics` what
-    keeps back what Rust says of an error that has a sentence.
+    The exit code is 78 where the set-up is wrong, else 1. `recovery` is the folder of the recovery store. `panics`
+    keeps back the text that Rust prints for an error that has a sentence.
     """
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -1,4 +1,4 @@
-"""What a heartbeat says of this process: that it reads and closes panes, how far it is, how many alerts it has sent."""
+"""Makes the heartbeats of this process: it reads and closes panes, is so far, and has sent so many alerts."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ SCHEMA: Final = "llm-sentinel.heartbeat/1"
 
 
 def patience_s(of: TimeConfig) -> float:
-    """How long panes may stay open that some partition has passed: twice the time until another one is called idle."""
+    """How long a pane may stay open after some partition has passed it: twice the time until a partition is idle."""
     return 2 * (of.idle_s + of.pane_s)
 
 
 class Pulse:
-    """Counts what the flow does; `say` gives the next heartbeat.
+    """Counts the work of the flow; `say` gives the next heartbeat.
 
-    It gives None where the source was not polled since the last one, and where panes do not close: a shard of this
-    process has panes that some partition has passed, and for `patience_s` it has closed none. A shard that waits for
-    nothing closes nothing either, and that is well. `now` gives microseconds, `clock` seconds that never go back.
+    It gives None when the source was not polled since the last heartbeat, and when panes do not close: a shard of this
+    process has panes that some partition has passed, and has closed none for `patience_s`. A shard that waits for
+    nothing need not close any. `now` gives microseconds, `clock` seconds that never go back.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Pulse:
     ) -> None:
         self._patience_s = patience_s
         self._clock = clock
-        self._waiting: dict[int, tuple[int | None, float]] = {}  # by shard: up to where it has closed, and since when
+        self._waiting: dict[int, tuple[int | None, float]] = {}  # by shard: the pane closed last, and since when
         self._process = process
         self._processes = processes
         self._now = now
@@ -52,18 +52,18 @@ class Pulse:
         self._marks: dict[str, int | None] = {}
 
     def turned(self) -> None:
-        """A source partition was polled without a fault, whether anything came or not."""
+        """A source partition was polled without a fault, with or without records."""
         with self._lock:
             self._turns += 1
 
     def polled(self, partition: str, records: int, watermark: int | None) -> None:
-        """All that a partition has given so far, and how far it is."""
+        """A partition has given so many records so far, and its watermark is there."""
         with self._lock:
             self._records[partition] = records
             self._marks[partition] = watermark
 
     def reached(self, shard: int, closed: int | None, newest: int | None) -> None:
-        """A shard has closed panes up to `closed`, and would have up to `newest` if all partitions were that far."""
+        """A shard has closed panes up to `closed`; its fastest partition would allow panes up to `newest`."""
         with self._lock:
             if newest is None or (closed is not None and closed >= newest):
                 self._waiting.pop(shard, None)
@@ -80,7 +80,7 @@ class Pulse:
             self._alerts += 1
 
     def say(self) -> bytes | None:
-        """One JSON object; `watermark` is that of the partition that is least far, null until each has one."""
+        """One JSON object; `watermark` is that of the slowest partition, null until each has one."""
         with self._lock:
             if self._turns == self._said or not self._closes():
                 return None

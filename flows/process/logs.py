@@ -1,7 +1,7 @@
 """Log lines on standard error: for people, or one JSON object a line; times are RFC 3339 in UTC.
 
-What else the program says there goes through `tell`, so that a reader of JSON never meets anything else. Whatever
-goes this way loses the secrets of the settings, also where another library has put one into its line.
+All other text of the program goes there through `tell`, so that a reader of JSON never meets anything else. Each line
+loses the secrets of the settings, also where another library has put one into it.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import orjson
 from operators.section import without
 
 OURS: Final = ("flows", "connectors", "operators")
-"""The packages whose level can be changed while the process lives; what others would say of debug is not for logs."""
+"""The packages whose level can be changed while the process lives; debug lines of libraries do not belong in logs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Whose lines these are: the process, by its number in the cluster, and the run, a new name at each start."""
+    """The origin of the lines: the number of the process in the cluster, and the run, a new name at each start."""
 
     process: int = 0
     run: str = field(default_factory=lambda: secrets.token_hex(4))
 
 
 class Lines(logging.Formatter):
-    """Lines to read: time, level, logger, message, and the traceback below where there is one; without `secrets`."""
+    """Lines for people: time, level, logger, message, and a traceback below if there is one; without `secrets`."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -51,7 +51,7 @@ class Lines(logging.Formatter):
 class JsonLines(logging.Formatter):
     """One JSON object a record: time, level, logger, message, process, run.
 
-    Where there is a traceback it stands in `exception`. None of the `secrets` stands in a line.
+    A traceback stands in `exception`. None of the `secrets` stands in a line.
     """
 
     def __init__(self, who: Who, secrets: Iterable[str] = ()) -> None:
@@ -83,7 +83,7 @@ def set_up_logging(
 
 
 def tell(level: int, text: str) -> None:
-    """Say what is said whatever the level: as it is, or as a JSON line where log lines are. Nobody may be there."""
+    """Print the text at any log level, as it is or as a JSON line if log lines are JSON; a lost reader is no error."""
     formatters = [handler.formatter for handler in logging.getLogger().handlers]
     json = next((f for f in formatters if isinstance(f, JsonLines)), None)
     lines = next((f for f in formatters if isinstance(f, Lines)), None)
@@ -98,7 +98,7 @@ def tell(level: int, text: str) -> None:
 def debug_on_signal() -> None:
     """SIGUSR1 shows the debug lines of our packages, the next one hides them again.
 
-    A signal comes from the same user alone, which the listener could not promise.
+    Only the same user can send a signal; the listener could not promise that.
     """
     shown = False
 

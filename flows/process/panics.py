@@ -1,9 +1,9 @@
-"""What Rust writes to standard error where an error leaves the dataflow, before Python and its sentence know of it.
+"""Keeps back the panics that Rust writes to standard error when an error leaves the dataflow.
 
-Bytewax panics on every error: of a source, of a step, of a sink, of the recovery store. Rust then writes two lines, or
-with RUST_BACKTRACE a hundred, straight to descriptor 2. So that descriptor becomes a pipe. What comes through it is
-handed on line by line, but a panic is kept back until the process says in one sentence why it ends. `sys.stderr` goes
-on to write where it always did.
+Bytewax panics on every error of a source, a step, a sink or the recovery store. Rust then writes two lines, or with
+RUST_BACKTRACE a hundred, straight to descriptor 2, before Python knows of the error. So that descriptor becomes a pipe.
+A thread hands on its lines, but keeps a panic back until the process says in one sentence why it ends. `sys.stderr`
+writes past the pipe.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Final
 
 HELD_S: Final = 10.0
-"""How long a panic is kept back while the process lives on: then it was not the end, and is shown."""
+"""How long a panic is kept back while the process lives, in seconds; after that it is shown."""
 
 _PANIC: Final = re.compile(rb"thread '[^\n]*' panicked at ")
 _BLOCK: Final = 65_536
@@ -29,7 +29,7 @@ _MOST: Final = 1 << 20
 
 
 class Panics:
-    """Keeps panics back until `end`. Of this process there can be one."""
+    """Keeps panics back until `end`. A process can have one of these."""
 
     def __init__(self) -> None:
         sys.stderr.flush()
@@ -38,10 +38,10 @@ class Panics:
             open(self._shown, "wb", buffering=0, closefd=False),  # noqa: SIM115 - as long as the process
             sys.stderr.encoding, sys.stderr.errors, line_buffering=True, write_through=True,
         )  # fmt: skip
-        # A crash of native code may take its last words with it; this says where it was.
+        # A crash of native code can lose the last lines in the pipe; this says where it happened.
         faulthandler.enable(sys.stderr)
         self._pipe, into = os.pipe()
-        os.set_blocking(into, False)  # who writes may hold the lock that the thread below waits for
+        os.set_blocking(into, False)  # a writer may hold the lock that the thread below waits for
         os.dup2(into, 2)
         os.close(into)
         self._kept = b""
@@ -50,7 +50,7 @@ class Panics:
         atexit.register(self.end, False)
 
     def _read(self) -> None:
-        """Hand on whole lines; from the line of a panic on keep everything."""
+        """Hand on whole lines; keep everything from the line of a panic on."""
         line, until = b"", 0.0
         while True:
             if self._kept:
@@ -74,11 +74,11 @@ class Panics:
             self._show(line)
 
     def _show(self, text: bytes) -> None:
-        with suppress(OSError):  # nobody may be there
+        with suppress(OSError):  # the reader may have gone
             os.write(self._shown, text)
 
     def end(self, show: bool) -> None:
-        """Give the descriptor back, and show what was kept back or drop it; returns when all is written."""
+        """Give the descriptor back, and show or drop the kept text; returns when all is written."""
         if not self._thread.is_alive():
             return
         os.dup2(self._shown, 2)  # nothing holds the other end of the pipe any more
@@ -88,6 +88,6 @@ class Panics:
 
 
 def keep_back() -> Panics | None:
-    """Panics are kept back from now on, where this process is there for a dataflow; else None."""
+    """Keep panics back from now on if this process runs a dataflow; returns None otherwise."""
     program = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return Panics() if program is not None and program.name in ("bytewax.run", "flows.backtest") else None
+    return Panics() if program is not None and program.name in ("bytewax.run", "flows.backtest.__main__") else None

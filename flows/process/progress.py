@@ -1,4 +1,4 @@
-"""How far a running flow has come, on the terminal: one line, rewritten; without a terminal a line now and then."""
+"""Shows how far a running flow has come: one line that is rewritten, or without a terminal a line now and then."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from operators.units import moment
 
 
 class Progress:
-    """Adds up what the polls report and shows it. The clock serves the display alone.
+    """Adds up the reports of the polls and shows them. The clock serves the display alone.
 
-    On a terminal the one line is rewritten at most once a second, and the cursor is left at its start, so that whatever
-    is printed next takes its place. Elsewhere a line of its own is written every five seconds. The first update is
-    shown at once. Several worker threads may share one.
+    On a terminal the line is rewritten at most once a second, and the cursor is left at its start, so that the next
+    output takes its place. Elsewhere a new line is written every five seconds. The first update is shown at once.
+    Several worker threads may share one.
     """
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,7 +36,7 @@ class Progress:
     def update(
         self, events: int = 0, event_time_us: int | None = None, dead: int = 0, late: int = 0, alerts: int = 0
     ) -> None:
-        """What came since the last call: events, dead letters, late events, alerts; the newest event time seen."""
+        """Add the counts since the last call, and take the newest event time."""
         with self._lock:
             now = self._clock()
             first = self._began is None
@@ -53,7 +53,7 @@ class Progress:
                 self._show("\r" if self._tty else "\n", now - self._began)
 
     def finish(self) -> None:
-        """Show the last state, as a line that stays."""
+        """Show the last state as a line that stays."""
         with self._lock:
             if self._began is not None:
                 self._show("\n", self._clock() - self._began)
@@ -81,4 +81,4 @@ class Progress:
             self._stream.write(text + end)
             self._stream.flush()
         except (OSError, ValueError):
-            self._broken = True  # whoever looked at it has gone; the flow goes on
+            self._broken = True  # the reader has gone; the flow goes on

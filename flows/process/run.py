@@ -1,4 +1,4 @@
-"""What lives as long as the process, and how it lives: its signals, its clock, its garbage."""
+"""Everything that lives as long as the process, with its signals, its clock and its garbage collection."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from operators.observe.telemetry import Telemetry
 log = logging.getLogger(__name__)
 
 STUCK_S: Final = 300.0
-"""A process that did not move for so long, beyond what a sink may try again, is stuck. Compiling takes less."""
+"""A process is stuck after so many seconds without a poll, on top of the budget of a sink. Compiling takes less."""
 
 
 @dataclass
 class Run:
-    """What lives as long as the process: stop flag, metrics, progress, heartbeats, the lock on the recovery folder."""
+    """The parts of the process: stop flag, metrics, progress, heartbeats, lock on the recovery folder, and so on."""
 
     telemetry: Telemetry
     progress: Progress | None
@@ -56,14 +56,14 @@ class Run:
     moved: float | None = None
 
     def stopping(self) -> bool:
-        """Whether to stop. Sources ask before each poll, whether or not anything comes: who asks is not stuck."""
+        """Whether to stop. Sources ask before each poll, with or without records: a flow that asks is not stuck."""
         self.moved = self.clock()
         return self.stop.is_set()
 
     def is_live(self, settings: Settings) -> bool:
-        """Whether the flow has moved of late, and how late is a matter of what its sinks may wait for.
+        """Whether the source was asked lately; "lately" includes the time that sinks may wait for their neighbours.
 
-        Not judged is a process without a part of the source, and a source that has an end: at its end it moves no more.
+        A process without a part of the source counts as live. So does a source with an end: it stops there.
         """
         endless = settings.source.kind == "kafka" and not settings.kafka.stop_at_end
         if self.moved is None or not endless:
@@ -71,7 +71,7 @@ class Run:
         return self.clock() - self.moved < STUCK_S + settings.sinks.budget_s
 
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
-        """A source partition was polled: for metrics, for progress. FatalError where the recovery folder has gone."""
+        """A source partition was polled; raises `FatalError` where the recovery folder has gone."""
         if self.held is not None:
             self.held.check()
         self.polled_once.set()
@@ -83,7 +83,7 @@ class Run:
             self.progress.update(len(batch.events), watermark, len(batch.dead), late)
 
     def lagging(self, partition: str, records: int) -> None:
-        """How many records a source partition still has: for metrics."""
+        """A source partition still has so many records."""
         self.telemetry.lagging(partition, records)
 
     def turned(self) -> None:
@@ -93,7 +93,7 @@ class Run:
             self.pulse.turned()
 
     def finish(self, balance_file: Path | None) -> None:
-        """The flow is over, one way or another: show the last of the progress, and say what became of every record."""
+        """The flow is over: close everything, show the last progress, and log the balance of all records."""
         if self.heartbeats is not None:
             self.heartbeats.close()
         if self.watch is not None:
@@ -115,12 +115,12 @@ class Run:
                 log.warning("the balance file %s cannot be written: %s", balance_file, error.strerror)
 
     def reached(self, shard: int, closed: int | None, newest: int | None) -> None:
-        """A shard has closed panes up to `closed`, and could have up to `newest`."""
+        """A shard has closed panes up to `closed`; its fastest partition would allow panes up to `newest`."""
         if self.pulse is not None:
             self.pulse.reached(shard, closed, newest)
 
     def heard(self, shard: int, reading: Callable[[], Mapping[str, int | None]]) -> None:
-        """A shard has heard of partitions, those of other processes too: the source waits for the slowest."""
+        """A shard has heard of all partitions, those of other processes too: the source waits for the slowest."""
         if self.source is not None:
             self.source.heard(shard, reading)
 
@@ -134,12 +134,12 @@ class Run:
 
 
 def wall_clock() -> int:
-    """Microseconds since 1970: the one clock of the flow, for arrivals, idleness and the age of alerts."""
+    """Microseconds since 1970, the one clock of the flow; it serves arrivals, idleness and the age of alerts."""
     return time.time_ns() // 1_000
 
 
 def stop_on_signals(stop: threading.Event) -> None:
-    """SIGTERM and SIGINT end the sources, so that the last snapshot is taken; a second one ends the process at once."""
+    """Let SIGTERM and SIGINT end the sources, after a last snapshot; a second signal ends the process at once."""
 
     def handler(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
@@ -153,7 +153,7 @@ def stop_on_signals(stop: threading.Event) -> None:
 
 
 def spare_the_collector() -> None:
-    """Let the cycle collector look seldom: a batch makes tens of thousands of tuples and no cycles."""
+    """Make the cycle collector run seldom: a batch makes tens of thousands of tuples and no cycles."""
     gc.freeze()
     gc.enable()
     gc.set_threshold(200_000, 20, 20)

@@ -1,4 +1,4 @@
-"""What must be right, and what is put in place, before the flow of this process runs."""
+"""Checks the folders, claims the recovery store, and starts metrics and heartbeats before the flow runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from operators.panes.shard import row_keys
 
 
 def measured(settings: Settings) -> Telemetry:
-    """The metrics of this process, with what does not change while it lives."""
+    """The metrics of this process, with the values that never change already set."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     telemetry = Telemetry(settings.metrics.services, wall_clock)
     ProcessCollector(registry=telemetry.registry)
@@ -34,7 +34,7 @@ def measured(settings: Settings) -> Telemetry:
 
 
 def check_folders(settings: Settings) -> None:
-    """Raises `ConfigError` where a file that is to be written cannot be: it may not be opened for days."""
+    """Raises `ConfigError` where a file of the settings cannot be written: the flow may first open it days later."""
     found = {
         "store.sqlite.path": settings.store.sqlite.path if settings.store.kind == "sqlite" else None,
         "alerts.jsonl": settings.alerts.jsonl,
@@ -52,7 +52,7 @@ def check_folders(settings: Settings) -> None:
 
 
 def check_room(folder: Path) -> None:
-    """Raises `ConfigError` where this folder of a recovery store cannot be written: Bytewax would not say so."""
+    """Raises `ConfigError` where the folder of a recovery store cannot be written: Bytewax would not say so."""
     wrong = room(next(f for f in (folder, *folder.absolute().parents) if f.is_dir()))
     if wrong is not None:
         raise ConfigError(
@@ -61,7 +61,7 @@ def check_room(folder: Path) -> None:
 
 
 def start_heartbeats(settings: Settings, run: Run, where: store.Place) -> None:
-    """Heartbeats for as long as the process lives, where alerts go to Kafka; makes their topic where that may be."""
+    """Send heartbeats while the process lives, if alerts go to Kafka; makes their topic if the settings allow it."""
     kafka, topic = settings.kafka, wiring.heartbeat_topic(settings)
     if topic is None:
         return
@@ -75,7 +75,7 @@ def start_heartbeats(settings: Settings, run: Run, where: store.Place) -> None:
 
 
 def claim(settings: Settings, where: store.Place, factory: ReaderFactory) -> store.Held | None:
-    """Lock the recovery folder; ConfigError where it is in use, or not one of these settings and this source."""
+    """Lock the recovery folder; raises `ConfigError` where it is in use, or was made by other settings or sources."""
     return store.claim(
         where,
         settings.recovery.shards,
