@@ -23,6 +23,7 @@ from operators.incidents.alert_json import microseconds, rfc3339
 from operators.incidents.findings import SLOWNESS
 from operators.model import SECOND
 from tests.brokers import Broker, create_topic, produce
+from tests.conftest import ROOT
 from tests.flows.test_laws import START, dealt, spoil, traffic
 from tests.harness import MemoryTopic, World
 
@@ -261,7 +262,7 @@ def test_ctrl_c_ends_it_and_writes_nothing(folder: Path) -> None:
     events.write_bytes(b"\n".join(records) + b"\n")
     command = [sys.executable, "-m", "flows.backtest", "long.jsonl", "--alerts", "out.jsonl"]
     command += ["--set", "source.batch_size=50"]
-    env = {**os.environ, "PYTHONPATH": str(Path(backtest.__file__).parents[1])}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
     assert process.stderr is not None
     assert b"events" in process.stderr.readline()

@@ -21,6 +21,7 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 from flows.recovery import store
 from flows.recovery.store import PAGE_BYTES, Held, Place, claim, place
 from operators.errors import ConfigError, FatalError
+from tests.conftest import ROOT
 
 Layout = Literal["shared", "own"]
 
@@ -158,13 +159,12 @@ def test_a_second_flow_is_refused_while_the_first_lives(tmp_path: Path) -> None:
 
 def test_the_lock_goes_with_the_process(tmp_path: Path) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from flows.recovery import *; "
+        "import os, sys; from pathlib import Path; from flows.recovery.store import *; "
         "held = claim(Place(Path(sys.argv[1]), 0, 1), 4, 10, 'kafka c1 llm.telemetry', 'shared'); "
         "print('held', flush=True); sys.stdin.read()"
     )
-    root = Path(store.__file__).parent.parent
     other = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root
+        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
     assert other.stdout is not None and other.stdin is not None
     with other.stdin, other.stdout:

@@ -19,8 +19,8 @@ from connectors.config import SqliteConfig
 from connectors.sqlite import SqliteFactory
 from connectors.tables import ALERTS, PANES, Table, Type
 from flows.report.__main__ import main
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parents[2]
 NOON = 1_767_614_400_000_000  # 2026-01-05T12:00:00Z
 MINUTE = 60_000_000
 
