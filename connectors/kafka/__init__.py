@@ -1,1 +1,1 @@
-"""Kafka: a reader of topics, and writers that put each record into its topic exactly once."""
+"""Kafka: readers of topics, and writers that put each record into its topic exactly once."""

@@ -1,4 +1,4 @@
-"""Making librdkafka clients, waiting for brokers, and what an error of librdkafka means for us."""
+"""Makes librdkafka clients, waits for brokers, and translates the errors of librdkafka into ours."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _RETRIABLE: Final = frozenset({
     KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND, KafkaError.KAFKA_STORAGE_ERROR,
     KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
     KafkaError.NOT_CONTROLLER, KafkaError.CONCURRENT_TRANSACTIONS, KafkaError.THROTTLING_QUOTA_EXCEEDED,
-    KafkaError._UNKNOWN_PARTITION,  # of a topic that was made a moment ago
+    KafkaError._UNKNOWN_PARTITION,  # the topic is very new
 })  # fmt: skip
-"""Codes that pass by themselves; librdkafka sets its own flag `retriable` for requests of transactions only."""
+"""Codes of passing errors; librdkafka sets its own flag `retriable` for requests of transactions only."""
 
 _REFUSED: Final = frozenset({
     KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -47,12 +47,12 @@ _REFUSED: Final = frozenset({
 _NO_ANSWER: Final = frozenset({
     KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._ALL_BROKERS_DOWN,
 })  # fmt: skip
-"""Codes of a request that nobody answered, which do not say why."""
+"""Codes of an unanswered request, which do not tell the reason."""
 
 _TLS_ALERT: Final = re.compile(r"SSL alert number (4[2-689]|116)\b")
-"""A broker does not accept the certificate of the client, or asks for one (RFC 8446, section 6.2).
+"""Matches the alert of a broker that refuses the client's certificate, or asks for one (RFC 8446, section 6.2).
 
-The client has read on by then, so librdkafka takes it for a lost connection: the number stands in the text alone.
+librdkafka reports it as a lost connection, so the number stands in the text alone.
 """
 
 UNKNOWN_TOPIC: Final = frozenset(
@@ -61,21 +61,21 @@ UNKNOWN_TOPIC: Final = frozenset(
 
 
 def error_of(exception: KafkaException) -> KafkaError:
-    """The error that an exception of the client carries."""
+    """The error inside an exception of the client."""
     error = exception.args[0]
     return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(exception))
 
 
 def refuses(error: KafkaError) -> bool:
-    """Whether brokers do not let this client in, it does not trust them, or it may not do what it asked for."""
+    """Whether the error is a refusal: the brokers reject this client or its request, or it does not trust them."""
     return error.code() in _REFUSED or (error.code() == KafkaError._TRANSPORT and bool(_TLS_ALERT.search(error.str())))
 
 
 def meaning(error: KafkaError, doing: str, config: KafkaConfig, *, started: bool = False) -> SentinelError:
-    """The error of ours that says the same; by code and flags, by text only where TLS leaves nothing else.
+    """Our error for this one, chosen by code and flags; TLS alerts alone are told by their text.
 
-    A refusal is wrong configuration at the start. From a flow that has `started` rights, a certificate or a topic were
-    taken away, and may come back.
+    A refusal at the start is wrong configuration. After a flow has `started`, its rights, certificate or topic were
+    taken away and may come back.
     """
     text = f"{doing}: {config.masked(error.str())} ({error.name()})"
     if refuses(error):
@@ -103,7 +103,7 @@ def _refusal(error: KafkaError, config: KafkaConfig) -> str:
 
 
 class Refusals:
-    """The last refusal that a client told its `error_cb`: why its requests go without an answer."""
+    """The last refusal that a client reported to its `error_cb`; it explains unanswered requests."""
 
     def __init__(self) -> None:
         self._last: KafkaError | None = None
@@ -115,14 +115,14 @@ class Refusals:
             logger.debug("kafka: %s", error.name())
 
     def behind(self, error: KafkaError) -> KafkaError:
-        """The refusal where `error` only says that there was no answer, else `error`; then it is forgotten."""
+        """The last refusal if `error` is only a missing answer, else `error`; forgets the refusal."""
         last, self._last = self._last, None
         return last if last is not None and error.code() in _NO_ANSWER else error
 
 
 def hear_why(client: Consumer | Producer) -> None:
-    """Let a client that has failed tell its `error_cb` what it met; what it gives beside that is lost."""
-    with suppress(KafkaException):  # a producer that met a fatal error raises it here once more
+    """Let a failed client report its errors to `error_cb`; records that it returns meanwhile are lost."""
+    with suppress(KafkaException):  # a producer raises its fatal error here once more
         client.poll(0)
 
 
@@ -132,25 +132,25 @@ def make_consumer(
     changes: Mapping[str, str] | None = None,
     on_statistics: OnStatistics | None = None,
 ) -> Consumer:
-    """A consumer with `changes` over the configured options; ConfigError where librdkafka refuses an option.
+    """A consumer with `changes` over the configured options; raises `ConfigError` where librdkafka refuses one.
 
-    `on_statistics` is given the client's JSON about itself as often as the option `statistics.interval.ms` says.
+    `on_statistics` gets the client's JSON about itself at the interval of the option `statistics.interval.ms`.
     """
     return _made(Consumer, {**config.consumer(), **(changes or {})}, config, on_error, on_statistics)
 
 
 def make_producer(config: KafkaConfig, extra: Mapping[str, str], on_error: OnError | None = None) -> Producer:
-    """A producer with `extra` options over the configured ones; ConfigError where librdkafka refuses an option."""
+    """A producer with `extra` options over the configured ones; raises `ConfigError` where librdkafka refuses one."""
     return _made(Producer, {**config.producer(), **extra}, config, on_error)
 
 
 def make_admin(config: KafkaConfig, options: Mapping[str, str]) -> AdminClient:
-    """A client that asks about topics and makes them, with the options of a consumer or of a producer."""
+    """A client for asking about topics and making them, with the options of a consumer or of a producer."""
     return _made(AdminClient, options, config, None)
 
 
 def check_options(config: KafkaConfig) -> None:
-    """ConfigError where librdkafka refuses an option; asks no broker. A start must not find out at its first alert."""
+    """Raises `ConfigError` where librdkafka refuses an option: a start must not find out at its first alert."""
     make_consumer(config).close()
     make_producer(config, {})
 
@@ -173,9 +173,9 @@ def _made(
 
 
 def patiently(doing: str, attempt: Callable[[float], T], config: KafkaConfig) -> T:
-    """What `attempt(timeout)` gives, tried again within `start_budget_s` while its KafkaException may pass.
+    """The result of `attempt(timeout)`, which is repeated within `start_budget_s` while its KafkaException may pass.
 
-    Blocks: for the start only. Raises ConfigError or FatalError, the latter also when the budget is used up.
+    It blocks, and serves the start only. Raises `ConfigError` or `FatalError`, the latter also after the budget.
     """
     deadline = time.monotonic() + config.start_budget_s
     pause, timeout = 0.1, 1.0
@@ -201,14 +201,14 @@ def patiently(doing: str, attempt: Callable[[float], T], config: KafkaConfig) ->
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What the brokers say of themselves: their id, and the partition numbers of each topic that was asked for."""
+    """The cluster as the brokers describe it: its id, and the partition numbers of each topic in question."""
 
     id: str
     topics: dict[str, list[int]]
 
 
 def look_up(config: KafkaConfig, topics: tuple[str, ...]) -> Cluster:
-    """The partitions of `topics`; one that does not exist is left out. Waits for the brokers as `patiently` does."""
+    """The partitions of those of `topics` that exist; waits for the brokers as `patiently` does."""
     refusals = Refusals()
     consumer = make_consumer(config, refusals)
     try:
@@ -236,13 +236,13 @@ def look_up(config: KafkaConfig, topics: tuple[str, ...]) -> Cluster:
 
 
 def make_topic(config: KafkaConfig, topic: str, partitions: int) -> None:
-    """Make a topic as configured; well if it is there by then. Waits for the brokers as `patiently` does."""
+    """Make a topic as configured, unless it exists by then; waits for the brokers as `patiently` does."""
     patiently(f"making the topic {topic}", _making(config, topic, partitions), config)
     logger.info("made the topic %s with %d partitions", topic, partitions)
 
 
 def make_topic_again(config: KafkaConfig, topic: str, partitions: int) -> None:
-    """Make a topic that was there at the start, with as many partitions as it had; does not wait for the brokers."""
+    """Make a lost topic with as many partitions as it had at the start; does not wait for the brokers."""
     try:
         _making(config, topic, partitions)(config.request_s)
     except KafkaException as e:
@@ -251,7 +251,7 @@ def make_topic_again(config: KafkaConfig, topic: str, partitions: int) -> None:
 
 
 def _making(config: KafkaConfig, topic: str, partitions: int) -> Callable[[float], None]:
-    """An attempt to make the topic, to be given the seconds that it may take."""
+    """An attempt to make the topic; its argument is the timeout in seconds."""
     admin = make_admin(config, config.producer())
 
     def attempt(timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""What can be set about Kafka, and how it becomes the options of librdkafka clients."""
+"""The settings of Kafka, and the options of librdkafka clients that follow from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORDS: Final = frozenset({
     "gssapi", "plain", "scram-sha-256", "scram-sha-512", "oauthbearer", "inherit", "gzip", "snappy", "lz4", "zstd",
     "read_committed", "read_uncommitted", "range", "roundrobin", "cooperative-sticky", "classic", "consumer",
 })  # fmt: skip
-"""Values of options that may be shown, beside sizes and times; of any other nobody here knows what it is."""
+"""Words that may be shown as values of options, beside sizes and times; any other word may be a secret."""
 
 _OURS: Final = {
     "bootstrap.servers": "set kafka.brokers",
@@ -41,7 +41,7 @@ _OURS: Final = {
 }
 """Options that the reader and the writers decide, and what to do instead."""
 
-_LOG_LEVEL: Final = "2"  # errors reach us as errors; the client would also log each failed attempt to connect
+_LOG_LEVEL: Final = "2"  # we get errors as errors; the client would also log each failed attempt to connect
 
 
 class KafkaConfig(Section):
@@ -108,7 +108,7 @@ class KafkaConfig(Section):
         return {name: _veiled(name, value) for name, value in v.items()}
 
     def consumer(self) -> dict[str, str]:
-        """Every option of a consumer, secrets in the clear: for the client alone, never for a log."""
+        """Every option of a consumer, secrets in the clear; only the client may see it, never a log."""
         return {
             "enable.partition.eof": "true",
             "fetch.queue.backoff.ms": "20",  # the default of 1 s starves a consumer whose queue was full once
@@ -125,9 +125,9 @@ class KafkaConfig(Section):
         }
 
     def producer(self) -> dict[str, str]:
-        """Every option of a producer but `transactional.id`, secrets in the clear: for the client alone."""
+        """Every option of a producer but `transactional.id`, secrets in the clear; only the client may see it."""
         return {
-            "linger.ms": "0",  # a write is one transaction: nothing more will come to wait for
+            "linger.ms": "0",  # a write is one whole transaction, so waiting for more gains nothing
             "compression.type": "lz4",
             "log_level": _LOG_LEVEL,
             **_clear(self.options),
@@ -136,12 +136,12 @@ class KafkaConfig(Section):
         }
 
     def masked(self, text: str) -> str:
-        """`text` without the secrets of the options: for messages that come from the client."""
+        """`text`, a message of the client, without the secrets of the options."""
         values = [value for options in self._options() for value in options.values() if isinstance(value, SecretStr)]
         return without(text, (value.get_secret_value() for value in values))
 
     def refused(self, message: str) -> str:
-        """What a message of librdkafka says that refuses an option, without any value of an option."""
+        """The refusal of an option in a message of librdkafka, without any value of an option."""
         name = next(
             (n for n in re.findall(r'"([^"]*)"', message) if any(n in options for options in self._options())), ""
         )
@@ -162,7 +162,7 @@ class KafkaConfig(Section):
         return self.consumer_options, self.producer_options, self.options
 
     def setting_of(self, message: str) -> str:
-        """The setting that holds the option which a message of librdkafka names in quotes."""
+        """The setting that holds the option named in quotes in a message of librdkafka."""
         quoted = set(re.findall(r'"([^"]*)"', message))
         for section in ("consumer_options", "producer_options", "options"):
             if quoted & set(getattr(self, section)):
@@ -171,7 +171,7 @@ class KafkaConfig(Section):
 
 
 def _veiled(name: str, value: Value) -> Value:
-    """The value as a secret unless it may be shown."""
+    """The value, made a secret unless it may be shown."""
     text = _text(value)
     if _SECRET.search(name) and not name.endswith(".location"):
         return SecretStr(text)

@@ -19,41 +19,41 @@ from connectors.kafka.client import error_of
 logger = logging.getLogger(__name__)
 
 STATISTICS: Final = {"statistics.interval.ms": "1000"}
-"""The option of a consumer that is made with `LogEnd.on_statistics`."""
+"""The option that a consumer needs for `LogEnd.on_statistics`."""
 
 _HEARD_S: Final = 5.0
-"""How old the last answer of the leader may be for its word to hold: it answers fetches within half a second, also
-where nothing comes, and what it said last is known a second later."""
+"""How long an answer of the leader holds, in seconds. It answers fetches within half a second, even without records,
+and the statistics show an answer within a second."""
 _ASK_S: Final = 5.0
-"""How often, at most, a partition that is not polled asks for its end."""
+"""How often at most a partition that is not polled asks for its end, in seconds."""
 _ANSWER_S: Final = 0.1
 
 
 class LogEnd:
-    """The end of one partition, as one consumer knows it."""
+    """The end of one partition as one consumer knows it."""
 
     def __init__(self, topic: str, number: int) -> None:
         self._topic = topic
         self._number = number
         self._place = TopicPartition(topic, number)
         self._heard = 0.0  # by the monotonic clock
-        self._polled = False  # since it was last asked how many records are left
+        self._polled = False  # since the last question for the number of records left
         self._told = -1  # the end that the brokers gave when asked
         self._asked = 0.0
         self.forget()
 
     def forget(self) -> None:
-        """What was heard is of another log, or of another place in it."""
+        """Forget the last answer: it was about another log, or another place in it."""
         self._heard = -_HEARD_S
 
     def polled(self, something: bool) -> None:
-        """The consumer was polled; what it gave, if anything, is an answer of the leader."""
+        """The consumer was polled; a record or event is an answer of the leader."""
         self._polled, self._told = True, -1
         if something:
             self._heard = time.monotonic()
 
     def on_statistics(self, text: str) -> None:
-        """When the broker that the partition is fetched from has said anything last."""
+        """Note when the broker that serves the partition answered last."""
         told = orjson.loads(text)
         partitions = told["topics"].get(self._topic, {}).get("partitions", {})
         fetched_from = partitions.get(str(self._number), {}).get("broker", -1)
@@ -64,20 +64,20 @@ class LogEnd:
                 self._heard = max(self._heard, (told["ts"] - broker["rxidle"]) / 1e6)
 
     def high(self, consumer: Consumer) -> int | None:
-        """The high watermark as of the last fetch; None before the first one, and after one that failed.
+        """The high watermark of the last fetch; None before the first fetch and after a failed one.
 
-        Records of an earlier fetch may still come then: the client forgets the end before it has given them out.
+        After a failed fetch records of an earlier one may still come: the client forgets the end first.
         """
         _, high = consumer.get_watermark_offsets(self._place, cached=True)
         return high if high >= 0 else None
 
     def after(self, consumer: Consumer, offset: int) -> int | None:
-        """The high watermark, which lies behind the record at `offset` that was just given out; None where unknown."""
+        """The high watermark, which lies behind the record just handed out at `offset`; None where unknown."""
         high = self.high(consumer)
         return None if high is None else max(high, offset + 1)
 
     def stands_at(self, consumer: Consumer, position: int) -> bool:
-        """Whether the leader said just now that nothing comes after the position, nor waits there to be readable."""
+        """Whether the leader has lately said that no record follows the position, not even an unreadable one."""
         if time.monotonic() - self._heard > _HEARD_S:
             return False
         high = self.high(consumer)
@@ -97,7 +97,7 @@ class LogEnd:
         return None if known < 0 else max(known - position, 0)
 
     def _ask(self, consumer: Consumer) -> None:
-        """For the end up to which records can be read: that is all a client is told that reads committed records."""
+        """Ask for the end of the readable records; a client that reads committed records is told no other end."""
         self._asked = time.monotonic()
         try:
             _, self._told = consumer.get_watermark_offsets(self._place, timeout=_ANSWER_S)

@@ -1,4 +1,4 @@
-"""Where a log was cut: what came instead of the lost records is of a newer leader epoch."""
+"""Finds the offset at which a log was cut: the records after it are of a newer leader epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOOK: Final = {
 def end_of_epoch(config: KafkaConfig, topic: str, number: int, epoch: int, low: int, high: int) -> int:
     """The first offset from `low` to `high` at which no record of this epoch or of an older one follows.
 
-    Looks at one record after the other, by halving. RetryableError where that takes longer than `request_s`.
+    Looks at single records by bisection. Raises `RetryableError` where that takes longer than `request_s`.
     """
     deadline = time.monotonic() + config.request_s
     consumer = make_consumer(config, changes=_LOOK)

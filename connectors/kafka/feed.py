@@ -1,4 +1,4 @@
-"""Sending telemetry to a topic as a service would: in order, each record at least once, no transactions."""
+"""Sends telemetry to a topic as a service would: in order, each record at least once, without transactions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LAST_S: Final = 30.0
 
 
 class Feed:
-    """A producer for one topic, which is made where it is missing; records go to its partitions in turn.
+    """A producer for one topic, which it makes if it is missing; records go to its partitions in turn.
 
     Waits for the brokers at the start as `patiently` does. Raises `ConfigError`, or `FatalError` where a record could
     not be delivered within librdkafka's own time (`message.timeout.ms`).
@@ -43,7 +43,7 @@ class Feed:
             self._error = error
 
     def send(self, values: Sequence[bytes], times: Ints) -> None:
-        """Hand the records over, with these record timestamps (microseconds); waits where its queue is full."""
+        """Hand over the records with these timestamps (microseconds); waits while the queue is full."""
         produce, poll = self._producer.produce, self._producer.poll
         for value, at in zip(values, (times // 1000).tolist(), strict=True):
             partition = next(self._turn)

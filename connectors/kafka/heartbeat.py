@@ -1,6 +1,6 @@
-"""A record now and then on a topic of its own, for as long as there is something to say: a dead man's switch.
+"""Sends a record now and then to a topic of its own while the flow works: a dead man's switch.
 
-What watches that topic learns of a flow that stands still, also where nothing of the flow is left to tell.
+A watcher of that topic notices a flow that stands still, even one of which nothing is left.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class Heartbeats:
         self._delivered()
 
     def _fail(self, why: str) -> None:
-        if not self._failing:  # once, until one is delivered again
+        if not self._failing:  # log once until a record is delivered again
             log.warning("no heartbeat reaches %s: %s", self._config.heartbeat_topic, why)
         self._failing = True
 
     def close(self) -> None:
-        """Send no more; waits a second for what is under way."""
+        """Stop sending; waits a second for records under way."""
         self._closed.set()
         self._thread.join(2 * _LAST_S)
         self._producer.flush(_LAST_S)

@@ -1,6 +1,6 @@
-"""Writing to a topic exactly once: fence who wrote before, read back, skip, one transaction a write.
+"""Writes to a topic exactly once: it fences the writer before, reads back, skips, and makes one transaction a write.
 
-For readers with `isolation.level=read_committed`. The rules of skipping are in `connectors.once`.
+Readers need `isolation.level=read_committed`. `connectors.once` has the rules of skipping.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ DeliveryCallback = Callable[[KafkaError | None, KafkaMessage], None]
 logger = logging.getLogger(__name__)
 
 ID_HEADER: Final = "ce_id"
-"""The header with the record's id; reading back needs no look at the value."""
+"""The header with the record's id, so that reading back need not parse the value."""
 TIME_HEADER: Final = "ce_time"
 MOST_READ_BACK: Final = 200_000
-"""How many offsets before the end of a partition are read back where no position is known. A transaction takes one."""
+"""How many offsets before the end of a partition are read back without a position. A transaction takes one, too."""
 
 _READ_BACK: Final = {
     "auto.offset.reset": "earliest",
-    "isolation.level": "read_committed",  # whatever the configured readers see
-    "fetch.wait.max.ms": "50",  # the end is reported when the broker has waited so long for more
+    "isolation.level": "read_committed",  # even if the configured readers see more
+    "fetch.wait.max.ms": "50",  # the broker waits so long for more records before it reports the end
 }
 _REFUSED: Final = {
     KafkaError.MSG_SIZE_TOO_LARGE: "record_too_large",
@@ -56,7 +56,7 @@ _REFUSED: Final = {
     KafkaError.INVALID_RECORD: "invalid_record",
 }
 _GIVEN_UP: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
-"""What a record reports whose transaction the client has given up, whatever the reason."""
+"""The errors of a record whose transaction the client has given up for any reason."""
 _FENCED: Final = frozenset({
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.TRANSACTION_COORDINATOR_FENCED,
@@ -99,11 +99,11 @@ class KafkaOnce:
         return self._partitions
 
     def route(self, key: str) -> int:
-        """By a checksum of the key: the same in every process."""
+        """Routes by a checksum of the key, which is the same in every process."""
         return zlib.crc32(key.encode()) % len(self.partitions())
 
     def open(self, partition: str, resume: State | None) -> KafkaOnceWriter:
-        """Fences the writer before, and reads back what it wrote: the end of the topic without a snapshot."""
+        """Fences the writer before and reads back its records, without a snapshot those at the end of the topic."""
         number = int(partition.rpartition("/")[2])
         return KafkaOnceWriter(self._config, self.topic, number, len(self.partitions()), resume)
 
@@ -127,9 +127,9 @@ class KafkaOnce:
 class KafkaOnceWriter:
     """One open partition; keeps the contract `Writer`.
 
-    A failure that leaves open whether the transaction was committed, or that the client cannot go on after, makes the
-    next `write` begin with a new producer and a reading back. Blocks for at most about `request_s` per request. A
-    write costs one transaction. Rights that are missing and a topic that is gone can be tried again.
+    A failure may leave open whether the transaction was committed, or may end the client. Then the next `write` begins
+    with a new producer and reads back. Each request blocks for at most about `request_s`. A write costs one
+    transaction. Missing rights and a lost topic are worth another try.
     """
 
     def __init__(self, config: KafkaConfig, topic: str, number: int, partitions: int, resume: State | None) -> None:
@@ -140,13 +140,13 @@ class KafkaOnceWriter:
         self._name = f"{topic}/{number}"
         self._id = f"{config.group_id}/{topic}/{number}"  # no topic has a slash: no other partition has this id
         self._once = Once.load(resume)
-        self._older = resume is None or resume[0] == 1  # the writer before may have had an id of the older form
+        self._older = resume is None or resume[0] == 1  # the writer before may have used the older form of the id
         self._refusals = Refusals()
         self._producer: Producer | None = self._opened()
 
     def write(self, items: Sequence[Message]) -> None:
-        """See `Writer.write`. DataError where the broker refuses a record for its size or form: nothing of `items` is
-        written then. FatalError where another process has taken this partition over.
+        """See `Writer.write`. Raises `DataError` where the broker refuses a record for its size or form, and writes
+        nothing of `items` then; raises `FatalError` where another process has taken this partition over.
         """
         if self._producer is None:
             self._producer = self._opened()
@@ -157,14 +157,14 @@ class KafkaOnceWriter:
                 end = self._transaction(self._producer, fresh)
         except KafkaException as e:
             failure = self._failed(self._producer, error_of(e))
-        except SystemError:  # the client met a fatal error and ran a callback none the less: aborting says which
+        except SystemError:  # the client ran a callback after a fatal error; aborting tells which one
             failure = self._failed(self._producer, KafkaError(KafkaError._FAIL, "the client failed"))
-        if failure is not None:  # raised here, where nothing of it holds a producer that was discarded
+        if failure is not None:  # raised here, where no traceback holds a discarded producer
             raise failure
         self._once.wrote(items, end)
 
     def snapshot(self) -> State | None:
-        """(version, position up to which nothing needs reading back, ids that were read back and are still to come)."""
+        """(version, position to read back from, ids that were read back and are still to come)."""
         return self._once.state()
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class KafkaOnceWriter:
             self._discard(self._producer)
 
     def _opened(self) -> Producer:
-        """A producer that has fenced the one before; then everything after the known end is read back."""
+        """Fence the producer before, and read back everything after the known end; returns the new producer."""
         producer = make_producer(self._config, {"transactional.id": self._id}, self._refusals)
         failure: BaseException | None = None
         try:
@@ -187,11 +187,11 @@ class KafkaOnceWriter:
         if failure is None:
             return producer
         self._discard(producer)
-        del producer  # ends it: one that lives, and goes on taking over, would fence the next one
+        del producer  # a living one would go on taking over, and fence the next one
         raise failure
 
     def _fence_older(self) -> None:
-        """End what a writer with the transactional id of the release before has left, and let it write no more."""
+        """Fence a writer with the transactional id of the release before, and end its transaction."""
         if not self._older:
             return
         older = f"{self._config.group_id}-{self._topic}-{self._number}"
@@ -205,7 +205,7 @@ class KafkaOnceWriter:
         self._older = False
 
     def _discard(self, producer: Producer) -> None:
-        """What still stands in the producer must not be sent any more."""
+        """Give up the producer with the records that it has not sent yet."""
         self._producer = None
         try:
             producer.purge(in_queue=True, in_flight=True, blocking=False)
@@ -226,7 +226,7 @@ class KafkaOnceWriter:
             while time.monotonic() < deadline:
                 messages = consumer.consume(1000, 0.05)
                 if messages:
-                    deadline = time.monotonic() + self._config.request_s  # as long as it comes, go on
+                    deadline = time.monotonic() + self._config.request_s  # go on while records come
                 for message in messages:
                     error = message.error()
                     offset = message.offset()
@@ -242,7 +242,7 @@ class KafkaOnceWriter:
                         self._once.passed(end)
                         if high is not None and high <= end:
                             return
-                        hidden = 0 if high is None else high - end  # ours may stand among them
+                        hidden = 0 if high is None else high - end  # ours may be among them
                     elif not isinstance(failure := self._meaning(error, doing), RetryableError):
                         raise failure
             if hidden:
@@ -261,7 +261,7 @@ class KafkaOnceWriter:
         logger.warning("%s was made anew since it was written; reading it from its start", self._name)
 
     def _bounded(self, consumer: Consumer) -> int:
-        """Where reading back begins without a position."""
+        """The offset at which reading back begins without a position."""
         place = TopicPartition(self._topic, self._number)
         low, high = consumer.get_watermark_offsets(place, timeout=self._config.request_s)
         if high - low > MOST_READ_BACK:
@@ -272,9 +272,9 @@ class KafkaOnceWriter:
         return max(low, high - MOST_READ_BACK)
 
     def _topic_id(self) -> str:
-        """The id of the topic as it is now, which is made anew where it is gone and that is configured.
+        """The present id of the topic; makes a lost topic anew if the settings allow it.
 
-        RetryableError where the partition is gone. A client that writes or reads hides that for half a minute.
+        Raises `RetryableError` where the partition is gone. A client that writes or reads hides that for half a minute.
         """
         topics = Topics(self._config, self._config.producer())
         found = topics.describe([self._topic], self._config.request_s).get(self._topic)
@@ -299,10 +299,9 @@ class KafkaOnceWriter:
             self._once.passed(end)  # not ours
 
     def _transaction(self, producer: Producer, items: Sequence[Message]) -> int:
-        """The position after the last item, which is committed when this returns."""
-        reports: list[
-            tuple[KafkaError | None, KafkaMessage]
-        ] = []  # a list of its own: reports of an abort can come later
+        """Write and commit the items; returns the position after the last one."""
+        # Each transaction has its own list, since reports of an aborted one can come later.
+        reports: list[tuple[KafkaError | None, KafkaMessage]] = []
 
         def on_delivery(error: KafkaError | None, message: KafkaMessage) -> None:
             reports.append((error, message))
@@ -314,7 +313,7 @@ class KafkaOnceWriter:
         for error, _ in reports:
             if error is not None:
                 if error.code() in _GIVEN_UP:
-                    producer.commit_transaction(self._config.request_s)  # fails, and says why
+                    producer.commit_transaction(self._config.request_s)  # raises the reason
                     self._discard(producer)
                 raise KafkaException(error)
         if left:
@@ -342,18 +341,18 @@ class KafkaOnceWriter:
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the queue stays full")) from None
 
     def _failed(self, producer: Producer, error: KafkaError) -> SentinelError:
-        """Abort, then say what the failure means; where that cannot be done, the outcome is open: the producer goes."""
+        """Abort, and return what the failure means; if aborting fails the outcome is open, and the producer goes."""
         doing = f"writing {self._name}"
         worst = error
         try:
-            if error.code() == KafkaError._TIMED_OUT:  # aborting would time out too, or come after the commit
+            if error.code() == KafkaError._TIMED_OUT:  # an abort would time out too, or come after the commit
                 self._discard(producer)
             elif not error.fatal():
                 producer.abort_transaction(self._config.request_s)
         except KafkaException as e:
             worst = error_of(e)
         if worst is not error or error.fatal() or error.code() in UNKNOWN_TOPIC:
-            # This client is of no use any more; a new one ends the transaction, and looks for the topic.
+            # A new client ends the transaction and looks for the topic; this one cannot.
             self._discard(producer)
         if worst.code() in _FENCED or error.code() in _FENCED:
             return FatalError(
@@ -369,7 +368,7 @@ class KafkaOnceWriter:
 
 
 def _microseconds(header: object) -> int:
-    """Of an RFC 3339 time; 0 where there is none."""
+    """The microseconds of a header with an RFC 3339 time; 0 without one."""
     if not isinstance(header, bytes):
         return 0
     try:

@@ -1,4 +1,4 @@
-"""A part of a topic that ends: from an offset or a time up to another; no offset is ever committed."""
+"""Reads a part of a topic, from an offset or a time up to another, without committing any offset."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EXAMPLE: Final = "kafka://localhost:9092/llm.telemetry?from=2025-03-03T00:00:00
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in every partition: an offset, or a time (microseconds) that record timestamps are compared with."""
+    """A place in every partition: an offset, or a record timestamp in microseconds."""
 
     offset: int | None = None
     time: int | None = None
@@ -33,7 +33,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Which part of which topic; without `start` from its first record, without `stop` to the end it has now."""
+    """A part of a topic: by default from its first record to its present end."""
 
     brokers: str
     topic: str
@@ -42,9 +42,9 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """The address `kafka://BROKERS/TOPIC?from=..&to=..`; `from` is included, `to` is not. ConfigError says what is not.
+    """Parse `kafka://BROKERS/TOPIC?from=..&to=..`; `from` is included, `to` is not. Raises `ConfigError`.
 
-    A whole number is an offset, in each partition; anything else an RFC 3339 time.
+    A whole number is an offset in each partition; anything else is an RFC 3339 time.
     """
     try:
         parts = urlsplit(text)
@@ -74,10 +74,10 @@ def _mark(name: str, value: str) -> Mark:
 
 
 class KafkaRange:
-    """The part of a topic as a source; keeps the contract `ReaderFactory`. Partitions, offsets and ids are Kafka's."""
+    """A part of a topic as a source; keeps the contract `ReaderFactory` with the partitions and offsets of Kafka."""
 
     def __init__(self, config: KafkaConfig, address: Address) -> None:
-        """The brokers and the topic are the address's, everything else stays as configured."""
+        """Take the brokers and the topic from the address, and everything else from `config`."""
         start = address.start
         begin: datetime | str = "earliest"
         if start is not None and start.time is not None:
@@ -91,7 +91,7 @@ class KafkaRange:
         self._address = address
 
     def partitions(self) -> list[str]:
-        """As of `KafkaSource`."""
+        """The partitions of `KafkaSource`."""
         return self._source.partitions()
 
     def origin(self, partition: str) -> tuple[str, int]:
@@ -99,16 +99,16 @@ class KafkaRange:
         return self._source.origin(partition)
 
     def open(self, partition: str, position: int | None, log: State | None = None) -> RangeReader:
-        """From `position`, or the start of the range; a partition that ends before it has nothing of the range."""
+        """Open at `position`, or at the start of the range; a partition that ends earlier has no records of it."""
         start = self._address.start
         if position is not None or start is None or start.offset is None:
             return RangeReader(self._source.open(partition, position, log), self._address.stop)
-        # Whoever asks for what is behind the end may wait for long.
+        # A fetch from behind the end may wait for long.
         position = min(start.offset, self._end(partition))
         return RangeReader(self._source.open(partition, position), self._address.stop, start.offset)
 
     def _end(self, partition: str) -> int:
-        """The offset behind the last record, as the brokers say; some say one that is too low."""
+        """The offset behind the last record, according to the brokers; some give one that is too low."""
         consumer = make_consumer(self._config)
         place = TopicPartition(*self.origin(partition))
 
@@ -122,14 +122,14 @@ class KafkaRange:
             consumer.close()
 
     def identity(self) -> str:
-        """The source's, and the bounds."""
+        """The identity of the source, and the bounds."""
         return f"{self._source.identity()} {self._address.start} {self._address.stop}"
 
 
 class RangeReader:
-    """A reader that is finished at the first record at or behind `stop`, or where the reader within is.
+    """A reader that ends before the first record at or behind `stop`, or with the reader that it wraps.
 
-    Records before the offset `start` are left out.
+    It leaves out records before the offset `start`.
     """
 
     def __init__(self, reader: Reader, stop: Mark | None, start: int = 0) -> None:
@@ -139,7 +139,7 @@ class RangeReader:
         self._position: int | None = None  # where it was cut
 
     def poll(self, most: int) -> Chunk:
-        """As of the reader within; nothing of what is behind the stop."""
+        """Poll the wrapped reader, and leave out everything behind the stop."""
         if self._position is not None:
             return Chunk([], np.zeros(0, np.int64), at_end=True, finished=True)
         chunk = self._after_start(self._reader.poll(most))
@@ -168,19 +168,19 @@ class RangeReader:
         return replace(chunk, values=chunk.values[n:], offsets=chunk.offsets[n:], arrivals=arrivals)
 
     def position(self) -> int:
-        """The first record that was not given out."""
+        """The offset of the first record that was not handed out."""
         return self._reader.position() if self._position is None else self._position
 
     def behind(self) -> int | None:
-        """To the end of the partition, not of the range."""
+        """The records up to the end of the partition, not of the range."""
         return self._reader.behind()
 
     def log(self) -> State:
-        """As of the reader within."""
+        """The log of the wrapped reader."""
         return self._reader.log()
 
     def durable(self, position: int) -> None:
-        """Nothing: whoever reads a range leaves no trace on the brokers."""
+        """Does nothing: reading a range leaves no trace on the brokers."""
 
     def close(self) -> None:
         self._reader.close()

@@ -1,6 +1,6 @@
-"""Reading topics: one consumer a partition, by position, without a consumer group.
+"""Reads topics with one consumer for each partition, by position and without a consumer group.
 
-Positions come from recovery snapshots alone; offsets committed to the group are for lag tools.
+Positions come from recovery snapshots alone; offsets committed to the group serve lag tools.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _CLOSE_S: Final = 2.0
 class KafkaReader:
     """One open partition; keeps the contract `Reader`.
 
-    The position also moves over what has no records (the marks of transactions, what compaction removed): only records
-    that retention deleted before they were read count as skipped.
+    The position also moves over offsets without records (marks of transactions, compacted records). Only records that
+    retention deleted before they were read count as skipped.
 
-    `log` is what `log()` said when the position was taken: the topic's id, the offset after the last record, and the
-    leader epoch of that record, by which the client finds out whether the log has been cut since. `topics` knows the
-    topic's id as it is now. Both may be unknown ("" and -1).
+    `log` is the result of `log()` at the time of the position: the topic's id, the offset after the last record, and
+    that record's leader epoch, by which the client notices that the log was cut since. `topics` knows the topic's
+    present id. An unknown id is "", an unknown epoch -1.
     """
 
     def __init__(
@@ -65,23 +65,23 @@ class KafkaReader:
         self._name = f"{topic}/{number}"
         self._down: KafkaError | None = None
         self._failure: SentinelError | None = None
-        self._refused: RetryableError | None = None  # until a fetch is answered again
+        self._refused: RetryableError | None = None  # until the leader answers a fetch again
         self._out_of_range = False
         self._log_end = LogEnd(topic, number)
-        self._passed = 0  # up to where the last poll found no record, at its end
+        self._passed = 0  # the last poll found no record before this offset, at its end
         self._end: int | None = None  # with stop_at_end: the first end that a fetch reported
         self._finished = False
         self._skipped = 0
         self._replaced = False
         self._topics = topics
-        self._configured = log is None  # that there is such an offset
+        self._configured = log is None  # the offset comes from the settings and may not exist
         self._id, self._last = _log(log)
         if self._made_anew() and config.on_expired == "fail":
             raise self._refusal(position)
         self._consumer = make_consumer(config, self._on_error, STATISTICS, self._log_end.on_statistics)
         try:
             self._next = self._first() if position is None else position
-            if self._last[0] > self._next:  # reads again what came before
+            if self._last[0] > self._next:  # it reads earlier records again
                 self._last = (self._next, -1)
             self._go_on()
         except BaseException:
@@ -103,7 +103,7 @@ class KafkaReader:
             if self._down is not None:
                 self._probe(self._down)
             if self._refused is not None:
-                self._go_on()  # the client says once what a fetch is refused for, and so again
+                self._go_on()  # the client reports a refusal once for each assignment
                 raise self._refused
         return chunk
 
@@ -119,7 +119,7 @@ class KafkaReader:
         return 0 if self._finished else self._log_end.behind(self._consumer, self._next)
 
     def log(self) -> State:
-        """(the topic's id, the offset after the last record that was given out, its leader epoch)."""
+        """(the topic's id, the offset after the last record handed out, its leader epoch)."""
         return (self._id, *self._last)
 
     def durable(self, position: int) -> None:
@@ -131,9 +131,9 @@ class KafkaReader:
             logger.debug("offset of %s not committed: %s", self._name, type(e).__name__)
 
     def close(self) -> None:
-        """Returns within `_CLOSE_S`, at once where the brokers are away.
+        """Returns within `_CLOSE_S`, at once while the brokers are away.
 
-        The client would wait for them for up to a minute, for the sake of an offset that is for lag tools alone.
+        The client would wait up to a minute for them, to commit an offset that only lag tools use.
         """
         closing = threading.Thread(target=self._consumer.close, daemon=True)
         closing.start()
@@ -146,7 +146,7 @@ class KafkaReader:
         self._consumer.assign([self._at(offset)])
 
     def _go_on(self) -> None:
-        """Read on from the position; by the epoch of the last record the client sees whether the log has been cut."""
+        """Read on from the position; the epoch of the last record lets the client notice a cut of the log."""
         end, epoch = self._last
         self._log_end.forget()
         if epoch >= 0 and end <= self._next:
@@ -194,7 +194,7 @@ class KafkaReader:
         return self._finished or (self._down is None and self._log_end.stands_at(self._consumer, self._next))
 
     def _event(self, message: Message) -> None:
-        """What a consumer says between the records."""
+        """Take note of an event that the consumer reports between records."""
         error = message.error()
         if error is None:
             return
@@ -229,7 +229,7 @@ class KafkaReader:
             self._down = error
 
     def _probe(self, why: KafkaError) -> None:
-        """Nothing came and the brokers were seen down: RetryableError unless one answers now."""
+        """After a poll without records and a report of lost brokers: raises `RetryableError` unless one answers."""
         try:
             self._consumer.get_watermark_offsets(self._at(0), timeout=_PROBE_S)
             self._down = None
@@ -238,7 +238,7 @@ class KafkaReader:
             raise RetryableError(str(meaning(why, doing, self._config, started=True))) from None
 
     def _made_anew(self) -> bool:
-        """Whether the topic is another one than before, as far as that is known."""
+        """Whether the topic is another one than before, as far as its ids are known."""
         found = self._topics.found.get(self._topic)
         now = "" if found is None else found.id
         self._id = self._id or now
@@ -252,7 +252,7 @@ class KafkaReader:
         )
 
     def _go_on_anew(self) -> None:
-        """Go on in the topic as it is now, where `on_expired` says."""
+        """Go on in the new topic, at the place that `on_expired` names."""
         if self._config.on_expired == "fail":
             raise self._refusal(self._next)
         low, high = self._bounds()
@@ -272,14 +272,14 @@ class KafkaReader:
             raise meaning(error_of(e), doing, self._config, started=True) from None
 
     def _replace(self, new: int, low: int, high: int, why: str) -> None:
-        """Go on in a log in which positions from before mean nothing; `new` is its first offset that was not read."""
+        """Go on in a log in which earlier positions mean nothing; `new` is its first unread offset."""
         target = max(new, low) if self._config.on_expired == "earliest" else high
         self._skipped += target - new
         logger.warning("%s: %s; going on at %d (kafka.on_expired)", self._name, why, target)
         self._next, self._last, self._replaced = target, (target, -1), True
 
     def _move_into_range(self) -> None:
-        """The position is not in the partition any more: goes where `on_expired` says, and counts the gap."""
+        """Leave a position that the partition no longer has for the one that `on_expired` names; count the gap."""
         doing = f"asking for the id of {self._topic}"
         self._asked(doing, lambda seconds: self._topics.describe([self._topic], seconds))
         if self._made_anew():
@@ -314,7 +314,7 @@ class KafkaReader:
         self._out_of_range = False
 
     def _go_on_where_cut(self, kept: int, low: int, high: int) -> None:
-        """The log has lost records that were read: those from `kept` on are others, or will be."""
+        """Go on after the log has lost records that were read: other records stand, or will stand, from `kept` on."""
         cut = f"the log was cut, and has lost records that were read before offset {self._next}"
         if self._config.on_expired == "fail":
             raise ConfigError(
@@ -342,9 +342,9 @@ class KafkaReader:
         return offset if start == "earliest" else self._confirmed(offset, at, doing)
 
     def _confirmed(self, offset: int, at: int, doing: str) -> int:
-        """`offset`, moved on by what a fetch from there shows: some brokers list an offset that is too low.
+        """`offset`, corrected by a fetch from there: some brokers list an offset that is too low.
 
-        With a time, to the first record that is not older; otherwise to the end that the fetch reports.
+        With a time the result is the first record that is not older, otherwise the end that the fetch reports.
         """
         self._assign(offset)
         deadline = time.monotonic() + self._config.start_budget_s
@@ -365,7 +365,7 @@ class KafkaReader:
 
 
 def _log(state: State | None) -> tuple[str, tuple[int, int]]:
-    """(id of the topic, (offset after the last record, its leader epoch)); "" and -1 where they are not known."""
+    """(id of the topic, (offset after the last record, its leader epoch)); an unknown one is "" or -1."""
     match state:
         case None | ():
             return "", (0, -1)
@@ -384,7 +384,7 @@ def _offset(message: Message) -> int:
 
 
 def _offsets(records: list[Message]) -> Ints:
-    """Of records in order; where none is missing between the first and the last, those two tell all."""
+    """The offsets of records in order; without a gap the first and the last one tell them all."""
     if not records:
         return np.empty(0, np.int64)
     first, last = _offset(records[0]), _offset(records[-1])

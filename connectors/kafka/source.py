@@ -1,4 +1,4 @@
-"""Topics as a source: their partitions, where each begins, and what becomes of topics while they are read."""
+"""Topics as a source: lists their partitions, opens readers, and watches topics while the flow reads them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class KafkaSource:
         self._first: Mapping[str, int] = {}
 
     def began_with(self, first: Mapping[str, int]) -> dict[str, int]:
-        """How many partitions each topic has, or had at the `first` start of the recovery store where that is known.
+        """The number of partitions of each topic at the `first` start of the recovery store, now where that is unknown.
 
         One that came later has no snapshot because it is new, and begins at its first record, not at the configured
         start: what was written to it since it was made would be lost with `latest`. ConfigError where there are fewer.
@@ -41,9 +41,9 @@ class KafkaSource:
         return dict(self._first)
 
     def watch(self, every_s: float, unread: Callable[[str, int], None]) -> TopicWatch:
-        """Look now and then whether topics were made anew, which readers answer, and whether they have grown.
+        """Check now and then whether topics were made anew, which the readers handle, and whether they have grown.
 
-        `unread` is told how many partitions of a topic wait for a restart; so is the log, where it has grown.
+        `unread` gets the number of partitions of a topic that wait for a restart; the log tells of topics that grew.
         """
         read = {topic: len(numbers) for topic, numbers in self._found().topics.items()}
         topics, told = self._asking(), dict.fromkeys(read, 0)
@@ -64,7 +64,7 @@ class KafkaSource:
         return TopicWatch(topics, every_s, self._config.request_s, looked)
 
     def partitions(self) -> list[str]:
-        """`topic/number` by topic and number; asks the brokers once, and waits for them within the start budget."""
+        """`topic/number`, by topic and number; asks the brokers once and waits for them within the start budget."""
         return [f"{topic}/{number}" for topic, numbers in sorted(self._found().topics.items()) for number in numbers]
 
     def origin(self, partition: str) -> tuple[str, int]:
@@ -73,9 +73,9 @@ class KafkaSource:
         return topic, int(number)
 
     def open(self, partition: str, position: int | None, log: State | None = None) -> KafkaReader:
-        """Blocks only where `position` is None: the configured start becomes an offset here.
+        """Blocks only if `position` is None, to turn the configured start into an offset.
 
-        Raises ConfigError where the topic is another one than in `log` and `on_expired` is fail.
+        Raises `ConfigError` where the topic is not the one in `log` and `on_expired` is fail.
         """
         config, (topic, number) = self._config, self.origin(partition)
         if position is None:

@@ -1,4 +1,4 @@
-"""What the brokers say of topics: which one of that name it is, and its partitions."""
+"""Asks the brokers for the ids and the partitions of topics."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ log = logging.getLogger(__name__)
 
 _LAST_S: Final = 1.0
 _NO_ID: Final = "A" * 22
-"""How the client writes the id of all zeros, which stands for none."""
+"""The all-zero id as the client writes it; it stands for no id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """`id` tells a topic from another of the same name, before or after it; "" where the brokers tell none."""
+    """`id` tells a topic from an earlier or later one of the same name; "" where the brokers have no ids."""
 
     id: str
     partitions: tuple[int, ...]
 
 
 class Topics:
-    """Asks the brokers, with a client of its own; `found` is what they said last of each topic that they know or knew.
+    """Asks the brokers with a client of its own; `found` keeps the last answer for each topic ever found.
 
-    `options` are those of a consumer or of a producer. More than one thread may ask.
+    `options` are those of a consumer or of a producer. Several threads may ask.
     """
 
     def __init__(self, config: KafkaConfig, options: Mapping[str, str]) -> None:
@@ -42,7 +42,7 @@ class Topics:
         self._told = False
 
     def describe(self, names: Iterable[str], timeout: float) -> dict[str, Topic]:
-        """Those of `names` that exist. KafkaException where that is not known within `timeout` seconds."""
+        """Those of `names` that exist; raises `KafkaException` without an answer within `timeout` seconds."""
         found: dict[str, Topic] = {}
         for name, answer in self._admin.describe_topics(TopicCollection(list(names)), request_timeout=timeout).items():
             try:
@@ -57,7 +57,7 @@ class Topics:
         return found
 
     def tell_of_missing_ids(self, found: Mapping[str, Topic]) -> None:
-        """Warn, once, where a topic has no id."""
+        """Warn once of a topic without an id."""
         if self._told or all(topic.id for topic in found.values()):
             return
         self._told = True
@@ -74,7 +74,7 @@ def topic_id(uuid: Uuid | None) -> str:
 
 
 class TopicWatch:
-    """Looks at `topics` each `every_s` seconds, from a thread of its own until `close`; `looked` is called after each.
+    """Looks at `topics` every `every_s` seconds from a thread of its own until `close`, and calls `looked` after each.
 
     A topic that is gone stays as it was: whoever reads it says so. Brokers that do not answer within `request_s` are
     asked again at the next turn.
@@ -99,6 +99,6 @@ class TopicWatch:
             self._looked()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._closed.set()
         self._thread.join(_LAST_S)
