@@ -1,4 +1,4 @@
-"""What the flow does about a host whose clock is set while it runs: durations go by the monotonic clock alone."""
+"""Handles a host clock that is set while the flow runs: all durations go by the monotonic clock."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from operators.model import SECOND
 log = logging.getLogger(__name__)
 
 STEP_S: Final = 1.0
-"""A smaller difference between two looks is drift, or the time that a look takes."""
+"""The least step of the clock in seconds; a smaller difference is drift, or the time between two readings."""
 
 
 class Clock(Protocol):
-    """What waits and measures; the module `time` is one."""
+    """A clock for waiting and measuring; the module `time` is one."""
 
     def monotonic(self) -> float: ...
 
@@ -32,9 +32,9 @@ HOST: Final[Clock] = time
 class SteadyClock:
     """The host's time of day without its steps, in microseconds; it never goes back.
 
-    It runs as the monotonic clock does. Where the host's clock is ahead it runs at most twice as fast until it has
-    caught up, and where the host's clock is behind it stands still: a clock that is an hour wrong for a minute is a
-    minute wrong here.
+    It runs like the monotonic clock. If the host's clock is ahead, it runs at most twice as fast until it has caught
+    up; if the host's clock is behind, it stands still. A host clock that is an hour wrong for a minute makes it a
+    minute wrong.
     """
 
     def __init__(self, now: Callable[[], int], clock: Clock) -> None:
@@ -52,10 +52,10 @@ class SteadyClock:
 
 
 class ClockWatch:
-    """Tells of steps of the host's clock, and ends a flow that gets no snapshot because of one.
+    """Reports steps of the host's clock, and ends a flow that takes no snapshots because of one.
 
-    Bytewax ends its epochs by the host's clock: one that was set back by an hour brings no snapshot for an hour. A
-    process that is started again takes snapshots at once, so `look` raises `FatalError` after `patience_s` without one.
+    Bytewax ends its epochs by the host's clock: after a step back by an hour it takes no snapshot for an hour. A
+    restarted process takes snapshots at once, so `look` raises `FatalError` after `patience_s` without one.
     """
 
     def __init__(self, now: Callable[[], int], clock: Clock, patience_s: float, stepped: Callable[[], None]) -> None:
@@ -64,16 +64,16 @@ class ClockWatch:
         self._patience_s = patience_s
         self._stepped = stepped
         self._lock = threading.Lock()
-        self._ahead = self._difference()  # of the host's clock, to the monotonic one
-        self._back = 0.0  # by how much it was set back
-        self._behind_until = 0.0  # when it will be where it was before, by the monotonic clock
-        self._since = 0.0  # the step, or the last snapshot since then
+        self._ahead = self._difference()  # of the host's clock against the monotonic one
+        self._back = 0.0  # seconds that the clock was set back
+        self._behind_until = 0.0  # the monotonic time at which it has caught up
+        self._since = 0.0  # the monotonic time of the step, or of the last snapshot after it
 
     def _difference(self) -> float:
         return self._now() / SECOND - self._clock.monotonic()
 
     def look(self) -> None:
-        """To be called with each poll."""
+        """Check the clock; the source calls this with each poll."""
         with self._lock:
             ahead = self._difference()
             step, self._ahead = ahead - self._ahead, ahead

@@ -1,6 +1,6 @@
 """Recorded traffic as a source: files of JSON lines, plain or gzip, one partition a file.
 
-The offset of a record is the byte, in the decompressed text, that its line begins at.
+The offset of a record is the position of its line in the decompressed text, in bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from connectors.config import FilesConfig
 from operators.errors import ConfigError, FatalError
 
 _BLOCK: Final = 1 << 18
-"""Bytes of text taken at a time: what one poll may cost at most beyond its records."""
+"""Bytes of text in a block: one poll may read at most so much beyond its records."""
 _LOOK: Final = 1 << 16
 """Bytes at the head of a file that must show one JSON object."""
 _GZIP: Final = b"\x1f\x8b"
@@ -41,7 +41,7 @@ class _Damaged(Exception):
 
 
 class _Text:
-    """The text of a file, block by block; gives all that is whole before it raises `_Damaged`."""
+    """The text of a file, block by block; it gives all sound text before it raises `_Damaged`."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -54,7 +54,7 @@ class _Text:
         self.end = False
 
     def read(self) -> bytes:
-        """At most a block; empty only at the end, which `end` says too."""
+        """The next text, at most a block; empty only at the end."""
         if not self.gzip:
             block = self._file.read(_BLOCK)
             self.end = len(block) < _BLOCK
@@ -89,7 +89,7 @@ class _Text:
         return block
 
     def _up_to_damage(self, inflate: zlib._Decompress) -> bytes:
-        """What the block holds before the place that cannot be read: found byte by byte, once in a stream's life."""
+        """The sound text before the damage, found byte by byte, once in a stream's life."""
         out = bytearray()
         self._damage = "is damaged"
         try:
@@ -97,13 +97,13 @@ class _Text:
                 out += inflate.decompress(self._raw[i : i + 1])
         except zlib.error:
             return bytes(out)
-        raise AssertionError("the damage is gone")  # the same bytes gave an error when taken at once
+        raise AssertionError("the damage is gone")  # the same bytes raised an error as one block
 
 
 class FileReader:
-    """One file, from `position` on; of a line longer than `max_record_bytes` it gives that many and one more.
+    """One file, from `position` on; it cuts a longer line to `max_record_bytes` and one more byte.
 
-    Blank lines are no records. A last line without a newline is one. Opening a gzip file far in reads up to there.
+    Blank lines are no records. A last line without a newline is one. Opening a gzip file reads up to the position.
     """
 
     def __init__(self, path: Path, position: int, max_record_bytes: int) -> None:
@@ -114,10 +114,10 @@ class FileReader:
         except OSError as e:
             raise FatalError(f"the file {path} cannot be read: {e.strerror}") from e
         self._text = _Text(self._file)
-        self._lines: list[bytes] = []  # read and not yet given out, from _next on
+        self._lines: list[bytes] = []  # read and not yet handed out, from _next on
         self._offsets: list[int] = []
         self._next = 0
-        self._rest = b""  # the begin of a line whose end is still to come, cut to one more than _most
+        self._rest = b""  # the beginning of an unfinished line, cut to one byte more than _most
         self._at = 0  # where that line begins
         self._read = 0  # bytes of text read so far
         try:
@@ -156,12 +156,12 @@ class FileReader:
             raise FatalError(f"the file {self._path} cannot be read after byte {self._read}: {e.strerror}") from e
 
     def _take(self, block: bytes) -> None:
-        """Cut a block into lines; what is behind the last newline waits for the next block."""
+        """Cut a block into lines; the text after the last newline waits for the next block."""
         begin = self._read
         self._read += len(block)
         pieces = block.split(b"\n")
         if len(pieces) == 1:
-            self._rest = (self._rest + block)[: self._most + 1]  # one more than _most, as a CR may be the last
+            self._rest = (self._rest + block)[: self._most + 1]  # one more, since the last byte may be a CR
             return
         sizes = [len(piece) + 1 for piece in pieces[:-1]]
         sizes[0] += begin - self._at  # the true length of a line that was cut to _rest
@@ -184,7 +184,7 @@ class FileReader:
         self._lines, self._offsets, self._next = lines, offsets, 0
 
     def poll(self, most: int) -> Chunk:
-        """The next records; FatalError behind the last whole one where a gzip file is damaged or cut short."""
+        """The next records; raises `FatalError` after the last sound one of a damaged or truncated gzip file."""
         values: list[bytes] = []
         offsets: list[int] = []
         try:
@@ -200,7 +200,7 @@ class FileReader:
         return Chunk(values, np.array(offsets, np.int64), at_end=finished, finished=finished)
 
     def _more(self) -> bool:
-        """Whether a line is there to give out, read if need be."""
+        """Whether there is another line; reads on if need be."""
         while self._next == len(self._lines):
             if self._text.end:
                 if not self._rest:
@@ -215,18 +215,18 @@ class FileReader:
         return True
 
     def position(self) -> int:
-        """The byte that the next record's line begins at, or the file's end."""
+        """The position of the next record's line, or the end of the file, in bytes."""
         return self._offsets[self._next] if self._next < len(self._lines) else self._at
 
     def behind(self) -> None:
-        """Unknown without reading on."""
+        """Always None: the number is unknown without reading on."""
 
     def log(self) -> State:
-        """Nothing: the identity of the source holds how each file begins."""
+        """Empty: the identity of the source covers the beginning of each file."""
         return ()
 
     def durable(self, position: int) -> None:
-        """Nothing to do: files have no readers to inform."""
+        """Does nothing: no lag tool looks at files."""
 
     def close(self) -> None:
         """Close the file."""
@@ -234,10 +234,10 @@ class FileReader:
 
 
 class FilesFactory:
-    """Files as a source: each is a partition, named by its path as it was configured."""
+    """Files as a source; each file is a partition, named by its configured path."""
 
     def __init__(self, config: FilesConfig, max_record_bytes: int) -> None:
-        """Look at the head of every file; ConfigError where one is missing or does not hold JSON lines."""
+        """Look at the head of every file; raises `ConfigError` for a missing file, or one without JSON lines."""
         self._paths = {str(path): path for path in config.paths}
         if len(self._paths) < len(config.paths):
             raise ConfigError("a file is named twice among the files to read: name each one once")
@@ -253,18 +253,18 @@ class FilesFactory:
         return partition, 0
 
     def open(self, partition: str, position: int | None, log: State | None = None) -> FileReader:
-        """From the start, or from `position`; FatalError where the file ends before it."""
+        """Open at the start or at `position`; raises `FatalError` where the file ends before it."""
         return FileReader(self._paths[partition], position or 0, self._most)
 
     def identity(self) -> str:
-        """The paths, and a fingerprint of how each file begins."""
+        """The paths, and a fingerprint of the beginning of each file."""
         return "files:" + ",".join(
             f"{name}#{hashlib.blake2b(self._heads[name], digest_size=8).hexdigest()}" for name in self.partitions()
         )
 
 
 def _head(path: Path) -> bytes:
-    """The first bytes of the file's text, at most 4096; ConfigError where the file cannot be a source."""
+    """The first bytes of the file's text, at most `_LOOK`; raises `ConfigError` where the file cannot be a source."""
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
         raise ConfigError(f"the file of recorded traffic {path} {what}: name files of JSON lines, plain or gzip")
@@ -293,7 +293,7 @@ def _is_json(line: bytes) -> bool:
 
 
 def _check_json_lines(path: Path, lines: Sequence[bytes]) -> None:
-    """One line that begins like an object is enough: lines that are not JSON become dead letters."""
+    """Accept a file with one line that begins like an object: its other lines can become dead letters."""
     first = next((line for line in lines if line.strip()), b"")
     objects = any(line.lstrip().startswith(b"{") for line in lines)
     if not first or (objects and not (first.lstrip().startswith(b"[") and not _is_json(first))):

@@ -1,8 +1,8 @@
 """The HTTP listener for Prometheus and for probes: `/metrics`, `/health/live`, `/health/ready`.
 
-Bytewax's own listener binds every interface, so it stays off; this one binds what the settings say, loopback by
-default. It has no authentication and serves numbers alone. All of it is one thread with one event loop, whatever
-clients do: a client costs a descriptor and a few kilobytes until it is answered or closed.
+Bytewax's own listener binds every interface, so it stays off. This one binds the address of the settings, by default
+loopback. It has no authentication and serves numbers alone. It is one thread with one event loop for all clients: a
+client costs a descriptor and a few kilobytes until it is answered or closed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from operators.errors import ConfigError
 log = logging.getLogger(__name__)
 
 DEADLINE_S: Final = 5.0
-"""How long a client has from its connection to the last byte of its answer."""
+"""How long a client may take from its connection to the last byte of its answer, in seconds."""
 
 CONNECTIONS: Final = 128
-"""Most clients at a time; the oldest gives way to another, for one that behaves is gone in milliseconds."""
+"""Most clients at a time; the oldest gives way to a new one, since a proper client is gone in milliseconds."""
 
 HEAD_BYTES: Final = 8_192
-"""Most bytes of a request. None of those that are answered has a body."""
+"""Most bytes of a request. No request that gets an answer has a body."""
 
-_BACKLOG: Final = 32  # also the most that one turn of the loop accepts beyond `CONNECTIONS`
+_BACKLOG: Final = 32  # one turn of the loop accepts at most so many clients beyond `CONNECTIONS`
 _STOP_S: Final = 2.0
 _PLAIN: Final = "text/plain; charset=utf-8"
 
@@ -41,8 +41,8 @@ Probe = Callable[[], bool]
 class Listener:
     """Serves the registry from a thread of its own until `stop`.
 
-    `closed` is called, in that thread, for each client that got no answer: `crowded` where it gave way to another,
-    `slow` where its time was over, `large` where its request was too long. ConfigError where the address is not free.
+    That thread calls `closed` for each client without an answer: with `crowded` if it gave way to another, `slow` if
+    its time was over, `large` if its request was too long. Raises `ConfigError` where the address is in use.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Listener:
         self._live = live
         self._closed = closed
         self._deadline_s = deadline_s
-        self._clients: dict[asyncio.StreamWriter, None] = {}  # the oldest first
+        self._clients: dict[asyncio.StreamWriter, None] = {}  # oldest first
         listening = _bound(host, port)
         self.server_port: int = listening.getsockname()[1]
         self._loop = asyncio.new_event_loop()
@@ -71,7 +71,7 @@ class Listener:
         self._thread.start()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client, from its connection to its end."""
+        """Serve one client from its connection to its end."""
         if len(self._clients) >= CONNECTIONS:
             oldest = next(iter(self._clients))
             del self._clients[oldest]
@@ -94,7 +94,7 @@ class Listener:
             writer.transport.abort()
 
     def _answer(self, head: bytes) -> bytes:
-        """The whole answer to a request of this head."""
+        """The whole answer to the request with this head."""
         words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             status, kind, body = HTTPStatus.BAD_REQUEST, _PLAIN, b"a request of HTTP/1 is expected\n"
@@ -122,7 +122,7 @@ class Listener:
                 return HTTPStatus.NOT_FOUND, _PLAIN, b"there are /metrics, /health/live and /health/ready\n"
 
     def stop(self) -> None:
-        """Answer nothing more."""
+        """Stop answering."""
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(_STOP_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_STOP_S)
@@ -157,5 +157,5 @@ def _told(good: bool, yes: str, no: str) -> tuple[HTTPStatus, str, bytes]:
 
 
 def _failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What fails here stays here: a client, or a descriptor that the system has not got, which is asked for again."""
+    """Contain the failure of a client, or of a missing descriptor, which the loop asks for again."""
     log.debug("the metrics listener: %s", context.get("message"), exc_info=context.get("exception"))

@@ -1,4 +1,4 @@
-"""How the partitions of one process wait: for slower ones, and for something to come."""
+"""Makes the partitions of one process wait for slower partitions and for new records."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Final
 from connectors.clocks import Clock
 
 SLICE_S: Final = 0.005
-"""The longest that a worker sleeps at a time: what other workers send it waits for as long."""
+"""The longest sleep of a worker, in seconds: items from other workers wait as long."""
 
 
 class Pace:
-    """How far partitions are, in event time: one of this process that is too far ahead of the slowest has to wait.
+    """Knows how far the partitions are in event time; one that is too far ahead of the slowest has to wait.
 
-    A partition that stands at its end holds nobody back. Of the partitions of other processes the shards of this one
-    tell, since each of them hears of all; its own are known here sooner. A partition with records, of which no event is
-    known yet, counts as being where the first one began.
+    A partition that stands at its end holds no other back. The shards of this process report the partitions of other
+    processes, since each shard hears of all; the own partitions report sooner. A partition with records but without a
+    known event counts as standing where the first partition began.
     """
 
     def __init__(self, max_ahead: int) -> None:
@@ -29,7 +29,7 @@ class Pace:
         self._elsewhere: list[int | None] = []
 
     def tell(self, partition: str, at: int | None, at_end: bool) -> None:
-        """How far a partition is, None where it has shown no event yet, and whether it has been read to its end."""
+        """A partition has reached this time, None before its first event, and stands at its end or not."""
         if at is not None and self._at.get(partition) is None:
             self._began = at if self._began is None else min(at, self._began)
         self._at[partition] = at
@@ -54,7 +54,7 @@ class Pace:
         mine = self._at.get(partition)
         if mine is None:
             return False
-        # A list, made at once: a worker of its own thread may just be adding its partition.
+        # The list is made at once, since another worker's thread may just be adding its partition.
         here = [at for p, at in list(self._at.items()) if p not in self._at_end]
         began = mine if self._began is None else self._began
         slowest = min((began if at is None else at for at in here + self._elsewhere), default=mine)
@@ -64,15 +64,15 @@ class Pace:
 class Rest:
     """Lets a worker sleep while none of its partitions has anything to do.
 
-    By the monotonic clock: Bytewax itself would wait by the host's clock, and for as long as that was set back.
+    It goes by the monotonic clock: Bytewax would wait by the host's clock, and longer after that was set back.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._due: dict[int, dict[str, float]] = {}  # of each worker's thread
+        self._due: dict[int, dict[str, float]] = {}  # by thread, which is a worker, and partition
 
     def until(self, partition: str, due: float) -> None:
-        """This partition has nothing to do before this time; sleeps for a moment where that holds for all."""
+        """The partition has nothing to do before `due`; sleeps for a moment if no partition of the worker has."""
         mine = self._due.setdefault(threading.get_ident(), {})
         mine[partition] = due
         left = min(mine.values()) - self._clock.monotonic()

@@ -17,19 +17,19 @@ from operators.errors import ConfigError
 log = logging.getLogger(__name__)
 
 EVERY_S = 5.0
-"""How often the file is looked at, at most."""
+"""How often at most the file is checked for changes, in seconds."""
 
 Stamp = tuple[int, int, int]
 
 
 class PriceFile:
-    """Gives the table of the file as it is now; keeps the last good one where the file is broken or gone.
+    """Gives the present table of the file; keeps the last good one while the file is broken or gone.
 
-    The clock decides when a change is seen, so a change is one of configuration: what was priced stays as it is. Prices
-    that are added with a date to come are in force from that date on wherever the change was seen before it. `loaded`
-    is told of each new version of the file whether it could be used. Several worker threads may share one.
+    The clock decides when a change is noticed, so a change counts as one of configuration: priced events keep their
+    price. Prices with a future date hold from that date on in every process that has noticed them before. `loaded` gets
+    whether a new version of the file was usable. Several worker threads may share one object.
 
-    Raises `ConfigError` where the file is not right at the start.
+    Raises `ConfigError` where the file is wrong at the start.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class PriceFile:
         log.info("%d prices from %s", len(self._table), path)
 
     def __call__(self) -> PriceTable:
-        """The table; looks at the file at most every few seconds."""
+        """The table; checks the file at most every few seconds."""
         with self._lock:
             now = self._clock()
             if now - self._looked >= EVERY_S:

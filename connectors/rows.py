@@ -33,7 +33,7 @@ def _key(series: str) -> tuple[str, ...]:
 
 
 def _nullable(values: NDArray[np.float64], there: NDArray[np.bool_]) -> list[object]:
-    """The values as a list, None where not `there`."""
+    """The values as a list, with None where `there` is false."""
     out = values.astype(object)
     out[~there] = None
     return list(out)
@@ -42,7 +42,7 @@ def _nullable(values: NDArray[np.float64], there: NDArray[np.bool_]) -> list[obj
 def _entries(
     keys: Sequence[str], columns: Sequence[Sequence[object]], there: NDArray[np.bool_], used: Sequence[int]
 ) -> list[dict[str, object]]:
-    """For each of n entries a dict from columns of n values: of `keys`, then of each `used` metric that is `there`."""
+    """One dict for each of n entries, made of columns: `keys` first, then each `used` metric that is `there`."""
     names = (*keys, *(_NAMES[m] for m in used))
     carried: list[list[bool]] = np.pad(there, ((0, 0), (len(keys), 0)), constant_values=True).tolist()
     return [
@@ -52,7 +52,7 @@ def _entries(
 
 
 def _breakdowns(table: PaneTable) -> list[str]:
-    """For each row the breakdown as JSON: [{label, value, requests, errors, metric: [count, sum]}]."""
+    """The breakdown of each row as JSON: [{label, value, requests, errors, metric: [count, sum]}]."""
     there = table.breakdown_count > 0
     used = np.flatnonzero(there.any(axis=0)).tolist()
     total = table.breakdown_total[:, used] / _SCALES[used]
@@ -71,7 +71,7 @@ def _breakdowns(table: PaneTable) -> list[str]:
 
 
 def _evidence(table: PaneTable) -> list[str]:
-    """For each row its worst requests as JSON: [{event_id, trace_id, start (us), error, metric: value}]."""
+    """The worst requests of each row as JSON: [{event_id, trace_id, start (us), error, metric: value}]."""
     there = table.evidence_values != MISSING
     used = np.flatnonzero(there.any(axis=0)).tolist()
     units = table.evidence_values[:, used] / _SCALES[used]
@@ -87,13 +87,13 @@ def _evidence(table: PaneTable) -> list[str]:
 
 
 def _texts(rows: int, row: NDArray[np.int32], entries: Sequence[object]) -> list[str]:
-    """The entries of each row as a JSON list; `row` says whose each is, in ascending order."""
+    """The entries of each row as a JSON list; `row` holds the row of each entry, in ascending order."""
     edges = np.searchsorted(row, np.arange(rows + 1)).tolist()
     return [_json(entries[low:high]) if high > low else "[]" for low, high in pairwise(edges)]
 
 
 def _json(value: object) -> str:
-    """As JSON text; lone surrogates, which UTF-8 cannot hold, become question marks."""
+    """The value as JSON text; lone surrogates, which UTF-8 cannot hold, become question marks."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:
@@ -112,7 +112,7 @@ def _clean(value: object) -> object:
 
 
 def pane_rows(table: PaneTable, width_s: int) -> list[Row]:
-    """The rows of `llm_panes` for a table of panes that are `width_s` wide, in the table's order."""
+    """The rows of `llm_panes` for a table of panes of `width_s` seconds, in the table's order."""
     rows = len(table.pane)
     if not rows:
         return []

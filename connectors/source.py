@@ -1,4 +1,4 @@
-"""The Bytewax source of any reader: one item a poll, its state beside the offset, its progress with the rows."""
+"""Makes a Bytewax source of any reader: each poll gives one item with its rows and the progress of the partition."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ log = logging.getLogger(__name__)
 
 _NAP_S: Final = 0.02
 _TELL_S: Final = 1.0
-"""How often, at most, a partition says without new records that it stands at its end, or how much is left."""
+"""How often at most a partition reports without new records that it stands at its end, or its lag, in seconds."""
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Final = Chunk([], np.empty(0, np.int64))
-"""A poll that was not made, or failed."""
+"""The result of a poll that was not made, or failed."""
 
 
 class SourceObserver(Protocol):
-    """What wants to know how the source fares."""
+    """Watches the source, for metrics and progress."""
 
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
         """Called once a poll."""
         ...
 
     def lagging(self, partition: str, records: int) -> None:
-        """How many records a partition still has; called about once a second, also while it pauses."""
+        """The partition still has so many records; called about once a second, also while it pauses."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """All that a source partition is made with.
+    """Everything that a source partition is made with.
 
-    `now` gives microseconds of the host's time of day, `clock` all that is waited and measured by; `stopping` is true
-    once a stop was asked for. `traced` is called with (partition, seconds, records) for each poll that brought some;
-    `turned` after every poll that did not fail, empty ones too; `retried` after one that did and will be made again;
-    `replaced` with the name of a partition whose log is another one than before; `connected` when Bytewax asks for the
-    partitions, which it does once it has connected all processes; `stepped` when the host's clock was set.
+    `now` gives microseconds of the host's time of day; `clock` serves all waiting and measuring; `stopping` tells
+    whether a stop was asked for. The others are callbacks. `traced` gets (partition, seconds, records) of each poll
+    with records. `turned` follows every poll that did not fail, even an empty one; `retried` follows one that failed
+    and will be repeated. `replaced` gets the name of a partition whose log is another one than before. `connected` is
+    called when Bytewax asks for the partitions, once it has connected all processes; `stepped` when the host's clock
+    was set.
     """
 
     factory: ReaderFactory
@@ -77,12 +78,12 @@ class SourceSettings:
 
 
 class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
-    """One partition: polls its reader, judges what came, and says how far it is.
+    """One partition: it polls its reader, judges the events, and reports its progress.
 
-    A stop ends it without a word (a stop is not an end); a finite source ends with the item `End`. It is idle once
-    polls that were really made have stood at the end for the idle timeout and brought no event that is on time; it says
-    so again every pane until one comes. After a resume it first reads again, batch by batch, what its memory for
-    duplicates must hold; what is gone of that by now only shortens the memory.
+    A stop ends it silently (a stop is not an end); a finite source ends with the item `End`. The partition is idle when
+    its real polls have stood at the end for the idle timeout without an event that is on time. It reports that every
+    pane until such an event comes. After a resume it first reads again, batch by batch, the records that its memory for
+    duplicates must hold. Records that are gone by now only shorten that memory.
     """
 
     VERSION = 2
@@ -115,25 +116,25 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         position, opened = (None, None) if resume is None else self._restore(resume)
         self._log = opened
         self._reader: Reader = settings.factory.open(key, position, opened)
-        self._again: Reader | None = None  # reads what came before `_position` for the memory for duplicates
+        self._again: Reader | None = None  # fills the memory for duplicates with earlier records
         self._position = 0
         if position is not None:
             self._position = position
             self._read_again()
         self._announced = False
-        self._saved: int | None = None  # the position in the last snapshot, until it is known to be durable
+        self._saved: int | None = None  # the position in the last snapshot, until that is durable
         self._steady = SteadyClock(settings.now, settings.clock)  # for idleness alone
         self._quiet_since: float | None = None
         self._said_idle: float | None = None
         self._pace.tell(key, self._intake.watermark, at_end=False)
-        self._said_at_end: bool | None = None  # until it has said that it is there
+        self._said_at_end: bool | None = None  # None until the partition has reported for the first time
         self._told = self._lag_told = -_TELL_S
         self._failing_since: float | None = None
         self._wait = 0.0
         self._due = 0.0
 
     def _restore(self, resume: State) -> tuple[int, State]:
-        """The position, and the log that it counts in: of that the release before said nothing."""
+        """The position, and the log that it counts in; a snapshot of the release before has no log."""
         match resume:
             case (1, int() as position, tuple() as intake):
                 self._intake.restore(intake)
@@ -146,7 +147,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         )
 
     def _read_again(self) -> None:
-        """Open a reader for what came before the position, as far back as the memory for duplicates reaches."""
+        """Open a reader at the oldest record that the memory for duplicates must hold."""
         if self._again is not None:
             self._again.close()
         start = self._intake.remember_from
@@ -154,7 +155,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         self._again = self._s.factory.open(self._key, start, self._log) if older else None
 
     def _remember(self, reader: Reader) -> bool:
-        """Take one poll of what came before into the memory for duplicates; whether anything came."""
+        """Take one poll of earlier records into the memory for duplicates; returns whether any came."""
         try:
             chunk = reader.poll(self._s.batch_size)
         except (ConfigError, FatalError) as error:
@@ -165,7 +166,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
             )  # fmt: skip
             self._read_again()
             return True
-        if chunk.replaced:  # what the memory would hold is gone, and other records have its offsets
+        if chunk.replaced:  # the earlier records are gone, and other records have their offsets
             self._intake.forget_offsets()
             self._read_again()
             return True
@@ -194,9 +195,9 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         return batches
 
     def _polled(self) -> list[Batch]:
-        """What a poll brings; where it brings nothing, `_due` is when the next one is to be made."""
+        """The items of one poll; `_due` becomes the time of the next poll if there are none."""
         self._due = 0.0
-        self._steady()  # with each poll, that no step of the host's clock is taken for the time between two
+        self._steady()  # at each poll, so that a step of the host's clock does not pass for the time between two
         if self._again is None:
             self._tell_lag()
         if self._pace.ahead(self._key):
@@ -232,7 +233,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         return [batch]
 
     def _progress(self, chunk: Chunk, on_time: Bools) -> Progress:
-        """What the partition says of itself after this poll; None where there is nothing new to say."""
+        """The progress to report after this poll; None without news."""
         if chunk.finished:
             self._announced = True
             self._pace.leave(self._key)
@@ -253,17 +254,17 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         return Watermark(at, chunk.at_end)
 
     def _turned(self, at_end: bool, now: float) -> bool:
-        """Whether to say without new records that the partition stands at its end, or does so no more.
+        """Whether to report without new records that the partition has reached its end, or left it.
 
-        It also says once that it is there, also where it waits or hangs from its start on: so what became of its
-        records stands in the metrics, and the process is ready.
+        A partition reports once in any case, even if it waits or hangs from its start on. Its balance is then in the
+        metrics, and the process is ready.
         """
         if self._said_at_end is None:
             return self._failing_since is None
         return at_end != self._said_at_end and (not at_end or now - self._told >= _TELL_S)
 
     def _idle(self, now: float) -> Idle | None:
-        """Once a pane, that no event has come which is on time."""
+        """The report, once a pane, that no event on time has come."""
         if self._said_idle is not None and now - self._said_idle < self._s.time.pane_s:
             return None
         self._said_idle = now
@@ -286,7 +287,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
     def _back_off(self, error: RetryableError) -> list[Batch]:
         """Come back later, until the budget is spent; the flow goes on meanwhile.
 
-        A partition that had said that nothing comes takes that back: it does not know any more.
+        A partition that has reported its end takes that back: it cannot know any more.
         """
         now, retry = self._clock.monotonic(), self._s.retry
         self._failing_since = self._failing_since if self._failing_since is not None else now
@@ -304,7 +305,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         return batches
 
     def next_awake(self) -> datetime:
-        """Always due: Bytewax would wait by the host's clock, which may be set back meanwhile. `Rest` waits instead."""
+        """Always due: Bytewax would wait by the host's clock, which may be set back. `Rest` waits instead."""
         return _LONG_AGO
 
     def snapshot(self) -> Stored:
@@ -320,7 +321,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
 
 
 class TelemetrySource(FixedPartitionedSource[Batch, Stored]):
-    """The partitions of a configured source; every partition says with each item how many there are."""
+    """The partitions of a configured source; each item names all of them."""
 
     def __init__(self, settings: SourceSettings) -> None:
         self._settings = settings
@@ -330,7 +331,7 @@ class TelemetrySource(FixedPartitionedSource[Batch, Stored]):
         self._watch = ClockWatch(settings.now, settings.clock, settings.retry.budget_s, settings.stepped)
 
     def heard(self, shard: int, reading: Callable[[], Mapping[str, int | None]]) -> None:
-        """A shard of this process has heard of partitions, those of other processes too: `Pace.heard`."""
+        """A shard of this process has heard of all partitions, see `Pace.heard`."""
         self._pace.heard(shard, reading)
 
     def list_parts(self) -> list[str]:

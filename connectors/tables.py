@@ -1,7 +1,7 @@
-"""The tables of the store, described once; every store makes its own schema from this.
+"""Describes the tables of the store; every store makes its own schema from this description.
 
-A row is a tuple of values in the order of its table's columns. The key columns and the time index together name a row:
-writing one again replaces it. Text in the key is never null, since null equals nothing, not even itself.
+A row is a tuple of values in the order of its table's columns. The key columns and the time index together name a row;
+writing it again replaces it. Text in the key is never null, since null equals nothing, not even itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from operators.model import DIMENSIONS, METRICS
 
 
 class Type(Enum):
-    """What a column holds; times are microseconds since 1970-01-01T00:00:00Z."""
+    """The type of a column; times are microseconds since 1970-01-01T00:00:00Z."""
 
     TEXT = "text"
     INT = "int"
@@ -27,7 +27,7 @@ class Type(Enum):
 
 
 class Role(Enum):
-    """Part of the row's name (`KEY`, and the one `TIME`), or a value (`FIELD`)."""
+    """The role of a column: part of the row's name (`KEY`, and the one `TIME`), or a value (`FIELD`)."""
 
     KEY = "key"
     TIME = "time"
@@ -52,7 +52,7 @@ class Table:
 
     @cached_property
     def key(self) -> tuple[str, ...]:
-        """The columns that name a row, the time index last."""
+        """The columns that name a row, with the time index last."""
         keys = [c.name for c in self.columns if c.role is Role.KEY]
         return (*keys, *(c.name for c in self.columns if c.role is Role.TIME))
 
@@ -63,7 +63,7 @@ class Table:
 
 
 QUANTILES: Final = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
-"""The quantiles that a pane row holds, and the ends of their columns' names."""
+"""The quantiles of a pane row, each with the ending of its columns' names."""
 
 
 def _metric_columns() -> tuple[Column, ...]:
@@ -92,12 +92,12 @@ PANES: Final = Table(
         Column("evidence", Type.TEXT),
     ),
 )
-"""One row a (series, width, pane): what `operators.panes.table.PaneTable` holds, in the metrics' units, null where
-no event carried the metric. Dimensions outside the series' set are empty text, so every query must name its
+"""One row for each (series, width, pane): the content of `operators.panes.table.PaneTable` in the metrics' units, null
+where no event carried the metric. Dimensions outside the series' set are empty text, so every query must name its
 `dimension_set`."""
 
 JUDGED: Final = (*(metric.name for metric in METRICS), REQUESTS, ERROR_RATIO)
-"""What detection may have expectations of; columns of `llm_expectations` begin with these names."""
+"""The cells that detection may expect values of; columns of `llm_expectations` begin with these names."""
 
 EXPECTATIONS: Final = Table(
     "llm_expectations",
@@ -109,8 +109,9 @@ EXPECTATIONS: Final = Table(
         *(Column(f"{name}_{end}", Type.FLOAT, null=True) for name in JUDGED for end in BAND),
     ),
 )
-"""One row a (series, minute) with requests, or a pane where that is longer: what detection expected of it, in the units
-of alerts, null where it expected nothing. For `llm_panes` of that width with the same `pane_start`."""
+"""One row for each (series, minute) with requests, or for each pane where that is longer: the values that detection
+expected, in the units of alerts, null without an expectation. It belongs to the row of `llm_panes` of that width with
+the same `pane_start`."""
 
 ALERTS: Final = Table(
     "llm_alerts",
@@ -147,6 +148,6 @@ ALERTS: Final = Table(
         Column("reason", Type.TEXT),
     ),
 )
-"""One row a transition of an episode; lists and objects are JSON text."""
+"""One row for each transition of an episode; lists and objects are JSON text."""
 
 TABLES: Final = {table.name: table for table in (PANES, EXPECTATIONS, ALERTS)}
