@@ -264,7 +264,7 @@ class FilesFactory:
 
 
 def _head(path: Path) -> bytes:
-    """The first bytes of the file's text, at most `_LOOK`; raises `ConfigError` where the file cannot be a source."""
+    """The first bytes of the file's text, at most 4096; raises `ConfigError` where the file cannot be a source."""
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
         raise ConfigError(f"the file of recorded traffic {path} {what}: name files of JSON lines, plain or gzip")
