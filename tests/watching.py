@@ -11,9 +11,11 @@ from itertools import pairwise
 import numpy as np
 
 from operators.config import DetectConfig, EpisodesConfig, LimitConfig, TimeConfig
-from operators.detect.base import Block, Requests, Watch
+from operators.detect.base import Block, Watch
 from operators.detect.engine.monitor import ShardMonitor
+from operators.kernels.detect import Seen
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
+from operators.kernels.outlier import Requests
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Alert, Events
 from operators.panes import fold
 from operators.panes.table import Closed, PaneTable
@@ -83,7 +85,9 @@ class Feed:
                 self._born[slot] = pane
         now, square = np.zeros((self.slots, watch.columns)), np.zeros((self.slots, len(watch.metrics)))
         sums = np.zeros((self.slots, len(watch.horizons), watch.columns))
-        watch.horizons.advance(self.slots, self._last, pane, slots, stats, squares, self._ring, now, square, sums)
+        spans, widths = watch.horizons.spans, watch.horizons.widths
+        seen = Seen(pane, self.slots, self._born.copy(), now, square, sums, spans, widths)
+        watch.horizons.advance(seen, self._last, slots, stats, squares, self._ring)
         self._last = pane
         most, start = np.zeros((self.slots, len(watch.metrics))), [0]
         found: list[float] = []
@@ -96,20 +100,8 @@ class Feed:
         ones = np.ones(len(found), np.int64)
         requests = Requests(slots, np.array(start, np.int64), np.array(found, np.float64), ones)
         limited = np.ones((self.slots, len(watch.config.limits)), np.bool_)
-        spans = watch.horizons.spans.copy()
-        return Block(
-            pane,
-            self.slots,
-            self._born.copy(),
-            now,
-            square,
-            sums,
-            spans,
-            most,
-            requests,
-            limited,
-            now[:, 2 : watch.own_columns : 2].copy(),
-        )
+        counts = now[:, 2 : watch.own_columns : 2].copy()
+        return Block(seen._replace(spans=spans.copy()), most, requests, limited, counts)
 
 
 @dataclass

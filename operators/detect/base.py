@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from operators.config import DetectConfig, EpisodesConfig, MetricConfig
 from operators.detect.horizons import Horizons
 from operators.errors import ConfigError
-from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
+from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats, Seen, count_column
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
+from operators.kernels.outlier import Requests
 from operators.model import METRIC_INDEX, METRICS, Bools, Ints, Metric
 
 REQUESTS = "requests"
@@ -68,7 +69,7 @@ class Watch:
         self.cells: tuple[str, ...] = (*(m.name for m in self.metrics), REQUESTS, ERROR_RATIO)
         self.axis: Ints = np.array([METRIC_INDEX[m.name] for m in self.metrics], np.int64)
         self.horizons = Horizons(config.horizons_s, pane_s)
-        self.own_columns = 2 + 2 * len(self.metrics)  # of a statistic; see operators.kernels.detect
+        self.own_columns = count_column(len(self.metrics))  # of a statistic; see operators.kernels.detect
         self.columns = self.own_columns + LIMIT_COLUMNS * len(config.limits)
         # An episode takes `open_panes` anomalous panes, so there are no more episodes than anomalous panes over that
         # number, however panes depend on each other: that gives the tail that a pane of one cell may have.
@@ -102,18 +103,6 @@ class Watch:
         return float(2.0 ** (-self.pane_s / self.config.half_life_s))
 
 
-class Requests(NamedTuple):
-    """The requests of a pane, by value: row r and watched metric k have `[start[r * K + k], start[r * K + k + 1])`.
-
-    Values stand on the scale that the metric is judged in, within 1.6 % of the requests' own, in ascending order.
-    """
-
-    slots: Ints  # [R] of the rows
-    start: Ints  # [R * K + 1]
-    value: Floats
-    counts: Ints
-
-
 @dataclass(slots=True)
 class Block:
     """One pane of a shard, dense: a row a slot. Detectors read it and change nothing in it.
@@ -123,17 +112,27 @@ class Block:
     (`operators.kernels.limits`). Only slots below `used` that were born at or before `pane` are live.
     """
 
-    pane: int
-    used: int
-    born: Ints  # [slots] first pane of the series, -1 where the slot is free
-    now: Floats  # [slots, V] this pane
-    square: Floats  # [slots, K] this pane's sum of squares
-    sums: Floats  # [slots, H, V] over each horizon, this pane included
-    spans: Ints  # [H] panes that each horizon spans now
+    seen: Seen
     most: Floats  # [slots, K] largest value of this pane on the scale it is judged in, 0 without any
     requests: Requests
     limited: Bools  # [slots, limits] which static limits are meant for the series
     counts: Floats  # [slots, K] requests of this pane that carry the metric, whether or not they are judged by the mix
+
+    @property
+    def pane(self) -> int:
+        return self.seen.pane
+
+    @property
+    def used(self) -> int:
+        return self.seen.used
+
+    @property
+    def born(self) -> Ints:
+        return self.seen.born
+
+    @property
+    def now(self) -> Floats:
+        return self.seen.now
 
     def alone(self, slot: int) -> Block:
         """The same with this slot as its only one."""
@@ -146,10 +145,11 @@ class Block:
         requests = Requests(
             np.zeros(len(rows), np.int64), edges - edges[0], self.requests.value[values], self.requests.counts[values]
         )
-        return Block(
-            self.pane, 1, self.born[one], self.now[one], self.square[one], self.sums[one], self.spans, self.most[one],
-            requests, self.limited[one], self.counts[one],
-        )  # fmt: skip
+        seen = self.seen
+        seen = seen._replace(
+            used=1, born=seen.born[one], now=seen.now[one], square=seen.square[one], sums=seen.sums[one]
+        )
+        return Block(seen, self.most[one], requests, self.limited[one], self.counts[one])
 
 
 @dataclass(frozen=True, slots=True)

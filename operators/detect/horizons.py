@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from operators.kernels.detect import Learned
-from operators.kernels.detect_panes import Floats, advance_horizons
+from operators.kernels.detect import Floats, Learned, Seen
+from operators.kernels.horizons import Rings, advance_horizons
 from operators.model import Ints
 
 MAX_BUCKETS = 6
@@ -25,10 +25,10 @@ class Horizons:
 
     def __init__(self, seconds: Sequence[int], pane_s: int) -> None:
         whole = sorted({max(1, -(-s // pane_s)) for s in seconds})
-        self.step: Ints = np.array([-(-w // MAX_BUCKETS) for w in whole], np.int64)
-        self.buckets: Ints = np.array([-(-w // s) for w, s in zip(whole, self.step.tolist(), strict=True)], np.int64)
-        self.widths: Ints = self.step * self.buckets
-        self.offset: Ints = np.cumsum(self.buckets) - self.buckets
+        step: Ints = np.array([-(-w // MAX_BUCKETS) for w in whole], np.int64)
+        buckets: Ints = np.array([-(-w // s) for w, s in zip(whole, step.tolist(), strict=True)], np.int64)
+        self.rings = Rings(step, buckets, np.cumsum(buckets) - buckets)
+        self.widths: Ints = step * buckets
         self.spans: Ints = self.widths.copy()
 
     def __len__(self) -> int:
@@ -41,27 +41,11 @@ class Horizons:
 
     def blank(self, slots: int, columns: int) -> Learned:
         """The rings of so many series: [slots, buckets of all horizons, columns]."""
-        return np.zeros((slots, int(self.buckets.sum()), columns), np.float32)
+        return np.zeros((slots, int(self.rings.buckets.sum()), columns), np.float32)
 
-    def advance(
-        self,
-        used: int,
-        last: int,
-        pane: int,
-        slots: Ints,
-        stats: Floats,
-        squares: Floats,
-        ring: Learned,
-        now: Floats,
-        square: Floats,
-        sums: Floats,
-    ) -> None:
-        """Enter the pane's rows, and leave in `sums` [slots, H, columns] what each horizon holds.
+    def advance(self, seen: Seen, last: int, slots: Ints, stats: Floats, squares: Floats, ring: Learned) -> None:
+        """Enter the pane's rows into the ring, and leave in `seen` what they and each horizon hold.
 
-        `last` is the pane entered before, -1 for none; panes in between count as empty. Writes `ring`, `now`,
-        `square`, `sums`.
+        `last` is the pane entered before, -1 for none; panes in between count as empty.
         """
-        advance_horizons(
-            used, last, pane, slots, stats, squares, self.step, self.buckets, self.offset, ring, now, square, sums,
-            self.spans
-        )  # fmt: skip
+        advance_horizons(seen, last, slots, stats, squares, self.rings, ring)

@@ -18,7 +18,17 @@ from operators.config import EpisodesConfig
 from operators.detect.base import Block, State, Watch
 from operators.incidents.composition import Observed
 from operators.kernels.detect import FIELDS, Floats
-from operators.kernels.detect_panes import FADED, OPENED, QUIET, RESOLVED, RISEN, STEADY, step_episodes
+from operators.kernels.episodes import (
+    FADED,
+    OPENED,
+    QUIET,
+    RESOLVED,
+    RISEN,
+    STEADY,
+    CellEpisodes,
+    EpisodeRules,
+    step_episodes,
+)
 from operators.model import Bools, Severity
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
@@ -88,7 +98,7 @@ class Trail:
 class Step(NamedTuple):
     """A cell that was anomalous at the pane, or changed, or whose episode is open.
 
-    `what` is one of `operators.kernels.detect_panes`.
+    `what` is one of `operators.kernels.episodes`.
 
     `since` and `until` are the first and the last anomalous pane of the episode; `since` is -1 where none is open.
     """
@@ -107,11 +117,10 @@ class Episodes:
     def __init__(self, config: EpisodesConfig, watch: Watch, thresholds: Floats) -> None:
         """`thresholds`: by the number of a slot's settings, the level at which a pane is anomalous."""
         self._window = max(config.open_of, config.open_panes)
-        self._open_panes = config.open_panes
         at_once = thresholds - float(np.log10(config.at_once))
-        self._at_once: Floats = at_once / (at_once + thresholds)
-        self._resolve = watch.panes(config.resolve_s)
-        self._bands: Floats = np.array(BANDS)
+        self._rules = EpisodeRules(
+            config.open_panes, watch.panes(config.resolve_s), at_once / (at_once + thresholds), np.array(BANDS)
+        )
         self._cells = len(watch.cells)
 
     def blank(self, slots: int) -> State:
@@ -142,14 +151,11 @@ class Episodes:
         Changes `state`, and writes `excluded` [slots, cells]: anomalous now, or an episode is open. Nothing of those
         may be learned.
         """
-        last = state["last"]
-        severity = state["severity"]
-        found = step_episodes(
-            block.used, block.pane, block.born, block.now, block.counts, best, state["recent"], state["opened"], last,
-            severity, self._open_panes, self._at_once, numbers, self._resolve, self._bands, excluded,
-        )  # fmt: skip
+        episodes = CellEpisodes(**state)
+        found = step_episodes(block.seen, block.counts, best, episodes, self._rules, numbers, excluded)
         return [
-            Step(s, c, what, since, int(last[s, c]), SEVERITIES[severity[s, c]]) for s, c, what, since in found.tolist()
+            Step(s, c, what, since, int(episodes.last[s, c]), SEVERITIES[episodes.severity[s, c]])
+            for s, c, what, since in found.tolist()
         ]
 
 

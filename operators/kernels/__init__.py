@@ -1,4 +1,8 @@
-"""Compiled loops. Each kernel is plain Python on arrays, so it also runs uncompiled (NUMBA_DISABLE_JIT=1)."""
+"""Compiled loops. Each kernel is plain Python on arrays, so it also runs uncompiled (NUMBA_DISABLE_JIT=1).
+
+Kernels take their arrays as named tuples, which numba compiles to their fields. A call costs about half a microsecond
+a field, so a tuple holds what a kernel and its neighbours read, and those of settings are made once.
+"""
 
 from __future__ import annotations
 
@@ -14,3 +18,11 @@ R = TypeVar("R")
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile the loop at its first call and keep the result on disk, beside the module or in NUMBA_CACHE_DIR."""
     return cast(Callable[P, R], numba.njit(cache=True, nogil=True)(function))
+
+
+def inner(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile what kernels call as a part of each of them, with which it is kept on disk; it may take functions.
+
+    A kernel that is on disk is compiled anew when its own file changes, not when that of an inner function does.
+    """
+    return cast(Callable[P, R], numba.njit(nogil=True, forceinline=True)(function))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from operators.kernels import compiled
+from operators.kernels import compiled, inner
 from operators.kernels.detect import EXPECTED, LOWER, SPAN, UPPER, Floats
 from operators.model import Bools, Ints
 
 
-@compiled
+@inner
 def six_digits(value: float) -> float:
     """The value to six digits."""
     if value == 0.0:
@@ -24,18 +25,23 @@ def six_digits(value: float) -> float:
     return float(np.rint(value / unit)) * unit
 
 
+class CellUnits(NamedTuple):
+    """The units of each cell [C]."""
+
+    in_logs: Bools
+    offset: Floats  # of the logarithm
+    factor: Floats  # units in one of the scale that is judged
+    least: Floats  # that can be, in units
+    most: Floats
+
+
 @compiled
-def bands_in_units(
-    verdicts: Floats,  # [used, C, FIELDS]
-    slots: Ints,  # [R]
-    reference: Floats,  # [slots, K] what the deviations of a metric, the first K cells, are from
-    in_logs: Bools,  # [C]
-    offset: Floats,  # [C] of the logarithm
-    factor: Floats,  # [C] units in one of the scale that is judged
-    least: Floats,  # [C] that can be, in units
-    most: Floats,  # [C]
-) -> Floats:
-    """What is expected in these slots, its lower and its upper end [R, C, 3]; NaN where nothing was judged."""
+def bands_in_units(verdicts: Floats, slots: Ints, reference: Floats, units: CellUnits) -> Floats:
+    """What is expected in these slots, its lower and its upper end [R, C, 3]; NaN where nothing was judged.
+
+    `reference` [slots, K] is what the deviations of a metric are from, the first K of the cells that `verdicts`
+    [used, C, FIELDS] judge.
+    """
     cells, metrics = verdicts.shape[1], reference.shape[1]
     out = np.full((len(slots), cells, 3), np.nan)
     for r in range(len(slots)):
@@ -46,7 +52,7 @@ def bands_in_units(
             base = reference[s, c] if c < metrics else 0.0
             for i, field in enumerate((EXPECTED, LOWER, UPPER)):
                 value = verdicts[s, c, field] + base
-                if in_logs[c]:
-                    value = math.exp(min(value, 700.0)) - offset[c]
-                out[r, c, i] = six_digits(min(max(value * factor[c], least[c]), most[c]))
+                if units.in_logs[c]:
+                    value = math.exp(min(value, 700.0)) - units.offset[c]
+                out[r, c, i] = six_digits(min(max(value * units.factor[c], units.least[c]), units.most[c]))
     return out

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from operators.kernels import compiled
-from operators.kernels.detect import EXPECTED, FIELDS, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
-from operators.model import Ints
+from operators.kernels.detect import (
+    ERRORS_COLUMN,
+    EXPECTED,
+    FIELDS,
+    LOWER,
+    OBSERVED,
+    REQUESTS_COLUMN,
+    SCORE,
+    SPAN,
+    UPPER,
+    WEIGHT,
+    Floats,
+    Seen,
+    is_live,
+)
+from operators.kernels.rows import Rows
+from operators.model import Bools, Ints
 
 REQUESTS, ERRORS, MEAN, SUM, BEYOND = range(5)
 """What a limit compares: requests a minute, the share of errors, a mean, a sum, the share of requests beyond it."""
@@ -18,84 +33,77 @@ COLUMNS = 3
 """Of a limit in a statistic: what it adds up, what goes with it, and the requests that carry the metric."""
 
 
+class Limits(NamedTuple):
+    """The static limits, of which each of the L has a place in every array."""
+
+    kind: Ints  # what it compares
+    cell: Ints
+    metric: Ints  # index on the metric axis
+    scale: Floats  # fixed-point steps in a unit
+    horizon: Ints
+    limit: Floats  # in units
+    sign: Floats  # 1 for an upper limit, -1 for a lower
+    share: Floats  # of requests that may lie beyond
+    min_count: Ints
+    first: int  # of the limits' columns in a statistic
+    cells: int
+    per_minute: float  # panes in a minute
+
+
 @compiled
-def limit_statistics(
-    count: Ints,  # [R, M]
-    total: Ints,  # [R, M] fixed-point
-    sketch_start: Ints,
-    sketch_bucket: NDArray[np.int16],
-    sketch_count: Ints,
-    kind: Ints,  # [L]
-    metric: Ints,  # [L] index on the metric axis
-    scale: Floats,  # [L] fixed-point steps in a unit
-    limit: Floats,  # [L] in units
-    sign: Floats,  # [L] 1 for an upper limit, -1 for a lower
-    middle: Floats,  # [buckets] fixed-point value of each
-    stats: Floats,  # [R, V], columns from `first` on are written
-    first: int,
-) -> None:
+def limit_statistics(rows: Rows, limits: Limits, middle: Floats, stats: Floats) -> None:
     """Per row and limit: the total in units, or the requests beyond and their logarithmic excess; then all requests.
 
-    These are counted here, for the metrics' own counts hold only what is judged against the usual.
+    These are counted here, for the metrics' own counts hold only what is judged against the usual. `middle` is the
+    fixed-point value of each bucket; the limits' columns of `stats` [R, V] are written.
     """
+    count, sketches = rows.sums.counts, rows.sketches
+    kind, metric, scale, limit, sign = limits.kind, limits.metric, limits.scale, limits.limit, limits.sign
     axis = count.shape[1]
     for r in range(len(count)):
         for i in range(len(kind)):
             one, two = 0.0, 0.0
             if kind[i] == MEAN or kind[i] == SUM:
-                one = total[r, metric[i]] / scale[i]
+                one = rows.sums.totals[r, metric[i]] / scale[i]
             elif kind[i] == BEYOND:
                 cell = r * axis + metric[i]
-                for e in range(sketch_start[cell], sketch_start[cell + 1]):
-                    v = middle[sketch_bucket[e]] / scale[i]
+                for e in range(sketches.start[cell], sketches.start[cell + 1]):
+                    v = middle[sketches.bucket[e]] / scale[i]
                     if sign[i] * (v - limit[i]) > 0.0:
-                        one += sketch_count[e]
-                        two += sketch_count[e] * abs(math.log(max(v, 1e-9) / max(limit[i], 1e-9)))
-            stats[r, first + COLUMNS * i] = one
-            stats[r, first + COLUMNS * i + 1] = two
-            stats[r, first + COLUMNS * i + 2] = count[r, metric[i]] if kind[i] >= MEAN else 0.0
+                        one += sketches.counts[e]
+                        two += sketches.counts[e] * abs(math.log(max(v, 1e-9) / max(limit[i], 1e-9)))
+            column = limits.first + COLUMNS * i
+            stats[r, column] = one
+            stats[r, column + 1] = two
+            stats[r, column + 2] = count[r, metric[i]] if kind[i] >= MEAN else 0.0
 
 
 @compiled
-def score_limits(
-    used: int,
-    pane: int,
-    born: Ints,
-    sums: Floats,  # [slots, H, V]
-    spans: Ints,
-    widths: Ints,
-    limited: NDArray[np.bool_],  # [slots, L] whether the limit is meant for the series
-    kind: Ints,
-    cell: Ints,  # [L]
-    first: int,  # of the limits' columns
-    horizon: Ints,  # [L]
-    limit: Floats,
-    sign: Floats,
-    share: Floats,  # [L] of requests that may lie beyond
-    min_count: Ints,
-    per_minute: float,  # panes in a minute
-    cells: int,
-) -> Floats:
-    """Verdicts [used, cells, FIELDS] in units; of several limits on a cell, the one that is broken worst."""
-    out = np.zeros((used, cells, FIELDS))
-    for s in range(used):
-        if born[s] < 0 or born[s] > pane:
+def score_limits(seen: Seen, limits: Limits, limited: Bools) -> Floats:
+    """Verdicts [used, cells, FIELDS] in units; of several limits on a cell, the one that is broken worst.
+
+    `limited` [slots, L]: whether the limit is meant for the series.
+    """
+    sums, kind, limit, sign, share = seen.sums, limits.kind, limits.limit, limits.sign, limits.share
+    out = np.zeros((seen.used, limits.cells, FIELDS))
+    for s in range(seen.used):
+        if not is_live(seen, s):
             continue
         for i in range(len(kind)):
-            h, c = horizon[i], cell[i]
-            n = sums[s, h, first + COLUMNS * i + 2] if kind[i] >= MEAN else sums[s, h, 0]
+            h, c, column = limits.horizon[i], limits.cell[i], limits.first + COLUMNS * i
+            n = sums[s, h, column + 2] if kind[i] >= MEAN else sums[s, h, REQUESTS_COLUMN]
             if not limited[s, i]:
                 continue
-            if n < min_count[i] and kind[i] != REQUESTS:
+            if n < limits.min_count[i] and kind[i] != REQUESTS:
                 continue
             # Before a series is as old as the horizon, what it lacks is not known to be zero.
-            if kind[i] == REQUESTS and pane - born[s] + 1 < widths[h]:
+            if kind[i] == REQUESTS and seen.pane - seen.born[s] + 1 < seen.widths[h]:
                 continue
-            a, b = sums[s, h, first + COLUMNS * i], sums[s, h, first + COLUMNS * i + 1]
+            a, b = sums[s, h, column], sums[s, h, column + 1]
             if kind[i] == REQUESTS:
-                x = n * per_minute / spans[h]
+                x = n * limits.per_minute / seen.spans[h]
             elif kind[i] == ERRORS:
-                x = sums[s, h, 1] / n
+                x = sums[s, h, ERRORS_COLUMN] / n
             elif kind[i] == MEAN:
                 x = a / n
             elif kind[i] == SUM:
@@ -121,6 +129,6 @@ def score_limits(
                 out[s, c, EXPECTED] = limit[i]
                 out[s, c, LOWER] = limit[i]
                 out[s, c, UPPER] = limit[i]
-                out[s, c, SPAN] = widths[h]
+                out[s, c, SPAN] = seen.widths[h]
                 out[s, c, WEIGHT] = n
     return out

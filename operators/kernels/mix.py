@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from operators.kernels import compiled
-from operators.kernels.detect import Learned
-from operators.kernels.sketch import Floats
+from operators.kernels.detect import Floats, Learned, count_column, total_column
 from operators.model import Bools, Ints
+
+KNOWN = 10.0
+"""Requests of a part, fading, from which its usual value counts."""
+
+RECENT = 100.0
+"""Requests of a series over which the usual value of its recent mix is averaged."""
+
+
+class Entries(NamedTuple):
+    """The parts of one pane's rows."""
+
+    row: Ints  # [E] among the pane's rows, ascending
+    slot: Ints
+    part: Ints
+    counts: Floats  # [E, K]
+    totals: Floats  # [E, K] on the scale that is judged
+
+
+class KnownParts(NamedTuple):
+    """What is learned of each part."""
+
+    usual: Learned  # [P, K]
+    weight: Learned  # [P, K]
+    last: Ints  # [P] the pane in which it was seen last
 
 
 @compiled
-def less_the_usual(
-    row: Ints,  # [E] of the entry, ascending
-    slot: Ints,  # [E] the series of that row
-    part: Ints,  # [E] what the entry is of
-    count: Floats,  # [E, K]
-    total: Floats,  # [E, K] on the scale that is judged
-    usual: Learned,  # [P, K]
-    weight: Learned,  # [P, K]
-    known: float,  # least weight
-    stats: Floats,  # [R, V], changed: counts and totals of the metrics
-    square: Floats,  # [R, K], changed
-    reference: Floats,  # [slots, K], changed: the usual value of the recent mix
-    recent: float,  # requests that it is the mean of, about
-) -> None:
-    """Take from each row's totals what is usual for its parts, and leave out the parts of which too little was seen."""
-    metrics = count.shape[1]
+def less_the_usual(entries: Entries, parts: KnownParts, stats: Floats, square: Floats, reference: Floats) -> None:
+    """Take from each row's totals what is usual for its parts, and leave out the parts of which too little was seen.
+
+    `stats` [R, V] (the metrics' counts and totals), `square` [R, K] and `reference` [slots, K], the usual value of the
+    recent mix, are changed.
+    """
+    row, part = entries.row, entries.part
+    metrics = entries.counts.shape[1]
     first = 0
     while first < len(row):
         r = row[first]
@@ -32,57 +49,51 @@ def less_the_usual(
         while last < len(row) and row[last] == r:
             last += 1
         for k in range(metrics):
-            if stats[r, 2 + 2 * k] == 0.0:
+            count, total = count_column(k), total_column(k)
+            if stats[r, count] == 0.0:
                 continue
             n = 0.0
             above = 0.0
             expected = 0.0
             squares = square[r, k]
             for e in range(first, last):
-                c = count[e, k]
+                c = entries.counts[e, k]
                 if c == 0.0:
                     continue
                 p = part[e]
-                t = total[e, k]
-                if weight[p, k] < known:
+                t = entries.totals[e, k]
+                if parts.weight[p, k] < KNOWN:
                     squares -= t * t / c
                     continue
-                u = usual[p, k]
+                u = parts.usual[p, k]
                 n += c
                 above += t - c * u
                 expected += c * u
                 squares += c * u * u - 2.0 * u * t
-            stats[r, 2 + 2 * k] = n
-            stats[r, 3 + 2 * k] = above
+            stats[r, count] = n
+            stats[r, total] = above
             square[r, k] = max(squares, 0.0)
             if n > 0.0:
-                s = slot[first]
-                share = 1.0 if reference[s, k] == 0.0 else min(1.0, n / recent)
+                s = entries.slot[first]
+                share = 1.0 if reference[s, k] == 0.0 else min(1.0, n / RECENT)
                 reference[s, k] += share * (expected / n - reference[s, k])
         first = last
 
 
 @compiled
-def learn_the_usual(
-    pane: int,
-    slot: Ints,  # [E] the series of the entry
-    part: Ints,
-    count: Floats,
-    total: Floats,
-    excluded: Bools,  # [slots, C]; metric k is column k
-    keep: float,  # what one pane leaves of a weight
-    usual: Learned,  # changed, as are weight and last
-    weight: Learned,
-    last: Ints,  # [P] the pane of the entry before
-) -> None:
-    """Move what is usual for the parts towards this pane's, without what is excluded."""
-    for e in range(len(part)):
-        p = part[e]
-        fade = keep ** (pane - last[p]) if last[p] >= 0 else 0.0
-        last[p] = pane
-        for k in range(count.shape[1]):
+def learn_the_usual(pane: int, entries: Entries, parts: KnownParts, excluded: Bools, keep: float) -> None:
+    """Move what is usual for the parts towards this pane's, without what is excluded [slots, C].
+
+    `keep` is what one pane leaves of a weight.
+    """
+    usual, weight = parts.usual, parts.weight
+    for e in range(len(entries.part)):
+        p = entries.part[e]
+        fade = keep ** (pane - parts.last[p]) if parts.last[p] >= 0 else 0.0
+        parts.last[p] = pane
+        for k in range(entries.counts.shape[1]):
             weight[p, k] *= fade
-            c = count[e, k]
-            if c > 0.0 and not excluded[slot[e], k]:
+            c = entries.counts[e, k]
+            if c > 0.0 and not excluded[entries.slot[e], k]:
                 weight[p, k] += c
-                usual[p, k] += (total[e, k] - c * usual[p, k]) / weight[p, k]
+                usual[p, k] += (entries.totals[e, k] - c * usual[p, k]) / weight[p, k]

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from operators.kernels import compiled
-from operators.kernels.detect import EXPECTED, FIELDS, LN10, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
+from operators.kernels import compiled, inner
+from operators.kernels.detect import (
+    EXPECTED,
+    FIELDS,
+    LN10,
+    LOWER,
+    OBSERVED,
+    SCORE,
+    SPAN,
+    UPPER,
+    WEIGHT,
+    Floats,
+    Seen,
+    is_live,
+    score_of,
+)
 from operators.kernels.histogram import Counts, enter, fade, quantile
-from operators.model import Ints
+from operators.model import Bools, Ints
 
 BUCKETS = 24
 HOME = 8
@@ -24,7 +38,38 @@ ENOUGH = 10.0
 """Requests that must lie in the tail before it is believed."""
 
 
-@compiled
+class OutlierRules(NamedTuple):
+    """How single requests are judged and learned."""
+
+    judged: Bools  # [K]
+    warm: int
+    least: float  # logarithm of the least factor over where the tail begins
+    threshold: float
+    keep: float  # what one pane leaves of the weight of what was learned
+
+
+class Tails(NamedTuple):
+    """What is learned of all requests of a series."""
+
+    past: Counts  # [slots, K, BUCKETS] of requests
+    low: Floats  # [slots, K] where bucket 0 begins
+    requests: Floats  # [slots, K] entered, fading
+    learned: Ints  # [slots, K] panes with data
+
+
+class Requests(NamedTuple):
+    """The requests of a pane, by value: row r and watched metric k have `[start[r * K + k], start[r * K + k + 1])`.
+
+    Values stand on the scale that the metric is judged in, within 1.6 % of the requests' own, in ascending order.
+    """
+
+    slots: Ints  # [R] of the rows
+    start: Ints  # [R * K + 1]
+    value: Floats
+    counts: Ints
+
+
+@inner
 def tail_of(mass: Counts, low: float) -> tuple[float, float]:
     """Where the tail begins, and the mean excess over that."""
     start = quantile(mass, low, WIDTH, 1.0 - TAIL)
@@ -41,40 +86,32 @@ def tail_of(mass: Counts, low: float) -> tuple[float, float]:
 
 
 @compiled
-def score_outliers(
-    used: int,
-    pane: int,
-    born: Ints,
-    counts: Floats,  # [slots, K] of this pane
-    most: Floats,  # [slots, K] the largest request of the pane
-    past: Counts,  # [slots, K, BUCKETS] of requests
-    low: Floats,  # [slots, K]
-    requests: Floats,  # [slots, K] entered, fading
-    learned: Ints,  # [slots, K] panes with data
-    judged: NDArray[np.bool_],  # [K]
-    warm: int,
-    least: float,  # logarithm of the least factor over where the tail begins
-    threshold: float,
-) -> Floats:
-    """Verdicts [used, K, FIELDS] on the pane's largest request: how rare is one as large among so many."""
-    metrics = learned.shape[1]
-    out = np.zeros((used, metrics, FIELDS))
+def score_outliers(seen: Seen, counts: Floats, most: Floats, tails: Tails, rules: OutlierRules) -> Floats:
+    """Verdicts [used, K, FIELDS] on the pane's largest request: how rare is one as large among so many.
+
+    `counts` and `most` [slots, K]: the requests of this pane, and the largest of them.
+    """
+    metrics = tails.learned.shape[1]
+    threshold, least = rules.threshold, rules.least
+    out = np.zeros((seen.used, metrics, FIELDS))
     begin = -math.log10(TAIL)
-    for s in range(used):
-        if born[s] < 0 or born[s] > pane:
+    for s in range(seen.used):
+        if not is_live(seen, s):
             continue
         for k in range(metrics):
             n = counts[s, k]
-            if not judged[k] or n == 0.0 or learned[s, k] < warm or requests[s, k] * TAIL < ENOUGH:
+            if not rules.judged[k] or n == 0.0:
                 continue
-            start, excess = tail_of(past[s, k], low[s, k])
+            if tails.learned[s, k] < rules.warm or tails.requests[s, k] * TAIL < ENOUGH:
+                continue
+            start, excess = tail_of(tails.past[s, k], tails.low[s, k])
             excess = max(excess, least / (max(threshold - begin, 1.0) * LN10))
             x = most[s, k]
             level = max(begin + (x - start) / (excess * LN10) - math.log10(n), 0.0) if x > start else 0.0
             if x < start + least:
                 level = min(level, 0.9 * threshold)
-            usual = quantile(past[s, k], low[s, k], WIDTH, 0.5)
-            out[s, k, SCORE] = level / (level + threshold)
+            usual = quantile(tails.past[s, k], tails.low[s, k], WIDTH, 0.5)
+            out[s, k, SCORE] = score_of(level, threshold)
             out[s, k, OBSERVED] = x
             out[s, k, EXPECTED] = usual
             out[s, k, LOWER] = usual
@@ -86,34 +123,22 @@ def score_outliers(
 
 @compiled
 def learn_requests(
-    used: int,
-    pane: int,
-    born: Ints,
-    counts: Floats,  # [slots, K] of this pane
-    slots: Ints,  # [R] of the pane's rows
-    start: Ints,  # [R * K + 1] where the values of (row, metric) begin
-    value: Floats,
-    count: Ints,
-    excluded: NDArray[np.bool_],
-    past: Counts,
-    low: Floats,
-    requests: Floats,
-    learned: Ints,
-    judged: NDArray[np.bool_],
-    keep: float,
+    seen: Seen, counts: Floats, requests: Requests, tails: Tails, rules: OutlierRules, excluded: Bools
 ) -> None:
     """Enter the pane's requests, in place."""
-    metrics = learned.shape[1]
-    for r in range(len(slots)):
-        s = slots[r]
-        if s >= used or born[s] < 0 or born[s] > pane:
+    metrics = tails.learned.shape[1]
+    for r in range(len(requests.slots)):
+        s = requests.slots[r]
+        if s >= seen.used or not is_live(seen, s):
             continue
         for k in range(metrics):
-            if excluded[s, k] or not judged[k] or counts[s, k] == 0.0:
+            if excluded[s, k] or not rules.judged[k] or counts[s, k] == 0.0:
                 continue
-            fade(past[s, k], keep)
-            requests[s, k] *= keep
-            for i in range(start[r * metrics + k], start[r * metrics + k + 1]):
-                low[s, k] = enter(past[s, k], low[s, k], WIDTH, value[i], float(count[i]), HOME)
-                requests[s, k] += count[i]
-            learned[s, k] += 1
+            fade(tails.past[s, k], rules.keep)
+            tails.requests[s, k] *= rules.keep
+            for i in range(requests.start[r * metrics + k], requests.start[r * metrics + k + 1]):
+                count = requests.counts[i]
+                low = enter(tails.past[s, k], tails.low[s, k], WIDTH, requests.value[i], float(count), HOME)
+                tails.low[s, k] = low
+                tails.requests[s, k] += count
+            tails.learned[s, k] += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from operators.kernels import compiled
@@ -9,14 +11,22 @@ from operators.kernels.sketch import bucket_of
 from operators.model import MISSING, Bools, Ints
 
 
+class Sums(NamedTuple):
+    """What is added up, of N things: requests and errors [N], by metric [N, M] count, total and sum of logarithms."""
+
+    requests: Ints
+    errors: Ints
+    counts: Ints
+    totals: Ints
+    logs: Ints
+
+
 @compiled
-def fold_cells(
-    members: Ints, start: Ints, values: Ints, error: Bools, log_of: Ints
-) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints]:
+def fold_cells(members: Ints, start: Ints, values: Ints, error: Bools, log_of: Ints) -> tuple[Sums, Ints, Ints]:
     """Aggregates of groups of events: group g is `members[start[g]:start[g + 1]]`, indexes into values [n, M], error.
 
-    `log_of` [M, buckets] is the logarithm of a value by its bucket. Returns requests [G], errors [G], and by metric
-    [G, M]: count, total, sum of logarithms, minimum and maximum (MISSING where no event of the group has the metric).
+    `log_of` [M, buckets] is the logarithm of a value by its bucket. Returns the sums, and by metric [G, M]
+    minimum and maximum (MISSING where no event of the group has the metric).
     """
     groups = len(start) - 1
     metrics = values.shape[1]
@@ -40,35 +50,33 @@ def fold_cells(
                     count[g, m] += 1
                     total[g, m] += v
                     logs[g, m] += log_of[m, bucket_of(v)]
-    return requests, errors, count, total, logs, least, most
+    return Sums(requests, errors, count, total, logs), least, most
 
 
 @compiled
-def add_rows(
-    sources: Ints, start: Ints, requests: Ints, errors: Ints, count: Ints, total: Ints, logs: Ints
-) -> tuple[Ints, Ints, Ints, Ints, Ints]:
-    """The same five with row g the sum of the rows `sources[start[g]:start[g + 1]]`."""
+def add_rows(sources: Ints, start: Ints, rows: Sums) -> Sums:
+    """Row g is the sum of the rows `sources[start[g]:start[g + 1]]`."""
     groups = len(start) - 1
-    metrics = count.shape[1]
-    out_requests = np.zeros(groups, np.int64)
-    out_errors = np.zeros(groups, np.int64)
-    out_count = np.empty((groups, metrics), np.int64)
-    out_total = np.empty((groups, metrics), np.int64)
-    out_logs = np.empty((groups, metrics), np.int64)
+    metrics = rows.counts.shape[1]
+    requests = np.zeros(groups, np.int64)
+    errors = np.zeros(groups, np.int64)
+    counts = np.empty((groups, metrics), np.int64)
+    totals = np.empty((groups, metrics), np.int64)
+    logs = np.empty((groups, metrics), np.int64)
     for g in range(groups):
         for m in range(metrics):
-            out_count[g, m] = 0
-            out_total[g, m] = 0
-            out_logs[g, m] = 0
+            counts[g, m] = 0
+            totals[g, m] = 0
+            logs[g, m] = 0
         for j in range(start[g], start[g + 1]):
             s = sources[j]
-            out_requests[g] += requests[s]
-            out_errors[g] += errors[s]
+            requests[g] += rows.requests[s]
+            errors[g] += rows.errors[s]
             for m in range(metrics):
-                out_count[g, m] += count[s, m]
-                out_total[g, m] += total[s, m]
-                out_logs[g, m] += logs[s, m]
-    return out_requests, out_errors, out_count, out_total, out_logs
+                counts[g, m] += rows.counts[s, m]
+                totals[g, m] += rows.totals[s, m]
+                logs[g, m] += rows.logs[s, m]
+    return Sums(requests, errors, counts, totals, logs)
 
 
 @compiled

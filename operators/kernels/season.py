@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.kernels import compiled
-from operators.kernels.detect import Floats
+from operators.kernels import compiled, inner
+from operators.kernels.detect import REQUESTS_COLUMN, Floats, Seen, is_live
 from operators.model import Bools, Ints
 
 WEEK = 168
@@ -21,7 +22,34 @@ _DAMPING = 0.2  # of the mean of all hours: how far little traffic is from telli
 _NORMAL = 1.4826  # spreads of a normal distribution in its median deviation
 
 
-@compiled
+class Times(NamedTuple):
+    """The hour that a pane lies in, and T times between the middles of two hours each."""
+
+    hour: int  # counted on
+    wanted: Ints  # [W] hours of the week
+    left: Ints  # [T] indexes into these
+    right: Ints
+    share: Floats  # [T] of the way from left to right
+
+
+class Hours(NamedTuple):
+    """What each slot had at the hours of the last week, and in the hour that is being added up."""
+
+    hours: NDArray[np.float32]  # [slots, WEEK] mean requests a pane in the last such hour, negative where unknown
+    hour: Ints  # [slots] the number of the hour that is being added up, -1 for none
+    hour_total: Floats
+    hour_panes: NDArray[np.int32]
+
+
+class Usual(NamedTuple):
+    """Requests a pane that are usual at T times, those of the horizons and then that of the pane: [used, T]."""
+
+    rate: Floats
+    season: Floats  # what the season alone says of them
+    slack: Floats  # relative variance, on the square-root scale: of the days, and of when in two hours a change comes
+
+
+@inner
 def _level(hours: NDArray[np.float32], hour: int, days: Floats) -> tuple[int, float, float]:
     """How many days know this hour of the week's hour of the day; its level, and the median deviation from it.
 
@@ -53,26 +81,16 @@ def _level(hours: NDArray[np.float32], hour: int, days: Floats) -> tuple[int, fl
 
 
 @compiled
-def expect(
-    used: int,
-    wanted: Ints,  # [K] hours of the week
-    left: Ints,  # [T] which of these each time lies after the middle of,
-    right: Ints,  # [T] which it lies before the middle of,
-    share: Floats,  # [T] and how far it is from the first to the second
-    hours: NDArray[np.float32],  # [slots, WEEK] mean requests a pane in the last such hour, negative where unknown
-    rate: Floats,  # [slots] requests a pane of late
-    late: Floats,  # [slots] what the season says of the same panes, faded in the same way
-) -> tuple[Floats, Floats, Floats]:
-    """What is usual at each time [used, T], requests a pane; what the season alone says; how sure that is.
+def expect(used: int, times: Times, hours: Hours, rate: Floats, late: Floats) -> Usual:
+    """What is usual of the slots in use at each time; `rate` and `late` are those of `operators.kernels.traffic`.
 
-    The last is a relative variance on the square-root scale: of the days, and of when within two hours a change comes.
     The usual is the rate of late, times how that time differs from the hours before it on other days. Between the
     middles of two hours it moves from one to the other. Until `_SURE` days have shown both it stays nearer to the rate.
     """
-    times = len(left)
-    usual = np.empty((used, times))
-    season = np.empty((used, times))
-    slack = np.zeros((used, times))
+    wanted, last = times.wanted, hours.hours
+    usual = np.empty((used, len(times.left)))
+    season = np.empty(usual.shape)
+    slack = np.zeros(usual.shape)
     days = np.empty(_DAYS)
     known = np.zeros(len(wanted), np.int64)
     level = np.zeros(len(wanted))
@@ -82,22 +100,21 @@ def expect(
         season[s] = rate[s]
         most = 0
         for k in range(len(wanted)):
-            known[k], level[k], deviation[k] = _level(hours[s], wanted[k], days)
+            known[k], level[k], deviation[k] = _level(last[s], wanted[k], days)
             most = max(most, known[k])
         if most < _KNOWN:
             continue
         total, count = 0.0, 0
         for h in range(WEEK):
-            if hours[s, h] >= 0.0:
-                total += hours[s, h]
+            if last[s, h] >= 0.0:
+                total += last[s, h]
                 count += 1
         damping = _DAMPING * total / count + _TINY
-        for t in range(times):
-            a, b = left[t], right[t]
+        for t in range(len(times.left)):
+            a, b, w = times.left[t], times.right[t], times.share[t]
             both = min(known[a], known[b])
             if both < _KNOWN:
                 continue
-            w = share[t]
             season[s, t] = (1.0 - w) * level[a] + w * level[b]
             expected = season[s, t] * (rate[s] + damping) / (late[s] + damping)
             sure = min(1.0, (both - 1.0) / (_SURE - 1.0))
@@ -108,32 +125,24 @@ def expect(
             relative = sure * math.sqrt(spread * spread + step * step) / (season[s, t] + _TINY)
             root = 1.0 - math.sqrt(max(1.0 - relative, 0.0))
             slack[s, t] = root * root
-    return usual, season, slack
+    return Usual(usual, season, slack)
 
 
 @compiled
-def remember(
-    used: int,
-    pane: int,
-    born: Ints,
-    number: int,  # of the hour, counted on
-    least: int,  # panes that must be known of an hour
-    requests: Floats,  # [slots] of this pane
-    excluded: Bools,  # [slots]
-    hours: NDArray[np.float32],
-    running: Ints,  # [slots] the hour that is being added up, -1 for none
-    total: Floats,
-    panes: NDArray[np.int32],
-) -> None:
-    """Add the pane to its hour, and keep the hour before where the pane begins a new one; in place."""
-    for s in range(used):
-        if born[s] < 0 or born[s] > pane or excluded[s]:
+def remember(seen: Seen, hours: Hours, hour: int, least: int, excluded: Bools) -> None:
+    """Add the pane to its hour, and keep the hour before where the pane begins a new one; in place.
+
+    `hour` is its number, counted on; `least` panes must be known of an hour; `excluded` [slots].
+    """
+    running, total, panes = hours.hour, hours.hour_total, hours.hour_panes
+    for s in range(seen.used):
+        if not is_live(seen, s) or excluded[s]:
             continue
-        if running[s] != number:
+        if running[s] != hour:
             if running[s] >= 0 and panes[s] >= least:
-                hours[s, running[s] % WEEK] = np.float32(total[s] / panes[s])
-            running[s] = number
+                hours.hours[s, running[s] % WEEK] = np.float32(total[s] / panes[s])
+            running[s] = hour
             total[s] = 0.0
             panes[s] = 0
-        total[s] += requests[s]
+        total[s] += seen.now[s, REQUESTS_COLUMN]
         panes[s] += 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.kernels import compiled
+from operators.kernels import compiled, inner
 from operators.model import MISSING, Ints
 
 Buckets = NDArray[np.int16]
@@ -18,7 +20,15 @@ DENSE = 48
 """Cells of more entries are counted in a dense array, smaller ones by insertion: about where their costs meet."""
 
 
-@compiled
+class Sketches(NamedTuple):
+    """The sketches of cells: that of cell i is the entries `[start[i], start[i + 1])`, by ascending bucket."""
+
+    start: Ints  # [cells + 1]
+    bucket: Buckets
+    counts: Ints
+
+
+@inner
 def bucket_of(v: int) -> int:
     """The bucket of a value >= 0: itself below 64, then 32 linear steps an octave."""
     if v < 64:
@@ -47,7 +57,7 @@ def bucket_of(v: int) -> int:
     return (e << 5) + (v >> e)
 
 
-@compiled
+@inner
 def insert(bucket: Buckets, count: Ints, low: int, high: int, b: int, c: int) -> int:
     """Add c to bucket b of the run [low, high), which has room behind it; the new end of the run."""
     j = high
@@ -65,8 +75,8 @@ def insert(bucket: Buckets, count: Ints, low: int, high: int, b: int, c: int) ->
 
 
 @compiled
-def sketch_events(members: Ints, start: Ints, values: Ints) -> tuple[Ints, Buckets, Ints]:
-    """The sketches of groups of events: (start [G * M + 1], bucket, count).
+def sketch_events(members: Ints, start: Ints, values: Ints) -> Sketches:
+    """The sketches of groups of events, of G * M cells.
 
     Group g is `members[start[g]:start[g + 1]]`, indexes into values [n, M].
     """
@@ -102,14 +112,13 @@ def sketch_events(members: Ints, start: Ints, values: Ints) -> tuple[Ints, Bucke
                     if v != MISSING:
                         end = insert(bucket, count, low, end, bucket_of(v), 1)
             out_start[g * metrics + m + 1] = end
-    return out_start, bucket[:end].copy(), count[:end].copy()
+    return Sketches(out_start, bucket[:end].copy(), count[:end].copy())
 
 
 @compiled
-def merge_sketches(
-    sources: Ints, start: Ints, cell_start: Ints, bucket: Buckets, count: Ints, metrics: int
-) -> tuple[Ints, Buckets, Ints]:
+def merge_sketches(sources: Ints, start: Ints, sketches: Sketches, metrics: int) -> Sketches:
     """The sketches of groups of rows: group g sums the rows `sources[start[g]:start[g + 1]]` of the given sketches."""
+    cell_start, bucket, count = sketches.start, sketches.bucket, sketches.counts
     groups = len(start) - 1
     room = 0
     for s in sources:
@@ -148,12 +157,13 @@ def merge_sketches(
                     for i in range(cell_start[cell], cell_start[cell + 1]):
                         end = insert(out_bucket, out_count, low, end, bucket[i], count[i])
             out_start[g * metrics + m + 1] = end
-    return out_start, out_bucket[:end].copy(), out_count[:end].copy()
+    return Sketches(out_start, out_bucket[:end].copy(), out_count[:end].copy())
 
 
 @compiled
-def find_ranks(start: Ints, bucket: Buckets, count: Ints, shares: Floats, middle: Floats) -> Floats:
+def find_ranks(sketches: Sketches, shares: Floats, middle: Floats) -> Floats:
     """[cells, Q]: the middle of the bucket that holds rank ceil(share * n), at least 1; nan in empty cells."""
+    start, bucket, count = sketches.start, sketches.bucket, sketches.counts
     cells = len(start) - 1
     out = np.full((cells, len(shares)), np.nan)
     for cell in range(cells):
@@ -174,8 +184,9 @@ def find_ranks(start: Ints, bucket: Buckets, count: Ints, shares: Floats, middle
 
 
 @compiled
-def moments(start: Ints, bucket: Buckets, count: Ints, value: Floats) -> tuple[Floats, Floats]:
+def moments(sketches: Sketches, value: Floats) -> tuple[Floats, Floats]:
     """Mean and population variance, per cell, of `value[bucket]` weighted by count; nan in empty cells."""
+    start, bucket, count = sketches.start, sketches.bucket, sketches.counts
     cells = len(start) - 1
     mean = np.full(cells, np.nan)
     variance = np.full(cells, np.nan)

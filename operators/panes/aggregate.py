@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.kernels.grouping import group, ranks
-from operators.kernels.panes import add_rows, bound_rows
-from operators.kernels.sketch import Buckets, merge_sketches
+from operators.kernels.panes import Sums, add_rows, bound_rows
+from operators.kernels.sketch import Sketches, merge_sketches
 from operators.model import LABELS, METRICS, Bools, Ints
 from operators.panes.evidence import chosen
 from operators.series import OTHER, rank
@@ -23,25 +23,13 @@ _M = len(METRICS)
 _L = len(LABELS)
 
 
-class Sums(NamedTuple):
-    """What is added up, of N things: requests and errors [N], by metric [N, M] count, total and sum of logarithms."""
-
-    requests: Ints
-    errors: Ints
-    counts: Ints
-    totals: Ints
-    logs: Ints
-
-
 class Cells(NamedTuple):
     """Aggregates of N things."""
 
     sums: Sums
     least: Ints
     most: Ints
-    sketch_start: Ints
-    sketch_bucket: Buckets
-    sketch_count: Ints
+    sketches: Sketches
 
 
 class Breakdown(NamedTuple):
@@ -114,8 +102,8 @@ def joined(indexes: Sequence[NDArray[np.signedinteger]], sizes: Sequence[int]) -
 def add_up(cells: Cells, sources: Ints, start: Ints) -> Cells:
     """Row r adds up the cells `sources[start[r]:start[r + 1]]`."""
     least, most = bound_rows(sources, start, cells.least, cells.most)
-    runs = merge_sketches(sources, start, cells.sketch_start, cells.sketch_bucket, cells.sketch_count, _M)
-    return Cells(Sums(*add_rows(sources, start, *cells.sums)), least, most, *runs)
+    sketches = merge_sketches(sources, start, cells.sketches, _M)
+    return Cells(add_rows(sources, start, cells.sums), least, most, sketches)
 
 
 def break_down(entries: Breakdown, sources: Ints, rows: int, most: int) -> Breakdown:
@@ -136,7 +124,7 @@ def break_down(entries: Breakdown, sources: Ints, rows: int, most: int) -> Break
         order, start = group(key, value, rows * _L, len(texts))
     firsts = order[start[:-1]]
     row, label = np.divmod(key[firsts], _L)
-    sums = Sums(*add_rows(sources[order], start, *entries.sums))
+    sums = add_rows(sources[order], start, entries.sums)
     return Breakdown(row, label, entries.value[firsts], texts, sums)
 
 

@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 
 from operators import series as names
 from operators.kernels.grouping import group
-from operators.kernels.panes import fold_cells
-from operators.kernels.sketch import Floats, sketch_events
+from operators.kernels.panes import Sums, fold_cells
+from operators.kernels.sketch import Floats, Sketches, sketch_events
 from operators.model import LABELS, METRICS, Bools, Events, Ints
 from operators.panes import sketch
 from operators.panes.aggregate import (
     Breakdown,
     Cells,
     Requests,
-    Sums,
     add_up,
     break_down,
     indexed,
@@ -72,8 +71,8 @@ def fold_events(
     members, start = group(pane_of, combo_of, len(panes), len(combos))
     firsts = members[start[:-1]]
     group_pane, group_combo = pane_of[firsts], combo_of[firsts]
-    *sums, least, most = fold_cells(members, start, values, error, sketch.LOGS)
-    cells = Cells(Sums(*sums), least, most, *sketch_events(members, start, values))
+    sums, least, most = fold_cells(members, start, values, error, sketch.LOGS)
+    cells = Cells(sums, least, most, sketch_events(members, start, values))
 
     # Every group goes to one row of each dimension set.
     sets = tuple(tuple(s) for s in dimension_sets)
@@ -148,9 +147,11 @@ def merge(tables: Sequence[PaneTable], evidence: int, breakdown_values: int) -> 
         ),
         np.concatenate([t.least for t in tables]),
         np.concatenate([t.most for t in tables]),
-        np.append(joined([t.sketch_start[:-1] for t in tables], entries), sum(entries)),
-        np.concatenate([t.sketch_bucket for t in tables]),
-        np.concatenate([t.sketch_count for t in tables]),
+        Sketches(
+            np.append(joined([t.sketch_start[:-1] for t in tables], entries), sum(entries)),
+            np.concatenate([t.sketch_bucket for t in tables]),
+            np.concatenate([t.sketch_count for t in tables]),
+        ),
     )
 
     texts, text_of = indexed(list(chain.from_iterable(t.breakdown_values for t in tables)))
@@ -380,9 +381,9 @@ def _table(
         logs=cells.sums.logs,
         least=cells.least,
         most=cells.most,
-        sketch_start=cells.sketch_start,
-        sketch_bucket=cells.sketch_bucket,
-        sketch_count=cells.sketch_count,
+        sketch_start=cells.sketches.start,
+        sketch_bucket=cells.sketches.bucket,
+        sketch_count=cells.sketches.counts,
         breakdown_row=breakdown.row.astype(np.int32),
         breakdown_label=breakdown.label.astype(np.int8),
         breakdown_value=value,
@@ -408,7 +409,7 @@ def _empty() -> PaneTable:
         [],
         none,
         none,
-        Cells(sums, wide, wide, np.zeros(1, np.int64), none.astype(np.int16), none),
+        Cells(sums, wide, wide, Sketches(np.zeros(1, np.int64), none.astype(np.int16), none)),
         Breakdown(none, none, none, [], sums),
         Requests(none, none, wide, none.astype(np.bool_), [], []),
     )

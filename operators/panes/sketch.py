@@ -15,7 +15,7 @@ from math import log
 import numpy as np
 
 from operators.errors import DataError
-from operators.kernels.sketch import BUCKETS, Buckets, Floats, find_ranks, moments
+from operators.kernels.sketch import BUCKETS, Buckets, Floats, Sketches, find_ranks, moments
 from operators.kernels.varint import read, write
 from operators.model import METRICS, Ints
 
@@ -70,7 +70,7 @@ def quantiles(start: Ints, bucket: Buckets, count: Ints, shares: Sequence[float]
     The quantile of share q of n values is the value of rank max(1, ceil(q n)), counted from the smallest; the answer is
     within 1.6 % of it.
     """
-    return find_ranks(start, bucket, count, np.array(shares, np.float64), MIDDLE)
+    return find_ranks(Sketches(start, bucket, count), np.array(shares, np.float64), MIDDLE)
 
 
 def log_moments(start: Ints, bucket: Buckets, count: Ints) -> tuple[Floats, Floats]:
@@ -79,7 +79,7 @@ def log_moments(start: Ints, bucket: Buckets, count: Ints) -> tuple[Floats, Floa
     Logarithms are of fixed-point units (subtract `log(metric.scale)` for units of the metric); the value 0 counts as
     0.5 of such a unit.
     """
-    return moments(start, bucket, count, LOG)
+    return moments(Sketches(start, bucket, count), LOG)
 
 
 def encode(start: Ints, bucket: Buckets, count: Ints, metrics: int) -> list[bytes]:

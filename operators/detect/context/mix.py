@@ -16,17 +16,11 @@ import numpy as np
 from operators.detect.base import State, Watch
 from operators.detect.slots import Arrays, packed, unpacked
 from operators.kernels.detect import Floats
-from operators.kernels.mix import learn_the_usual, less_the_usual
+from operators.kernels.mix import Entries, KnownParts, learn_the_usual, less_the_usual
 from operators.model import LABELS, Bools, Ints
 from operators.panes.sketch import LOG_STEPS
 from operators.panes.table import PaneTable
 from operators.series import dimension_set
-
-KNOWN = 10.0
-"""Requests of a part, fading, from which its usual value counts."""
-
-RECENT = 100.0
-"""Requests of a series over which the usual value of its recent mix is averaged."""
 
 MOST_PARTS = 256
 """Parts of a series; those that come later are one."""
@@ -39,16 +33,6 @@ class Parts(NamedTuple):
 
     row: Ints  # [E]
     value: list[str]
-    counts: Floats  # [E, K]
-    totals: Floats  # [E, K] on the scale that is judged
-
-
-class Entries(NamedTuple):
-    """The parts of one pane's rows."""
-
-    row: Ints  # [E] among the pane's rows
-    slot: Ints
-    part: Ints
     counts: Floats  # [E, K]
     totals: Floats  # [E, K] on the scale that is judged
 
@@ -143,11 +127,7 @@ class Mix:
 
     def apply(self, entries: Entries, stats: Floats, square: Floats) -> None:
         """Take from the pane's rows [R, V] and [R, K] what is usual for their parts, in place."""
-        learned = self._learned.state
-        less_the_usual(
-            entries.row, entries.slot, entries.part, entries.counts, entries.totals, learned["usual"],
-            learned["weight"], KNOWN, stats, square, self._reference.state["mean"], RECENT,
-        )  # fmt: skip
+        less_the_usual(entries, KnownParts(**self._learned.state), stats, square, self._reference.state["mean"])
 
     def reference(self, slot: int, cell: int) -> float:
         """What the deviations of the cell are from, on the scale that is judged: the usual value of the recent mix."""
@@ -163,11 +143,7 @@ class Mix:
 
     def learn(self, pane: int, entries: Entries, excluded: Bools) -> None:
         """Learn from the pane's parts, without the excluded cells [slots, C]."""
-        learned = self._learned.state
-        learn_the_usual(
-            pane, entries.slot, entries.part, entries.counts, entries.totals, excluded, self._watch.keep,
-            learned["usual"], learned["weight"], learned["last"],
-        )  # fmt: skip
+        learn_the_usual(pane, entries, KnownParts(**self._learned.state), excluded, self._watch.keep)
 
     def forget(self, before: int) -> None:
         """Forget the parts that were not seen since that pane."""

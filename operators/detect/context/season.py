@@ -4,26 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from operators.kernels.detect import Floats
-from operators.kernels.season import WEEK
+from operators.kernels.season import WEEK, Times
 from operators.model import Ints
 
 HOUR = 3_600
 """In seconds."""
-
-
-class Times(NamedTuple):
-    """T times between the middles of two hours each, as `operators.kernels.season.expect` takes them."""
-
-    wanted: Ints  # [K] hours of the week
-    left: Ints  # [T] indexes into these
-    right: Ints
-    share: Floats  # [T] of the way from left to right
 
 
 class Clock:
@@ -46,6 +35,7 @@ class Clock:
         wanted = sorted({number + i for number, _ in halves for i in (0, 1)})
         place = {number: i for i, number in enumerate(wanted)}
         return Times(
+            self.hour(pane),
             np.array(wanted, np.int64) % WEEK,
             np.array([place[number] for number, _ in halves], np.int64),
             np.array([place[number + 1] for number, _ in halves], np.int64),

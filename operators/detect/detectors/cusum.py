@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from operators.detect.base import Block, State, Traits, Verdicts, Watch
-from operators.detect.context.quantiles import directions, least_changes
+from operators.detect.context.rules import mean_rules
 from operators.kernels import cusum as kernels
 from operators.model import Bools
 
@@ -24,9 +24,7 @@ class Cusum:
 
     def __init__(self, watch: Watch) -> None:
         self.cells = tuple(m.name for m in watch.metrics)
-        self._watch = watch
-        self._direction = directions(watch)
-        self._least = least_changes(watch)
+        self._rules = mean_rules(watch)
 
     def state(self, slots: int) -> State:
         shape = (slots, len(self.cells))
@@ -43,21 +41,7 @@ class Cusum:
         }
 
     def score(self, state: State, block: Block) -> Verdicts:
-        watch = self._watch
-        return Verdicts(
-            kernels.score_cusum(
-                block.used, block.pane, block.born, block.now,
-                state["mean"], state["between"], state["within"], state["learned"],
-                state["sums"], state["panes"], state["length"], state["shift"],
-                watch.config.warm_up_panes, self._direction, self._least, watch.threshold,
-            )
-        )  # fmt: skip
+        return Verdicts(kernels.score_cusum(block.seen, kernels.Cusums(**state), self._rules))
 
     def learn(self, state: State, block: Block, excluded: Bools) -> None:
-        watch = self._watch
-        kernels.learn_cusum(
-            block.used, block.pane, block.born, block.now, block.square, excluded,
-            state["mean"], state["between"], state["within"], state["learned"],
-            state["sums"], state["panes"], state["length"], state["shift"], state["dirty"],
-            watch.config.warm_up_panes, self._least, 1.0 - watch.keep,
-        )  # fmt: skip
+        kernels.learn_cusum(block.seen, kernels.Cusums(**state), self._rules, excluded)

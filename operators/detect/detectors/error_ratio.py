@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from operators.detect.base import ERROR_RATIO, Block, State, Traits, Verdicts, Watch
-from operators.kernels import detect as kernels
+from operators.kernels import errors as kernels
 from operators.model import Bools
 
 
@@ -24,7 +24,19 @@ class ErrorRatio:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self._column = watch.cells.index(ERROR_RATIO)
+        errors = watch.config.errors
+        self._rules = kernels.ErrorRules(
+            column=watch.cells.index(ERROR_RATIO),
+            warm=watch.config.warm_up_panes,
+            min_ratio=errors.min_ratio,
+            min_errors=errors.min_errors,
+            min_count=errors.min_count,
+            prior_ratio=errors.prior_ratio,
+            prior_requests=errors.prior_requests,
+            dispersion=errors.dispersion,
+            threshold=watch.threshold,
+            keep=watch.keep,
+        )
 
     def state(self, slots: int) -> State:
         horizons = len(self._watch.horizons)
@@ -38,21 +50,7 @@ class ErrorRatio:
         }
 
     def score(self, state: State, block: Block) -> Verdicts:
-        watch, errors = self._watch, self._watch.config.errors
-        return Verdicts(
-            kernels.score_errors(
-                block.used, block.pane, block.born, block.now, block.sums, watch.horizons.widths,
-                state["errors"], state["requests"], state["excess"], state["pairs"], state["learned"],
-                watch.config.warm_up_panes, errors.min_ratio, errors.min_errors, errors.min_count, errors.prior_ratio,
-                errors.prior_requests, errors.dispersion, watch.threshold,
-            )
-        )  # fmt: skip
+        return Verdicts(kernels.score_errors(block.seen, kernels.Errors(**state), self._rules))
 
     def learn(self, state: State, block: Block, excluded: Bools) -> None:
-        watch, errors = self._watch, self._watch.config.errors
-        kernels.learn_errors(
-            block.used, block.pane, block.born, block.now, block.sums, watch.horizons.widths, excluded, self._column,
-            state["errors"], state["requests"], state["excess"],
-            state["pairs"], state["learned"], state["dirty"],
-            errors.prior_ratio, errors.prior_requests, watch.keep,
-        )  # fmt: skip
+        kernels.learn_errors(block.seen, kernels.Errors(**state), self._rules, excluded)

@@ -25,9 +25,13 @@ class RequestOutlier:
 
     def __init__(self, watch: Watch) -> None:
         self.cells = tuple(m.name for m in watch.metrics)
-        self._watch = watch
-        self._judged: Bools = np.array([s.in_logs and s.direction != "down" for s in watch.settings], np.bool_)
-        self._least = log(watch.config.outlier.min_factor)
+        self._rules = kernels.OutlierRules(
+            judged=np.array([s.in_logs and s.direction != "down" for s in watch.settings], np.bool_),
+            warm=watch.config.warm_up_panes,
+            least=log(watch.config.outlier.min_factor),
+            threshold=watch.threshold,
+            keep=watch.keep,
+        )
 
     def state(self, slots: int) -> State:
         shape = (slots, len(self.cells))
@@ -39,18 +43,9 @@ class RequestOutlier:
         }
 
     def score(self, state: State, block: Block) -> Verdicts:
-        watch = self._watch
-        return Verdicts(
-            kernels.score_outliers(
-                block.used, block.pane, block.born, block.counts, block.most,
-                state["past"], state["low"], state["requests"], state["learned"],
-                self._judged, watch.config.warm_up_panes, self._least, watch.threshold,
-            )
-        )  # fmt: skip
+        tails = kernels.Tails(**state)
+        return Verdicts(kernels.score_outliers(block.seen, block.counts, block.most, tails, self._rules))
 
     def learn(self, state: State, block: Block, excluded: Bools) -> None:
-        kernels.learn_requests(
-            block.used, block.pane, block.born, block.counts, *block.requests, excluded,
-            state["past"], state["low"], state["requests"], state["learned"],
-            self._judged, self._watch.keep,
-        )  # fmt: skip
+        tails = kernels.Tails(**state)
+        kernels.learn_requests(block.seen, block.counts, block.requests, tails, self._rules, excluded)

@@ -17,9 +17,9 @@ from operators.detect.base import ERROR_RATIO, REQUESTS, Block, State, Traits, V
 from operators.kernels import limits as kernels
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, UPPER, Floats
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
+from operators.kernels.rows import Rows
 from operators.model import METRIC_INDEX, METRICS, Bools, Ints
 from operators.panes.sketch import MIDDLE
-from operators.panes.table import PaneTable
 
 _KINDS = {REQUESTS: kernels.REQUESTS, ERROR_RATIO: kernels.ERRORS}
 _STATISTICS = {"mean": kernels.MEAN, "sum": kernels.SUM}
@@ -41,37 +41,34 @@ class StaticLimits:
         self.cells = watch.cells
         self._watch = watch
         limits = watch.config.limits
-        self._kind: Ints = np.array(
-            [_KINDS.get(x.metric, _STATISTICS.get(x.statistic, kernels.BEYOND)) for x in limits], np.int64
+        metric: Ints = np.array([METRIC_INDEX.get(x.metric, 0) for x in limits], np.int64)
+        self._limits = kernels.Limits(
+            kind=np.array([_kind(x) for x in limits], np.int64),
+            cell=np.array([watch.cells.index(x.metric) for x in limits], np.int64),
+            metric=metric,
+            scale=np.array([float(METRICS[m].scale) for m in metric.tolist()]),
+            horizon=np.array([watch.horizons.index_of(x.horizon_s, watch.pane_s) for x in limits], np.int64),
+            limit=np.array([float(x.below or 0.0) if x.above is None else x.above for x in limits]),
+            sign=np.array([-1.0 if x.above is None else 1.0 for x in limits]),
+            share=np.array([_share(x) for x in limits]),
+            min_count=np.array([x.min_count for x in limits], np.int64),
+            first=watch.own_columns,
+            cells=len(self.cells),
+            per_minute=60.0 / watch.pane_s,
         )
-        self._cell: Ints = np.array([watch.cells.index(x.metric) for x in limits], np.int64)
-        self._metric: Ints = np.array([METRIC_INDEX.get(x.metric, 0) for x in limits], np.int64)
-        self._scale: Floats = np.array([float(METRICS[m].scale) for m in self._metric.tolist()])
-        self._horizon: Ints = np.array([watch.horizons.index_of(x.horizon_s, watch.pane_s) for x in limits], np.int64)
-        self._limit: Floats = np.array([float(x.below or 0.0) if x.above is None else x.above for x in limits])
-        self._sign: Floats = np.array([-1.0 if x.above is None else 1.0 for x in limits])
-        self._share: Floats = np.array([_share(x) for x in limits])
-        self._min_count: Ints = np.array([x.min_count for x in limits], np.int64)
 
-    def statistics(self, table: PaneTable, stats: Floats) -> None:
+    def statistics(self, rows: Rows, stats: Floats) -> None:
         """Write the limits' columns of the rows' statistics."""
-        kernels.limit_statistics(
-            table.count, table.total, table.sketch_start, table.sketch_bucket, table.sketch_count,
-            self._kind, self._metric, self._scale, self._limit, self._sign, MIDDLE, stats, self._watch.own_columns,
-        )  # fmt: skip
+        kernels.limit_statistics(rows, self._limits, MIDDLE, stats)
 
     def state(self, slots: int) -> State:
         return {}
 
     def score(self, state: State, block: Block) -> Verdicts:
         watch = self._watch
-        table = kernels.score_limits(
-            block.used, block.pane, block.born, block.sums, block.spans, watch.horizons.widths, block.limited,
-            self._kind, self._cell, watch.own_columns, self._horizon, self._limit, self._sign,
-            self._share, self._min_count, 60.0 / watch.pane_s, len(self.cells),
-        )  # fmt: skip
+        table = kernels.score_limits(block.seen, self._limits, block.limited)
         values = [OBSERVED, EXPECTED, LOWER, UPPER]
-        for cell in np.unique(self._cell).tolist():
+        for cell in np.unique(self._limits.cell).tolist():
             if cell < len(watch.metrics):
                 if watch.settings[cell].in_logs:
                     table[:, cell, values] = np.log(table[:, cell, values] + max(watch.metrics[cell].offset, 1e-12))
@@ -81,6 +78,11 @@ class StaticLimits:
 
     def learn(self, state: State, block: Block, excluded: Bools) -> None:
         """Nothing is learned: what a limit compares stands in the horizons."""
+
+
+def _kind(limit: LimitConfig) -> int:
+    """What the limit compares."""
+    return _KINDS.get(limit.metric, _STATISTICS.get(limit.statistic, kernels.BEYOND))
 
 
 def _share(limit: LimitConfig) -> float:

@@ -14,9 +14,8 @@ import numpy as np
 
 from operators.detect.base import REQUESTS, Block, State, Traits, Verdicts, Watch
 from operators.detect.context.season import HOUR, Clock
-from operators.kernels import detect as kernels
-from operators.kernels import season
-from operators.kernels.detect import Floats
+from operators.kernels import traffic as kernels
+from operators.kernels.season import WEEK, Hours, Times
 from operators.model import Bools
 
 
@@ -32,11 +31,22 @@ class Traffic:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self._column = watch.cells.index(REQUESTS)
-        long_enough = watch.horizons.widths * watch.pane_s >= watch.config.traffic.min_horizon_s
-        self._clock = Clock(watch.config.traffic.time_zone, watch.pane_s)
-        self._least = max(1, HOUR // watch.pane_s // 2)  # panes that must be known of an hour
-        self._first = int(np.argmax(long_enough)) if long_enough.any() else len(watch.horizons) - 1
+        traffic = watch.config.traffic
+        self._clock = Clock(traffic.time_zone, watch.pane_s)
+        self._rules = kernels.TrafficRules(
+            column=watch.cells.index(REQUESTS),
+            first=watch.horizons.index_of(traffic.min_horizon_s, watch.pane_s),
+            warm=watch.config.warm_up_panes,
+            patience=watch.panes(watch.config.adopt_after_s),
+            trusted_after=watch.panes(traffic.trusted_after_s),
+            surge=traffic.min_surge,
+            drop=traffic.max_drop,
+            boundary=watch.boundary,
+            threshold=watch.threshold,
+            share_of_late=1.0 - 2.0 ** (-watch.pane_s / traffic.rate_half_life_s),
+            share_of_new=1.0 - watch.keep,
+            hour=max(1, HOUR // watch.pane_s // 2),
+        )
 
     def state(self, slots: int) -> State:
         shape = (slots, len(self._watch.horizons))
@@ -49,38 +59,23 @@ class Traffic:
             "dirty": np.zeros(slots, np.int64),
             "far": np.zeros(slots, np.int32),
             "late": np.zeros(slots),
-            "hours": np.full((slots, season.WEEK), -1.0, np.float32),
+            "hours": np.full((slots, WEEK), -1.0, np.float32),
             "hour": np.full(slots, -1, np.int64),
             "hour_total": np.zeros(slots),
             "hour_panes": np.zeros(slots, np.int32),
         }
 
     def score(self, state: State, block: Block) -> Verdicts:
-        watch, traffic = self._watch, self._watch.config.traffic
-        usual, _, slack = self._expect(state, block)
-        return Verdicts(
-            kernels.score_traffic(
-                block.used, block.pane, block.born, block.sums, watch.horizons.widths, block.spans, self._first,
-                usual, slack, state["above"], state["below"], state["learned"], watch.config.warm_up_panes,
-                watch.panes(traffic.trusted_after_s), traffic.min_surge, traffic.max_drop, watch.boundary,
-                watch.threshold,
-            )
-        )  # fmt: skip
+        return Verdicts(kernels.score_traffic(block.seen, *self._learned(state), self._times(block), self._rules))
 
     def learn(self, state: State, block: Block, excluded: Bools) -> None:
-        watch = self._watch
-        usual, seasonal, slack = self._expect(state, block)
-        kernels.learn_traffic(
-            block.used, block.pane, block.born, block.sums, block.now, watch.horizons.widths, block.spans, excluded,
-            self._column, usual, seasonal, slack, state["rate"], state["late"], state["above"], state["below"],
-            state["learned"], state["seen"], state["dirty"], state["far"], watch.panes(watch.config.adopt_after_s),
-            1.0 - 2.0 ** (-watch.pane_s / watch.config.traffic.rate_half_life_s), 1.0 - watch.keep,
-        )  # fmt: skip
-        season.remember(
-            block.used, block.pane, block.born, self._clock.hour(block.pane), self._least, block.now[:, 0],
-            excluded[:, self._column], state["hours"], state["hour"], state["hour_total"], state["hour_panes"],
-        )  # fmt: skip
+        kernels.learn_traffic(block.seen, *self._learned(state), self._times(block), self._rules, excluded)
 
-    def _expect(self, state: State, block: Block) -> tuple[Floats, Floats, Floats]:
-        times = self._clock.times(block.pane, self._watch.horizons.widths)
-        return season.expect(block.used, *times, state["hours"], state["rate"], state["late"])
+    def _times(self, block: Block) -> Times:
+        return self._clock.times(block.pane, self._watch.horizons.widths)
+
+    def _learned(self, state: State) -> tuple[kernels.Deviations, Hours]:
+        return (
+            kernels.Deviations(**{name: state[name] for name in kernels.Deviations._fields}),
+            Hours(**{name: state[name] for name in Hours._fields}),
+        )

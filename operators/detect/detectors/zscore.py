@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from operators.detect.base import Block, State, Traits, Verdicts, Watch
-from operators.detect.context.quantiles import directions, least_changes
-from operators.kernels import detect as kernels
-from operators.model import Bools, Ints
+from operators.detect.context.rules import mean_rules
+from operators.kernels import moments as kernels
+from operators.model import Bools
 
 
 class ZScore:
@@ -26,9 +26,7 @@ class ZScore:
     def __init__(self, watch: Watch) -> None:
         self.cells = tuple(m.name for m in watch.metrics)
         self._watch = watch
-        self._direction = directions(watch)
-        self._floor = least_changes(watch) / watch.boundary
-        self._min_count: Ints = np.array([s.min_count for s in watch.settings], np.int64)
+        self._rules = mean_rules(watch)
 
     def state(self, slots: int) -> State:
         shape = (slots, len(self.cells), len(self._watch.horizons))
@@ -43,22 +41,7 @@ class ZScore:
         }
 
     def score(self, state: State, block: Block) -> Verdicts:
-        watch = self._watch
-        return Verdicts(
-            kernels.score_means(
-                block.used, block.pane, block.born, block.now, block.sums, watch.horizons.widths,
-                state["mean"], state["above"], state["below"],
-                state["learned"], state["request"], watch.config.warm_up_panes,
-                self._direction, self._floor, self._min_count, watch.boundary, watch.threshold,
-            )
-        )  # fmt: skip
+        return Verdicts(kernels.score_moments(block.seen, kernels.Moments(**state), self._rules))
 
     def learn(self, state: State, block: Block, excluded: Bools) -> None:
-        watch = self._watch
-        kernels.learn_means(
-            block.used, block.pane, block.born, block.now, block.square, block.sums, watch.horizons.widths, excluded,
-            state["mean"], state["above"], state["below"],
-            state["learned"], state["request"], state["dirty"], state["far"],
-            watch.config.warm_up_panes, watch.panes(watch.config.adopt_after_s),
-            self._min_count, self._floor, 1.0 - watch.keep,
-        )  # fmt: skip
+        kernels.learn_moments(block.seen, kernels.Moments(**state), self._rules, excluded)

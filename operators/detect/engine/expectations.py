@@ -18,7 +18,7 @@ import numpy as np
 from operators.detect.base import ERROR_RATIO, REQUESTS, Block, Watch
 from operators.detect.context.mix import Mix
 from operators.detect.engine.variants import Panels
-from operators.kernels.bands import bands_in_units
+from operators.kernels.bands import CellUnits, bands_in_units
 from operators.kernels.detect import SPAN, Floats
 from operators.model import SECOND, Bools, Ints
 
@@ -52,12 +52,15 @@ class Expectations:
         self._cells = watch.cells
         self._start = watch.pane_s * SECOND
         others = len(watch.cells) - len(watch.metrics)
-        self._in_logs: Bools = np.array([s.in_logs for s in watch.settings] + [False] * others, np.bool_)
-        self._offset = np.array([m.offset for m in watch.metrics] + [0.0] * others)
-        self._factor = np.where(np.array(watch.cells) == REQUESTS, 60.0 / watch.pane_s, 1.0)
-        # A band is as wide below as above, whatever can be.
-        self._least = np.where(self._in_logs | np.isin(watch.cells, (REQUESTS, ERROR_RATIO)), 0.0, -np.inf)
-        self._most = np.where(np.array(watch.cells) == ERROR_RATIO, 1.0, np.inf)
+        in_logs: Bools = np.array([s.in_logs for s in watch.settings] + [False] * others, np.bool_)
+        self._units = CellUnits(
+            in_logs=in_logs,
+            offset=np.array([m.offset for m in watch.metrics] + [0.0] * others),
+            factor=np.where(np.array(watch.cells) == REQUESTS, 60.0 / watch.pane_s, 1.0),
+            # A band is as wide below as above, whatever can be.
+            least=np.where(in_logs | np.isin(watch.cells, (REQUESTS, ERROR_RATIO)), 0.0, -np.inf),
+            most=np.where(np.array(watch.cells) == ERROR_RATIO, 1.0, np.inf),
+        )
         self._found: list[Expected] = []
 
     def note(self, block: Block, seen: Ints, texts: Sequence[str]) -> None:
@@ -74,21 +77,18 @@ class Expectations:
         verdicts = self._panel.expect(self._minute(block))
         slots = slots[(verdicts[slots, :, SPAN] > 0.0).any(axis=1)]
         if len(slots):
-            bands = bands_in_units(
-                verdicts, slots, self._mix.references, self._in_logs, self._offset, self._factor, self._least,
-                self._most,
-            )  # fmt: skip
+            bands = bands_in_units(verdicts, slots, self._mix.references, self._units)
             series = tuple(texts[s] for s in slots.tolist())
             self._found.append(Expected(first * self._start, self._cells, series, bands))
 
     def _minute(self, block: Block) -> Block:
         """The block as though the pane were its minute; without longer horizons for the requests of a busy one."""
-        sums, at = block.sums[: block.used].copy(), self._horizon
+        sums, at = block.seen.sums[: block.used].copy(), self._horizon
         now = sums[:, at].copy()
         sums[:, :at, 0] = 0.0
         sums[now[:, 0] >= self._busy, at + 1 :, 0] = 0.0
         sums[:, :, 1] = 0.0  # the shortest horizon with requests enough is the one that is told
-        return replace(block, now=now, sums=sums)
+        return replace(block, seen=block.seen._replace(now=now, sums=sums))
 
     def taken(self) -> list[Expected]:
         """What was noted since the last call, in order."""

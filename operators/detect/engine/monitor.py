@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from operators import series as names
 from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
-from operators.detect.base import Block, Requests, State, Watch
+from operators.detect.base import Block, State, Watch
 from operators.detect.context.mix import Mix, Parts
 from operators.detect.context.shares import Shares
 from operators.detect.detectors.static_limits import applying, names_of, refitted
@@ -29,7 +29,8 @@ from operators.errors import ConfigError, FatalError
 from operators.incidents import episodes as ep
 from operators.incidents import explain
 from operators.incidents.findings import STANDS, Finding
-from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN
+from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN, Seen
+from operators.kernels.outlier import Requests
 from operators.model import Alert, Bools, Ints
 from operators.panes.table import Closed, PaneTable
 
@@ -237,13 +238,10 @@ class ShardMonitor:
             stats, square = stats.copy(), square.copy()
             self._mix.apply(entries, stats, square)
         horizons = self.watch.horizons
-        horizons.advance(
-            used, self._last, pane, slots, stats, square, state["ring"], self._now, self._square, self._sums
-        )
-        block = Block(
-            pane, used, state["born"], self._now, self._square, self._sums, horizons.spans, self._most,
-            Requests(slots, start, rows.value, rows.counts), self._limited, self._counts,
-        )  # fmt: skip
+        seen = Seen(pane, used, state["born"], self._now, self._square, self._sums, horizons.spans, horizons.widths)
+        horizons.advance(seen, self._last, slots, stats, square, state["ring"])
+        requests = Requests(slots, start, rows.value, rows.counts)
+        block = Block(seen, self._most, requests, self._limited, self._counts)
         self._panel.judge(block, self._best, self._winner, self._combined)
         self.expected.note(block, state["seen"], self._slots.texts)
         steps = self._episodes.step(

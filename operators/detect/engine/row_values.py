@@ -8,8 +8,10 @@ import numpy as np
 
 from operators.detect.base import Watch
 from operators.detect.detectors.static_limits import StaticLimits
-from operators.kernels.detect import Floats
-from operators.kernels.detect_panes import request_values, row_statistics
+from operators.kernels.detect import Floats, count_column, total_column
+from operators.kernels.panes import Sums
+from operators.kernels.rows import Rows, Scale, request_values, row_statistics
+from operators.kernels.sketch import Sketches
 from operators.model import Ints
 from operators.panes.sketch import LOG_STEPS, LOGS, MIDDLE
 from operators.panes.table import PaneTable
@@ -36,7 +38,7 @@ class RowReader:
         self._watch = watch
         self._limits = StaticLimits(watch)
         self._told_by_speed = _places(watch, "latency", "tokens_per_second")
-        self._value_of, self._linear = _judged_values(watch)
+        self._judged_in = _judged_values(watch)
         self._scale = np.array([float(m.scale) for m in watch.metrics])
         self._offset = np.array(
             [m.offset if s.in_logs else 0.0 for m, s in zip(watch.metrics, watch.settings, strict=True)]
@@ -50,28 +52,25 @@ class RowReader:
         value, count = np.empty(0), np.empty(0, np.int64)
         most = self._judged(table.most[:, self._watch.axis])
         if rows:
-            row_statistics(
-                table.requests, table.errors, table.count, table.total, table.logs, table.sketch_start,
-                table.sketch_bucket, table.sketch_count, self._watch.axis, self._value_of, self._linear,
-                float(LOG_STEPS), stats, square,
-            )  # fmt: skip
-            value, count = request_values(
-                table.count.shape[1], table.sketch_start, table.sketch_bucket, table.sketch_count, self._watch.axis,
-                self._value_of, start,
-            )  # fmt: skip
+            sums = Rows(
+                Sums(table.requests, table.errors, table.count, table.total, table.logs),
+                Sketches(table.sketch_start, table.sketch_bucket, table.sketch_count),
+            )
+            row_statistics(sums, self._judged_in, stats, square)
+            value, count = request_values(sums, self._judged_in, start)
             if self._told_by_speed is not None:
                 latency, speed = self._told_by_speed
-                known = stats[:, 2 + 2 * speed] > 0.0
-                stats[known, 2 + 2 * latency : 4 + 2 * latency] = 0.0
+                known = stats[:, count_column(speed)] > 0.0
+                stats[known, count_column(latency)] = stats[known, total_column(latency)] = 0.0
                 square[known, latency] = most[known, latency] = 0.0
             if self._watch.config.limits:
-                self._limits.statistics(table, stats)
+                self._limits.statistics(sums, stats)
         return RowValues(stats, square, most, start, value, count)
 
     def _judged(self, values: Ints) -> Floats:
         """Fixed-point values [R, K] on the scale that each metric is judged in."""
         found = np.maximum(values, 0.5) / self._scale + self._offset
-        return cast(Floats, np.where(self._linear > 0.0, found, np.log(np.maximum(found, 1e-12))))
+        return cast(Floats, np.where(self._judged_in.linear > 0.0, found, np.log(np.maximum(found, 1e-12))))
 
 
 def _places(watch: Watch, *metrics: str) -> tuple[int, ...] | None:
@@ -80,8 +79,8 @@ def _places(watch: Watch, *metrics: str) -> tuple[int, ...] | None:
     return tuple(names_.index(m) for m in metrics) if set(metrics) <= set(names_) else None
 
 
-def _judged_values(watch: Watch) -> tuple[Floats, Floats]:
-    """What a value in each bucket is judged as, [K, buckets]; the steps of a unit, [K], where it is judged as it is."""
+def _judged_values(watch: Watch) -> Scale:
+    """The scale that each watched metric is judged in."""
     table = np.empty((len(watch.metrics), len(MIDDLE)))
     linear = np.zeros(len(watch.metrics))
     for k, (metric, settings) in enumerate(zip(watch.metrics, watch.settings, strict=True)):
@@ -90,4 +89,4 @@ def _judged_values(watch: Watch) -> tuple[Floats, Floats]:
         else:
             table[k] = MIDDLE / metric.scale
             linear[k] = metric.scale
-    return table, linear
+    return Scale(watch.axis, table, linear, float(LOG_STEPS))

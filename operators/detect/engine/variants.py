@@ -105,7 +105,7 @@ class Panels:
         for number in np.unique(of).tolist():
             born = block.born.copy()
             born[: block.used][of != number] = -1
-            yield number, replace(block, born=born)
+            yield number, replace(block, seen=block.seen._replace(born=born))
 
     def blank(self, slot: int, cell: int) -> dict[str, State]:
         """As `Panel.blank`."""

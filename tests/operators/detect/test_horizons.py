@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.detect.horizons import MAX_BUCKETS, Horizons
+from operators.kernels.detect import Seen
 from tests.conftest import examples
 
 COLUMNS = 3
@@ -27,7 +28,7 @@ def test_a_horizon_holds_exactly_the_panes_that_it_spans(
     seconds: list[int], pane_s: int, first: int, steps: list[tuple[int, dict[int, int]]]
 ) -> None:
     horizons = Horizons(seconds, pane_s)
-    ring = horizons.blank(3, COLUMNS)
+    ring, born = horizons.blank(3, COLUMNS), np.zeros(3, np.int64)
     now, square, sums = np.ones((3, COLUMNS)), np.ones((3, 1)), np.ones((3, len(horizons), COLUMNS))
     seen: dict[int, dict[int, int]] = {}
     pane, last = first, -1
@@ -38,7 +39,8 @@ def test_a_horizon_holds_exactly_the_panes_that_it_spans(
             -1, COLUMNS
         )
         squares = np.array([[rows[s] ** 2] for s in sorted(rows)], float).reshape(-1, 1)
-        horizons.advance(3, last, pane, slots, stats, squares, ring, now, square, sums)
+        of = Seen(pane, 3, born, now, square, sums, horizons.spans, horizons.widths)
+        horizons.advance(of, last, slots, stats, squares, ring)
         seen[pane] = rows
         last = pane
         for s in range(3):
@@ -58,7 +60,7 @@ def test_the_plan_covers_what_was_asked_in_few_buckets(seconds: list[int], pane_
     horizons = Horizons(seconds, pane_s)
     widths = horizons.widths.tolist()
     assert widths == sorted(widths)
-    assert (horizons.buckets <= MAX_BUCKETS).all()
+    assert (horizons.rings.buckets <= MAX_BUCKETS).all()
     for s in seconds:
         panes = -(-s // pane_s)
         assert any(panes <= w <= max(panes + panes / 5 + 1, panes + MAX_BUCKETS) for w in widths)
@@ -67,8 +69,8 @@ def test_the_plan_covers_what_was_asked_in_few_buckets(seconds: list[int], pane_
 def test_the_default_horizons_on_panes_of_ten_seconds() -> None:
     horizons = Horizons((10, 60, 300, 1800), 10)
     assert horizons.widths.tolist() == [1, 6, 30, 180]
-    assert horizons.step.tolist() == [1, 1, 5, 30]
-    assert horizons.buckets.tolist() == [1, 6, 6, 6]
+    assert horizons.rings.step.tolist() == [1, 1, 5, 30]
+    assert horizons.rings.buckets.tolist() == [1, 6, 6, 6]
 
 
 def test_horizons_within_one_pane_are_one() -> None:

@@ -115,7 +115,7 @@ def test_it_equals_the_plain_machine(
 ) -> None:
     config = EpisodesConfig(open_panes=open_panes, open_of=open_of, resolve_s=resolve_s)
     machine = Machine(config, cell)
-    plain = Plain(config, float(machine.episodes._at_once[0]))
+    plain = Plain(config, float(machine.episodes._rules.at_once[0]))
     for i, score in enumerate(history):
         step, expected = machine(score), plain(BEGIN + i, score)
         assert (step and (step.what, step.since)) == expected

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.kernels.panes import add_rows, bound_rows, choose, fold_cells
+from operators.kernels.panes import Sums, add_rows, bound_rows, choose, fold_cells
 from operators.kernels.sketch import BUCKETS, bucket_of
 from operators.model import MISSING, Ints
 
@@ -33,9 +33,8 @@ def groups(data: st.DataObject, n: int) -> tuple[Ints, Ints, list[list[int]]]:
 def test_cells_are_counted(table: list[tuple[int, int, int]], data: st.DataObject) -> None:
     members, start, parts = groups(data, len(table))
     error = data.draw(st.lists(st.booleans(), min_size=len(table), max_size=len(table)))
-    requests, errors, count, total, logs, least, most = fold_cells(
-        members, start, np.array(table), np.array(error), LOG_OF
-    )
+    sums, least, most = fold_cells(members, start, np.array(table), np.array(error), LOG_OF)
+    requests, errors, count, total, logs = sums
     for g, part in enumerate(parts):
         assert requests[g] == len(part)
         assert errors[g] == sum(error[i] for i in part)
@@ -51,7 +50,7 @@ def test_rows_are_added_and_bounded(table: list[tuple[int, int, int]], data: st.
     sources, start, parts = groups(data, len(table))
     values = np.array(table)
     one = values[:, 0].copy()
-    requests, errors, count, total, logs = add_rows(sources, start, one, one + 1, values, values * 2, values * 3)
+    requests, errors, count, total, logs = add_rows(sources, start, Sums(one, one + 1, values, values * 2, values * 3))
     least, most = bound_rows(sources, start, values, values)
     for g, part in enumerate(parts):
         assert requests[g] == one[part].sum()

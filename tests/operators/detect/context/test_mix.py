@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from operators.config import DetectConfig
 from operators.detect.base import Watch
 from operators.detect.context import mix as module
-from operators.detect.context.mix import KNOWN, RECENT, Mix
+from operators.detect.context.mix import Mix
 from operators.kernels.detect import Floats
-from operators.kernels.mix import learn_the_usual, less_the_usual
+from operators.kernels.mix import KNOWN, RECENT, Entries, KnownParts, learn_the_usual, less_the_usual
 from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Events
 from operators.panes import fold
 from operators.panes.sketch import LOG_STEPS
@@ -120,9 +120,8 @@ def test_the_squares_are_those_of_the_deviations() -> None:
     square = np.array([[sum((v * v).sum() for v in values)]])
     ones = np.zeros(2, np.int64)
     counts, totals = (np.array([[f(v)] for v in values], np.float64) for f in (len, np.sum))
-    less_the_usual(
-        ones, ones, np.array([0, 1]), counts, totals, usual, weight, 1.0, stats, square, np.zeros((1, 1)), 9.0
-    )
+    entries = Entries(ones, ones, np.array([0, 1]), counts, totals)
+    less_the_usual(entries, KnownParts(usual, weight, ones), stats, square, np.zeros((1, 1)))
     left = np.concatenate([values[0] - 2.0, values[1] - 5.0])
     assert stats[0].tolist() == [5.0, 0.0, 5.0, pytest.approx(left.sum())]
     assert square[0, 0] == pytest.approx((left * left).sum())
@@ -263,13 +262,14 @@ def test_the_loops_equal_plain_arrays(
     np.add.at(squares, row, 1.0 * (stats[row, 2] > 0))
     had = stats[:, 2] > 0
     reference = np.zeros((4, 1))
-    less_the_usual(row, slot, part, count, total, usual, weight, 10.0, stats, square, reference, 100.0)
+    last = np.array([4, 3, -1, 5, 0])
+    entries, parts = Entries(row, slot, part, count, total), KnownParts(usual, weight, last)
+    less_the_usual(entries, parts, stats, square, reference)
     assert np.allclose(stats[had, 2], n[had])
     assert np.allclose(stats[had, 3], above[had])
     assert np.allclose(square[had, 0], squares[had])
     assert np.allclose(reference[3 - np.flatnonzero(n > 0), 0], (expected / np.maximum(n, 1))[n > 0])
 
-    last = np.array([4, 3, -1, 5, 0])
     excluded = np.array([[True], [False], [False], [False]])
     keep, then = 0.9, 6
     plain_weight, plain_usual, plain_last = weight.copy(), usual.copy(), last.copy()
@@ -280,7 +280,7 @@ def test_the_loops_equal_plain_arrays(
             whole = plain_weight[p, 0] + count[e, 0]
             plain_usual[p, 0] = (plain_usual[p, 0] * plain_weight[p, 0] + total[e, 0]) / whole
             plain_weight[p, 0] = whole
-    learn_the_usual(then, slot, part, count, total, excluded, keep, usual, weight, last)
+    learn_the_usual(then, entries, parts, excluded, keep)
     assert np.allclose(weight, plain_weight)
     assert np.allclose(usual, plain_usual)
     assert last.tolist() == plain_last.tolist()

@@ -18,7 +18,7 @@ from operators.detect.base import Watch
 from operators.detect.context.season import Clock
 from operators.detect.detectors.traffic import Traffic
 from operators.kernels import season
-from operators.kernels.detect import EXPECTED, SCORE
+from operators.kernels.detect import EXPECTED, SCORE, Seen
 from tests.operators.detect.detectors.test_traffic import poisson
 from tests.watching import BEGIN, Feed, Row
 
@@ -142,7 +142,9 @@ def test_the_usual_is_that_of_the_reference(
 ) -> None:
     hours = np.resize(np.array(few, np.float32), season.WEEK)
     wanted, one = np.array([hour, (hour + 1) % season.WEEK]), np.array([1])
-    found = season.expect(1, wanted, 1 - one, one, np.array([share]), hours[None], np.array([rate]), np.array([late]))
+    times = season.Times(0, wanted, 1 - one, one, np.array([share]))
+    of = season.Hours(hours[None], np.full(1, -1), np.zeros(1), np.zeros(1, np.int32))
+    found = season.expect(1, times, of, np.array([rate]), np.array([late]))
     usual, seasonal, slack = (float(a[0, 0]) for a in found)
     (known, here, deviation), (near, there, other) = level(hours, hour), level(hours, (hour + 1) % season.WEEK)
     known = min(known, near)
@@ -170,11 +172,15 @@ def test_times_lie_between_the_middles_of_hours() -> None:
 
 def test_an_hour_of_which_half_was_excluded_is_not_kept() -> None:
     state = Traffic(Watch(DetectConfig(), 60)).state(1)
-    arrays = state["hours"], state["hour"], state["hour_total"], state["hour_panes"]
-    born, ones = np.zeros(1, np.int64), np.ones(1)
+    of = season.Hours(state["hours"], state["hour"], state["hour_total"], state["hour_panes"])
+
+    def remember(pane: int, requests: float, excluded: bool) -> None:
+        row, none = np.array([[requests]]), np.zeros((1, 1))
+        seen = Seen(pane, 1, np.zeros(1, np.int64), row, none, none[None], np.ones(1, np.int64), np.ones(1, np.int64))
+        season.remember(seen, of, pane // 60, 30, np.array([excluded]))
+
     for hour, excluded in enumerate((10, 31, 0)):
         for minute in range(60):
-            out = np.array([minute < excluded])
-            season.remember(1, hour * 60 + minute, born, hour, 30, ones * 7, out, *arrays)
-    season.remember(1, 180, born, 3, 30, ones, np.zeros(1, np.bool_), *arrays)
+            remember(hour * 60 + minute, 7.0, minute < excluded)
+    remember(180, 1.0, False)
     assert state["hours"][0, :4].tolist() == [7.0, -1.0, 7.0, -1.0]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from operators.config import DetectConfig
 from operators.detect.base import Watch
 from operators.detect.detectors.error_ratio import ErrorRatio
-from operators.kernels.detect import EXPECTED, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, divergence
+from operators.kernels.detect import EXPECTED, OBSERVED, SCORE, SPAN, UPPER, WEIGHT
+from operators.kernels.errors import divergence
 from tests.conftest import examples
 from tests.watching import BEGIN, Feed, Row
 

@@ -187,10 +187,7 @@ def test_units_are_those_of_alerts(seed: int, pane_s: int) -> None:
     verdicts, reference = draw.uniform(0, 12, (4, cells, FIELDS)), draw.uniform(0, 5, (6, metrics))
     verdicts[:, :, SPAN] = draw.integers(0, 2, (4, cells))
     watcher = ShardMonitor(DetectConfig(), EpisodesConfig(), TimeConfig(pane_s=pane_s), expectations=True)
-    of = watcher.expected
-    made = bands_in_units(
-        verdicts, np.array([3, 1]), reference, of._in_logs, of._offset, of._factor, of._least, of._most
-    )
+    made = bands_in_units(verdicts, np.array([3, 1]), reference, watcher.expected._units)
     for row, slot in enumerate((3, 1)):
         for cell in range(cells):
             for i, field in enumerate((EXPECTED, LOWER, UPPER)):

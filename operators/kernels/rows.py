@@ -1,0 +1,83 @@
+"""Compiled loops over the rows of closed panes: their statistics and requests on the scale that is judged."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from operators.kernels import compiled
+from operators.kernels.detect import ERRORS_COLUMN, REQUESTS_COLUMN, count_column, total_column
+from operators.kernels.panes import Sums
+from operators.kernels.sketch import Floats, Sketches
+from operators.model import Ints
+
+
+class Rows(NamedTuple):
+    """What is added up in the R rows of a pane table (`operators.panes.table`), totals in fixed-point units."""
+
+    sums: Sums
+    sketches: Sketches  # of R * M cells
+
+
+class Scale(NamedTuple):
+    """The scale that each watched metric is judged in."""
+
+    metrics: Ints  # [K] index on the metric axis
+    value_of: Floats  # [K, buckets] what a value of the bucket is judged as
+    linear: Floats  # [K] fixed-point steps in a unit where the metric is judged as it is, else 0
+    log_steps: float
+
+
+@compiled
+def row_statistics(rows: Rows, scale: Scale, stats: Floats, square: Floats) -> None:
+    """Per row: requests, errors, and each metric's count, total and sum of squares on the scale it is judged in.
+
+    `stats` [R, V] and `square` [R, K] are written.
+    """
+    sums, sketches = rows.sums, rows.sketches
+    axis = sums.counts.shape[1]
+    for r in range(len(rows.sums.requests)):
+        stats[r, REQUESTS_COLUMN] = sums.requests[r]
+        stats[r, ERRORS_COLUMN] = sums.errors[r]
+        for k in range(len(scale.metrics)):
+            m = scale.metrics[k]
+            cell = r * axis + m
+            second = 0.0
+            for i in range(sketches.start[cell], sketches.start[cell + 1]):
+                v = scale.value_of[k, sketches.bucket[i]]
+                second += sketches.counts[i] * v * v
+            steps = scale.linear[k]
+            stats[r, count_column(k)] = sums.counts[r, m]
+            stats[r, total_column(k)] = (
+                sums.totals[r, m] / steps if steps > 0.0 else sums.logs[r, m] / scale.log_steps
+            )
+            square[r, k] = second
+
+
+@compiled
+def request_values(rows: Rows, scale: Scale, start: Ints) -> tuple[Floats, Ints]:
+    """The values of the rows' requests on the scale they are judged in, with their counts, by (row, metric).
+
+    `start` [R * K + 1] is written.
+    """
+    sketches, metrics, axis = rows.sketches, scale.metrics, rows.sums.counts.shape[1]
+    width = len(metrics)
+    number = len(rows.sums.requests)
+    n = 0
+    for r in range(number):
+        for k in range(width):
+            start[r * width + k] = n
+            cell = r * axis + metrics[k]
+            n += sketches.start[cell + 1] - sketches.start[cell]
+    start[number * width] = n
+    value, count = np.empty(n), np.empty(n, np.int64)
+    for r in range(number):
+        for k in range(width):
+            cell = r * axis + metrics[k]
+            j = start[r * width + k]
+            for i in range(sketches.start[cell], sketches.start[cell + 1]):
+                value[j] = scale.value_of[k, sketches.bucket[i]]
+                count[j] = sketches.counts[i]
+                j += 1
+    return value, count
