@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ class Row:
 
 
 def _beyond(watch: Watch, limit: LimitConfig) -> Callable[[Row], tuple[float, ...]]:
-    """The numbers of a static limit: requests above it and their logarithmic excess, or the total; and all requests."""
+    """The numbers of a static limit: requests beyond it and their logarithmic excess, or the total; all requests."""
     settings = watch.config.metrics.get(limit.metric)
     if settings is None:
         return lambda row: (0.0, 0.0, 0.0)
@@ -43,13 +44,13 @@ def _beyond(watch: Watch, limit: LimitConfig) -> Callable[[Row], tuple[float, ..
     def numbers(row: Row) -> tuple[float, ...]:
         judged = row.values.get(limit.metric, ())
         values = [
-            math.exp(min(v, 700.0)) - METRICS[METRIC_INDEX[limit.metric]].offset if settings.in_logs else v
+            max(math.exp(min(v, 700.0)) - METRICS[METRIC_INDEX[limit.metric]].offset, 0.0) if settings.in_logs else v
             for v in judged
         ]
         if limit.statistic in ("mean", "sum"):
             return sum(values), 0.0, float(len(values))
-        assert limit.above is not None
-        excess = [math.log(v / limit.above) for v in values if v > limit.above]
+        bound, sign = (limit.below or 0.0, -1.0) if limit.above is None else (limit.above, 1.0)
+        excess = [abs(math.log(max(v, 1e-9) / bound)) for v in values if sign * (v - bound) > 0.0]
         return float(len(excess)), sum(excess), float(len(values))
 
     return numbers
@@ -65,6 +66,12 @@ class Feed:
         self._ring = watch.horizons.blank(slots, watch.columns)
         self._born = np.full(slots, -1, np.int64)
         self._last = -1
+
+    def fork(self) -> Feed:
+        """A feed that goes on from here by itself."""
+        other = copy.copy(self)
+        other._ring, other._born = self._ring.copy(), self._born.copy()
+        return other
 
     def pane(self, pane: int, rows: Mapping[int, Row]) -> Block:
         """The block of this pane; slots are born with their first row. Every block has arrays of its own."""

@@ -35,7 +35,10 @@ MOST_TAIL = 0.005
 """A pane's tail is no larger, however many false alarms are accepted."""
 
 State = dict[str, NDArray[Any]]
-"""Arrays with a leading slot axis."""
+"""Arrays with a leading slot axis, and then one of cells where a detector judges several.
+
+What is excluded changes none of them but `dirty`, which says how long horizons hold something of it.
+"""
 
 
 class Traits(NamedTuple):
@@ -43,9 +46,9 @@ class Traits(NamedTuple):
 
     `scale_free` and `shift_free`: scores stay when every total of a metric is multiplied by a constant, or has a
     constant added per request, from the start. `answers_step`: a lasting change by far more than the metric's least
-    one reaches 0.5. What needs a warm-up is calibrated as well (`operators.detect.engine.calibration`): `prior` is
-    how many independent horizons the detector's own tail weighs as much as. `keeps` are the arrays of its state that
-    outlast a lasting change.
+    one reaches 0.5. `upward`: a decrease never does, even of a metric that is watched in both directions. What needs a
+    warm-up is calibrated as well (`operators.detect.engine.calibration`): `prior` is how many independent horizons the
+    detector's own tail weighs as much as. `keeps` are the arrays of its state that outlast a lasting change.
     """
 
     needs_warm_up: bool
@@ -54,6 +57,7 @@ class Traits(NamedTuple):
     answers_step: bool
     prior: float = 100.0
     keeps: tuple[str, ...] = ()
+    upward: bool = False
 
 
 class Watch:

@@ -15,7 +15,7 @@ from operators import patterns
 from operators.config import LimitConfig
 from operators.detect.base import ERROR_RATIO, REQUESTS, Block, State, Traits, Verdicts, Watch
 from operators.kernels import limits as kernels
-from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, UPPER, Floats
+from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SPAN, UPPER, Floats
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.kernels.rows import Rows
 from operators.model import METRIC_INDEX, METRICS, Bools, Ints
@@ -71,7 +71,8 @@ class StaticLimits:
         for cell in np.unique(self._limits.cell).tolist():
             if cell < len(watch.metrics):
                 if watch.settings[cell].in_logs:
-                    table[:, cell, values] = np.log(table[:, cell, values] + max(watch.metrics[cell].offset, 1e-12))
+                    logs = np.log(table[:, cell, values] + max(watch.metrics[cell].offset, 1e-12))
+                    table[:, cell, values] = np.where(table[:, cell, SPAN, np.newaxis] > 0.0, logs, 0.0)
             elif self.cells[cell] == REQUESTS:
                 table[:, cell, values] *= watch.pane_s / 60.0
         return Verdicts(table)

@@ -1,0 +1,156 @@
+"""Changes of an ordinary series, one a slot: less than what the settings call one, or far more."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from random import Random
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from operators.detect.base import ERROR_RATIO, REQUESTS, Block, Detector, Verdicts, Watch
+from operators.detect.context.quantiles import least_changes
+from operators.model import Bools
+from tests.contracts.laws.histories import STRETCH, WATCH, Way, quiet, watched, wild
+from tests.watching import BEGIN, Feed, Row
+
+AFTER = 14
+"""Panes that a change lasts."""
+
+FAR_MORE = 10.0
+"""Times the least change: what nobody takes for less than that."""
+
+BUSY = 2_000
+"""Requests of a busy series in a pane."""
+
+_WAYS: tuple[tuple[Way, float], ...] = (("up", 1.0), ("down", -1.0))
+
+
+class Change(NamedTuple):
+    """What is made of the ordinary rows of one series, before and after the quiet stretch is over."""
+
+    cell: str  # that it concerns
+    way: Way
+    after: Callable[[Row, int], Row]  # given the panes since as well
+    before: Callable[[Row], Row] = lambda row: row
+
+
+class History(NamedTuple):
+    """Changes, slot by slot, and the panes in which they happen."""
+
+    watch: Watch
+    changes: tuple[Change, ...]
+    pickled: bytes
+
+    def judged(self, detector: Detector) -> Iterator[tuple[int, Verdicts]]:
+        """By pane what the detector says, from `STRETCH` on of the changes. It learns what it calls no anomaly."""
+        state = detector.state(len(self.changes))
+        first = self.watch.cells.index(detector.cells[0])
+        blocks: list[Block] = pickle.loads(self.pickled)
+        for pane, block in enumerate(blocks):
+            verdicts = detector.score(state, block)
+            yield pane, verdicts
+            excluded: Bools = np.zeros((len(self.changes), len(self.watch.cells)), np.bool_)
+            excluded[:, first : first + len(detector.cells)] = verdicts.score >= 0.5
+            detector.learn(state, block, excluded)
+
+
+def _history(watch: Watch, changes: Sequence[Change], ordinary: Callable[[Random], Row], seed: int) -> History:
+    """Every slot begins with the same ordinary rows."""
+    feed, draw, blocks = Feed(watch, len(changes)), Random(f"{seed} changes"), []
+    for pane in range(STRETCH + AFTER):
+        row = ordinary(draw)
+        rows = (c.after(row, pane - STRETCH) if pane >= STRETCH else c.before(row) for c in changes)
+        blocks.append(feed.pane(BEGIN + pane, {slot: r for slot, r in enumerate(rows) if r.requests}))
+    return History(watch, tuple(changes), pickle.dumps(blocks))
+
+
+def _values(row: Row, metric: str, change: Callable[[float], float], most: int | None = None) -> Row:
+    """The row with this change of the metric's values, or of so many of them."""
+    values = row.values[metric]
+    return Row(
+        row.requests, row.errors, {**row.values, metric: [*map(change, values[:most]), *values[len(values[:most]) :]]}
+    )
+
+
+def _moved(metric: str, way: Way, by: float, most: int | None = None) -> Change:
+    return Change(metric, way, lambda row, _: _values(row, metric, lambda v: v + by, most))
+
+
+@lru_cache
+def small_changes(noise: float, share: float, seed: int) -> History:
+    """This share of the least change, in each cell and both ways; in a metric in logs of one single request as well."""
+    watch, changes = watched("both"), []
+    single = math.log(watch.config.outlier.min_factor)
+    for metric, settings, least in zip(watch.metrics, watch.settings, least_changes(watch).tolist(), strict=True):
+        for way, sign in _WAYS:
+            changes.append(_moved(metric.name, way, sign * share * least))
+            if settings.in_logs:
+                changes.append(_moved(metric.name, way, sign * share * single, most=1))
+    surge, drop = watch.config.traffic.min_surge, watch.config.traffic.max_drop
+    more, fewer = 1.0 + share * (surge - 1.0), 1.0 - share * (1.0 - drop)
+    errors = watch.config.errors
+    changes += [
+        Change(REQUESTS, "up", lambda row, _: Row(math.floor(more * row.requests), row.errors, row.values)),
+        Change(REQUESTS, "down", lambda row, _: Row(math.ceil(fewer * row.requests), row.errors, row.values)),
+        Change(
+            ERROR_RATIO,
+            "up",
+            lambda row, _: Row(row.requests, math.floor(share * errors.min_ratio * row.requests), row.values),
+        ),
+        Change(  # in a busy series, whose share of errors is known well
+            ERROR_RATIO,
+            "up",
+            lambda row, _: Row(BUSY, math.floor(share * errors.min_ratio * BUSY), row.values),
+            lambda row: Row(BUSY, row.errors, row.values),
+        ),
+        Change(  # too few errors, though for a moment everything fails
+            ERROR_RATIO,
+            "up",
+            lambda row, since: Row(errors.min_errors - 1, errors.min_errors - 1 if since == 0 else 0, row.values),
+            lambda row: Row(errors.min_errors - 1, 0, row.values),
+        ),
+    ]
+    return _history(watch, changes, lambda draw: quiet(draw, 40, noise), seed)
+
+
+@lru_cache
+def large_changes(direction: Literal["up", "down", "both"], seed: int) -> History:
+    """Far more than the least change, in each cell and both ways."""
+    watch, changes = watched(direction), []
+    for metric, least in zip(watch.metrics, least_changes(watch).tolist(), strict=True):
+        changes += [_moved(metric.name, way, sign * FAR_MORE * least) for way, sign in _WAYS]
+    changes += [
+        Change(REQUESTS, "up", lambda row, _: Row(round(2 * FAR_MORE) * row.requests, row.errors, row.values)),
+        Change(REQUESTS, "down", lambda row, _: Row(0)),
+        Change(ERROR_RATIO, "up", lambda row, _: Row(row.requests, row.requests, row.values)),
+        Change(ERROR_RATIO, "down", lambda row, _: Row(row.requests, 0, row.values)),
+    ]
+    return _history(watch, changes, quiet, seed)
+
+
+def _of_each(cell: str, change: Callable[[float], float]) -> Callable[[Row], Row]:
+    """This change of each value of the cell, errors within the requests."""
+    if cell == REQUESTS:
+        return lambda row: Row(round(change(row.requests)), row.errors, row.values)
+    if cell == ERROR_RATIO:
+        return lambda row: Row(row.requests, min(round(change(row.errors)), row.requests), row.values)
+    return lambda row: _values(row, cell, change)
+
+
+@lru_cache
+def transformed(seed: int) -> History:
+    """For each cell three series that turn wild: one as it is, one with values times three, one with two added."""
+    changes = [
+        _from_the_start(cell, _of_each(cell, change))
+        for cell in WATCH.cells
+        for change in (lambda v: v, lambda v: 3 * v, lambda v: 2 + v)
+    ]
+    return _history(WATCH, changes, quiet, seed)
+
+
+def _from_the_start(cell: str, change: Callable[[Row], Row]) -> Change:
+    return Change(cell, "up", lambda row, _: change(wild(row)), change)
