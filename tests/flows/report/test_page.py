@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from connectors.base import Row
 from connectors.tables import PANES
 from flows.report import plot
-from flows.report.__main__ import compose, find_store, gather, main
-from flows.report.page import render_page
+from flows.report.__main__ import main
+from flows.report.page import compose, render_page
+from flows.report.read import find_store, gather
 from flows.report.values import Label, together
 from operators.model import METRIC_INDEX, METRICS
 from operators.panes.sketch import buckets, encode
