@@ -21,7 +21,7 @@ from flows.backtest.scoring import Incident, PredictedEpisode, Score
 from flows.process.logs import set_up_logging
 from flows.process.panics import keep_back
 from flows.process.progress import Progress
-from flows.report.page import PAGE_FILE
+from flows.report.markup import PAGE_FILE
 from flows.settings.model import CONFIG_EXIT_CODE, Loaded
 from flows.settings.schema import secrets_of
 from operators.errors import ConfigError, SentinelError

@@ -14,8 +14,9 @@ from connectors.sqlite import read
 from flows.backtest.replay import Replayed, write_whole
 from flows.backtest.scoring import Incident, Outcome, Score
 from flows.backtest.view import NAMES, shown
+from flows.report.markup import PAGE_FILE, write_page
 from flows.report.model import Episode
-from flows.report.page import PAGE_FILE, compose, write_page
+from flows.report.page import compose
 from flows.report.read import BALANCE_FILE, STATUS_FILE, gather
 from flows.report.values import Chart, Label, chart, row_width
 from flows.run import changed

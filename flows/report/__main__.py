@@ -13,7 +13,8 @@ from typing import Final
 import orjson
 
 from connectors.console import PipeConsole
-from flows.report.page import PAGE_FILE, compose, write_page
+from flows.report.markup import PAGE_FILE, write_page
+from flows.report.page import compose
 from flows.report.read import RUNS, find_store, gather, newest_run, short_path
 from flows.report.terminal import render
 from operators.errors import ConfigError
