@@ -8,6 +8,7 @@ import orjson
 
 from connectors.base import Message
 from operators.model import DeadLetter
+from operators.text import encodable
 
 SCHEMA: Final = "llm-sentinel.dead-letter/1"
 
@@ -22,8 +23,8 @@ def encode_dead_letter(letter: DeadLetter) -> bytes:
             "partition": letter.partition,
             "offset": letter.offset,
             "reason": letter.reason,
-            "detail": _sound(letter.detail),
-            "payload": _sound(letter.payload),
+            "detail": encodable(letter.detail),
+            "payload": encodable(letter.payload),
         }
     )
 
@@ -40,8 +41,3 @@ def dead_letter_record(letter: DeadLetter) -> Message:
         "reason": letter.reason,
     }
     return Message(letter.id, source, headers, encode_dead_letter(letter))
-
-
-def _sound(text: str) -> str:
-    """Without lone surrogates, which JSON cannot hold."""
-    return text.encode(errors="replace").decode()

@@ -20,6 +20,7 @@ from operators.panes.fold import quantiles
 from operators.panes.sketch import encode
 from operators.panes.table import PaneTable
 from operators.series import dimension_set, parse, text
+from operators.text import encodable
 
 _NAMES: Final = [metric.name for metric in METRICS]
 _SCALES: Final = np.array([metric.scale for metric in METRICS], np.float64)
@@ -103,7 +104,7 @@ def _json(value: object) -> str:
 def _clean(value: object) -> object:
     match value:
         case str():
-            return value.encode("utf-8", "replace").decode()
+            return encodable(value)
         case list() | tuple():
             return [_clean(v) for v in value]
         case dict():

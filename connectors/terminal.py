@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,51 +14,40 @@ from rich.text import Text
 
 from connectors.base import Message, State
 from connectors.config import TerminalConfig
+from connectors.console import SEVERITY_STYLES, PipeConsole
 from operators.errors import DataError
 from operators.model import DeadLetter
+from operators.text import printable
 from operators.units import readable
 
 log = logging.getLogger(__name__)
 
-_STYLES: Final = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bold white on red"}
 _NARROW: Final = 100
 """Below this many columns an alert takes two lines."""
-
-
-def _shown(value: object) -> str:
-    """Without control characters, which could steer the terminal: names come from outside."""
-    return "".join(c if c.isprintable() else "?" for c in str(value))
 
 
 def _value(alert: Mapping[str, object], name: str) -> str:
     value = alert.get(name)
     if not isinstance(value, int | float):
         return "?"
-    return readable(_shown(alert.get("metric", "")), _shown(alert.get("unit", "")), value)
+    return readable(printable(alert.get("metric", "")), printable(alert.get("unit", "")), value)
 
 
 def alert_line(alert: Mapping[str, object], narrow: bool) -> Text:
     """One alert, as its JSON fields, in readable form: when, how bad, which transition, where, what."""
-    severity, status = _shown(alert.get("severity", "?")), _shown(alert.get("status", "?"))
-    line = Text(_shown(alert.get("at", "?")).replace("T", " ") + "  ")
-    line.append(f"{severity:<8}", style=_STYLES.get(severity, ""))
+    severity, status = printable(alert.get("severity", "?")), printable(alert.get("status", "?"))
+    line = Text(printable(alert.get("at", "?")).replace("T", " ") + "  ")
+    line.append(f"{severity:<8}", style=SEVERITY_STYLES.get(severity, ""))
     line.append(f"  {status:<8}  ", style="dim" if status == "resolved" else "")
     series = alert.get("series")
-    where = " ".join(f"{_shown(k)}={_shown(v)}" for k, v in series.items()) if isinstance(series, dict) else "?"
+    where = " ".join(f"{printable(k)}={printable(v)}" for k, v in series.items()) if isinstance(series, dict) else "?"
     line.append(where, style="bold")
     line.append("\n    " if narrow else "  ")
-    what = _shown(alert.get("text") or "") or (
-        f"{_shown(alert.get('metric', '?'))} {_value(alert, 'observed')}, expected {_value(alert, 'expected')}"
+    what = printable(alert.get("text") or "") or (
+        f"{printable(alert.get('metric', '?'))} {_value(alert, 'observed')}, expected {_value(alert, 'expected')}"
     )
     line.append(what)
     return line
-
-
-class _Console(Console):
-    """A console that raises where rich would end the process: the flow must not die with the pipe it prints to."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 class TerminalWriter:
@@ -134,7 +121,7 @@ class _Terminal:
     """What both terminal sinks share: one partition, and the console."""
 
     def __init__(self, config: TerminalConfig, stream: TextIO | None = None) -> None:
-        self._console = _Console(file=stream or sys.stdout, width=config.width)
+        self._console = PipeConsole(file=stream or sys.stdout, width=config.width)
 
     def partitions(self) -> list[str]:
         """The one partition."""

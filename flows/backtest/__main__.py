@@ -14,27 +14,23 @@ from typing import Any, Final
 import orjson
 from rich.console import Console
 
+from connectors.console import PipeConsole
 from flows.backtest import compare, report, scoring, series_input, view
 from flows.backtest.replay import Interrupted, Replayed, reader, replay, say, settings_of, stopping, write_whole
 from flows.backtest.scoring import Incident, PredictedEpisode, Score
 from flows.process.logs import set_up_logging
 from flows.process.panics import keep_back
 from flows.process.progress import Progress
+from flows.report.markup import PAGE_FILE
 from flows.settings.model import CONFIG_EXIT_CODE, Loaded
 from flows.settings.schema import secrets_of
 from operators.errors import ConfigError, SentinelError
 from operators.incidents.alert_json import rfc3339
+from operators.incidents.episodes import SEVERITIES
 
 INTERRUPTED_EXIT_CODE: Final = 130
 GONE_EXIT_CODE: Final = 141
 """The reader of standard output went away, as `head` does."""
-
-
-class _Output(Console):
-    """Standard output; a reader that goes away is an exception."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "--every-point", action="store_true", help="with --scores: the score of each point, not each anomaly once"
     )
     parser.add_argument(
-        "--min-severity", choices=scoring.SEVERITIES, default="low", help="leave out episodes below it; default: low"
+        "--min-severity", choices=SEVERITIES, default="low", help="leave out episodes below it; default: low"
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="worker threads; they change no alert")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
@@ -151,7 +147,7 @@ class _Backtest:
             return
         view.render(console, result, episodes, score)
         if folder is not None:
-            console.print(f"page: {folder / report.PAGE_FILE}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"page: {folder / PAGE_FILE}", highlight=False, markup=False, soft_wrap=True)
 
     def compare(self, console: Console) -> None:
         """Two configurations over the same events."""
@@ -181,7 +177,7 @@ def _episode(episode: PredictedEpisode) -> dict[str, Any]:
         "episode_id": episode.id,
         "kind": episode.kind,
         "metric": episode.metric,
-        "severity": scoring.SEVERITIES[episode.severity],
+        "severity": SEVERITIES[episode.severity],
         "series": dict(episode.series),
         "at": rfc3339(episode.at),
         "since": rfc3339(episode.since),
@@ -254,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     args = _parser().parse_args(argv)
     stop = threading.Event()
-    console = _Output()
+    console = PipeConsole()
     try:
         _check(args)
         with stopping(stop):

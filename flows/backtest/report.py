@@ -14,8 +14,10 @@ from connectors.sqlite import read
 from flows.backtest.replay import Replayed, write_whole
 from flows.backtest.scoring import Incident, Outcome, Score
 from flows.backtest.view import NAMES, shown
-from flows.report import __main__ as report
+from flows.report.markup import PAGE_FILE, write_page
 from flows.report.model import Episode
+from flows.report.page import compose
+from flows.report.read import BALANCE_FILE, STATUS_FILE, gather
 from flows.report.values import Chart, Label, chart, row_width
 from flows.run import changed
 from flows.settings.model import Loaded
@@ -25,7 +27,6 @@ from operators.model import METRIC_INDEX, METRICS, SECOND
 
 STORE_FILE: Final = "sentinel.db"
 ALERTS_FILE: Final = "alerts.jsonl"
-PAGE_FILE: Final = report.PAGE_FILE
 MISSED: Final = 50
 """Most missed incidents that get a chart."""
 _SAID: Final = ("recall", "recall_exact", "precision", "f1", "false_per_series_day", "median_delay_abrupt_s")
@@ -61,10 +62,10 @@ def write(folder: Path, loaded: Loaded, result: Replayed, score: Score | None) -
     """Write what belongs beside the store, then the page. ConfigError where a file cannot be written."""
     write_whole(folder / ALERTS_FILE, result.alerts)
     status = {"status": "finished", "settings": changed(loaded)}
-    write_whole(folder / report.STATUS_FILE, [orjson.dumps(status, option=orjson.OPT_INDENT_2)])
-    write_whole(folder / report.BALANCE_FILE, [orjson.dumps(asdict(result.balance))])
+    write_whole(folder / STATUS_FILE, [orjson.dumps(status, option=orjson.OPT_INDENT_2)])
+    write_whole(folder / BALANCE_FILE, [orjson.dumps(asdict(result.balance))])
     store = folder / STORE_FILE
-    page = report.compose(store, report.gather(store))
+    page = compose(store, gather(store))
     if score is not None:
         series = _series(store)
         missed = [o.incident for o in score.outcomes if not o.found]
@@ -75,7 +76,7 @@ def write(folder: Path, loaded: Loaded, result: Replayed, score: Score | None) -
             labels=[_label(o, _of(o.incident, series)) for o in score.outcomes],
             charts=[*(c for c in charts if c is not None), *page.charts],
         )
-    if failed := report.write_page(folder / PAGE_FILE, page):
+    if failed := write_page(folder / PAGE_FILE, page):
         raise ConfigError(failed)
 
 

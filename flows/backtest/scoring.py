@@ -20,9 +20,9 @@ import orjson
 
 from operators.errors import ConfigError
 from operators.incidents.alert_json import microseconds
+from operators.incidents.episodes import SEVERITIES
 from operators.model import SECOND
 
-SEVERITIES: Final = ("low", "medium", "high", "critical")
 GRACE_S: Final = 600.0
 """How long after an incident's end an episode may still open because of it, in seconds."""
 ABRUPT: Final = frozenset({

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from flows.backtest.compare import Difference
 from flows.backtest.replay import Replayed
-from flows.backtest.scoring import SEVERITIES, PredictedEpisode, Score
-from flows.report.terminal import plain
+from flows.backtest.scoring import PredictedEpisode, Score
+from operators.incidents.episodes import SEVERITIES
+from operators.text import printable
 from operators.units import duration, moment
 
 LISTED: Final = 20
@@ -83,7 +84,7 @@ def render(console: Console, result: Replayed, episodes: Sequence[PredictedEpiso
     for incident in missed[:LISTED]:
         entity = " ".join(f"{k}={v}" for k, v in incident.entity.items())
         line = f"  {moment(incident.start)}  {incident.kind}: {incident.metric}  {entity}  ({incident.id})"
-        console.print(Text(plain(line)), soft_wrap=True)
+        console.print(Text(printable(line)), soft_wrap=True)
     _more(console, len(missed))
     _list(console, "False episodes", score.false)
 
@@ -104,7 +105,7 @@ def render_comparison(
     console.print(_figures(columns))
     console.print(Text(f"{len(difference.both):,} episodes are in both.\n"))
     for name, only in zip(names, difference.only, strict=True):
-        _list(console, f"Only with {plain(name)}", only, empty=True)
+        _list(console, f"Only with {printable(name)}", only, empty=True)
 
 
 def _facts(console: Console, lines: Iterable[tuple[str, str]]) -> None:
@@ -119,7 +120,7 @@ def _figures(columns: dict[str, dict[str, Any]]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
     table.add_column("figure", no_wrap=True)
     for name in columns:
-        table.add_column(Text(plain(name)), justify="right")
+        table.add_column(Text(printable(name)), justify="right")
     known = [name for name in NAMES if any(name in figures for figures in columns.values())]
     for name in known:
         table.add_row(NAMES[name], *(shown(name, figures.get(name)) for figures in columns.values()))
@@ -133,14 +134,14 @@ def _by_kind(score: Score) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for kind, f in score.figures["by_type"].items():
         delay = shown("median_delay_s", f["median_delay_s"])
-        table.add_row(Text(plain(kind)), *(f"{f[name]:,}" for name in ("incidents", "found", "exact")), delay)
+        table.add_row(Text(printable(kind)), *(f"{f[name]:,}" for name in ("incidents", "found", "exact")), delay)
     return table
 
 
 def _kinds(console: Console, episodes: Sequence[PredictedEpisode]) -> None:
     counts = Counter(e.kind for e in episodes)
     for kind, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        console.print(Text(f"{n:6,}  {plain(kind)}"))
+        console.print(Text(f"{n:6,}  {printable(kind)}"))
     if counts:
         console.print()
 
@@ -149,7 +150,7 @@ def line(episode: PredictedEpisode) -> str:
     """An episode as one line: when it was known, how bad, what and where."""
     series = " ".join(f"{k}={v}" for k, v in episode.series.items())
     severity = SEVERITIES[episode.severity]
-    return plain(f"{moment(episode.at)}  {severity:<8}  {episode.kind}: {episode.metric}  {series}")
+    return printable(f"{moment(episode.at)}  {severity:<8}  {episode.kind}: {episode.metric}  {series}")
 
 
 def _list(console: Console, title: str, episodes: Sequence[PredictedEpisode], *, empty: bool = False) -> None:

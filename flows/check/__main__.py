@@ -7,44 +7,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from connectors.kafka.client import check_options
 from flows import __version__
+from flows.check.explain import EVERYTHING, explain
 from flows.check.series import explain_series
 from flows.settings.layers import set_options
-from flows.settings.model import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
+from flows.settings.model import CONFIG_EXIT_CODE, Loaded, Settings, load
 from flows.settings.reference import example, metrics, reference
-from flows.settings.schema import allowed, dotted, named, setting_at, show, values_of
+from flows.settings.schema import dotted, setting_at, show, values_of
 from operators.errors import ConfigError
-
-_ALL: Final = ""
-
-
-def explain(loaded: Loaded, key: str = _ALL) -> str:
-    """A line for each value at or below the key: the value, and where it came from; what it may be, if it is one alone.
-
-    Raises `ConfigError` where nothing has that key.
-    """
-    below = [
-        (name, parts, value)
-        for parts, value in values_of(loaded.settings)
-        if (name := dotted(parts)) == key or key == _ALL or name.startswith(key + ".")
-    ]
-    setting = setting_at(Settings, tuple(key.split(".")))
-    if not below and setting is None:
-        raise ConfigError(
-            f"there is no setting {named(tuple(key.split('.')))}; `python -m flows.check --explain` lists them all"
-        )
-    lines = [
-        f"{name} = {show(setting_at(Settings, parts), value)}  ({loaded.origin(name)})" for name, parts, value in below
-    ]
-    if setting is not None and len(below) <= 1:
-        lines = lines or [f"{key} is not set"]
-        lines.append(f"  takes: {allowed(setting)}")
-        if "." not in key.removeprefix(dotted(setting.key)):
-            lines.append(f"  environment: {PREFIX}{'__'.join(setting.key).upper()}")
-    return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--explain",
         nargs="?",
-        const=_ALL,
+        const=EVERYTHING,
         metavar="KEY",
         help="show every value and where it comes from; with a key (time.pane_s, kafka) that one and what it may be",
     )

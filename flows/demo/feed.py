@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.sqlite import read
 from operators.errors import ConfigError
+from operators.incidents.episodes import SEVERITIES
 from operators.model import SECOND
 
 log = logging.getLogger(__name__)
@@ -75,9 +76,6 @@ class Scene:
     injected: Sequence[Mapping[str, Any]] = ()  # labels of the incidents that are going on
 
 
-_SEVERITIES: Final = ("low", "medium", "high", "critical")
-
-
 @dataclass(slots=True)
 class Alerts:
     """Follows a file of alert transitions as it grows."""
@@ -112,7 +110,7 @@ class Alerts:
     def open(self) -> list[dict[str, Any]]:
         """The last transition of each open episode: the worst first, then the newest."""
         by_time = sorted(self._open.values(), key=lambda a: (a["since"], a["episode_id"]), reverse=True)
-        return sorted(by_time, key=lambda a: -_SEVERITIES.index(a["severity"]))
+        return sorted(by_time, key=lambda a: -SEVERITIES.index(a["severity"]))
 
 
 class Feed:

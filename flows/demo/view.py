@@ -9,22 +9,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from connectors.console import SEVERITY_STYLES
 from flows.demo.feed import POINTS, Scene, Series
 from operators.incidents.alert_json import microseconds
 from operators.model import SECOND
+from operators.text import printable
 from operators.units import digits, duration, moment, readable
 
 WIDE: Final = 96
 """From this many columns on, episodes and alerts take one line each."""
-_STYLES: Final = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bold white on red"}
 _MARKS: Final = {"firing": "▲", "updated": "◆", "resolved": "✓"}
 _BARS: Final = " ▁▂▃▄▅▆▇█"
 _LEAST_ROWS: Final = 2
-
-
-def plain(value: object) -> str:
-    """Without control characters, which could steer the terminal: names come from outside."""
-    return "".join(c if c.isprintable() else "?" for c in str(value))
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
@@ -56,12 +52,12 @@ def status(scene: Scene) -> str:
 def where(alert: Mapping[str, Any]) -> str:
     """The series of an alert, short: its values; the operation is plain from the model."""
     series = alert.get("series") or {}
-    return " ".join(plain(v) for k, v in series.items() if k != "operation" or len(series) == 1) or "?"
+    return " ".join(printable(v) for k, v in series.items() if k != "operation" or len(series) == 1) or "?"
 
 
 def _values(alert: Mapping[str, Any]) -> tuple[str, str]:
     """`error ratio`, `33.9 %, usual 0.4 %`; a unit that the name holds is left out."""
-    metric, unit = plain(alert.get("metric", "?")), plain(alert.get("unit", ""))
+    metric, unit = printable(alert.get("metric", "?")), printable(alert.get("unit", ""))
     unit = "" if unit in metric.split("_") else unit
     observed, expected = (readable(metric, unit, alert.get(name)) for name in ("observed", "expected"))
     return metric.replace("_", " "), f"{observed}, usual {expected}"
@@ -74,11 +70,11 @@ def what(alert: Mapping[str, Any]) -> str:
 
 def label(entry: Mapping[str, Any]) -> str:
     """An incident of the simulation: `latency spike, north-large`."""
-    return f"{plain(entry['type']).replace('_', ' ')}, {plain(' '.join(entry['entity'].values()))}"
+    return f"{printable(entry['type']).replace('_', ' ')}, {printable(' '.join(entry['entity'].values()))}"
 
 
 def _clock(text: str) -> str:
-    return plain(text)[11:19]
+    return printable(text)[11:19]
 
 
 def _header(scene: Scene, width: int) -> list[Text]:
@@ -115,7 +111,7 @@ def _series(rows: Sequence[Series], width: int) -> Table:
         table.add_column("worst p95", justify="right", no_wrap=True, min_width=9)
         table.add_column("USD", justify="right", no_wrap=True, min_width=6)
     for row in rows:
-        cells = [Text(plain(row.name))]
+        cells = [Text(printable(row.name))]
         if wide:
             cells.append(Text(sparkline(row.curve, POINTS), "green"))
         bad = row.error_ratio >= 0.1
@@ -131,14 +127,14 @@ def _series(rows: Sequence[Series], width: int) -> Table:
 
 def _alert(alert: Mapping[str, Any], width: int, scene: Scene | None) -> list[Text]:
     """One line, or two where it is narrow. With the scene: as an open episode, with its age."""
-    severity, state = plain(alert.get("severity", "?")), plain(alert.get("status", "?"))
+    severity, state = printable(alert.get("severity", "?")), printable(alert.get("status", "?"))
     if scene is None:
         line = Text(f"{_clock(alert.get('at', '?'))} {_MARKS.get(state, '?')} ")
     else:
         until = max(scene.watermark or 0, since := microseconds(alert["since"]))
         line = Text(f"{duration((until - since) / 1000):>8} ")
     quiet = scene is None and state == "resolved"
-    line.append(f"{severity:<8} ", "dim" if quiet else _STYLES.get(severity, ""))
+    line.append(f"{severity:<8} ", "dim" if quiet else SEVERITY_STYLES.get(severity, ""))
     if width >= WIDE:
         line.append(where(alert), "" if quiet else "bold")
         line.append(f"  {what(alert)}", "dim" if quiet else "")

@@ -21,6 +21,7 @@ from typing import Final, Literal
 import orjson
 
 from operators.section import without
+from operators.text import encodable
 
 OURS: Final = ("flows", "connectors", "operators")
 """The packages whose level can be changed while the process lives; debug lines of libraries do not belong in logs."""
@@ -64,12 +65,12 @@ class JsonLines(logging.Formatter):
             "time": _time(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": without(_sound(record.getMessage()), self.secrets),
+            "message": without(encodable(record.getMessage()), self.secrets),
             "process": self._who.process,
             "run": self._who.run,
         }
         if record.exc_info:
-            line["exception"] = without(_sound(self.formatException(record.exc_info)), self.secrets)
+            line["exception"] = without(encodable(self.formatException(record.exc_info)), self.secrets)
         return orjson.dumps(line).decode()
 
 
@@ -115,8 +116,3 @@ def debug_on_signal() -> None:
 
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _sound(text: str) -> str:
-    """Without lone surrogates, which JSON cannot hold."""
-    return text.encode(errors="replace").decode()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from html import escape
+from collections.abc import Iterator, Sequence
 
 from flows.report import plot
 from flows.report.model import Episode, Transition
-from flows.report.terminal import plain, when
+from flows.report.plot import Box, Mark, Path, Plot
 from flows.report.values import BEFORE, Chart, Curve, Label, end_of
+from flows.report.wording import when
 from operators.model import SECOND
 from operators.units import duration, readable
 
@@ -16,49 +16,64 @@ _NO_LEVEL = "error_ratio"
 """Requests of this metric have no value of their own: each failed."""
 
 
-def picture(chart: Chart, last: int, severity: Callable[[Episode], str], labels: Sequence[Label] = ()) -> str:
-    """The chart as HTML; it must have a curve. `last`: end of what is stored; `severity`: the class of a colour."""
+def picture(chart: Chart, last: int, labels: Sequence[Label] = ()) -> Plot:
+    """The plot of a chart that has a curve. `last`: end of what is stored."""
     curve = chart.curve
     assert curve is not None
     times = plot.TimeAxis(chart.start, chart.end)
     values = plot.ValueAxis(_levels(chart, curve), chart.logs)
-    shapes: list[str] = []
-    if curve.usual is not None:
-        left, right = times.at(chart.episodes[0].since - BEFORE), times.at(chart.episodes[0].since)
-        low, middle, high = (values.at(v) for v in curve.usual)
-        shapes.append(plot.box("usual", left, right, high, max(low, high + 4)))
-        shapes.append(plot.path("middle", plot.line([(left, middle), (right, middle)])))
+    shapes = [*_usual(chart, curve, times, values)]
     for e in chart.episodes:
-        left, right = times.at(e.since), times.at(end_of(e, last))
-        said = plain(f"{e.severity} {e.kind}: {' '.join(when(e))}")
-        shapes.append(f'<g class="{severity(e)}">{plot.box("span", left, right, title=said)}')
-        shapes.append(f"{plot.box('edge', left, right, -14, 0)}</g>")
-        for begin, end, step in _held(e, last):
-            a, b = times.at(begin), times.at(end)
-            if step.lower is not None or step.upper is not None:
-                top = 0.0 if step.upper is None else values.at(step.upper)
-                bottom = float(plot.SIZE) if step.lower is None else values.at(step.lower)
-                shapes.append(plot.box("band", a, b, top, bottom))
-        held = [
-            point
-            for begin, end, step in _held(e, last)
-            if step.expected is not None
-            for point in ((times.at(begin), values.at(step.expected)), (times.at(end), values.at(step.expected)))
-        ]
-        shapes.append(plot.path("expected", plot.line(held)))
+        shapes += _episode(e, last, times, values)
     for known in _touching(chart, labels):
         left, right = times.at(known.since), times.at(known.until)
-        shapes.append(plot.box("known", left, right, plot.SIZE, plot.SIZE + 14, plain(known.text)[:300]))
+        shapes.append(plot.box("known", left, right, plot.SIZE, plot.SIZE + 14, known.text))
+    shapes += _values(curve, times, values)
+    return Plot(
+        "curve",
+        f"{chart.metric} of {chart.series} over time, with its usual band and episodes",
+        times.ticks(),
+        [(values.at(v), readable(chart.metric, chart.unit, v)) for v in values.ticks()],
+        shapes,
+        [mark for e in chart.episodes for mark in _marks(e, chart, times, values)],
+    )
+
+
+def _usual(chart: Chart, curve: Curve, times: plot.TimeAxis, values: plot.ValueAxis) -> Iterator[Path | Box]:
+    """What was usual before the first episode."""
+    if curve.usual is None:
+        return
+    left, right = times.at(chart.episodes[0].since - BEFORE), times.at(chart.episodes[0].since)
+    low, middle, high = (values.at(v) for v in curve.usual)
+    yield plot.box("usual", left, right, high, max(low, high + 4))
+    yield Path("middle", plot.line([(left, middle), (right, middle)]))
+
+
+def _episode(e: Episode, last: int, times: plot.TimeAxis, values: plot.ValueAxis) -> Iterator[Path | Box]:
+    """The time of an episode, with the bands and the expectations of its alerts."""
+    left, right = times.at(e.since), times.at(end_of(e, last))
+    yield plot.box(f"span {e.level}", left, right, title=f"{e.severity} {e.kind}: {' '.join(when(e))}")
+    yield plot.box(f"edge {e.level}", left, right, -14, 0)
+    expected: list[tuple[float, float]] = []
+    for begin, end, step in _held(e, last):
+        a, b = times.at(begin), times.at(end)
+        if step.lower is not None or step.upper is not None:
+            top = 0.0 if step.upper is None else values.at(step.upper)
+            bottom = float(plot.SIZE) if step.lower is None else values.at(step.lower)
+            yield plot.box("band", a, b, top, bottom)
+        if step.expected is not None:
+            expected += [(a, values.at(step.expected)), (b, values.at(step.expected))]
+    yield Path("expected", plot.line(expected))
+
+
+def _values(curve: Curve, times: plot.TimeAxis, values: plot.ValueAxis) -> Iterator[Path]:
+    """The values of single points as dots, and the smooth ones as a line."""
     at = [times.at(t) for t in curve.time]
     ends = [times.at(t + curve.step_s * SECOND // 2) for t in curve.time]
     single = [(x, values.at(v)) for x, v in zip(at, curve.value, strict=True) if v is not None]
     line = [None if v is None else (x, values.at(v)) for x, v in zip(ends, curve.smooth, strict=True)]
-    shapes.append(plot.path("value", plot.dots(single)))
-    shapes.append(plot.path("smooth", plot.line(line)))
-    rows = [(values.at(v), readable(chart.metric, chart.unit, v)) for v in values.ticks()]
-    label = f"{chart.metric} of {chart.series} over time, with its usual band and episodes"
-    marks = "".join(mark for e in chart.episodes for mark in _marks(e, chart, times, values, severity(e)))
-    return plot.frame("curve", shapes, plain(label), times, rows, marks)
+    yield Path("value", plot.dots(single))
+    yield Path("smooth", plot.line(line))
 
 
 def _touching(chart: Chart, labels: Sequence[Label]) -> list[Label]:
@@ -91,35 +106,26 @@ def _held(episode: Episode, last: int) -> list[tuple[int, int, Transition]]:
     return list(zip(begins, ends, steps, strict=False))
 
 
-def _marks(
-    e: Episode, chart: Chart, times: plot.TimeAxis, values: plot.ValueAxis, colour: str
-) -> Iterator[str]:  # fmt: skip
+def _marks(e: Episode, chart: Chart, times: plot.TimeAxis, values: plot.ValueAxis) -> Iterator[Mark]:
     """What the alerts observed, and the requests, as points that say what they are."""
     for s in e.steps:
         if s.observed is not None and s.status != "resolved" and chart.start <= s.at <= chart.end:
             said = f"alert, {s.status}: {readable(chart.metric, chart.unit, s.observed)}"
-            yield _mark(f"said {colour}", times.at(s.at), values.at(s.observed), said)
+            yield Mark(f"said {e.level}", times.at(s.at), values.at(s.observed), said)
     for r in chart.evidence.get(e.episode_id, []):
         if r.at is None or not chart.start <= r.at <= chart.end:
             continue
         name = r.event_id or r.trace_id or "a request"
         if chart.metric == _NO_LEVEL or r.value is None:
-            yield _mark("mark", times.at(r.at), 0, f"{name}: error")
+            yield Mark("mark", times.at(r.at), 0, f"{name}: error")
         else:
             shape = "mark" if values.holds(r.value) else "mark beyond" if r.value > values.high else "mark beyond below"
             said = f"{name}: {readable(chart.metric, chart.unit, r.value)}"
-            yield _mark(shape, times.at(r.at), values.at(r.value), said)
+            yield Mark(shape, times.at(r.at), values.at(r.value), said)
 
 
-def _mark(name: str, x: float, y: float, said: str) -> str:
-    return (
-        f'<i class="{name}" style="left:{plot.percent(x)};top:{plot.percent(y)}" '
-        f'title="{escape(plain(said)[:300], quote=True)}"></i>'
-    )
-
-
-def legend(chart: Chart, labels: Sequence[Label] = ()) -> str:
-    """What the lines and colours of the chart mean."""
+def legend(chart: Chart, labels: Sequence[Label] = ()) -> list[tuple[str, str]]:
+    """What the lines and colours of the chart mean: the class of each, "" where it has none, and its meaning."""
     curve = chart.curve
     assert curve is not None
     single = f"each {_width(curve.step_s)}"
@@ -136,11 +142,7 @@ def legend(chart: Chart, labels: Sequence[Label] = ()) -> str:
         entries.append(("known", "a known incident, below the chart"))
     if plot.ValueAxis(_levels(chart, curve), chart.logs).logs:
         entries.append(("", "logarithmic scale"))
-    return (
-        '<div class="legend">'
-        + "".join(f"<span>{f'<i class=k-{key}></i>' if key else ''}{escape(said)}</span>" for key, said in entries)
-        + "</div>"
-    )
+    return entries
 
 
 def _width(seconds: int) -> str:

@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from operators.incidents.episodes import SEVERITIES
+
+
+def rank(severity: str) -> int:
+    """0 for the worst severity, and more the lesser it is; the most for text that is no severity of ours."""
+    return SEVERITIES[::-1].index(severity) if severity in SEVERITIES else len(SEVERITIES)
+
 
 @dataclass(frozen=True, slots=True)
 class Transition:
@@ -57,6 +64,11 @@ class Episode:
     def open(self) -> bool:
         return self.status != "resolved"
 
+    @property
+    def level(self) -> str:
+        """The severity where it is one of ours, else `other`."""
+        return self.severity if self.severity in SEVERITIES else "other"
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -77,3 +89,9 @@ class Report:
     files: dict[str, str]
     command: str
     page: str | None = None  # the file of the HTML page, once it is written
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of episodes of each severity that has any, the worst first."""
+        found = {s: sum(e.severity == s for e in self.episodes) for s in reversed(SEVERITIES)}
+        return {severity: n for severity, n in found.items() if n}

@@ -1,15 +1,15 @@
-"""Plots as inline SVG that stretches with the page; its texts are HTML beside it, so that they keep their size.
+"""Plots as numbers: axes, and what is drawn between them; `templates/plot.html.jinja` has their markup.
 
-Coordinates inside are thousandths of the width and of the height. Colours come from the page's style.
+Coordinates are thousandths of the width and of the height, for an SVG that stretches with the page.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from html import escape
-from typing import Final
+from typing import Final, NamedTuple
 
 from operators.model import SECOND
 
@@ -131,42 +131,61 @@ def area(points: Sequence[tuple[float, float]]) -> str:
     return f"{line([(points[0][0], SIZE), *points])}V{SIZE}z" if points else ""
 
 
-def path(name: str, d: str) -> str:
-    """A path of that class; nothing where it has no points."""
-    return f'<path class="{name}" d="{d}"/>' if d else ""
+class Path(NamedTuple):
+    """A path; its name is its class, which has its colour. Nothing is drawn where `d` is empty."""
+
+    name: str
+    d: str
 
 
-def box(name: str, left: float, right: float, top: float = 0, bottom: float = SIZE, title: str = "") -> str:
-    """A rectangle of that class, never thinner than can be seen; `title` is shown where the pointer rests on it."""
+class Box(NamedTuple):
+    """A rectangle; its name is its class, and `title` is shown where the pointer rests on it."""
+
+    name: str
+    x: int
+    y: int
+    width: int
+    height: int
+    title: str
+
+
+class Mark(NamedTuple):
+    """A point over the plot that keeps its size; its name is its class, and `title` says what it is."""
+
+    name: str
+    x: float
+    y: float
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A plot: its shapes, the places and texts of both axes, and the marks over them.
+
+    `label` says what is to be seen, for people who cannot see it.
+    """
+
+    name: str
+    label: str
+    columns: Sequence[tuple[float, str]]
+    rows: Sequence[tuple[float, str]]
+    shapes: Sequence[Path | Box]
+    marks: Sequence[Mark] = ()
+
+    @property
+    def grid(self) -> str:
+        """The path of the lines at the places of both axes."""
+        level = "".join(f"M0 {round(y)}H{SIZE}" for y, _ in self.rows)
+        upright = "".join(f"M{round(x)} 0V{SIZE}" for x, _ in self.columns)
+        return level + upright
+
+
+def box(name: str, left: float, right: float, top: float = 0, bottom: float = SIZE, title: str = "") -> Box:
+    """The rectangle between these places, never thinner than can be seen."""
     width = max(round(right) - round(left), 2)
-    said = f"<title>{escape(title)}</title>" if title else ""
-    return (
-        f'<rect class="{name}" x="{min(round(left), SIZE - width)}" y="{round(top)}" width="{width}" '
-        f'height="{max(round(bottom) - round(top), 0)}">{said}</rect>'
-    )
+    return Box(name, min(round(left), SIZE - width), round(top), width, max(round(bottom) - round(top), 0), title)
 
 
 def percent(coordinate: float) -> str:
     """A coordinate as CSS writes it."""
     return f"{number(coordinate / SIZE * 100)}%"
-
-
-def frame(
-    name: str, shapes: Iterable[str], label: str, times: TimeAxis, rows: Iterable[tuple[float, str]], over: str = ""
-) -> str:
-    """A plot: the shapes, lines and texts of both axes, and what lies over them (`over`, HTML).
-
-    `rows`: places and texts of the value axis. `label` says what is to be seen, for who cannot see it.
-    """
-    rows, ticks = list(rows), times.ticks()
-    grid = "".join(f"M0 {round(y)}H{SIZE}" for y, _ in rows)
-    upright = "".join(f"M{round(x)} 0V{SIZE}" for x, _ in ticks)
-    texts = "".join(f'<span class="y" style="top:{percent(y)}">{escape(text)}</span>' for y, text in rows)
-    hours = "".join(
-        f'<span class="x{" odd" if i % 2 else ""}" style="left:{percent(x)}">{escape(text)}</span>'
-        for i, (x, text) in enumerate(ticks)
-    )
-    return (
-        f'<div class="plot {name}"><svg viewBox="0 0 {SIZE} {SIZE}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{escape(label)}">{path("grid", grid + upright)}{"".join(shapes)}</svg>{texts}{hours}{over}</div>'
-    )

@@ -2,61 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from connectors.console import SEVERITY_STYLES
 from flows.report.model import Episode, Report
-from operators.units import digits, duration, moment, readable
+from flows.report.wording import factor, learned, summary, what, when, where
+from operators.text import printable
+from operators.units import digits, readable
 
 WIDE: Final = 118
 """From this many columns on, episodes stand in a table."""
-_STYLES: Final = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bold white on red"}
 _REQUESTS: Final = 3
 _CAUSES: Final = 3
-
-
-def plain(value: object) -> str:
-    """Without control characters, which could steer the terminal: names and ids come from outside."""
-    return "".join(c if c.isprintable() else "?" for c in str(value))
-
-
-def summary(report: Report) -> Iterator[tuple[str, str]]:
-    """The facts of a run: names and values."""
-    yield "events", f"{report.events:,}"
-    yield "series", ", ".join(f"{n:,} of {plain(name)}" for name, n in report.series.items()) or "0"
-    if report.first is not None and report.last is not None:
-        length = duration((report.last - report.first) / 1000)
-        yield "time (UTC)", f"{moment(report.first)} to {moment(report.last)} ({length})"
-    for name, count in report.balance.items():
-        yield name, f"{count:,}"
-    still = sum(e.open for e in report.episodes)
-    yield "episodes", f"{len(report.episodes):,} ({still:,} still open), {report.transitions:,} alerts"
-
-
-def what(episode: Episode) -> str:
-    """The kind, and the metric where the kind does not begin with it."""
-    kind, metric = plain(episode.kind), plain(episode.metric)
-    return kind if kind.startswith(metric) else f"{kind}: {metric}"
-
-
-def where(episode: Episode) -> str:
-    """The series as `dimension=value`, blank between."""
-    return " ".join(f"{d}={plain(v)}" for d, v in episode.dimensions.items()) or plain(episode.series)
-
-
-def when(episode: Episode) -> tuple[str, str]:
-    """`2026-01-06 12:45:10`, `to 13:02:30 (17.3 min)`; the second date only where it is another."""
-    since = moment(episode.since)
-    if episode.until is None:
-        return since, "still open" if episode.open else "end not known"
-    until = moment(episode.until)
-    until = until[11:] if until[:10] == since[:10] else until
-    return since, f"to {until} ({duration((episode.until - episode.since) / 1000)})"
 
 
 def _values(episode: Episode) -> tuple[str, str]:
@@ -70,7 +32,7 @@ def _requests(episode: Episode) -> list[str]:
     """The worst requests: event id (else trace id) and the value."""
     found = []
     for request in episode.evidence[:_REQUESTS]:
-        name = plain(request.get("event_id") or request.get("trace_id") or "(no id)")
+        name = printable(request.get("event_id") or request.get("trace_id") or "(no id)")
         value = request.get("value")
         shown = readable(episode.metric, episode.unit, value) if isinstance(value, int | float) else ""
         # The share of errors of one request says nothing: its id does.
@@ -84,25 +46,12 @@ def causes(episode: Episode) -> list[str]:
     for c in episode.contributors[:_CAUSES]:
         share = c.get("share")
         shown = f" {share * 100:.0f} %" if isinstance(share, int | float) else ""
-        found.append(f"{plain(c.get('dimension', ''))}={plain(c.get('value', ''))}{shown}")
+        found.append(f"{printable(c.get('dimension', ''))}={printable(c.get('value', ''))}{shown}")
     for f in episode.factors:
         times = f.get("times")
         if isinstance(times, int | float):
             found.append(f"{factor(f)} x{digits(times)}")
     return found
-
-
-def factor(told: Mapping[str, Any]) -> str:
-    """The name of a factor; of a mix with its dimension."""
-    by = f" by {plain(told['dimension'])}" if told.get("dimension") else ""
-    return f"{plain(told.get('factor', ''))}{by}"
-
-
-def learned(episode: Episode) -> str:
-    """What the usual was learned from; "" where nothing is said."""
-    if not episode.learned_panes or episode.learned_since is None:
-        return ""
-    return f"learned from {episode.learned_panes:,} panes since {moment(episode.learned_since)}"
 
 
 def _table(episodes: list[Episode]) -> Table:
@@ -124,13 +73,13 @@ def _table(episodes: list[Episode]) -> Table:
             expected,
             "\n".join(_requests(e)),
         )
-        table.add_row(Text(plain(e.severity), _STYLES.get(e.severity, "")), *(Text(cell) for cell in cells))
+        table.add_row(Text(printable(e.severity), SEVERITY_STYLES.get(e.severity, "")), *(Text(cell) for cell in cells))
     return table
 
 
 def _paragraph(episode: Episode) -> Text:
     observed, expected = _values(episode)
-    out = Text(plain(episode.severity), _STYLES.get(episode.severity, ""))
+    out = Text(printable(episode.severity), SEVERITY_STYLES.get(episode.severity, ""))
     out.append("  " + what(episode), "bold")
     out.append(f"\n{where(episode)}\n{' '.join(when(episode))}\nobserved {observed}, expected {expected}")
     if found := causes(episode):
@@ -167,9 +116,9 @@ def render(report: Report, console: Console, limit: int) -> None:
     if len(shown) < len(report.episodes):
         console.print(f"{len(report.episodes) - len(shown):,} more: --limit 0 shows all.\n")
     console.print(Text("Where the rows are", "bold"))
-    for what, path in report.files.items():
+    for name, path in report.files.items():
         # Paths and commands are never wrapped, so that they can be copied.
-        console.print(Text(f"  {what}: {path}"), soft_wrap=True)
+        console.print(Text(f"  {name}: {path}"), soft_wrap=True)
     console.print(Text("Look further"), style="bold")
     if report.page is not None:
         console.print(Text(f"  page: {report.page}"), soft_wrap=True)

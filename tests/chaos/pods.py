@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from flows.cluster.__main__ import environments
+from flows.cluster.launch import environments
 from flows.cluster.members import fall_with
 from flows.settings.model import CONFIG_EXIT_CODE, load
 

@@ -16,6 +16,7 @@ import pytest
 from flows.backtest import scoring
 from flows.backtest.scoring import Extent
 from operators.errors import ConfigError
+from operators.incidents.episodes import SEVERITIES
 from operators.model import SECOND
 
 START = 1_741_046_400  # 2025-03-04T00:00:00Z
@@ -62,7 +63,7 @@ def random_case(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             begin = at + rng.uniform(-2_000, 4_000)
             name = f"e{number}-{episode}"
             series = rng.choice([{"service": "chat", "model": "m"}, {"service": "search"}, {"tenant": "t1"}])
-            same: dict[str, Any] = {"series": series, "severity": rng.choice(scoring.SEVERITIES)}
+            same: dict[str, Any] = {"series": series, "severity": rng.choice(SEVERITIES)}
             alerts.append(alert(name, begin, metric=rng.choice(METRICS), **same))
             if rng.random() < 0.3:
                 alerts.append(alert(name, begin + 60, "updated", metric=rng.choice(METRICS), **same))
@@ -82,7 +83,7 @@ def test_the_figures_are_those_of_the_scorer(seed: int, tmp_path: Path, shared: 
     with gzip.open(events, "wt") as file:
         for at, service, tenant in ((0, "chat", "t1"), (9_000, "chat", None), (90_000, "search", "t1")):
             file.write(json.dumps({"timestamp": rfc(START + at), "service": service, "tenant": tenant}) + "\n")
-    severity = scoring.SEVERITIES[seed % 3]
+    severity = SEVERITIES[seed % 3]
     command = [sys.executable, str(shared / "tools" / "score_alerts.py"), str(lines), str(answers), "--json"]
     command += ["--min-severity", severity, "--grace-s", "300", "--pane-s", "20"]
     extents: tuple[tuple[list[str], Extent | None], ...] = (

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from flows import __version__
-from flows.check.__main__ import explain, main
+from flows.check.__main__ import main
+from flows.check.explain import explain
 from flows.settings.model import CONFIG_EXIT_CODE, Settings, load
 from flows.settings.reference import example, metrics, reference
 from flows.settings.schema import dotted, settings_of

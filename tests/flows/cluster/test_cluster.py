@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cluster.__main__ import Restarts, Stop, arguments_of, environments
+from flows.cluster.launch import arguments_of, environments
 from flows.cluster.members import ended_by, free_addresses
+from flows.cluster.supervisor import Restarts, Stop
 from flows.settings.model import ClusterConfig, Settings
 from operators.errors import ConfigError
 from tests.processes import Job, Process

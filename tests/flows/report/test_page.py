@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from connectors.base import Row
 from connectors.tables import PANES
 from flows.report import plot
-from flows.report.__main__ import compose, find_store, gather, main
-from flows.report.page import render_page
-from flows.report.values import Label, together
+from flows.report.__main__ import main
+from flows.report.markup import render_page
+from flows.report.page import Page, compose
+from flows.report.read import find_store, gather
+from flows.report.values import Label, Request, together
 from operators.model import METRIC_INDEX, METRICS
 from operators.panes.sketch import buckets, encode
 from tests.chromium import Browser, program
@@ -265,6 +267,39 @@ def test_what_comes_from_outside_is_text_and_nothing_else(tmp_path: Path) -> Non
     assert "<script" not in html and "alert(1)" in tree.text and "\x1b" not in html and "\u202e" not in html
     assert "1 settings that are not the default" in tree.text
     assert any(a.get("title", "") and EVIL in str(a["title"]) for _, a in tree.tags)
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """What the page of one episode shows."""
+    found = tmp_path_factory.mktemp("run") / "sentinel.db"
+    store(found, traffic_with_one_spike())
+    return compose(found, gather(found))
+
+
+def renamed(page: Page, text: str) -> Page:
+    """The page with this text wherever text comes from outside."""
+    (chart,) = page.charts
+    (episode,) = chart.episodes
+    episode = replace(
+        episode, episode_id=text, group_id=text, severity=text, kind=text, metric=text, unit=text, series=text,
+        dimensions={"service": text}, detectors=[text], text=text,
+        contributors=[{"dimension": text, "value": text, "share": 0.5}], factors=[{"factor": text, "dimension": text}],
+    )  # fmt: skip
+    requests = [Request(text, text, 5.0, chart.evidence["e1"][0].at)]
+    chart = replace(chart, series=text, metric=text, unit=text, episodes=[episode], evidence={text: requests})
+    report = replace(page.report, episodes=[episode], series={text: 1}, files={text: text}, command=text)
+    return replace(
+        page, report=report, folder=text, charts=[chart], rest=[episode], settings=[(text, text, text)],
+        facts=[(text, text)], labels=[Label(chart.start, chart.end, text, frozenset([text]))],
+    )  # fmt: skip
+
+
+@given(st.text(st.characters() | st.sampled_from("<>&\"'`{}%#\x1b\x00\u202e"), min_size=1))
+def test_no_text_changes_the_markup(composed: Page, text: str) -> None:
+    html = render_page(renamed(composed, text))
+    assert [t for t, _ in Tree(html).tags] == [t for t, _ in Tree(render_page(renamed(composed, "a"))).tags]
+    assert all(c.isprintable() or c == "\n" for c in html)
 
 
 def test_no_alerts_and_no_rows(tmp_path: Path) -> None:
