@@ -12,10 +12,11 @@ from typing import Any, Final, Literal, Union
 import msgspec
 import orjson
 
-from connectors.tables import JUDGED, TABLES
-from operators.decode.record import METRIC_FIELDS, TOKEN_FIELDS, Record, limit
+from connectors.tables import TABLES
+from operators.decode.record import METRIC_FIELDS, MeasuredRecord
 from operators.incidents.alert_json import SCHEMA, to_json
-from operators.model import METRIC_INDEX, METRICS, Alert
+from operators.metrics import MEASURES
+from operators.model import Alert
 
 _HEAD: Final = f"""# Formats
 
@@ -70,13 +71,12 @@ def _words(kind: Any) -> str:
 
 
 def _event_rows() -> Iterator[str]:
-    for field in msgspec.structs.fields(Record):
+    for field in msgspec.structs.fields(MeasuredRecord):
         kind, note = _words(field.type), _EVENT_NOTES.get(field.name, "")
         if field.name in METRIC_FIELDS:
-            unit = METRICS[METRIC_INDEX[METRIC_FIELDS[field.name]]].unit
-            whole = "whole number" if field.name in TOKEN_FIELDS else "number"
-            kind = f"{whole} from 0 to {limit(field.name):,.0f}, or null"
-            note = "; ".join(part for part in (f"in {unit}" if unit != "1" else "", note) if part)
+            metric = METRIC_FIELDS[field.name]
+            kind = f"{'whole number' if metric.whole else 'number'} from 0 to {metric.limit:,.0f}, or null"
+            note = "; ".join(part for part in (f"in {metric.unit}" if metric.unit != "1" else "", note) if part)
         yield f"| `{field.name}` | {kind} | {'yes' if field.required else ''} | {note} |"
 
 
@@ -98,7 +98,7 @@ def _table_rows() -> Iterator[str]:
 
 def _of_metrics(column: str) -> str:
     """The name of a column, with `<metric>` for what there is one of for each metric."""
-    names = (name for name in JUDGED if column.startswith(f"{name}_"))
+    names = (name for name in MEASURES if column.startswith(f"{name}_"))
     return next((f"<metric>{column.removeprefix(name)}" for name in names), column)
 
 

@@ -14,7 +14,8 @@ from operators.config import DetectConfig, EpisodesConfig, LimitConfig, TimeConf
 from operators.detect.base import Block, Requests, Watch
 from operators.detect.engine.monitor import ShardMonitor
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
-from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Alert, Events
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import LABELS, MISSING, SECOND, Alert, Events
 from operators.panes import fold
 from operators.panes.table import Closed, PaneTable
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from operators.config import DetectConfig
 from operators.detect import registry
-from operators.detect.base import ERROR_RATIO, REQUESTS, Block, Detector, State, Watch
+from operators.detect.base import Block, Detector, State, Watch
+from operators.metrics import ERROR_RATIO, REQUESTS
 from tests.watching import BEGIN, Feed, Row
 
 WARM = 12

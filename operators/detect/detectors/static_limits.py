@@ -13,11 +13,12 @@ import numpy as np
 
 from operators import patterns
 from operators.config import LimitConfig
-from operators.detect.base import ERROR_RATIO, REQUESTS, Block, State, Traits, Verdicts, Watch
+from operators.detect.base import Block, State, Traits, Verdicts, Watch
 from operators.kernels import limits as kernels
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, UPPER, Floats
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
-from operators.model import METRIC_INDEX, METRICS, Bools, Ints
+from operators.metrics import ERROR_RATIO, METRIC_INDEX, METRICS, REQUESTS
+from operators.model import Bools, Ints
 from operators.panes.sketch import MIDDLE
 from operators.panes.table import PaneTable
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from operators.detect.base import REQUESTS, Block, State, Traits, Verdicts, Watch
+from operators.detect.base import Block, State, Traits, Verdicts, Watch
 from operators.detect.context.season import HOUR, Clock
 from operators.kernels import detect as kernels
 from operators.kernels import season
 from operators.kernels.detect import Floats
+from operators.metrics import REQUESTS
 from operators.model import Bools
 
 

@@ -22,7 +22,7 @@ from flows.report import plot
 from flows.report.__main__ import compose, find_store, gather, main
 from flows.report.page import render_page
 from flows.report.values import Label, together
-from operators.model import METRIC_INDEX, METRICS
+from operators.metrics import METRIC_INDEX, METRICS
 from operators.panes.sketch import buckets, encode
 from tests.chromium import Browser, program
 from tests.conftest import leave_out
