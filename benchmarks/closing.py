@@ -25,7 +25,8 @@ import numpy as np
 
 from flows.pipeline import Shape, detection
 from operators.config import DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
-from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Events
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import LABELS, MISSING, SECOND, Events
 from operators.panes import fold
 from operators.panes.shard import Partial, Shard
 from operators.panes.table import Closed

@@ -13,9 +13,10 @@ import orjson
 from numpy.typing import NDArray
 
 from connectors.base import Row
-from connectors.tables import ALERTS, EXPECTATIONS, JUDGED, PANES, QUANTILES
+from connectors.tables import ALERTS, EXPECTATIONS, PANES, QUANTILES
 from operators.detect.engine.expectations import BAND, Expected
-from operators.model import DIMENSIONS, LABELS, METRICS, MISSING, SECOND, Alert
+from operators.metrics import MEASURES, METRICS
+from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert
 from operators.panes.fold import quantiles
 from operators.panes.sketch import encode
 from operators.panes.table import PaneTable
@@ -23,6 +24,7 @@ from operators.series import dimension_set, parse, text
 from operators.text import encodable
 
 _NAMES: Final = [metric.name for metric in METRICS]
+_CELLS: Final = tuple(MEASURES)
 _SCALES: Final = np.array([metric.scale for metric in METRICS], np.float64)
 
 
@@ -147,8 +149,8 @@ def pane_rows(table: PaneTable, width_s: int) -> list[Row]:
 
 def expectation_rows(expected: Expected) -> list[Row]:
     """The rows of `llm_expectations`, in the order of the series."""
-    series, places = len(expected.series), [JUDGED.index(cell) for cell in expected.cells]
-    bands = np.full((series, len(JUDGED), len(BAND)), np.nan)
+    series, places = len(expected.series), [_CELLS.index(cell) for cell in expected.cells]
+    bands = np.full((series, len(_CELLS), len(BAND)), np.nan)
     bands[:, places] = expected.bands
     flat = bands.reshape(series, -1)
     values = flat.astype(object)

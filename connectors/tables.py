@@ -10,9 +10,9 @@ from enum import Enum
 from functools import cached_property
 from typing import Final, NamedTuple
 
-from operators.detect.base import ERROR_RATIO, REQUESTS
 from operators.detect.engine.expectations import BAND
-from operators.model import DIMENSIONS, METRICS
+from operators.metrics import MEASURES, METRICS
+from operators.model import DIMENSIONS
 
 
 class Type(Enum):
@@ -96,9 +96,6 @@ PANES: Final = Table(
 where no event carried the metric. Dimensions outside the series' set are empty text, so every query must name its
 `dimension_set`."""
 
-JUDGED: Final = (*(metric.name for metric in METRICS), REQUESTS, ERROR_RATIO)
-"""The cells that detection may expect values of; columns of `llm_expectations` begin with these names."""
-
 EXPECTATIONS: Final = Table(
     "llm_expectations",
     (
@@ -106,7 +103,7 @@ EXPECTATIONS: Final = Table(
         Column("series", Type.TEXT, Role.KEY),
         Column("pane_start", Type.TIMESTAMP_US, Role.TIME),
         *(Column(name, Type.TEXT) for name in DIMENSIONS),
-        *(Column(f"{name}_{end}", Type.FLOAT, null=True) for name in JUDGED for end in BAND),
+        *(Column(f"{name}_{end}", Type.FLOAT, null=True) for name in MEASURES for end in BAND),
     ),
 )
 """One row for each (series, minute) with requests, or for each pane where that is longer: the values that detection

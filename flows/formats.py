@@ -12,10 +12,11 @@ from typing import Any, Final, Literal, Union
 import msgspec
 import orjson
 
-from connectors.tables import JUDGED, TABLES
-from operators.decode.record import METRIC_FIELDS, TOKEN_FIELDS, Record, limit
+from connectors.tables import TABLES
+from operators.decode.record import METRIC_FIELDS, MeasuredRecord
 from operators.incidents.alert_json import SCHEMA, to_json
-from operators.model import METRIC_INDEX, METRICS, Alert
+from operators.metrics import MEASURES, METRICS, Metric
+from operators.model import Alert
 
 _HEAD: Final = f"""# Formats
 
@@ -35,6 +36,13 @@ _TABLES: Final = """What the store holds. Times are microseconds since 1970, val
 there is none. Rows of several dimension sets stand in one table, so every query names its `dimension_set`. In
 `llm_expectations` `requests` (a minute) and `error_ratio` are metrics too:
 [what is expected](detection.md#what-is-expected)."""
+
+_UNWATCHED: Final = ", ".join(f"`{metric.name}`" for metric in METRICS if not metric.watch)
+_METRICS: Final = f"""What is judged of a series, and what alerts say of it. A metric without a field follows from
+others. Only deviations in the given direction are anomalies, and none is smaller than the least change: a factor (x),
+or a difference in the unit, by the presets quiet / balanced / sensitive. `requests` and `error_ratio` have settings of
+their own, [`detect.traffic`](configuration.md#detecttraffic) and [`detect.errors`](configuration.md#detecterrors).
+Not watched unless `detect.metrics` says so: {_UNWATCHED}."""
 
 _EVENT_NOTES: Final[dict[str, str]] = {
     "timestamp": "RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970, told apart by their size; "
@@ -70,14 +78,24 @@ def _words(kind: Any) -> str:
 
 
 def _event_rows() -> Iterator[str]:
-    for field in msgspec.structs.fields(Record):
+    for field in msgspec.structs.fields(MeasuredRecord):
         kind, note = _words(field.type), _EVENT_NOTES.get(field.name, "")
         if field.name in METRIC_FIELDS:
-            unit = METRICS[METRIC_INDEX[METRIC_FIELDS[field.name]]].unit
-            whole = "whole number" if field.name in TOKEN_FIELDS else "number"
-            kind = f"{whole} from 0 to {limit(field.name):,.0f}, or null"
-            note = "; ".join(part for part in (f"in {unit}" if unit != "1" else "", note) if part)
+            metric = METRIC_FIELDS[field.name]
+            kind = f"{'whole number' if metric.whole else 'number'} from 0 to {metric.limit:,.0f}, or null"
+            note = "; ".join(part for part in (f"in {metric.unit}" if metric.unit != "1" else "", note) if part)
         yield f"| `{field.name}` | {kind} | {'yes' if field.required else ''} | {note} |"
+
+
+def _metric_rows() -> Iterator[str]:
+    for measure in MEASURES.values():
+        judged = ["", "", ""]
+        if isinstance(measure, Metric):
+            sign = "x" if measure.in_logs else ""
+            changes = " / ".join(f"{sign}{change:g}" for change in measure.min_change)
+            judged = [f"`{measure.field}`" if measure.field else "", measure.direction, changes]
+        kinds = _listed(kind for kind in (measure.kind_up, measure.kind_down) if kind)
+        yield f"| `{measure.name}` | {measure.title} | {measure.unit} | {' | '.join(judged)} | {kinds} |"
 
 
 def _alert_rows() -> Iterator[str]:
@@ -98,7 +116,7 @@ def _table_rows() -> Iterator[str]:
 
 def _of_metrics(column: str) -> str:
     """The name of a column, with `<metric>` for what there is one of for each metric."""
-    names = (name for name in JUDGED if column.startswith(f"{name}_"))
+    names = (name for name in MEASURES if column.startswith(f"{name}_"))
     return next((f"<metric>{column.removeprefix(name)}" for name in names), column)
 
 
@@ -126,6 +144,14 @@ def formats() -> str:
             "| field | type |",
             "|---|---|",
             *_alert_rows(),
+            "",
+            "## Metrics",
+            "",
+            _METRICS,
+            "",
+            "| metric | what it is | unit | field | direction | least change | kinds |",
+            "|---|---|---|---|---|---|---|",
+            *_metric_rows(),
             "",
             "## Tables",
             "",

@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from operators.metrics import MEASURES, METRICS, RATES, Direction
 from operators.model import DIMENSIONS
-from operators.overrides import PRESETS, Direction, OverrideConfig, Preset, by_itself, by_preset, over
+from operators.overrides import PRESETS, OverrideConfig, Preset, by_itself, by_preset, over
 from operators.section import PlainText, Section, told
 
 
@@ -142,15 +143,14 @@ class GroupsConfig(Section):
 class MetricConfig(Section):
     """How one metric is judged. What belongs to the metric stands here once, whichever detectors watch it."""
 
-    watch: bool = Field(True, description="Whether the metric is judged at all.")
-    direction: Direction = Field("up", description="Which deviations are anomalies.")
-    in_logs: bool = Field(True, description="Whether the metric is judged by the mean of its logarithms.")
+    watch: bool = Field(description="Whether the metric is judged at all.")
+    direction: Direction = Field(description="Which deviations are anomalies.")
+    in_logs: bool = Field(description="Whether the metric is judged by the mean of its logarithms.")
     min_change: float = Field(
-        2.0,
         gt=0,
         description="Least deviation: a factor where the metric is judged in logs, else a difference in its unit.",
     )
-    min_count: int = Field(20, ge=1, description="Requests that a horizon must hold to be judged.")
+    min_count: int = Field(ge=1, description="Requests that a horizon must hold to be judged.")
 
     @model_validator(mode="after")
     def _a_change(self) -> MetricConfig:
@@ -160,16 +160,16 @@ class MetricConfig(Section):
 
 
 _METRIC_DEFAULTS: dict[str, dict[str, object]] = {
-    "latency": {"direction": "up", "min_change": 1.5},
-    "ttft": {"direction": "up", "min_change": 1.5},
-    "tokens_per_second": {"direction": "down", "min_change": 1.5},
-    "prompt_tokens": {"direction": "up", "min_change": 3.0},
-    "completion_tokens": {"direction": "both", "min_change": 3.0},
-    "cached_tokens": {"watch": False, "direction": "both", "min_change": 3.0},
-    "reasoning_tokens": {"watch": False, "direction": "up", "min_change": 3.0},
-    "cost": {"direction": "up", "min_change": 2.5},
-    "quality": {"direction": "down", "in_logs": False, "min_change": 0.08},
+    m.name: {
+        "watch": m.watch,
+        "direction": m.direction,
+        "in_logs": m.in_logs,
+        "min_change": m.min_change.balanced,
+        "min_count": m.min_count,
+    }
+    for m in METRICS
 }
+_RATES = tuple(rate.name for rate in RATES)
 
 
 class ErrorsConfig(Section):
@@ -237,12 +237,11 @@ class LimitConfig(Section):
     def _one_side(self) -> LimitConfig:
         if (self.above is None) == (self.below is None):
             raise ValueError("give either above or below")
-        if self.metric in ("requests", "error_ratio"):
+        if self.metric in _RATES:
             if self.statistic != "mean":
                 raise ValueError(f"{self.metric} has one value: leave statistic out")
-        elif self.metric not in _METRIC_DEFAULTS:
-            known = ", ".join((*_METRIC_DEFAULTS, "requests", "error_ratio"))
-            raise ValueError(f"no such metric; there are {known}")
+        elif self.metric not in MEASURES:
+            raise ValueError(f"no such metric; there are {', '.join(MEASURES)}")
         if self.statistic == "max" and self.below is not None:
             raise ValueError("max can only be above a limit")
         return self
@@ -421,7 +420,7 @@ class DetectConfig(Section):
         for number, override in enumerate(v, 1) if watched else ():
             for key, names, allowed in (
                 ("metrics", override.metrics, watched),
-                ("ignore", override.ignore, [*watched, "requests", "error_ratio"]),
+                ("ignore", override.ignore, [*watched, *_RATES]),
             ):
                 if not set(names) <= set(allowed):
                     raise ValueError(

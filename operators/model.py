@@ -1,13 +1,13 @@
-"""The data that travels through the flow: metrics, events as columns, dead letters, alerts.
+"""The data that travels through the flow: events as columns, dead letters, alerts.
 
 Times are integers: microseconds since 1970-01-01T00:00:00Z. Values inside panes are fixed-point integers
-(`Metric.scale` units to one unit of the metric), since only integer addition is exact in any order.
+(`operators.metrics.Metric.scale` units to one unit of the metric), since only integer addition is exact in any order.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,38 +23,6 @@ MISSING: Final = -1
 
 NO_ARRIVAL: Final = -1
 """The arrival of a record whose system says for others, but not for this one, when it arrived."""
-
-
-class Metric(NamedTuple):
-    """One measured value of an event.
-
-    `scale` is the number of fixed-point steps in one `unit`; `limit` is the largest accepted value, in units.
-    `worst` says which end of the values is the bad one: it chooses the evidence of a pane. `offset`, in units, is added
-    before a logarithm is taken, so that small values weigh little.
-    """
-
-    name: str
-    unit: str
-    scale: int
-    limit: float
-    worst: Literal["high", "low"]
-    offset: float
-
-
-METRICS: Final[tuple[Metric, ...]] = (
-    Metric("latency", "ms", 1_000, 86_400_000.0, "high", 1.0),
-    Metric("ttft", "ms", 1_000, 86_400_000.0, "high", 1.0),
-    Metric("tokens_per_second", "1/s", 1_000, 1_000_000.0, "low", 0.1),
-    Metric("prompt_tokens", "tokens", 1, 1_000_000_000.0, "high", 30.0),
-    Metric("completion_tokens", "tokens", 1, 1_000_000_000.0, "high", 10.0),
-    Metric("cached_tokens", "tokens", 1, 1_000_000_000.0, "high", 30.0),
-    Metric("reasoning_tokens", "tokens", 1, 1_000_000_000.0, "high", 10.0),
-    Metric("cost", "USD", 1_000_000_000, 10_000.0, "high", 1e-6),
-    Metric("quality", "1", 1_000_000, 1_000_000.0, "low", 0.0),
-)
-"""The metrics of an event, in the order of every metric axis."""
-
-METRIC_INDEX: Final[dict[str, int]] = {metric.name: i for i, metric in enumerate(METRICS)}
 
 DIMENSIONS: Final[tuple[str, ...]] = ("service", "model", "operation", "provider", "tenant", "region")
 """What a series can be keyed by."""

@@ -12,42 +12,22 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from operators import patterns
+from operators.metrics import METRICS, Direction
 from operators.section import PlainText, Section
 
 Preset = Literal["quiet", "balanced", "sensitive"]
-Direction = Literal["up", "down", "both"]
 
 PRESETS: Final[dict[Preset, dict[str, Any]]] = {
     "quiet": {
         "false_alarms_per_series_day": 0.002,
-        "metrics": {
-            "latency": {"min_change": 2.0},
-            "ttft": {"min_change": 2.0},
-            "tokens_per_second": {"min_change": 2.0},
-            "prompt_tokens": {"min_change": 5.0},
-            "completion_tokens": {"min_change": 5.0},
-            "cached_tokens": {"min_change": 5.0},
-            "reasoning_tokens": {"min_change": 5.0},
-            "cost": {"min_change": 4.0},
-            "quality": {"min_change": 0.12},
-        },
+        "metrics": {m.name: {"min_change": m.min_change.quiet} for m in METRICS},
         "errors": {"min_ratio": 0.2},
         "traffic": {"min_surge": 4.0, "max_drop": 0.2},
     },
     "balanced": {},
     "sensitive": {
         "false_alarms_per_series_day": 0.2,
-        "metrics": {
-            "latency": {"min_change": 1.3},
-            "ttft": {"min_change": 1.3},
-            "tokens_per_second": {"min_change": 1.3},
-            "prompt_tokens": {"min_change": 2.0},
-            "completion_tokens": {"min_change": 2.0},
-            "cached_tokens": {"min_change": 2.0},
-            "reasoning_tokens": {"min_change": 2.0},
-            "cost": {"min_change": 1.75},
-            "quality": {"min_change": 0.05},
-        },
+        "metrics": {m.name: {"min_change": m.min_change.sensitive} for m in METRICS},
         "errors": {"min_ratio": 0.05},
         "traffic": {"min_surge": 2.0, "max_drop": 0.5},
     },

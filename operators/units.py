@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from operators.metrics import ERROR_RATIO, MEASURES
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RATIOS = ("error_ratio", "error_rate")
+_RATIOS: Final = (ERROR_RATIO, MEASURES[ERROR_RATIO].in_labels)
 
 
 def digits(value: float, significant: int = 3) -> str:

@@ -46,7 +46,7 @@ def package_of(path: Path) -> str:
 
 
 OPERATORS = (
-    ("model", "errors", "series", "patterns", "section", "stored", "text", "units"),
+    ("model", "metrics", "errors", "series", "patterns", "section", "stored", "text", "units"),
     ("kernels",),
     ("config", "overrides"),
     ("panes",),

@@ -17,7 +17,8 @@ from operators.detect.engine.monitor import ShardMonitor
 from operators.kernels.detect import Seen
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.kernels.outlier import Requests
-from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Alert, Events
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import LABELS, MISSING, SECOND, Alert, Events
 from operators.panes import fold
 from operators.panes.table import Closed, PaneTable
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from connectors.simulation.traffic import FAILED, Requests
 from connectors.simulation.world import ERRORS, Fleet
+from operators.metrics import MEASURES
 from operators.model import Ints
 
 _OUTCOMES: Final = (
@@ -20,10 +21,7 @@ _OUTCOMES: Final = (
 )
 assert len(_OUTCOMES) == FAILED + len(ERRORS)
 
-_RECORD: Final = (
-    '{"event_id":"%s","timestamp":"%s",%s,%s,"latency_ms":%s%s,"prompt_tokens":%d%s%s%s,"cost_usd":%s%s,'
-    '"trace_id":"%s","span_id":"%s"}'
-)
+_RECORD: Final = '{"event_id":"%s","timestamp":"%s",%s,%s%s,"trace_id":"%s","span_id":"%s"}'
 
 
 def _mixed(seed: int, numbers: Ints, stream: int) -> NDArray[np.uint64]:
@@ -43,8 +41,24 @@ def _hex(values: NDArray[np.uint64]) -> list[str]:
     return [text[i : i + width] for i in range(0, len(text), width)]
 
 
-def _optional(name: str, values: list[int]) -> list[str]:
-    return ["" if v < 0 else f',"{name}":{v}' for v in values]
+def _values(requests: Requests) -> dict[str, Ints | NDArray[np.float64]]:
+    """What the simulation makes of each metric, in its unit and in the order of writing; below 0 is none."""
+    return {
+        "latency": requests.latency / 10,
+        "ttft": requests.ttft / 10,
+        "prompt_tokens": requests.prompt,
+        "completion_tokens": requests.completion,
+        "cached_tokens": requests.cached,
+        "reasoning_tokens": requests.reasoning,
+        "cost": requests.cost / 1e9,
+        "quality": requests.quality / 10_000,
+    }
+
+
+def _written(metric: str, values: Ints | NDArray[np.float64]) -> list[str]:
+    """The field of the metric with each value, "" for none."""
+    field = MEASURES[metric].field
+    return ["" if v < 0 else f',"{field}":{v}' for v in values.tolist()]
 
 
 def encode(seed: int, fleet: Fleet, requests: Requests) -> list[bytes]:
@@ -58,24 +72,9 @@ def encode(seed: int, fleet: Fleet, requests: Requests) -> list[bytes]:
     outcomes = [_OUTCOMES[k] for k in r.outcome.tolist()]
     traces = _hex(np.stack([_mixed(seed, r.trace, 1), _mixed(seed, r.trace, 2)], axis=1))
     spans = _hex(_mixed(seed, r.number, 3)[:, None])
+    written = [_written(metric, values) for metric, values in _values(r).items()]
     lines = map(
         _RECORD.__mod__,
-        zip(
-            ids,
-            stamps,
-            labels,
-            outcomes,
-            (r.latency / 10).tolist(),
-            ["" if v < 0 else f',"ttft_ms":{v}' for v in (r.ttft / 10).tolist()],
-            r.prompt.tolist(),
-            _optional("completion_tokens", r.completion.tolist()),
-            _optional("cached_tokens", r.cached.tolist()),
-            _optional("reasoning_tokens", r.reasoning.tolist()),
-            (r.cost / 1e9).tolist(),
-            ["" if v < 0 else f',"quality_score":{v}' for v in (r.quality / 10_000).tolist()],
-            traces,
-            spans,
-            strict=True,
-        ),
+        zip(ids, stamps, labels, outcomes, map("".join, zip(*written, strict=True)), traces, spans, strict=True),
     )
     return "\n".join(lines).encode("ascii").split(b"\n")

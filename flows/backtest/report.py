@@ -23,22 +23,16 @@ from flows.run import changed
 from flows.settings.model import Loaded
 from operators import series as names
 from operators.errors import ConfigError
-from operators.model import METRIC_INDEX, METRICS, SECOND
+from operators.metrics import MEASURES
+from operators.model import SECOND
 
 STORE_FILE: Final = "sentinel.db"
 ALERTS_FILE: Final = "alerts.jsonl"
 MISSED: Final = 50
 """Most missed incidents that get a chart."""
 _SAID: Final = ("recall", "recall_exact", "precision", "f1", "false_per_series_day", "median_delay_abrupt_s")
-_OURS: Final = {
-    "latency_ms": "latency",
-    "ttft_ms": "ttft",
-    "error_rate": "error_ratio",
-    "request_count": "requests",
-    "cost_usd": "cost",
-    "quality_score": "quality",
-}
-"""A label's metric by the name that series have it under; the others go by their own."""
+_OURS: Final = {of.in_labels: of.name for of in reversed(MEASURES.values())}
+"""A label's metric by the name that series have it under: the first of those that labels call so."""
 
 
 def new_folder(path: Path) -> Path:
@@ -116,7 +110,7 @@ def _missed(store: Path, incident: Incident, series: Sequence[str], last: int, l
     if not rows:
         return None
     metric = _OURS.get(incident.metric, incident.metric)
-    unit = METRICS[METRIC_INDEX[metric]].unit if metric in METRIC_INDEX else "1"
+    unit = MEASURES[metric].unit if metric in MEASURES else "1"
     text = f"{incident.id}: a known incident, {incident.kind} of {_where(incident)}, that no episode shows."
     stands_for = Episode(
         episode_id=f"missed-{incident.id}", group_id="", severity="missed", kind=incident.kind, metric=metric,

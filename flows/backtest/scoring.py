@@ -21,6 +21,7 @@ import orjson
 from operators.errors import ConfigError
 from operators.incidents.alert_json import microseconds
 from operators.incidents.episodes import SEVERITIES
+from operators.metrics import MEASURES
 from operators.model import SECOND
 
 GRACE_S: Final = 600.0
@@ -32,26 +33,7 @@ ABRUPT: Final = frozenset({
 """Kinds of incidents that are at their full strength from the start."""
 _DAY: Final = 86_400 * SECOND
 _STATISTICS: Final = ("_p50", "_p95", "_p99", "_mean", "_max", "_sum")
-_SAME: Final = {
-    "latency": "latency_ms",
-    "tokens_per_second": "latency_ms",
-    "output_tokens_per_second": "latency_ms",
-    "ttft": "ttft_ms",
-    "error_ratio": "error_rate",
-    "errors": "error_rate",
-    "requests": "request_count",
-    "request_rate": "request_count",
-    "rate": "request_count",
-    "traffic": "request_count",
-    "silence": "request_count",
-    "input_tokens": "prompt_tokens",
-    "output_tokens": "completion_tokens",
-    "cost": "cost_usd",
-    "cost_per_request": "cost_usd",
-    "spend": "cost_usd",
-    "budget": "cost_usd",
-    "quality": "quality_score",
-}
+_SAME: Final = {name: of.in_labels for of in MEASURES.values() for name in (of.name, *of.aliases)}
 """A metric by the name that labels use for what it measures."""
 
 

@@ -29,7 +29,8 @@ from operators.detect.engine.row_values import RowValues
 from operators.errors import ConfigError
 from operators.incidents.findings import Finding
 from operators.kernels.detect import SCORE, Floats
-from operators.model import METRICS, SECOND, Ints
+from operators.metrics import METRICS
+from operators.model import SECOND, Ints
 from operators.panes.fold import EMPTY
 from operators.panes.table import Closed, PaneTable
 

@@ -19,7 +19,8 @@ from flows.report.model import Episode, rank
 from flows.report.page import Page
 from flows.report.read import short_path
 from flows.report.timeline import FOLDED, LANES, timeline
-from flows.report.values import AFTER, BEFORE, ERROR_RATIO, LONGEST, Chart, end_of
+from flows.report.values import AFTER, BEFORE, LONGEST, Chart, end_of
+from operators.metrics import ERROR_RATIO
 from operators.text import printable
 from operators.units import digits, duration, moment, readable
 

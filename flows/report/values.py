@@ -22,7 +22,8 @@ from connectors.sqlite import read
 from flows.report.model import Episode
 from operators.config import DetectConfig, MetricConfig
 from operators.errors import DataError
-from operators.model import METRIC_INDEX, METRICS, SECOND
+from operators.metrics import ERROR_RATIO, METRIC_INDEX, METRICS, REQUESTS
+from operators.model import SECOND
 from operators.panes.sketch import MIDDLE, decode
 
 MINUTE: Final = 60 * SECOND
@@ -39,8 +40,6 @@ _ENOUGH: Final = 20
 """Observations that the smoothing should hold; of requests themselves, whose number is the value, a few will do."""
 _ENOUGH_REQUESTS: Final = 8
 _LEAST_USUAL: Final = 10
-REQUESTS: Final = "requests"
-ERROR_RATIO: Final = "error_ratio"
 
 
 class Request(NamedTuple):

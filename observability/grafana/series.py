@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as build
 
 from observability.grafana.parts import board, choice, expected, found, sql_chart, sql_table
-from operators.model import METRICS
+from operators.metrics import METRICS
 
 SERIES = "dimension_set = '$set' AND series = '$series'"
 ROWS = f"FROM llm_panes WHERE {SERIES} AND width_s = $width AND $__timeFilter(pane_start)"

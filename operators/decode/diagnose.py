@@ -17,17 +17,17 @@ import orjson
 from msgspec import Raw
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
+    create_model,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from operators.config import DecodeConfig
 from operators.decode.base import Fault
-from operators.decode.record import TEXT_FIELDS, Record, limit
+from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS, MeasuredRecord, Record
 from operators.decode.redact import redact, sketch
 from operators.decode.times import BadTime, parse_time
 from operators.model import Reason
@@ -79,43 +79,31 @@ def _time(value: str | float, info: ValidationInfo) -> str | float:
 
 
 _Text = Annotated[str, AfterValidator(_short_enough)]
-_Ms = Annotated[float, Field(ge=0, le=limit("latency_ms"), allow_inf_nan=False)]
-_Tokens = Annotated[
-    float,
-    Field(ge=0, le=limit("prompt_tokens"), allow_inf_nan=False),
-    AfterValidator(_whole),
-]
-_Cost = Annotated[float, Field(ge=0, le=limit("cost_usd"), allow_inf_nan=False)]
-_Score = Annotated[float, Field(ge=0, le=limit("quality_score"), allow_inf_nan=False)]
 
 
-class Fields(BaseModel):
-    """The known fields of a record, nulls left out. Its order is the order of causes."""
+def _taken(name: str) -> Any:
+    """What a field takes, nulls left out, and its default."""
+    match name:
+        case "timestamp":
+            return Annotated[str | int | float, AfterValidator(_time)], ...
+        case "service":
+            return _Text, ...
+        case "attributes":
+            return dict[str, None] | None, None
+    if name not in METRIC_FIELDS:
+        return _Text | None, None
+    metric = METRIC_FIELDS[name]
+    number = Annotated[float, Field(ge=0, le=metric.limit, allow_inf_nan=False)]
+    return (Annotated[number, AfterValidator(_whole)] if metric.whole else number) | None, None
 
-    model_config = ConfigDict(strict=True, extra="forbid")
 
-    timestamp: Annotated[str | int | float, AfterValidator(_time)]
-    service: _Text
-    event_id: _Text | None = None
-    model: _Text | None = None
-    provider: _Text | None = None
-    operation: _Text | None = None
-    tenant: _Text | None = None
-    region: _Text | None = None
-    latency_ms: _Ms | None = None
-    ttft_ms: _Ms | None = None
-    prompt_tokens: _Tokens | None = None
-    completion_tokens: _Tokens | None = None
-    cached_tokens: _Tokens | None = None
-    reasoning_tokens: _Tokens | None = None
-    cost_usd: _Cost | None = None
-    status: _Text | None = None
-    error_type: _Text | None = None
-    finish_reason: _Text | None = None
-    quality_score: _Score | None = None
-    trace_id: _Text | None = None
-    span_id: _Text | None = None
-    attributes: dict[str, None] | None = None
+_REQUIRED: Final = ("timestamp", "service")
+Fields: Final = create_model(
+    "Fields",
+    __config__=ConfigDict(strict=True, extra="forbid"),
+    **{name: _taken(name) for name in dict.fromkeys((*_REQUIRED, *MeasuredRecord.__struct_fields__))},
+)
+"""The known fields of a record, nulls left out. Its order is the order of causes."""
 
 
 def unreadable(value: bytes, limits: DecodeConfig) -> tuple[str, str] | None:
@@ -161,7 +149,7 @@ def _event(fields: Mapping[str, Raw], limits: DecodeConfig) -> Record | tuple[st
     if attributes > limits.max_attributes:
         detail = f"attributes: has {attributes} entries, accepted are {limits.max_attributes}"
         return Reason.TOO_MANY_ATTRIBUTES, detail
-    return Record(**good.model_dump(exclude={"attributes"}, exclude_none=True))
+    return MeasuredRecord(**good.model_dump(exclude={"attributes"}, exclude_none=True))
 
 
 def _too_deep(value: bytes) -> bool:
@@ -195,7 +183,7 @@ def _known(raw: Mapping[str, Raw]) -> tuple[dict[str, Any], int]:
             attributes = len(_FIELDS.decode(text))
             continue
         value = _load(text)
-        if value is not None and not (value == "" and name in ("timestamp", "service")):
+        if value is not None and not (value == "" and name in _REQUIRED):
             fields[name] = value
     return fields, attributes
 
@@ -225,7 +213,7 @@ def _describe(error: ErrorDetails) -> tuple[str, str]:
             whole = " whole" if kind == "whole_number" else ""
             return (
                 reason,
-                f"{name}: must be a{whole} number from 0 to {limit(name):.0f}, is {value:.6g}",
+                f"{name}: must be a{whole} number from 0 to {METRIC_FIELDS[name].limit:.0f}, is {value:.6g}",
             )
         case _:
             return reason, f"{name}: {error['msg']}"

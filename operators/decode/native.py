@@ -31,22 +31,24 @@ from operators.decode.record import (
     ABSENT,
     METRIC_FIELDS,
     TEXT_FIELDS,
-    TOKEN_FIELDS,
+    MeasuredRecord,
     Record,
     label_texts,
 )
 from operators.decode.times import parse_times
-from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SENT_LABELS, Bools, Events, Ints
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import LABELS, MISSING, SENT_LABELS, Bools, Events, Ints
 
 _SLICE: Final = 1_000  # the records of a slice, as objects, stay in the cache of a core
 _ERRORS: Final = frozenset({"error", "failure", "failed"})
 
-_read_record = msgspec.json.Decoder(Record).decode
+_read_record = msgspec.json.Decoder(MeasuredRecord).decode
 _DERIVED: Final = ("",) * (len(LABELS) - len(SENT_LABELS))
 _texts = attrgetter(*TEXT_FIELDS)
-_ROWS: Final = [METRIC_INDEX[metric] for metric in METRIC_FIELDS.values()]
-_SCALES: Final = np.array([METRICS[row].scale for row in _ROWS], np.float64)[:, None]
-_TOKEN_ROWS: Final = [i for i, name in enumerate(METRIC_FIELDS) if name in TOKEN_FIELDS]
+_numbers = attrgetter(*METRIC_FIELDS)
+_ROWS: Final = [METRIC_INDEX[metric.name] for metric in METRIC_FIELDS.values()]
+_SCALES: Final = np.array([metric.scale for metric in METRIC_FIELDS.values()], np.float64)[:, None]
+_WHOLE: Final = [i for i, metric in enumerate(METRIC_FIELDS.values()) if metric.whole]
 _LATENCY: Final = METRIC_INDEX["latency"]
 _MODEL: Final = LABELS.index("model")
 _ERROR_TYPE: Final = LABELS.index("error_type")
@@ -77,8 +79,8 @@ class NativeDecoder:
         trace_id = list(chain.from_iterable(part.trace_id for part in parts))
 
         rounded = np.rint(scaled)
-        tokens = np.abs(rounded[_TOKEN_ROWS] - scaled[_TOKEN_ROWS]) > 0
-        doubtful = np.concatenate([part.doubtful for part in parts]) | tokens.any(axis=0)
+        broken = np.abs(rounded[_WHOLE] - scaled[_WHOLE]) > 0
+        doubtful = np.concatenate([part.doubtful for part in parts]) | broken.any(axis=0)
         for i in np.flatnonzero(doubtful).tolist():
             outcome = explain(int(record[i]), values[int(record[i])], limits)
             if isinstance(outcome, Fault):
@@ -197,20 +199,10 @@ def _suspects(values: Sequence[bytes], longest: int, limits: DecodeConfig) -> se
 
 def _scaled(records: list[Record]) -> NDArray[np.float64]:
     """[field, n] in fixed-point steps, not yet rounded, in the order of `METRIC_FIELDS`; NaN where absent."""
-    columns: tuple[list[float | None], ...] = (
-        [record.latency_ms for record in records],
-        [record.ttft_ms for record in records],
-        [record.prompt_tokens for record in records],
-        [record.completion_tokens for record in records],
-        [record.cached_tokens for record in records],
-        [record.reasoning_tokens for record in records],
-        [record.cost_usd for record in records],
-        [record.quality_score for record in records],
-    )
-    # Column by column: of a list of lists numpy would first look for a type that holds all of it.
-    scaled = np.array([np.fromiter(column, np.float64, len(records)) for column in columns])
-    scaled *= _SCALES
-    return scaled
+    # Read as one run of numbers: of a list of tuples numpy would first look for a type that holds all of it.
+    numbers = chain.from_iterable(map(_numbers, records))
+    found = np.fromiter(numbers, np.float64, len(records) * len(METRIC_FIELDS))
+    return np.ascontiguousarray(found.reshape(len(records), len(METRIC_FIELDS)).T) * _SCALES
 
 
 def _doubtful(records: list[Record], longest: int, limits: DecodeConfig) -> Bools:

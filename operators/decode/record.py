@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, defstruct
 
-from operators.model import METRIC_INDEX, METRICS
+from operators.metrics import METRICS, Metric
 
 ABSENT: Final = Raw(b"")
 """The attributes of a record without any. Compared by identity."""
@@ -15,39 +15,17 @@ ABSENT: Final = Raw(b"")
 NAN: Final = float("nan")
 """A metric that is absent. JSON has no NaN, so no record can say it."""
 
-METRIC_FIELDS: Final[dict[str, str]] = {
-    "latency_ms": "latency",
-    "ttft_ms": "ttft",
-    "prompt_tokens": "prompt_tokens",
-    "completion_tokens": "completion_tokens",
-    "cached_tokens": "cached_tokens",
-    "reasoning_tokens": "reasoning_tokens",
-    "cost_usd": "cost",
-    "quality_score": "quality",
-}
+METRIC_FIELDS: Final[dict[str, Metric]] = {metric.field: metric for metric in METRICS if metric.field}
 """The metric that each numeric field carries."""
 
-TOKEN_FIELDS: Final = tuple(name for name in METRIC_FIELDS if name.endswith("_tokens"))
 TEXT_FIELDS: Final = (
     "event_id", "service", "model", "provider", "operation", "tenant", "region", "status", "error_type",
     "finish_reason", "trace_id", "span_id",
 )  # fmt: skip
 
 
-def limit(field: str) -> float:
-    """The largest accepted value of a numeric field."""
-    return METRICS[METRIC_INDEX[METRIC_FIELDS[field]]].limit
-
-
-# Tokens are read as floats too: exact far beyond their limit, and senders that write 5.0 stay on the fast path.
-_Ms = Annotated[float, Meta(ge=0, le=limit("latency_ms"))]
-_Tokens = Annotated[float, Meta(ge=0, le=limit("prompt_tokens"))]
-_Cost = Annotated[float, Meta(ge=0, le=limit("cost_usd"))]
-_Score = Annotated[float, Meta(ge=0, le=limit("quality_score"))]
-
-
 class Record(Struct, gc=False, kw_only=True):
-    """One event as it was sent: null or absent text is None, an absent metric NaN, a null one None.
+    """One event as it was sent, without its metrics: null or absent text is None.
 
     Other fields are skipped without being built. `gc=False`: a record holds text and numbers only, never a cycle. The
     fields stand in the order in which senders write them: so the parser finds them fastest.
@@ -61,20 +39,26 @@ class Record(Struct, gc=False, kw_only=True):
     operation: str | None = None
     tenant: str | None = None
     region: str | None = None
-    latency_ms: _Ms | None = NAN
-    ttft_ms: _Ms | None = NAN
-    prompt_tokens: _Tokens | None = NAN
-    completion_tokens: _Tokens | None = NAN
-    cached_tokens: _Tokens | None = NAN
-    reasoning_tokens: _Tokens | None = NAN
-    cost_usd: _Cost | None = NAN
     status: str | None = None
     error_type: str | None = None
     finish_reason: str | None = None
-    quality_score: _Score | None = NAN
     trace_id: str | None = None
     span_id: str | None = None
     attributes: Raw = ABSENT
+
+
+# Whole numbers are read as floats too: exact far beyond their limit, and senders that write 5.0 stay on the fast path.
+MeasuredRecord: Final = cast(
+    type[Record],
+    defstruct(
+        "MeasuredRecord",
+        [(name, Annotated[float, Meta(ge=0, le=of.limit)] | None, NAN) for name, of in METRIC_FIELDS.items()],
+        bases=(Record,),
+        gc=False,
+        kw_only=True,
+    ),
+)
+"""The record with its metrics, a field each: an absent one is NaN, a null one None."""
 
 
 def label_texts(records: Iterable[Record]) -> Iterator[tuple[str | None, ...]]:

@@ -16,7 +16,7 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from operators.decode.record import METRIC_FIELDS, Record, limit
+from operators.decode.record import METRIC_FIELDS, MeasuredRecord
 from operators.decode.times import BadTime, parse_time
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:/+-]{1,64}(@[0-9]{1,8})?")
@@ -59,7 +59,9 @@ _CLASSES: Final = bytes(map(_character_class, range(256)))
 def redact(fields: Mapping[str, Raw], most: int) -> str:
     """The JSON object with these fields as JSON text, without its content, cut to `most` bytes (all of them ASCII)."""
     parts = [
-        f'"{name}":{_value(name, bytes(fields[name]).strip())}' for name in Record.__struct_fields__ if name in fields
+        f'"{name}":{_value(name, bytes(fields[name]).strip())}'
+        for name in MeasuredRecord.__struct_fields__
+        if name in fields
     ]
     others = len(fields) - len(parts)
     if others:
@@ -107,4 +109,4 @@ def _number(name: str, text: bytes) -> str:
         return f"{number}"
     if name not in METRIC_FIELDS:
         return ""
-    return f"{number:.9g}" if 0 <= number <= limit(name) else f"{number:.6g}"
+    return f"{number:.9g}" if 0 <= number <= METRIC_FIELDS[name].limit else f"{number:.6g}"

@@ -22,10 +22,8 @@ from operators.errors import ConfigError
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats, Seen, count_column
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.kernels.outlier import Requests
-from operators.model import METRIC_INDEX, METRICS, Bools, Ints, Metric
-
-REQUESTS = "requests"
-ERROR_RATIO = "error_ratio"
+from operators.metrics import METRIC_INDEX, METRICS, RATES, Metric
+from operators.model import Bools, Ints
 
 OPEN_PANES: int = EpisodesConfig.model_fields["open_panes"].default
 REAL = 4.0
@@ -70,7 +68,7 @@ class Watch:
         if not self.metrics:
             raise ConfigError("detect.metrics: nothing is watched; leave `watch` on for at least one metric")
         self.settings = tuple(config.metrics[m.name] for m in self.metrics)
-        self.cells: tuple[str, ...] = (*(m.name for m in self.metrics), REQUESTS, ERROR_RATIO)
+        self.cells: tuple[str, ...] = (*(m.name for m in self.metrics), *(r.name for r in RATES))
         self.axis: Ints = np.array([METRIC_INDEX[m.name] for m in self.metrics], np.int64)
         self.horizons = Horizons(config.horizons_s, pane_s)
         self.own_columns = count_column(len(self.metrics))  # of a statistic; see operators.kernels.detect

@@ -11,7 +11,8 @@ import numpy as np
 from operators.config import EnrichConfig
 from operators.enrich.pricing import NO_PRICES, PriceTable
 from operators.enrich.renames import Renames
-from operators.model import METRIC_INDEX, METRICS, MISSING, SECOND, Events
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import MISSING, SECOND, Events
 
 _LATENCY: Final = METRIC_INDEX["latency"]
 _TTFT: Final = METRIC_INDEX["ttft"]
@@ -20,7 +21,7 @@ _SPEED: Final = METRIC_INDEX["tokens_per_second"]
 _SCALE: Final = METRICS[_SPEED].scale
 _LIMIT: Final = round(METRICS[_SPEED].limit * _SCALE)
 
-_OF_GOOD: Final = tuple(METRIC_INDEX[name] for name in ("latency", "ttft", "completion_tokens", "quality"))
+_OF_GOOD: Final = tuple(i for i, metric in enumerate(METRICS) if metric.of_good)
 
 Enrich = Callable[[Events], Events]
 """Fills in what follows from an event itself; may change the events it is given."""

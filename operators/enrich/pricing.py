@@ -21,7 +21,8 @@ import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
 from operators.errors import ConfigError
-from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Bools, Events, Ints
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import LABELS, MISSING, SECOND, Bools, Events, Ints
 from operators.patterns import literals, matches
 from operators.section import Section
 

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.model import LABELS, METRICS, Ints
+from operators.metrics import METRICS
+from operators.model import LABELS, Ints
 from operators.panes.table import PaneTable
 from operators.series import OTHER
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.incidents.composition import Observed, Usual
-from operators.model import DIMENSIONS, METRIC_INDEX, METRICS
+from operators.metrics import ERROR_RATIO, METRIC_INDEX, METRICS, REQUESTS
+from operators.model import DIMENSIONS
 from operators.series import OTHER
 
 Told = dict[str, str | float]
@@ -53,9 +54,9 @@ def contributors(cell: str, up: bool, usual: Usual, observed: Observed, expected
     `dimension`, `value`, `share` of the excess, `usual_share` of the requests, and where they are known what was
     `observed` and is `usual` of it (a mean in the metric's unit, a ratio, requests a pane).
     """
-    if usual.whole[0] < KNOWN or (cell != "requests" and observed.whole[0] < ENOUGH):
+    if usual.whole[0] < KNOWN or (cell != REQUESTS and observed.whole[0] < ENOUGH):
         return ()
-    usually = expected * observed.panes if cell == "requests" else 1.0
+    usually = expected * observed.panes if cell == REQUESTS else 1.0
     least = max(LEAST, CHANCE / sqrt(max(observed.whole[0], usually, 1.0)))
     found: list[tuple[float, str, str, Told]] = []
     for label, seen in observed.by_label().items():
@@ -94,7 +95,7 @@ def _parts(
     and m0 its usual share and mean, N all requests, M0 the usual mean of all. They add up to the excess of all.
     """
     whole, base = observed.whole, usual.whole
-    if cell == "requests":
+    if cell == REQUESTS:
         excess = float(whole[0]) - expected * observed.panes
         if excess == 0.0 or (excess > 0.0) != up:
             return
@@ -103,7 +104,7 @@ def _parts(
             share = (float(sums[0]) - p * expected * observed.panes) / excess
             yield _Part(value, share, share - p)
         return
-    n_at, total_at = (0, 1) if cell == "error_ratio" else _columns(cell)
+    n_at, total_at = (0, 1) if cell == ERROR_RATIO else _columns(cell)
     if base[n_at] <= 0.0 or whole[n_at] <= 0:
         return
     mean, n_all = float(base[total_at] / base[n_at]), float(whole[n_at])
@@ -134,12 +135,12 @@ def _columns(metric: str) -> tuple[int, int]:
 
 def _values(cell: str, sums: Numbers, panes: float, name: str) -> Told:
     """The cell's value of these sums, under this name; nothing where there is none."""
-    if cell == "requests":
+    if cell == REQUESTS:
         return {name: _round(float(sums[0]) / panes)} if panes > 0 else {}
-    n_at, total_at = (0, 1) if cell == "error_ratio" else _columns(cell)
+    n_at, total_at = (0, 1) if cell == ERROR_RATIO else _columns(cell)
     if sums[n_at] <= 0:
         return {}
-    scale = 1 if cell == "error_ratio" else METRICS[METRIC_INDEX[cell]].scale
+    scale = 1 if cell == ERROR_RATIO else METRICS[METRIC_INDEX[cell]].scale
     return {name: _round(float(sums[total_at]) / float(sums[n_at]) / scale)}
 
 

@@ -8,53 +8,16 @@ from decimal import Decimal
 from math import exp
 from typing import Final
 
-from operators.detect.base import ERROR_RATIO, REQUESTS, Watch
+from operators.detect.base import Watch
 from operators.incidents.decompose import Told, main_factor
+from operators.metrics import ERROR_RATIO, MEASURES, REQUESTS
 from operators.model import SECOND
 
-KINDS: Final[dict[tuple[str, str], str]] = {
-    ("latency", "up"): "latency_spike",
-    ("latency", "down"): "latency_drop",
-    ("ttft", "up"): "ttft_spike",
-    ("ttft", "down"): "ttft_drop",
-    ("tokens_per_second", "up"): "speed_surge",
-    ("tokens_per_second", "down"): "speed_drop",
-    ("prompt_tokens", "up"): "prompt_spike",
-    ("prompt_tokens", "down"): "prompt_drop",
-    ("completion_tokens", "up"): "completion_spike",
-    ("completion_tokens", "down"): "completion_drop",
-    ("cached_tokens", "up"): "cached_tokens_spike",
-    ("cached_tokens", "down"): "cached_tokens_drop",
-    ("reasoning_tokens", "up"): "reasoning_spike",
-    ("reasoning_tokens", "down"): "reasoning_drop",
-    ("cost", "up"): "cost_spike",
-    ("cost", "down"): "cost_drop",
-    ("quality", "up"): "quality_rise",
-    ("quality", "down"): "quality_drop",
-    (ERROR_RATIO, "up"): "error_burst",
-    (REQUESTS, "up"): "traffic_surge",
-    (REQUESTS, "down"): "traffic_drop",
-}
 SILENCE: Final = "silence"
 SILENT_REQUESTS: Final = 10
 """Requests that must be missing in a row for a drop to be a silence: by chance that is one in e**10."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-_NAMES: Final = {
-    "latency": "Latency",
-    "ttft": "Time to first token",
-    "tokens_per_second": "Output speed",
-    "prompt_tokens": "Prompt length",
-    "completion_tokens": "Completion length",
-    "cached_tokens": "Cached part of the prompt",
-    "reasoning_tokens": "Reasoning length",
-    "cost": "Cost per request",
-    "quality": "Quality score",
-    REQUESTS: "Traffic",
-    ERROR_RATIO: "Share of errors",
-}
-
 
 OUTLIER: Final = "request_outlier"
 LIMIT: Final = "static_limits"
@@ -73,14 +36,12 @@ def kind(cell: str, up: bool, silent: bool, by: str = "") -> str:
     """
     if by in (OUTLIER, LIMIT):
         return f"{cell}_{'outlier' if by == OUTLIER else 'limit'}"
-    return SILENCE if silent and (cell, up) == (REQUESTS, False) else KINDS[cell, "up" if up else "down"]
+    return SILENCE if silent and (cell, up) == (REQUESTS, False) else MEASURES[cell].kind(up)
 
 
 def unit(watch: Watch, cell: int) -> str:
     """The unit of the alert's values for the cell."""
-    if cell < len(watch.metrics):
-        return watch.metrics[cell].unit
-    return "1/min" if watch.cells[cell] == REQUESTS else "1"
+    return MEASURES[watch.cells[cell]].unit
 
 
 def in_unit(watch: Watch, cell: int, judged: float) -> float:
@@ -155,16 +116,16 @@ def sentence(
         over = _OVER[reason]
         ended = f" and ended {clock(until)}" if until is not None else ""
         return (
-            f"{_NAMES[cell]} of {where} is {over}: the episode began {begun}{ended}, at worst "
+            f"{MEASURES[cell].title} of {where} is {over}: the episode began {begun}{ended}, at worst "
             f"{show(observed)} where {show(expected)} {than}."
         )
-    what = f"{_NAMES[cell]} of {where}"
+    what = f"{MEASURES[cell].title} of {where}"
     if silent_s:
         silent = f"{where[:1].upper()}{where[1:]} has sent nothing for {span_text(silent_s)}"
         return f"{silent} where {show(expected)} is usual, since {begun}."
     if by == OUTLIER:
         return (
-            f"{_NAMES[cell]} of a single request of {where} is {show(observed)}, among {requests:.0f} in "
+            f"{MEASURES[cell].title} of a single request of {where} is {show(observed)}, among {requests:.0f} in "
             f"{span_text(span_s)}, where {show(expected)} is usual (at most {show(bound or 0.0)}), since {begun}."
         )
     over = f"over the last {span_text(span_s)} ({requests:.0f} request{'' if requests == 1 else 's'})"

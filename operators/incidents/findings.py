@@ -8,32 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from operators.incidents.explain import OUTLIER, RAW
+from operators.metrics import ERROR_RATIO, MEASURES, REQUESTS
 from operators.model import Alert
 from operators.series import OTHER
 
 Labels = dict[str, tuple[str, ...]]
 """By dimension, the values that a series' requests had; nothing is said of a dimension that is not there."""
 
-CAUSES: Final = (
-    "requests", "error_ratio", "prompt_tokens", "cached_tokens", "reasoning_tokens", "completion_tokens", "quality",
-    "cost", "tokens_per_second", "latency", "ttft",
-)  # fmt: skip
+CAUSES: Final = tuple(sorted(MEASURES, key=lambda name: MEASURES[name].rank))
 """Metrics, causes before what they bring about: more and longer requests cost and take more, not the reverse."""
 
-SLOWNESS: Final = frozenset({"tokens_per_second", "latency", "ttft"})
+SLOWNESS: Final = frozenset(m.name for m in MEASURES.values() if m.slowness)
 """Metrics that are one thing to a group: the same slowness, seen three ways."""
 
-FOLLOWS: Final[dict[str, tuple[str, ...]]] = {
-    "error_ratio": ("requests",),
-    "cost": ("prompt_tokens", "completion_tokens"),
-    "tokens_per_second": ("prompt_tokens",),
-    "latency": ("prompt_tokens", "tokens_per_second"),
-    "ttft": ("prompt_tokens", "tokens_per_second", "latency"),
-}
-"""What a metric is made of, or shows more plainly: where that stands out in the same series, it is what is told."""
-
 CALLER: Final = "tenant"
-OF_CALLERS: Final = frozenset({"prompt_tokens", "cached_tokens"})
+OF_CALLERS: Final = frozenset(m.name for m in MEASURES.values() if m.of_callers)
 """Metrics that are rather the matter of a caller than of what serves."""
 
 ALIKE: Final = 0.85
@@ -151,8 +140,8 @@ def of_the_cause(standing: Sequence[Member]) -> list[Member]:
     """
     clear = 0.5 * max(m.level for m in standing)
     metric = min((m.alert.metric for m in standing if m.level >= clear), key=CAUSES.index)
-    if metric == "error_ratio":
-        floods = [m for m in standing if m.alert.metric == "requests" and m.up]
+    if metric == ERROR_RATIO:
+        floods = [m for m in standing if m.alert.metric == REQUESTS and m.up]
         if floods:
             return floods
     return [m for m in standing if m.alert.metric == metric]

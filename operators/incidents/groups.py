@@ -23,7 +23,6 @@ from operators.config import GroupsConfig
 from operators.errors import FatalError
 from operators.incidents.episodes import alert_id
 from operators.incidents.findings import (
-    FOLLOWS,
     SLOWNESS,
     Finding,
     Group,
@@ -37,6 +36,7 @@ from operators.incidents.findings import (
     share_requests,
 )
 from operators.incidents.label_index import LabelIndex
+from operators.metrics import MEASURES, REQUESTS
 from operators.model import SECOND, Alert, Status
 from operators.series import text
 
@@ -264,7 +264,7 @@ class Groups:
         wider = [c for c in self._risen(on_it, metric) if any(share_requests(c, m) for m in on_it)]
         alike = explaining([*on_it, *wider])
         lead = alike[0]
-        for followed in FOLLOWS.get(metric, ()):
+        for followed in MEASURES[metric].follows:
             standing = [m for m in group.members.values() if m.alert.metric == followed and m.stands()]
             on_cause = [*standing, *self._risen(alike, followed)]
             causes = [m for m in on_cause if any(_brings_about(m, effect) for effect in alike)]
@@ -403,7 +403,7 @@ def _brings_about(cause: Member, effect: Member) -> bool:
     """Of one series. Requests swing of themselves: they must stand out clearly, or about as much."""
     if cause.alert.series != effect.alert.series:
         return False
-    return cause.alert.metric != "requests" or (cause.up and cause.level >= min(0.5 * effect.level, CLEAR))
+    return cause.alert.metric != REQUESTS or (cause.up and cause.level >= min(0.5 * effect.level, CLEAR))
 
 
 def _adopted(over: Member, member: Member, at: int) -> bool:

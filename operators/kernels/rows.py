@@ -49,9 +49,7 @@ def row_statistics(rows: Rows, scale: Scale, stats: Floats, square: Floats) -> N
                 second += sketches.counts[i] * v * v
             steps = scale.linear[k]
             stats[r, count_column(k)] = sums.counts[r, m]
-            stats[r, total_column(k)] = (
-                sums.totals[r, m] / steps if steps > 0.0 else sums.logs[r, m] / scale.log_steps
-            )
+            stats[r, total_column(k)] = sums.totals[r, m] / steps if steps > 0.0 else sums.logs[r, m] / scale.log_steps
             square[r, k] = second
 
 

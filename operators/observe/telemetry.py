@@ -14,7 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from operators.decode.intake import Balance, Batch
-from operators.model import LABELS, METRIC_INDEX, METRICS, SECOND, Alert, Reason
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import LABELS, SECOND, Alert, Reason
 from operators.observe import instruments as names
 from operators.observe.instruments import Instrument
 from operators.panes.watermark import Watermark

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from operators.kernels.grouping import group, ranks
 from operators.kernels.panes import Sums, add_rows, bound_rows
 from operators.kernels.sketch import Sketches, merge_sketches
-from operators.model import LABELS, METRICS, Bools, Ints
+from operators.metrics import METRICS
+from operators.model import LABELS, Bools, Ints
 from operators.panes.evidence import chosen
 from operators.series import OTHER, rank
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from operators.kernels.grouping import sort_ties
 from operators.kernels.panes import choose
-from operators.model import METRICS, Bools, Ints
+from operators.metrics import METRICS
+from operators.model import Bools, Ints
 
 _LONGEST_RUN: Final = 64
 _HIGH: Final[Bools] = np.array([m.worst == "high" for m in METRICS])

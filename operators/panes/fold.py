@@ -15,7 +15,8 @@ from operators import series as names
 from operators.kernels.grouping import group
 from operators.kernels.panes import Sums, fold_cells
 from operators.kernels.sketch import Floats, Sketches, sketch_events
-from operators.model import LABELS, METRICS, Bools, Events, Ints
+from operators.metrics import METRICS
+from operators.model import LABELS, Bools, Events, Ints
 from operators.panes import sketch
 from operators.panes.aggregate import (
     Breakdown,

@@ -17,7 +17,8 @@ import numpy as np
 from operators.errors import DataError
 from operators.kernels.sketch import BUCKETS, Buckets, Floats, Sketches, find_ranks, moments
 from operators.kernels.varint import read, write
-from operators.model import METRICS, Ints
+from operators.metrics import METRICS
+from operators.model import Ints
 
 VERSION = 1
 """The first byte of the binary form."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from operators.errors import FatalError
 from operators.kernels import varint
-from operators.model import METRICS, Ints
+from operators.metrics import METRICS
+from operators.model import Ints
 
 STATE_VERSION = 3
 """The version of what `to_state` gives."""

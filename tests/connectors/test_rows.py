@@ -13,7 +13,8 @@ from connectors.base import Row
 from connectors.rows import alert_row, expectation_rows, pane_rows
 from connectors.tables import ALERTS, EXPECTATIONS, PANES, TABLES, Role, Type
 from operators.detect.engine.expectations import Expected
-from operators.model import DIMENSIONS, LABELS, METRICS, MISSING, SECOND, Alert, Events
+from operators.metrics import METRICS
+from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Events
 from operators.panes import sketch
 from operators.panes.fold import EMPTY, fold_events
 from operators.panes.table import PaneTable

@@ -14,7 +14,8 @@ from operators.decode.base import Decoded, Decoder
 from operators.decode.registry import DECODERS, decoder
 from operators.decode.times import EARLIEST, LATEST
 from operators.errors import ConfigError
-from operators.model import LABELS, METRICS, MISSING, Reason
+from operators.metrics import METRICS
+from operators.model import LABELS, MISSING, Reason
 from tests.records import RECORDS, SECRETS
 
 LIMITS = DecodeConfig(max_record_bytes=2_000, max_string=30, max_attributes=5, payload_bytes=200)

@@ -20,7 +20,7 @@ from operators.config import EnrichConfig, GroupsConfig
 from operators.enrich import pricing
 from operators.enrich.enricher import Enricher
 from operators.incidents.findings import SLOWNESS
-from operators.model import METRIC_INDEX
+from operators.metrics import METRIC_INDEX
 from tests.flows.test_laws import LAW, SHAPE, START, dealt, spoil, traffic, world
 from tests.harness import World
 

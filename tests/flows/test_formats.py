@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from flows.formats import _EVENT_NOTES, formats
-from operators.decode.record import Record
+from operators.decode.record import MeasuredRecord
 from operators.incidents.alert_json import SCHEMA
 from tests.conftest import ROOT
 
@@ -38,7 +38,7 @@ def test_no_field_goes_without_another_schema() -> None:
 
 
 def test_two_fields_of_events_are_required_and_no_more() -> None:
-    fields = msgspec.structs.fields(Record)
+    fields = msgspec.structs.fields(MeasuredRecord)
     assert {f.name for f in fields if f.required} == {"timestamp", "service"}
     assert _EVENT_NOTES.keys() <= {f.name for f in fields}
 

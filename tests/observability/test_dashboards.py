@@ -23,7 +23,7 @@ from flows.settings.model import load
 from flows.wiring import shape
 from observability.grafana import make
 from operators.config import DetectConfig, PanesConfig
-from operators.model import METRICS
+from operators.metrics import METRICS
 from tests.conftest import ROOT, leave_out
 from tests.golden import make as golden
 from tests.harness import MemoryTopic, World

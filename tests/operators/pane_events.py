@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from operators.model import LABELS, METRICS, MISSING, Events
+from operators.metrics import METRICS
+from operators.model import LABELS, MISSING, Events
 from operators.panes import fold
 from operators.panes.table import PaneTable
 

@@ -12,7 +12,8 @@ import numpy as np
 from operators import series
 from operators.config import PanesConfig, TimeConfig
 from operators.decode.intake import Batch
-from operators.model import LABELS, METRICS, MISSING, SECOND
+from operators.metrics import METRICS
+from operators.model import LABELS, MISSING, SECOND
 from operators.panes import fold
 from operators.panes import table as pane_table
 from operators.panes.rollup import Rollup

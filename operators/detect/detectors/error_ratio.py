@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from operators.detect.base import ERROR_RATIO, Block, State, Traits, Verdicts, Watch
+from operators.detect.base import Block, State, Traits, Verdicts, Watch
 from operators.kernels import errors as kernels
+from operators.metrics import ERROR_RATIO
 from operators.model import Bools
 
 

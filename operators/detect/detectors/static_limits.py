@@ -13,12 +13,13 @@ import numpy as np
 
 from operators import patterns
 from operators.config import LimitConfig
-from operators.detect.base import ERROR_RATIO, REQUESTS, Block, State, Traits, Verdicts, Watch
+from operators.detect.base import Block, State, Traits, Verdicts, Watch
 from operators.kernels import limits as kernels
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SPAN, UPPER, Floats
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.kernels.rows import Rows
-from operators.model import METRIC_INDEX, METRICS, Bools, Ints
+from operators.metrics import ERROR_RATIO, METRIC_INDEX, METRICS, REQUESTS
+from operators.model import Bools, Ints
 from operators.panes.sketch import MIDDLE
 
 _KINDS = {REQUESTS: kernels.REQUESTS, ERROR_RATIO: kernels.ERRORS}

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from operators.detect.base import REQUESTS, Block, State, Traits, Verdicts, Watch
+from operators.detect.base import Block, State, Traits, Verdicts, Watch
 from operators.detect.context.season import HOUR, Clock
 from operators.kernels import traffic as kernels
 from operators.kernels.season import WEEK, Hours, Times
+from operators.metrics import REQUESTS
 from operators.model import Bools
 
 

@@ -15,11 +15,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from operators.detect.base import ERROR_RATIO, REQUESTS, Block, Watch
+from operators.detect.base import Block, Watch
 from operators.detect.context.mix import Mix
 from operators.detect.engine.variants import Panels
 from operators.kernels.bands import CellUnits, bands_in_units
 from operators.kernels.detect import SPAN, Floats
+from operators.metrics import ERROR_RATIO, REQUESTS
 from operators.model import SECOND, Bools, Ints
 
 MINUTE_S: Final = 60

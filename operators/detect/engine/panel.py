@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.detect import registry
-from operators.detect.base import REQUESTS, Block, Detector, State, Verdicts, Watch
+from operators.detect.base import Block, Detector, State, Verdicts, Watch
 from operators.detect.detectors.static_limits import StaticLimits
 from operators.detect.engine.calibration import Calibration
 from operators.detect.slots import Arrays, unpacked
 from operators.incidents.explain import RAW
 from operators.kernels.detect import FIELDS, SCORE, Floats
 from operators.kernels.voting import add_up, take_mean, take_stronger
+from operators.metrics import REQUESTS
 from operators.model import Bools
 
 

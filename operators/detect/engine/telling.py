@@ -9,13 +9,14 @@ import numpy as np
 
 from operators import series as names
 from operators.config import TimeConfig
-from operators.detect.base import ERROR_RATIO, REQUESTS, Watch
+from operators.detect.base import Watch
 from operators.detect.context.mix import Mix
 from operators.detect.context.shares import Shares
 from operators.incidents import decompose, explain
 from operators.incidents import episodes as ep
 from operators.incidents.findings import Finding
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
+from operators.metrics import ERROR_RATIO, REQUESTS
 from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Status
 from operators.panes.table import PaneTable
 

@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from operators.detect.base import ERROR_RATIO, REQUESTS, Block, Detector, Verdicts, Watch
-from operators.detect.context.quantiles import least_changes
+from operators.detect.base import Block, Detector, Verdicts, Watch
+from operators.detect.context.rules import mean_rules
+from operators.metrics import ERROR_RATIO, REQUESTS
 from operators.model import Bools
 from tests.contracts.laws.histories import STRETCH, WATCH, Way, quiet, watched, wild
 from tests.watching import BEGIN, Feed, Row
@@ -85,7 +86,7 @@ def small_changes(noise: float, share: float, seed: int) -> History:
     """This share of the least change, in each cell and both ways; in a metric in logs of one single request as well."""
     watch, changes = watched("both"), []
     single = math.log(watch.config.outlier.min_factor)
-    for metric, settings, least in zip(watch.metrics, watch.settings, least_changes(watch).tolist(), strict=True):
+    for metric, settings, least in zip(watch.metrics, watch.settings, mean_rules(watch).least.tolist(), strict=True):
         for way, sign in _WAYS:
             changes.append(_moved(metric.name, way, sign * share * least))
             if settings.in_logs:
@@ -121,7 +122,7 @@ def small_changes(noise: float, share: float, seed: int) -> History:
 def large_changes(direction: Literal["up", "down", "both"], seed: int) -> History:
     """Far more than the least change, in each cell and both ways."""
     watch, changes = watched(direction), []
-    for metric, least in zip(watch.metrics, least_changes(watch).tolist(), strict=True):
+    for metric, least in zip(watch.metrics, mean_rules(watch).least.tolist(), strict=True):
         changes += [_moved(metric.name, way, sign * FAR_MORE * least) for way, sign in _WAYS]
     changes += [
         Change(REQUESTS, "up", lambda row, _: Row(round(2 * FAR_MORE) * row.requests, row.errors, row.values)),

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from operators.config import DetectConfig
 from operators.detect import registry
-from operators.detect.base import ERROR_RATIO, REQUESTS, Block, Detector, State, Verdicts, Watch
-from operators.detect.context.quantiles import DIRECTION
+from operators.detect.base import Block, Detector, State, Verdicts, Watch
+from operators.detect.context.rules import DIRECTION
 from operators.detect.slots import Arrays, unpacked
 from operators.kernels.detect import Floats
+from operators.metrics import ERROR_RATIO, REQUESTS
 from operators.model import Bools
 from tests.contracts.laws.changes import large_changes, small_changes, transformed
 from tests.contracts.laws.histories import CELLS, SLOTS, STRETCH, WARM, WATCH, Case, cases, quiet, steps, wild

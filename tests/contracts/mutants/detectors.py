@@ -198,7 +198,7 @@ def changes_the_block(verdicts: Verdicts, block: Block) -> None:
 @learns("iqr", "scoring_changes_nothing")
 def changes_the_block_while_learning(real: Detector, state: State, block: Block, excluded: Bools) -> None:
     real.learn(state, block, excluded)
-    block.sums[:, :, 0] += 1.0
+    block.seen.sums[:, :, 0] += 1.0
 
 
 @learns("mad", "scoring_changes_nothing")

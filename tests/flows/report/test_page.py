@@ -24,7 +24,7 @@ from flows.report.markup import render_page
 from flows.report.page import Page, compose
 from flows.report.read import find_store, gather
 from flows.report.values import Label, Request, together
-from operators.model import METRIC_INDEX, METRICS
+from operators.metrics import METRIC_INDEX, METRICS
 from operators.panes.sketch import buckets, encode
 from tests.chromium import Browser, program
 from tests.conftest import leave_out

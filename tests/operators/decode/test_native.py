@@ -15,8 +15,9 @@ from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Fault
 from operators.decode.diagnose import MAX_DEPTH, explain
 from operators.decode.native import NativeDecoder
-from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS, Record
-from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, Reason
+from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS, MeasuredRecord, Record
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import LABELS, MISSING, Reason
 from tests.conftest import examples
 from tests.records import NATIVE
 
@@ -87,10 +88,11 @@ def test_every_field_finds_its_column() -> None:
     assert events.error.tolist() == [False]
     assert events.start.tolist() == [MIDNIGHT + 2_000]
     assert events.end.tolist() == [MIDNIGHT + 2_000 + 537_500]
-    assert dict(zip(METRIC_INDEX, events.values[:, 0].tolist(), strict=True)) == {
+    assert dict(zip(METRIC_INDEX, events.values[:, 0].tolist(), strict=True)) == dict.fromkeys(
+        METRIC_INDEX, MISSING
+    ) | {
         "latency": 537_500,
         "ttft": 234_200,
-        "tokens_per_second": MISSING,
         "prompt_tokens": 425,
         "completion_tokens": 23,
         "cached_tokens": 0,
@@ -161,7 +163,7 @@ def test_the_timestamp_can_mean_the_end() -> None:
     ],
 )
 def test_numbers(name: str, text: str, value: int) -> None:
-    assert metric(decode(with_text(f'"{name}":{text}')), METRIC_FIELDS[name]) == value
+    assert metric(decode(with_text(f'"{name}":{text}')), METRIC_FIELDS[name].name) == value
 
 
 def test_a_first_token_after_the_end_is_kept() -> None:
@@ -345,7 +347,7 @@ def test_the_fast_path_and_the_slow_path_agree(value: bytes) -> None:
     decoded = NativeDecoder().decode([value], LIMITS)
     slow = explain(0, value, LIMITS)
     if isinstance(slow, Record):
-        fields = {name: getattr(slow, name) for name in Record.__struct_fields__ if name != "attributes"}
+        fields = {name: getattr(slow, name) for name in MeasuredRecord.__struct_fields__ if name != "attributes"}
         again = NativeDecoder().decode([msgspec.json.encode(fields)], LIMITS)
         assert not decoded.faults
         assert repr(again) == repr(decoded)
@@ -368,7 +370,7 @@ def test_recorded_traffic(shared: Path) -> None:
     ]
     for name, scale in (("latency_ms", 1_000), ("prompt_tokens", 1), ("cost_usd", 1_000_000_000)):
         wanted = [MISSING if event.get(name) is None else round(event[name] * scale) for event in sent]
-        assert events.values[METRIC_INDEX[METRIC_FIELDS[name]]].tolist() == wanted
+        assert events.values[METRIC_INDEX[METRIC_FIELDS[name].name]].tolist() == wanted
     for name in ("service", "model", "tenant"):
         at = LABELS.index(name)
         assert [events.combos[i][at] for i in events.combo.tolist()] == [event[name] for event in sent]

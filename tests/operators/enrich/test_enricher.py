@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.enrich import enricher
-from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, Events
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import LABELS, MISSING, Events
 
 
 def event(latency: int, ttft: int, output: int) -> Events:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from operators.enrich import pricing
 from operators.enrich.pricing import NO_PRICES, Price, PriceTable, unpriced
 from operators.errors import ConfigError
-from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Events
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import LABELS, MISSING, SECOND, Events
 from operators.patterns import literals, matches
 
 TOKENS = [METRIC_INDEX[n] for n in ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from operators.incidents import decompose
 from operators.incidents.composition import COLUMNS, MOST_VALUES, ByLabel, Observed, Usual
 from operators.incidents.decompose import Numbers, Told, contributors, factors, main_factor
-from operators.model import LABELS, METRIC_INDEX, METRICS, Ints
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import LABELS, Ints
 
 
 def sums(requests: int, errors: int = 0, **means: float) -> Ints:

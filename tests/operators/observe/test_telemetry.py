@@ -8,7 +8,8 @@ import numpy as np
 from prometheus_client import generate_latest
 
 from operators.decode.intake import Balance, Batch
-from operators.model import METRIC_INDEX, MISSING, SECOND, DeadLetter, Reason
+from operators.metrics import METRIC_INDEX
+from operators.model import MISSING, SECOND, DeadLetter, Reason
 from operators.observe.instruments import INSTRUMENTS, LABELS, Instrument
 from operators.observe.telemetry import Telemetry
 from operators.panes.watermark import End, Idle, Watermark

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from operators import series
 from operators.errors import FatalError
-from operators.model import LABELS, METRICS, MISSING
+from operators.metrics import METRICS
+from operators.model import LABELS, MISSING
 from operators.panes import fold, sketch
 from operators.panes import table as pane_table
 from operators.panes.fold import EMPTY

@@ -15,7 +15,8 @@ from operators.detect.context import mix as module
 from operators.detect.context.mix import Mix
 from operators.kernels.detect import Floats
 from operators.kernels.mix import KNOWN, RECENT, Entries, KnownParts, learn_the_usual, less_the_usual
-from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Events
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import LABELS, MISSING, SECOND, Events
 from operators.panes import fold
 from operators.panes.sketch import LOG_STEPS
 from operators.panes.table import PaneTable

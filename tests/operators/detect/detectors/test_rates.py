@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from operators.detect.engine.monitor import ShardMonitor
-from operators.model import LABELS, METRIC_INDEX, METRICS, MISSING, SECOND, Alert, Events
+from operators.metrics import METRIC_INDEX, METRICS
+from operators.model import LABELS, MISSING, SECOND, Alert, Events
 from operators.panes import fold
 from operators.panes.table import Closed, PaneTable
 from tests.watching import BEGIN, PANE_S, monitor, watch_all
