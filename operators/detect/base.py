@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import log10
 from statistics import NormalDist
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +36,23 @@ MOST_TAIL = 0.005
 State = dict[str, NDArray[Any]]
 """Arrays with a leading slot axis."""
 
+METRIC_CELLS: Final = tuple(m.name for m in METRICS)
+CELLS: Final = (*METRIC_CELLS, REQUESTS, ERROR_RATIO)
+"""All that can be judged of a series; a watch leaves out the metrics that are not watched."""
+
+LEARNED: Final = "learned"
+"""The array of a detector's state that counts the panes it has learned from; an alert tells how many they are."""
+
+Finds = Literal["deviation", "outlier", "limit"]
+"""What a finding of a detector is: a horizon that deviates from the usual, one single request, or a broken limit."""
+
 
 class Traits(NamedTuple):
     """What a detector promises; the contract tests check each.
 
+    `judges` are the cells that it can judge, `votes_on` those of them that it judges where settings do not say.
+    A `limit` is judged where `detect.limits` sets one, by no setting of `detect.detectors`, and is not outvoted. An
+    `outlier` or a `limit` is judged as it is, without regard to the mix of the requests, and need not last.
     `scale_free` and `shift_free`: scores stay when every total of a metric is multiplied by a constant, or has a
     constant added per request, from the start. `answers_step`: a lasting change by far more than the metric's least
     one reaches 0.5. What needs a warm-up is calibrated as well (`operators.detect.engine.calibration`): `prior` is
@@ -53,6 +66,9 @@ class Traits(NamedTuple):
     answers_step: bool
     prior: float = 100.0
     keeps: tuple[str, ...] = ()
+    judges: tuple[str, ...] = METRIC_CELLS
+    votes_on: tuple[str, ...] = ()
+    finds: Finds = "deviation"
 
 
 class Watch:
@@ -200,10 +216,15 @@ class Detector(Protocol):
     name: str
     traits: Traits
     cells: tuple[str, ...]
-    """The cells it judges, neighbours in the order of the watch; they are the second axis of its verdicts."""
+    """The cells of the watch that it judges, neighbours in its order; they are the second axis of its verdicts."""
+
+    def __init__(self, watch: Watch) -> None: ...
 
     def state(self, slots: int) -> State:
-        """What is known before anything was seen."""
+        """What is known before anything was seen. Where it judges several cells they are the second axis of each array.
+
+        What needs a warm-up counts the panes that it has learned from in the array `LEARNED`.
+        """
         ...
 
     def score(self, state: State, block: Block) -> Verdicts:
