@@ -14,7 +14,7 @@ from flows import __version__
 from flows.check.series import explain_series
 from flows.settings.layers import set_options
 from flows.settings.model import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
-from flows.settings.reference import example, metrics, reference
+from flows.settings.reference import detectors, example, metrics, reference
 from flows.settings.schema import allowed, dotted, named, setting_at, show, values_of
 from operators.errors import ConfigError
 
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--example", action="store_true", help="print a settings file with every default, and end")
     which.add_argument("--reference", action="store_true", help="print the reference of all settings, and end")
     which.add_argument("--metrics", action="store_true", help="print the reference of all metrics, and end")
+    which.add_argument("--detectors", action="store_true", help="print the reference of all detectors, and end")
     which.add_argument("--version", action="version", version=f"llm-sentinel {__version__}")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting over the others, as flows.run has"
@@ -89,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.series is not None and args.explain is None:
         parser.error("--series goes with --explain")
-    for asked, document in ((args.example, example), (args.reference, reference), (args.metrics, metrics)):
-        if asked:
+    for document in (example, reference, metrics, detectors):
+        if getattr(args, document.__name__):
             sys.stdout.write(document())
             return 0
     try:
