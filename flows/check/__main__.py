@@ -90,8 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.series is not None and args.explain is None:
         parser.error("--series goes with --explain")
-    for document in (example, reference, metrics, detectors):
-        if getattr(args, document.__name__):
+    for asked, document in (
+        (args.example, example),
+        (args.reference, reference),
+        (args.metrics, metrics),
+        (args.detectors, detectors),
+    ):
+        if asked:
             sys.stdout.write(document())
             return 0
     try:

@@ -50,9 +50,9 @@ Finds = Literal["deviation", "outlier", "limit"]
 class Traits(NamedTuple):
     """What a detector promises; the contract tests check each.
 
-    `judges` are the cells that it can judge, `votes_on` those of them that it judges where settings do not say.
-    A `limit` is judged where `detect.limits` sets one, by no setting of `detect.detectors`, and is not outvoted. An
-    `outlier` or a `limit` is judged as it is, without regard to the mix of the requests, and need not last.
+    `judges` are the cells that it can judge, `votes_on` those of them that it judges where settings do not say. A
+    detector of limits judges where `detect.limits` has one: `detect.detectors` cannot name it, and the others do not
+    outvote it. Outliers and limits are judged by values as they are, without regard to the mix, and need not last.
     `scale_free` and `shift_free`: scores stay when every total of a metric is multiplied by a constant, or has a
     constant added per request, from the start. `answers_step`: a lasting change by far more than the metric's least
     one reaches 0.5. What needs a warm-up is calibrated as well (`operators.detect.engine.calibration`): `prior` is
@@ -221,9 +221,10 @@ class Detector(Protocol):
     def __init__(self, watch: Watch) -> None: ...
 
     def state(self, slots: int) -> State:
-        """What is known before anything was seen. Where it judges several cells they are the second axis of each array.
+        """What is known before anything was seen.
 
-        What needs a warm-up counts the panes that it has learned from in the array `LEARNED`.
+        If it judges several cells, they are the second axis of each array. If it needs a warm-up, the array `LEARNED`
+        counts the panes that it has learned from.
         """
         ...
 

@@ -1,7 +1,7 @@
 """The detectors there are, by name: the only list of them. A new one is its file, its line here, and its test.
 
-Settings name detectors by text; here is decided which names there are, which cells each may judge, and which judge a
-cell where the settings do not say.
+Settings name detectors by text. This file says which names there are, which cells each can judge, and which detectors
+judge a cell where the settings do not say.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def choices() -> tuple[str, ...]:
 
 
 def finds(name: str) -> Finds:
-    """What a finding of this detector is; a deviation for a name of a snapshot that is in the registry no more."""
+    """What a finding of this detector is; a deviation for a name that only a snapshot still knows."""
     return DETECTORS[name].traits.finds if name in DETECTORS else "deviation"
 
 
@@ -84,7 +84,7 @@ def _fault(wrong: Sequence[str], cannot: str, able: Sequence[str], can: str, cel
 def build(watch: Watch, others: Collection[str] = ()) -> tuple[Detector, ...]:
     """Those that something is judged by, and `others`, in the order of the registry: of equals the earlier is named.
 
-    Raises `ConfigError` where the settings name a detector that there is not, or that cannot do what it is named for.
+    Raises `ConfigError` where the settings name a detector that is not there or cannot judge what it is named for.
     """
     if wrong := faults(watch.config):
         raise ConfigError("; ".join(f"detect.{'.'.join(map(told, key))}: {what}" for key, what in wrong))

@@ -57,7 +57,7 @@ _NAMES: Final = {
 
 
 def kind(cell: str, up: bool, silent: bool, finds: Finds = "deviation") -> str:
-    """The kind of an episode, fixed by the detector whose verdict opened it, which `finds` this.
+    """The kind of an episode; `finds`: what a finding of the detector is whose verdict opened it.
 
     The metric and the direction; `silence` where traffic fell to nothing; `<metric>_outlier` for a single request and
     `<metric>_limit` for a static limit.
@@ -133,7 +133,7 @@ def sentence(
 
     Values in `unit`, times in microseconds; `bound` is the end of the usual band on the side of the deviation;
     `reason`: why the episode resolved, as in `Alert`; `silent_s`: how long nothing came, where that is the anomaly;
-    `finds`: what the detector finds whose verdict is told; `cause`: what `cause` says.
+    `finds`: what a finding of the detector is whose verdict is told; `cause`: what `cause` says.
     """
     where = ", ".join(f"{k} {v}" for k, v in series.items() if v)
 
@@ -159,11 +159,8 @@ def sentence(
             f"{span_text(span_s)}, where {show(expected)} is usual (at most {show(bound or 0.0)}), since {begun}."
         )
     over = f"over the last {span_text(span_s)} ({requests:.0f} request{'' if requests == 1 else 's'})"
-    side = (
-        ""
-        if bound is None or finds == "limit"
-        else f" ({'at most' if observed > expected else 'at least'} {show(bound)})"
-    )
+    banded = bound is not None and finds != "limit"
+    side = f" ({'at most' if observed > expected else 'at least'} {show(bound or 0.0)})" if banded else ""
     return f"{what} is {show(observed)} {over} where {show(expected)} {than}{side}, since {begun}{cause}."
 
 

@@ -56,7 +56,8 @@ class Groups:
     """Findings of all shards in, alerts out, in the order of (at, series, metric).
 
     `horizon` is how far detection looks back, in microseconds: for so long an incident that is over still shows.
-    `resolve` is for how long an episode must be quiet to be over, `finds` what a detector finds, by its name.
+    `resolve` is for how long an episode must be quiet to be over. `finds` says what a finding of a detector is, by the
+    detector's name.
     """
 
     VERSION = 4
