@@ -117,7 +117,7 @@ def test_all_problems_of_all_layers_are_named_at_once(tmp_path: Path) -> None:
         ),
         (
             '[detect.detectors]\nlatency = ["zscore", "zscor"]',
-            "detect.detectors.latency: there is no detector zscor; zscore, ",
+            "detect.detectors.latency: there is no detector zscor; ",
         ),
         (
             '[detect.detectors]\ncost = ["traffic"]',

@@ -81,7 +81,7 @@ def test_a_name_that_the_registry_does_not_know_found_deviations() -> None:
         ),
         (
             {"detectors": {"requests": ["static_limits"]}},
-            "static_limits cannot judge requests; traffic",
+            "detect.detectors.requests: static_limits cannot judge requests; ",
         ),
         (
             {"detectors": {"latency": ["zscore", "iqr"]}, "votes": {"latency": {"weights": {"mad": 1.0}}}},
@@ -89,9 +89,9 @@ def test_a_name_that_the_registry_does_not_know_found_deviations() -> None:
         ),
         (
             {"votes": {"latency": {"weights": {"zscor": 1.0}}}},
-            "weights: there is no detector zscor; zscore",
+            "votes.latency.weights: there is no detector zscor; ",
         ),
-        ({"detectors": {"latency": ["hunter2 and more"]}}, "there is no detector (a name that is not shown); zscore"),
+        ({"detectors": {"latency": ["hunter2 and more"]}}, "there is no detector (a name that is not shown); "),
         (
             {"detectors": {"cost": []}, "votes": {"cost": {"weights": {"zscore": 0.5}}}},
             "zscore has no vote on cost; none have a vote on cost",
