@@ -22,6 +22,7 @@ from connectors.dead_letters import dead_letter_record
 from connectors.rows import alert_row, expectation_rows, pane_rows
 from operators.config import DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
 from operators.decode.intake import Batch
+from operators.detect import registry
 from operators.detect.engine.expectations import Expected
 from operators.detect.engine.monitor import ShardMonitor
 from operators.errors import ConfigError
@@ -171,7 +172,9 @@ def pipeline(shape: Shape, io: PipelineIO, taps: Taps) -> Dataflow:
     alerts = op.stateful_batch(
         GROUPS,
         together,
-        step(lambda: Groups(shape.shards, lateness, shape.groups, horizon, resolve), GROUPS, taps.steps),
+        step(
+            lambda: Groups(shape.shards, lateness, shape.groups, horizon, resolve, registry.finds), GROUPS, taps.steps
+        ),
     )
     alerts = op.inspect("alerted", alerts, lambda _, item: taps.alerted(item[1]))
 

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, Field, ValidationError, Validatio
 from operators.metrics import MEASURES, METRICS, RATES, Direction
 from operators.model import DIMENSIONS
 from operators.overrides import PRESETS, OverrideConfig, Preset, by_itself, by_preset, over
-from operators.section import PlainText, Section, told
+from operators.section import PlainText, Section, Shown, told
 
 
 class TimeConfig(Section):
@@ -247,15 +247,10 @@ class LimitConfig(Section):
         return self
 
 
-DetectorName = Literal["zscore", "mad", "iqr", "cusum", "request_outlier", "traffic", "error_ratio"]
+DetectorName = Annotated[str, Shown("detector")]
+"""The name of a detector. `operators.detect.registry` knows which there are and what each can judge."""
 
-_VOTES: dict[str, tuple[DetectorName, ...]] = {
-    **dict.fromkeys(_METRIC_DEFAULTS, ("zscore",)),
-    **dict.fromkeys(("latency", "ttft", "cost"), ("zscore", "request_outlier")),
-    "requests": ("traffic",),
-    "error_ratio": ("error_ratio",),
-}
-_ONLY: dict[str, tuple[DetectorName, ...]] = {"requests": ("traffic",), "error_ratio": ("error_ratio",)}
+_CELLS = (*_METRIC_DEFAULTS, "requests", "error_ratio")
 
 
 class VotesConfig(Section):
@@ -283,9 +278,7 @@ class DetectConfig(Section):
         description="False episodes of a series in a day that are accepted, over all that is judged of it.",
     )
     detectors: dict[PlainText, tuple[DetectorName, ...]] = Field(
-        default_factory=dict,
-        validate_default=True,
-        description="Which detectors judge what, by metric; those not named keep their default.",
+        {}, description="Which detectors judge what, by metric; those not named keep their default."
     )
     votes: dict[PlainText, VotesConfig] = Field({}, description="How detectors vote, by metric.")
     limits: tuple[LimitConfig, ...] = Field((), max_length=64, description="Static limits.")
@@ -331,38 +324,11 @@ class DetectConfig(Section):
             raise ValueError("horizons must ascend, from 1 s to a day")
         return v
 
-    @field_validator("detectors", mode="before")
+    @field_validator("detectors", "votes")
     @classmethod
-    def _over_votes(cls, v: object) -> object:
-        if not isinstance(v, dict):
-            return v
-        unknown = sorted(set(v) - set(_VOTES))
-        if unknown:
-            raise ValueError(f"no such metric: {', '.join(map(told, unknown))}; there are {', '.join(_VOTES)}")
-        votes = {**_VOTES, **v}
-        # What a validator before the model has touched is taken for Python, where a strict tuple must be one.
-        return {metric: tuple(names) if isinstance(names, list) else names for metric, names in votes.items()}
-
-    @field_validator("detectors")
-    @classmethod
-    def _can_judge(cls, v: dict[str, tuple[DetectorName, ...]]) -> dict[str, tuple[DetectorName, ...]]:
-        for metric, names in v.items():
-            allowed = _ONLY.get(metric, ("zscore", "mad", "iqr", "cusum", "request_outlier"))
-            wrong = [n for n in names if n not in allowed]
-            if wrong:
-                raise ValueError(f"{', '.join(wrong)} cannot judge {metric}; {', '.join(allowed)} can")
-        return v
-
-    @field_validator("votes")
-    @classmethod
-    def _of_detectors_that_judge(cls, v: dict[str, VotesConfig], info: ValidationInfo) -> dict[str, VotesConfig]:
-        judges: dict[str, tuple[DetectorName, ...]] = info.data.get("detectors", {})
-        for metric, votes in v.items() if judges else ():
-            if metric not in judges:
-                raise ValueError(f"no such metric: {told(metric)}; there are {', '.join(judges)}")
-            idle = [name for name in votes.weights if name not in judges[metric]]
-            if idle:
-                raise ValueError(f"{', '.join(idle)} has no vote on {metric}; {', '.join(judges[metric])} have")
+    def _of_what_is_judged(cls, v: dict[str, Any]) -> dict[str, Any]:
+        if unknown := sorted(set(v) - set(_CELLS)):
+            raise ValueError(f"no such metric: {', '.join(map(told, unknown))}; there are {', '.join(_CELLS)}")
         return v
 
     @model_validator(mode="after")

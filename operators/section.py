@@ -10,6 +10,7 @@ import json
 import re
 import types
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from urllib.parse import quote, unquote
@@ -25,8 +26,14 @@ SHORTEST: Final = 4
 _NAME: Final = re.compile(r"[a-z]+([._-][a-z]+)*", re.ASCII)
 
 
+@dataclass(frozen=True, slots=True)
 class Shown:
-    """The mark of text that may be shown once it is accepted: a name or an address, which holds no secret."""
+    """The mark of text that may be shown once it is accepted: a name or an address, which holds no secret.
+
+    `of`: what the text is the name of, where only certain names are accepted.
+    """
+
+    of: Literal["", "detector"] = ""
 
 
 PlainText = Annotated[str, Shown()]

@@ -58,7 +58,8 @@ def test_commands_exist(path: Path) -> None:
         assert found is not None, f"python -m {module}"
         if module.split(".")[0] in PACKAGES:
             assert found.origin is not None
-            code = Path(found.origin).read_text()
+            origin = Path(found.origin)
+            code = (origin.with_name("__main__.py") if origin.name == "__init__.py" else origin).read_text()
             unknown = [o for o in re.findall(r" (--[a-z-]+)", options) if f'"{o}"' not in code]
             assert unknown == [] or '"--{name}"' in code, f"python -m {module}: {unknown}"
 

@@ -14,7 +14,7 @@ from flows.check.explain import EVERYTHING, explain
 from flows.check.series import explain_series
 from flows.settings.layers import set_options
 from flows.settings.model import CONFIG_EXIT_CODE, Loaded, Settings, load
-from flows.settings.reference import example, metrics, reference
+from flows.settings.reference import detectors, example, metrics, reference
 from flows.settings.schema import dotted, setting_at, show, values_of
 from operators.errors import ConfigError
 
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--example", action="store_true", help="print a settings file with every default, and end")
     which.add_argument("--reference", action="store_true", help="print the reference of all settings, and end")
     which.add_argument("--metrics", action="store_true", help="print the reference of all metrics, and end")
+    which.add_argument("--detectors", action="store_true", help="print the reference of all detectors, and end")
     which.add_argument("--version", action="version", version=f"llm-sentinel {__version__}")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting over the others, as flows.run has"
@@ -61,7 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.series is not None and args.explain is None:
         parser.error("--series goes with --explain")
-    for asked, document in ((args.example, example), (args.reference, reference), (args.metrics, metrics)):
+    for asked, document in (
+        (args.example, example),
+        (args.reference, reference),
+        (args.metrics, metrics),
+        (args.detectors, detectors),
+    ):
         if asked:
             sys.stdout.write(document())
             return 0

@@ -42,6 +42,7 @@ from operators.errors import ConfigError
 M = TypeVar("M", bound=BaseModel)
 
 AT_ODDS: Final = "at_odds"
+REFUSED: Final = "refused"
 
 _ELSEWHERE: Final = "set it in the settings file or the environment"
 
@@ -99,6 +100,12 @@ class Problems:
 def at_odds(one: Key, other: Key, what: str) -> PydanticCustomError:
     """What a validator of the whole model raises where the values of two keys do not go together."""
     return PydanticCustomError(AT_ODDS, "{what}", {"what": what, "keys": [one, other]})
+
+
+def refused(faults: Sequence[tuple[Key, str]]) -> PydanticCustomError:
+    """What a validator of the whole model raises where it refuses values, each by its key and with what is wrong."""
+    what = "; ".join(f"{named(key)}: {what}" for key, what in faults)
+    return PydanticCustomError(REFUSED, "{what}", {"what": what, "faults": faults})
 
 
 def build(model: type[M], layers: Sequence[Sequence[Leaf]], problems: Problems) -> tuple[M, dict[str, Origin]]:
@@ -300,10 +307,11 @@ def _explain(error: ValidationError, model: type[BaseModel], winners: Mapping[Ke
             continue
         if item["type"] == "default_factory_not_called":
             continue  # for what it depends on is wrong, and said
-        place = tuple(str(part) for part in item["loc"])
-        setting = setting_at(model, place)
-        known = (place[:n] for n in range(len(place), 0, -1))
-        key = next((k for k in known if k in winners), setting.key if setting else place)
+        if item["type"] == REFUSED:
+            for place, what in item["ctx"]["faults"]:
+                found.setdefault(_set_at(place, model, winners), []).append(what)
+            continue
+        key = _set_at(tuple(str(part) for part in item["loc"]), model, winners)
         what = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ").replace("valid array", "list")
         what = "must be set" if item["type"] == "missing" else what
         found.setdefault(key, []).append(_inside(model, item["loc"], item["type"], what))
@@ -316,6 +324,13 @@ def _explain(error: ValidationError, model: type[BaseModel], winners: Mapping[Ke
             f"takes: {allowed(setting)}" if setting else "",
             show_refused(setting, winners[key].value) if key in winners else "",
         )
+
+
+def _set_at(place: Key, model: type[BaseModel], winners: Mapping[Key, Leaf]) -> Key:
+    """The key of the value that a layer sets at the place or around it; else that of the setting there."""
+    setting = setting_at(model, place)
+    around = (place[:n] for n in range(len(place), 0, -1))
+    return next((key for key in around if key in winners), setting.key if setting else place)
 
 
 def _inside(model: type[BaseModel], place: Sequence[str | int], kind: str, what: str) -> str:

@@ -35,6 +35,7 @@ from operators.config import (
     PanesConfig,
     TimeConfig,
 )
+from operators.detect import registry
 from operators.errors import ConfigError
 from operators.overrides import PRESETS
 from operators.section import PlainText, Section
@@ -195,7 +196,7 @@ class Settings(Section):
     decode: DecodeConfig = DecodeConfig()
     enrich: EnrichConfig = EnrichConfig()
     panes: PanesConfig = PanesConfig()
-    detect: DetectConfig = DetectConfig()
+    detect: DetectConfig = registry.completed(DetectConfig())
     episodes: EpisodesConfig = EpisodesConfig()
     groups: GroupsConfig = GroupsConfig()
     store: StoreConfig = StoreConfig()
@@ -213,6 +214,13 @@ class Settings(Section):
     def uses_kafka(self) -> bool:
         """Whether anything is read from Kafka or written there."""
         return self.source.kind == "kafka" or self.alerts.kafka or self.dead_letters.kafka
+
+    @field_validator("detect")
+    @classmethod
+    def _by_the_registry(cls, v: DetectConfig) -> DetectConfig:
+        if faults := registry.faults(v):
+            raise layers.refused([(("detect", *key), what) for key, what in faults])
+        return registry.completed(v)
 
     @model_validator(mode="after")
     def _go_together(self) -> Settings:

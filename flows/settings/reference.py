@@ -1,10 +1,11 @@
-"""Documents made from the code: a commented example of the settings, their reference, and that of the metrics."""
+"""Documents made from the code: an example of the settings, and references of settings, metrics and detectors."""
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from flows.settings.model import CONFIG_VARIABLE, DEFAULT_FILE, PREFIX, Settings
@@ -19,6 +20,8 @@ from flows.settings.schema import (
     settings_of,
     values_of,
 )
+from operators.detect import registry
+from operators.detect.base import CELLS, METRIC_CELLS
 from operators.observe.instruments import INSTRUMENTS, LABELS, PROCESS
 
 _HEAD: Final = f"""# Settings
@@ -125,6 +128,43 @@ def metrics() -> str:
         *(f"| `{label}` | {bound} |" for label, bound in LABELS.items()),
     ]
     return _METRICS_HEAD + "\n".join(lines) + "\n"
+
+
+_DETECTORS_HEAD: Final = """# Detectors
+
+<!-- Made by `python -m flows.check --detectors` (`make docs`) from `operators/detect/registry.py`; do not edit. -->
+
+`detect.detectors.<metric>` names the detectors that judge a metric; by default they are those that the table says.
+[Detection](detection.md) says how their verdicts become alerts.
+
+A finding is a `deviation` of a horizon from the usual, an `outlier` (one single request; the alert's kind is
+`<metric>_outlier`), or a broken `limit` (`<metric>_limit`). A detector that needs a warm-up is calibrated. The prior
+is the number of independent horizons that its own tail weighs as much as.
+
+| detector | judges | by default | finds | warm-up | prior |
+|---|---|---|---|---|---|
+"""
+
+
+def detectors() -> str:
+    """The reference of all detectors, in Markdown: their traits, and what their modules say of them."""
+    rows, sections = [], []
+    for name, detector in registry.DETECTORS.items():
+        traits = detector.traits
+        default = "where `detect.limits` has one" if traits.finds == "limit" else _cells(traits.votes_on)
+        warm_up = ("yes", f"{traits.prior:,.0f}") if traits.needs_warm_up else ("no", "")
+        row = (f"[`{name}`](#{name})", _cells(traits.judges), default, traits.finds, *warm_up)
+        rows.append(f"| {' | '.join(row)} |")
+        about = (sys.modules[detector.__module__].__doc__ or "").strip()
+        sections += ["", f"## {name}", "", about]
+    return _DETECTORS_HEAD + "\n".join([*rows, *sections]) + "\n"
+
+
+def _cells(cells: Sequence[str]) -> str:
+    for every, what in ((CELLS, "all"), (METRIC_CELLS, "metrics"), ((), "none")):
+        if tuple(cells) == every:
+            return what
+    return ", ".join(f"`{cell}`" for cell in cells)
 
 
 def _toml(value: object) -> str:

@@ -6,7 +6,7 @@ import datetime
 import json
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -15,7 +15,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from connectors.config import Endpoint
-from operators.section import MASK, Hidden, may_be_shown, told
+from operators.detect import registry
+from operators.section import MASK, Hidden, Shown, may_be_shown, told
 
 Key = tuple[str, ...]
 
@@ -43,6 +44,8 @@ _NAMES: Final[dict[Any, str]] = {
     Endpoint: "secret text",
     Path: "path",
 }
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"": (), "detector": registry.choices()}
+"""By what a text is the name of (`Shown.of`), the names that are accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +193,20 @@ def _kinds(annotation: Any) -> Iterator[str]:
             if arg is not type(None):
                 yield from _kinds(arg)
     elif origin is Annotated:
-        yield from _kinds(args[0])
+        names = next((_CHOICES[mark.of] for mark in args[1:] if isinstance(mark, Shown)), ())
+        yield from (_one_of(names),) if names else _kinds(args[0])
     elif origin is Literal:
-        yield "one of " + ", ".join(json.dumps(arg) for arg in args)
+        yield _one_of(args)
     elif origin in LISTS:
         yield "list of " + " or ".join(dict.fromkeys(_kinds(args[0])))
     elif origin is dict:
         yield "table of " + " or ".join(dict.fromkeys(_kinds(args[1])))
     else:
         yield _NAMES.get(annotation) or ("table" if section(annotation) else "RFC 3339 time")
+
+
+def _one_of(choices: Iterable[object]) -> str:
+    return "one of " + ", ".join(map(json.dumps, choices))
 
 
 def plain(annotation: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import log10
 from statistics import NormalDist
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +38,23 @@ State = dict[str, NDArray[Any]]
 What is excluded changes none of them but `dirty`, which says how long horizons hold something of it.
 """
 
+METRIC_CELLS: Final = tuple(m.name for m in METRICS)
+CELLS: Final = (*METRIC_CELLS, *(r.name for r in RATES))
+"""All that can be judged of a series; a watch leaves out the metrics that are not watched."""
+
+LEARNED: Final = "learned"
+"""The array of a detector's state that counts the panes it has learned from; an alert tells how many they are."""
+
+Finds = Literal["deviation", "outlier", "limit"]
+"""What a finding of a detector is: a horizon that deviates from the usual, one single request, or a broken limit."""
+
 
 class Traits(NamedTuple):
     """What a detector promises; the contract tests check each.
 
+    `judges` are the cells that it can judge, `votes_on` those of them that it judges where settings do not say. A
+    detector of limits judges where `detect.limits` has one: `detect.detectors` cannot name it, and the others do not
+    outvote it. Outliers and limits are judged by values as they are, without regard to the mix, and need not last.
     `scale_free` and `shift_free`: scores stay when every total of a metric is multiplied by a constant, or has a
     constant added per request, from the start. `answers_step`: a lasting change by far more than the metric's least
     one reaches 0.5. `upward`: a decrease never does, even of a metric that is watched in both directions. What needs a
@@ -56,6 +69,9 @@ class Traits(NamedTuple):
     prior: float = 100.0
     keeps: tuple[str, ...] = ()
     upward: bool = False
+    judges: tuple[str, ...] = METRIC_CELLS
+    votes_on: tuple[str, ...] = ()
+    finds: Finds = "deviation"
 
 
 class Watch:
@@ -202,10 +218,16 @@ class Detector(Protocol):
     name: str
     traits: Traits
     cells: tuple[str, ...]
-    """The cells it judges, neighbours in the order of the watch; they are the second axis of its verdicts."""
+    """The cells of the watch that it judges, neighbours in its order; they are the second axis of its verdicts."""
+
+    def __init__(self, watch: Watch) -> None: ...
 
     def state(self, slots: int) -> State:
-        """What is known before anything was seen."""
+        """What is known before anything was seen.
+
+        If it judges several cells, they are the second axis of each array. If it needs a warm-up, the array `LEARNED`
+        counts the panes that it has learned from.
+        """
         ...
 
     def score(self, state: State, block: Block) -> Verdicts:

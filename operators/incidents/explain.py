@@ -8,7 +8,7 @@ from decimal import Decimal
 from math import exp
 from typing import Final
 
-from operators.detect.base import Watch
+from operators.detect.base import Finds, Watch
 from operators.incidents.decompose import Told, main_factor
 from operators.metrics import ERROR_RATIO, MEASURES, REQUESTS
 from operators.model import SECOND
@@ -19,23 +19,15 @@ SILENT_REQUESTS: Final = 10
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-OUTLIER: Final = "request_outlier"
-LIMIT: Final = "static_limits"
-"""The names of the detectors whose findings are told in other words."""
 
-
-RAW: Final = frozenset({OUTLIER, LIMIT})
-"""Detectors that judge values as they are, not their deviations from what the mix explains."""
-
-
-def kind(cell: str, up: bool, silent: bool, by: str = "") -> str:
-    """The kind of an episode, fixed by the detector `by` whose verdict opened it.
+def kind(cell: str, up: bool, silent: bool, finds: Finds = "deviation") -> str:
+    """The kind of an episode; `finds` says what the detector finds whose verdict opened it.
 
     The metric and the direction; `silence` where traffic fell to nothing; `<metric>_outlier` for a single request and
     `<metric>_limit` for a static limit.
     """
-    if by in (OUTLIER, LIMIT):
-        return f"{cell}_{'outlier' if by == OUTLIER else 'limit'}"
+    if finds != "deviation":
+        return f"{cell}_{finds}"
     return SILENCE if silent and (cell, up) == (REQUESTS, False) else MEASURES[cell].kind(up)
 
 
@@ -96,14 +88,14 @@ def sentence(
     until: int | None,
     reason: str = "",
     silent_s: float = 0.0,
-    by: str = "",
+    finds: Finds = "deviation",
     cause: str = "",
 ) -> str:
     """One sentence: what, where, how much against what is usual, over how many requests, since when.
 
     Values in `unit`, times in microseconds; `bound` is the end of the usual band on the side of the deviation;
     `reason`: why the episode resolved, as in `Alert`; `silent_s`: how long nothing came, where that is the anomaly;
-    `by`: the detector whose finding is told; `cause`: what `cause` says.
+    `finds`: what a finding of the detector is whose verdict is told; `cause`: what `cause` says.
     """
     where = ", ".join(f"{k} {v}" for k, v in series.items() if v)
 
@@ -111,7 +103,7 @@ def sentence(
         return f"{100 * value:.3g} %" if cell == ERROR_RATIO else quantity(value, unit)
 
     begun = clock(since)
-    than = "is the limit" if by == LIMIT else "is usual"
+    than = "is the limit" if finds == "limit" else "is usual"
     if status == "resolved":
         over = _OVER[reason]
         ended = f" and ended {clock(until)}" if until is not None else ""
@@ -123,15 +115,14 @@ def sentence(
     if silent_s:
         silent = f"{where[:1].upper()}{where[1:]} has sent nothing for {span_text(silent_s)}"
         return f"{silent} where {show(expected)} is usual, since {begun}."
-    if by == OUTLIER:
+    if finds == "outlier":
         return (
             f"{MEASURES[cell].title} of a single request of {where} is {show(observed)}, among {requests:.0f} in "
             f"{span_text(span_s)}, where {show(expected)} is usual (at most {show(bound or 0.0)}), since {begun}."
         )
     over = f"over the last {span_text(span_s)} ({requests:.0f} request{'' if requests == 1 else 's'})"
-    side = (
-        "" if bound is None or by == LIMIT else f" ({'at most' if observed > expected else 'at least'} {show(bound)})"
-    )
+    banded = bound is not None and finds != "limit"
+    side = f" ({'at most' if observed > expected else 'at least'} {show(bound or 0.0)})" if banded else ""
     return f"{what} is {show(observed)} {over} where {show(expected)} {than}{side}, since {begun}{cause}."
 
 

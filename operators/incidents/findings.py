@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from operators.incidents.explain import OUTLIER, RAW
 from operators.metrics import ERROR_RATIO, MEASURES, REQUESTS
 from operators.model import Alert
 from operators.series import OTHER
@@ -84,15 +83,6 @@ class Member:
     @property
     def open(self) -> bool:
         return self.alert.status != "resolved"
-
-    def stands(self) -> bool:
-        """Whether it stands out still. A single request and a broken limit are facts: they need not last."""
-        return self.open and (self.level >= STANDS or RAW.issuperset(self.alert.detectors))
-
-    @property
-    def lone(self) -> bool:
-        """Whether single requests are all that stands out."""
-        return self.alert.detectors == (OUTLIER,)
 
     @property
     def up(self) -> bool:

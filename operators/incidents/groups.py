@@ -16,14 +16,16 @@ own: what goes on after the incident is told too, unless it is the level that th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, cast
 
 from operators.config import GroupsConfig
+from operators.detect.base import Finds
 from operators.errors import FatalError
 from operators.incidents.episodes import alert_id
 from operators.incidents.findings import (
     SLOWNESS,
+    STANDS,
     Finding,
     Group,
     Judged,
@@ -54,13 +56,22 @@ class Groups:
     """Findings of all shards in, alerts out, in the order of (at, series, metric).
 
     `horizon` is how far detection looks back, in microseconds: for so long an incident that is over still shows.
-    `resolve` is for how long an episode must be quiet to be over.
+    `resolve` is for how long an episode must be quiet to be over. `finds` says what a finding of a detector is, by the
+    detector's name.
     """
 
     VERSION = 4
     dropped = False
 
-    def __init__(self, shards: int, lateness: int, config: GroupsConfig, horizon: int, resolve: int) -> None:
+    def __init__(
+        self,
+        shards: int,
+        lateness: int,
+        config: GroupsConfig,
+        horizon: int,
+        resolve: int,
+        finds: Callable[[str], Finds],
+    ) -> None:
         self._shards = shards
         self._lateness = lateness
         self._config = config
@@ -69,6 +80,7 @@ class Groups:
         self._horizon = horizon
         self._aftermath = max(self._join, horizon)
         self._resolve = resolve
+        self._finds = finds
         self._recent = max(self._settle, 60 * SECOND)
         self._upto: dict[int, int] = {}
         self._held: list[Finding] = []
@@ -99,7 +111,7 @@ class Groups:
             out += self._pass(ready, safe)
         if len(self._final) == self._shards:
             # Should the source have grown after a resume, these panes come again: a copy sees them through.
-            rest = Groups(self._shards, self._lateness, self._config, self._horizon, self._resolve)
+            rest = Groups(self._shards, self._lateness, self._config, self._horizon, self._resolve, self._finds)
             rest.restore(self.save())
             findings = [*rest._held, *(f for found in self._final.values() for f in found)]
             out += rest._pass(findings, max((f.at for f in findings), default=0) + self._settle)
@@ -214,11 +226,10 @@ class Groups:
             return
         lead = group.members.get(group.lead)
         if lead is None and now >= group.founded + self._first_wait(group):
-            standing = [m for m in group.members.values() if m.stands()]
+            standing = [m for m in group.members.values() if self._stands(m)]
             certain = [m for m in standing if m.holds]
-            if certain and not (
-                all(m.lone for m in certain) and now < group.founded + OUTLIER_SETTLE_FACTOR * self._settle
-            ):
+            early = now < group.founded + OUTLIER_SETTLE_FACTOR * self._settle
+            if certain and not (early and all(map(self._of_single_requests, certain))):
                 around = [(older, near, m) for m in standing for older, near in self._near(m) if older.lead]
                 fitting = [older for older, near, m in around if self._fits(older, near, m, group.founded)]
                 if fitting:
@@ -244,6 +255,16 @@ class Groups:
         elif lead is None and not any(m.open for m in group.members.values()):
             self._drop(group)
 
+    def _stands(self, member: Member) -> bool:
+        """Whether it stands out still. A single request and a broken limit are facts: they need not last."""
+        facts = all(self._finds(name) != "deviation" for name in member.alert.detectors)
+        return member.open and (member.level >= STANDS or facts)
+
+    def _of_single_requests(self, member: Member) -> bool:
+        """Whether single requests are all that stands out."""
+        found = {self._finds(name) for name in member.alert.detectors}
+        return found == {"outlier"}
+
     def _first_wait(self, group: Group) -> int:
         return self._aftermath if group.left_over else self._settle
 
@@ -265,7 +286,7 @@ class Groups:
         alike = explaining([*on_it, *wider])
         lead = alike[0]
         for followed in MEASURES[metric].follows:
-            standing = [m for m in group.members.values() if m.alert.metric == followed and m.stands()]
+            standing = [m for m in group.members.values() if m.alert.metric == followed and self._stands(m)]
             on_cause = [*standing, *self._risen(alike, followed)]
             causes = [m for m in on_cause if any(_brings_about(m, effect) for effect in alike)]
             if causes:

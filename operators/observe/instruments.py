@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 LABELS: Final = {
-    "detector": "the detectors of [detection](detection.md)",
+    "detector": "the [detectors](detectors.md)",
     "good": "true, false",
     "kind": "prompt, completion",
     "outcome": "of events: on_time, late, duplicate, dead_letter; of requests: ok, error",

@@ -20,7 +20,10 @@ class ErrorRatio:
     """Watches `error_ratio`."""
 
     name = "error_ratio"
-    traits = Traits(needs_warm_up=True, scale_free=False, shift_free=False, answers_step=True)
+    traits = Traits(
+        needs_warm_up=True, scale_free=False, shift_free=False, answers_step=True,
+        judges=(ERROR_RATIO,), votes_on=(ERROR_RATIO,),
+    )  # fmt: skip
     cells: tuple[str, ...] = (ERROR_RATIO,)
 
     def __init__(self, watch: Watch) -> None:

@@ -21,7 +21,10 @@ class RequestOutlier:
     """Judges the watched metrics; those that are not judged in logs, or only downwards, never are an anomaly."""
 
     name = "request_outlier"
-    traits = Traits(needs_warm_up=True, scale_free=False, shift_free=True, answers_step=True, prior=3000.0, upward=True)
+    traits = Traits(
+        needs_warm_up=True, scale_free=False, shift_free=True, answers_step=True, prior=3000.0, upward=True,
+        votes_on=("latency", "ttft", "cost"), finds="outlier",
+    )  # fmt: skip
 
     def __init__(self, watch: Watch) -> None:
         self.cells = tuple(m.name for m in watch.metrics)

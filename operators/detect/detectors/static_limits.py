@@ -13,7 +13,7 @@ import numpy as np
 
 from operators import patterns
 from operators.config import LimitConfig
-from operators.detect.base import Block, State, Traits, Verdicts, Watch
+from operators.detect.base import CELLS, Block, State, Traits, Verdicts, Watch
 from operators.kernels import limits as kernels
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SPAN, UPPER, Floats
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
@@ -36,7 +36,9 @@ class StaticLimits:
     """Judges every cell that has a limit."""
 
     name = "static_limits"
-    traits = Traits(needs_warm_up=False, scale_free=False, shift_free=False, answers_step=True)
+    traits = Traits(
+        needs_warm_up=False, scale_free=False, shift_free=False, answers_step=True, judges=CELLS, finds="limit"
+    )
 
     def __init__(self, watch: Watch) -> None:
         self.cells = watch.cells

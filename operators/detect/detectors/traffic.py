@@ -26,7 +26,7 @@ class Traffic:
     name = "traffic"
     traits = Traits(
         needs_warm_up=True, scale_free=False, shift_free=False, answers_step=True, prior=1000.0,
-        keeps=("hours", "hour", "hour_total", "hour_panes"),
+        keeps=("hours", "hour", "hour_total", "hour_panes"), judges=(REQUESTS,), votes_on=(REQUESTS,),
     )  # fmt: skip
     cells: tuple[str, ...] = (REQUESTS,)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from operators.detect.base import Block, State, Traits, Verdicts, Watch
+from operators.detect.base import METRIC_CELLS, Block, State, Traits, Verdicts, Watch
 from operators.detect.context.rules import mean_rules
 from operators.kernels import moments as kernels
 from operators.model import Bools
@@ -21,7 +21,9 @@ class ZScore:
     """Watches every watched metric."""
 
     name = "zscore"
-    traits = Traits(needs_warm_up=True, scale_free=False, shift_free=True, answers_step=True, prior=3000.0)
+    traits = Traits(
+        needs_warm_up=True, scale_free=False, shift_free=True, answers_step=True, prior=3000.0, votes_on=METRIC_CELLS
+    )  # fmt: skip
 
     def __init__(self, watch: Watch) -> None:
         self.cells = tuple(m.name for m in watch.metrics)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from operators import series as names
 from operators.config import DetectConfig, EpisodesConfig, PanesConfig, TimeConfig
+from operators.detect import registry
 from operators.detect.base import Block, State, Watch
 from operators.detect.context.mix import Mix, Parts
 from operators.detect.context.shares import Shares
@@ -27,9 +28,8 @@ from operators.detect.engine.variants import Panels
 from operators.detect.slots import Arrays, Slots, unpacked
 from operators.errors import ConfigError, FatalError
 from operators.incidents import episodes as ep
-from operators.incidents import explain
 from operators.incidents.findings import STANDS, Finding
-from operators.kernels.detect import EXPECTED, FIELDS, OBSERVED, SCORE, SPAN, Seen
+from operators.kernels.detect import EXPECTED, FIELDS, SCORE, SPAN, Seen
 from operators.kernels.outlier import Requests
 from operators.model import Alert, Bools, Ints
 from operators.panes.table import Closed, PaneTable
@@ -274,7 +274,7 @@ class ShardMonitor:
             self._expect(trail, *key)
             if step.slot in row_of:
                 see(trail, table, row_of[step.slot], self._slots.texts[step.slot])
-            if 0 <= step.since <= pane - self._adopt and trail.by != explain.LIMIT:
+            if 0 <= step.since <= pane - self._adopt and registry.finds(trail.by) != "limit":
                 if trail.sequence:
                     found.append(self._over(step, trail, pane, "level_shift"))
                 self._restart(*key)
@@ -298,9 +298,8 @@ class ShardMonitor:
                     found.append(finding)
                 continue
             if step.what == ep.OPENED:
-                up = verdict[OBSERVED] >= verdict[EXPECTED]
-                missing = (pane - int(self._panes.state["seen"][step.slot])) * verdict[EXPECTED]
-                trail.kind = explain.kind(self.watch.cells[step.cell], up, missing >= explain.SILENT_REQUESTS, by)
+                quiet = pane - int(self._panes.state["seen"][step.slot])
+                trail.kind = self._teller.kind(step.cell, verdict, by, quiet)
                 trail.witnesses = [w for w in trail.witnesses if w.pane >= step.since]
                 if pane < self._tells_from or self._panel.is_muted(step.slot):
                     continue
@@ -321,8 +320,7 @@ class ShardMonitor:
             if verdict[SCORE] < stands[row, 0]:
                 continue
             step = ep.Step(slot, cell, ep.OPENED, pane, pane, ep.SEVERITIES[0])
-            up = verdict[OBSERVED] >= verdict[EXPECTED]
-            trail = ep.Trail(kind=explain.kind(self.watch.cells[cell], up, False, by), detectors=(by,), by=by)
+            trail = ep.Trail(kind=self._teller.kind(cell, verdict, by, 0), detectors=(by,), by=by)
             self._expect(trail, slot, cell)
             see(trail, table, first + row, self._slots.texts[slot])
             alert = self._alert(step, trail, pane, verdict, by)

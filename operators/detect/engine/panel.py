@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.detect import registry
-from operators.detect.base import Block, Detector, State, Verdicts, Watch
-from operators.detect.detectors.static_limits import StaticLimits
+from operators.detect.base import LEARNED, Block, Detector, State, Verdicts, Watch
 from operators.detect.engine.calibration import Calibration
 from operators.detect.slots import Arrays, unpacked
-from operators.incidents.explain import RAW
 from operators.kernels.detect import FIELDS, SCORE, Floats
 from operators.kernels.voting import add_up, take_mean, take_stronger
 from operators.metrics import REQUESTS
@@ -39,8 +37,8 @@ class Panel:
             np.where(self._agreed[a : a + len(w)], np.sign(w), w)
             for a, w in zip(self._first, self._weights, strict=True)
         ]
-        self._judges = [i for i, d in enumerate(self.detectors) if d.name != StaticLimits.name]
-        self._limits = [i for i, d in enumerate(self.detectors) if d.name == StaticLimits.name]
+        self._judges = [i for i, d in enumerate(self.detectors) if d.traits.finds != "limit"]
+        self._limits = [i for i, d in enumerate(self.detectors) if d.traits.finds == "limit"]
         self._learned: list[Arrays] = beside._learned if beside else [Arrays(d.state) for d in self.detectors]
         self._levels: list[Arrays | None] = (
             beside._levels if beside else [Arrays(c.state) if c else None for c in self._calibrations]
@@ -137,7 +135,7 @@ class Panel:
             self.detectors, self._verdicts, self._votes, self._first, strict=True
         ):
             k = cell - first
-            if detector.name not in RAW and 0 <= k < len(detector.cells) and votes[k]:
+            if detector.traits.finds == "deviation" and 0 <= k < len(detector.cells) and votes[k]:
                 verdict = tuple(verdicts.table[slot, k].tolist())
                 if not found[1] or verdict[SCORE] > found[0][SCORE]:
                     found = verdict, detector.name
@@ -149,7 +147,7 @@ class Panel:
         whose = np.full(best.shape[:2], -1, np.int8)
         mine = zip(self.detectors, self._learned, self._calibrations, self._levels, strict=True)
         for i, (detector, owner, calibration, levels) in enumerate(mine):
-            if detector.name in RAW:
+            if detector.traits.finds != "deviation":
                 continue
             verdicts = self._score(detector, owner, block)
             if calibration and levels:
@@ -168,8 +166,8 @@ class Panel:
     def learned_panes(self, slot: int, cell: int, by: str) -> int:
         """Panes that this detector has learned the cell from; 0 for one that learns nothing, or learns otherwise."""
         for detector, owner, first in zip(self.detectors, self._learned, self._first, strict=True):
-            if detector.name == by and "learned" in owner.state:
-                learned = owner.state["learned"][slot]
+            if detector.name == by and LEARNED in owner.state:
+                learned = owner.state[LEARNED][slot]
                 return int(np.max(learned[cell - first] if len(detector.cells) > 1 else learned))
         return 0
 

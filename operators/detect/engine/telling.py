@@ -9,6 +9,7 @@ import numpy as np
 
 from operators import series as names
 from operators.config import TimeConfig
+from operators.detect import registry
 from operators.detect.base import Watch
 from operators.detect.context.mix import Mix
 from operators.detect.context.shares import Shares
@@ -40,6 +41,11 @@ class Teller:
         self._shares = shares
         self._width = time.pane_s * SECOND
         self._lateness = round(time.lateness_s * SECOND)
+
+    def kind(self, cell: int, verdict: tuple[float, ...], by: str, quiet: int) -> str:
+        """The kind of an episode that opens with this verdict; `quiet`: panes since the series had requests."""
+        up, missing = verdict[OBSERVED] >= verdict[EXPECTED], quiet * verdict[EXPECTED]
+        return explain.kind(self._watch.cells[cell], up, missing >= explain.SILENT_REQUESTS, registry.finds(by))
 
     def explained(self, trail: ep.Trail, cell: int, sums: Floats, panes: int) -> float:
         """What goes of the squared deviations of a minute's requests if the series' own shift is taken out.
@@ -82,13 +88,13 @@ class Teller:
             reach=(pane + 1 - max(int(verdict[SPAN]), 1)) * self._width,
             alert=alert,
             seen=() if alert is None else _plain(trail.seen),
-            holds=explain.RAW.issuperset(trail.detectors)
+            holds=all(registry.finds(name) != "deviation" for name in trail.detectors)
             or (score >= HOLDS and not (step.what == ep.OPENED and step.since == pane)),
         )
 
     def _in_unit(self, step: ep.Step, judged: float, by: str) -> float:
         """A value of a verdict by this detector in the unit of its cell."""
-        usual = 0.0 if by in explain.RAW else self._mix.reference(step.slot, step.cell)
+        usual = self._mix.reference(step.slot, step.cell) if registry.finds(by) == "deviation" else 0.0
         return explain.in_unit(self._watch, step.cell, judged + usual)
 
     def witness(
@@ -100,7 +106,7 @@ class Teller:
             return
         a, b = np.searchsorted(table.evidence_row, (row, row + 1)).tolist()
         up = verdict[OBSERVED] >= verdict[EXPECTED]
-        usual = self._in_unit(step, verdict[UPPER if by == explain.OUTLIER else EXPECTED], by)
+        usual = self._in_unit(step, verdict[UPPER if registry.finds(by) == "outlier" else EXPECTED], by)
         known = {(w.event_id, w.trace_id, w.start) for w in trail.witnesses}
         for i in range(a, b):
             if cell == ERROR_RATIO:
@@ -150,8 +156,8 @@ class Teller:
         contributors, factors = self._why(step, trail, pane, verdict, by)
         text = explain.sentence(
             watch.cells[cell], unit, dimensions, status, observed, expected, upper if observed > expected else lower,
-            verdict[SPAN] * watch.pane_s, verdict[WEIGHT], since, until, reason, silent_s, by,
-            "" if reason or silent_s else explain.cause(contributors, factors, observed > expected),
+            verdict[SPAN] * watch.pane_s, verdict[WEIGHT], since, until, reason, silent_s,
+            registry.finds(by), "" if reason or silent_s else explain.cause(contributors, factors, observed > expected),
         )  # fmt: skip
         sequence = trail.sequence - again
         trail.sequence = sequence + 1
@@ -189,7 +195,7 @@ class Teller:
         self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], by: str
     ) -> tuple[tuple[decompose.Told, ...], tuple[decompose.Told, ...]]:
         """What the excess comes from, and the factors of the mean; nothing of a single request, which is its own."""
-        if by == explain.OUTLIER or not trail.observed.panes:
+        if registry.finds(by) == "outlier" or not trail.observed.panes:
             return (), ()
         cell, up = self._watch.cells[step.cell], verdict[OBSERVED] >= verdict[EXPECTED]
         usual = self._shares.usual(step.slot, pane)

@@ -13,7 +13,7 @@ from flows import __version__
 from flows.check.__main__ import main
 from flows.check.explain import explain
 from flows.settings.model import CONFIG_EXIT_CODE, Settings, load
-from flows.settings.reference import example, metrics, reference
+from flows.settings.reference import detectors, example, metrics, reference
 from flows.settings.schema import dotted, settings_of
 from operators.errors import ConfigError
 from tests.conftest import ROOT
@@ -156,7 +156,12 @@ def test_explain_an_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "made"),
-    [("sentinel.example.toml", example), ("docs/configuration.md", reference), ("docs/metrics.md", metrics)],
+    [
+        ("sentinel.example.toml", example),
+        ("docs/configuration.md", reference),
+        ("docs/metrics.md", metrics),
+        ("docs/detectors.md", detectors),
+    ],
 )
 def test_what_is_made_from_the_code_is_fresh(name: str, made: Callable[[], str]) -> None:
     assert (ROOT / name).read_text() == made(), "make docs"
@@ -173,6 +178,11 @@ def test_the_reference_holds_every_setting(capsys: pytest.CaptureFixture[str]) -
 def test_the_reference_of_metrics_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--metrics"]) == 0
     assert capsys.readouterr().out == metrics()
+
+
+def test_the_reference_of_detectors_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--detectors"]) == 0
+    assert capsys.readouterr().out == detectors()
 
 
 def test_the_example_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from connectors.config import Endpoint
 from flows.settings.model import Loaded, Settings, load
 from flows.settings.schema import dotted, plain, setting_at, settings_of, show, values_of
+from operators.detect import registry
 from operators.errors import ConfigError
 from operators.section import MASK
 
@@ -110,7 +111,21 @@ def test_all_problems_of_all_layers_are_named_at_once(tmp_path: Path) -> None:
         ("[detect.metrics.latency]\nmin_chang = 3", "did you mean detect.metrics.latency.min_change?"),
         ('[detect]\npreset = "loud"', "should be 'quiet', 'balanced' or 'sensitive'"),
         ("[detect.votes.latency]\nweigths = {}", "did you mean detect.votes.latency.weights?"),
-        ("[detect.votes.latency.weights]\ncusum = 0.5", "cusum has no vote on latency; zscore, request_outlier have"),
+        (
+            '[detect]\ndetectors.latency = ["zscore", "mad"]\nvotes.latency.weights.cusum = 0.5',
+            "cusum has no vote on latency; zscore, mad have",
+        ),
+        (
+            '[detect.detectors]\nlatency = ["zscore", "zscor"]',
+            "detect.detectors.latency: there is no detector zscor; ",
+        ),
+        (
+            '[detect.detectors]\ncost = ["traffic"]',
+            f"takes: table of list of one of {', '.join(map(json.dumps, registry.choices()))}. Which detectors judge",
+        ),
+        ('[detect.detectors]\ncost = ["static_limits"]', "detect.detectors.cost: static_limits cannot judge cost"),
+        ('[detect.detectors]\ncost = "zscore"', "detect.detectors.cost: should be a list"),
+        ('[detect.detectors]\ncots = ["zscore"]', "no such metric: cots; there are latency,"),
         ("[[detect.overrides]]\nmute = true", "entry 1, series: must be set"),
         ('[[detect.overrides]]\nseries = "*"\nmutd = true', "entry 1, mutd: unknown setting, did you mean mute?"),
         (

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.config import GroupsConfig
+from operators.detect import registry
 from operators.detect.engine.telling import Why
 from operators.errors import FatalError
 from operators.incidents.episodes import alert_id
@@ -28,7 +29,7 @@ SETTLE, JOIN, HORIZON, RESOLVE = 60, 300, 120, 90
 
 def groups(shards: int = 1, *, settle: int = SETTLE, members: bool = False) -> Groups:
     config = GroupsConfig(settle_s=settle, join_s=JOIN, members=members)
-    return Groups(shards, LATENESS * SECOND, config, HORIZON * SECOND, RESOLVE * SECOND)
+    return Groups(shards, LATENESS * SECOND, config, HORIZON * SECOND, RESOLVE * SECOND, registry.finds)
 
 
 def found(

@@ -123,7 +123,6 @@ def test_a_limit_is_not_outvoted() -> None:
     "wrong",
     [
         {"latncy": {"combine": "agreement"}},
-        {"latency": {"weights": {"mad": 1.0}}},
         {"latency": {"weights": {"zscore": 0.0}}},
         {"latency": {"weights": {"zscore": 1.5}}},
     ],
