@@ -84,7 +84,7 @@ class ReliabilityConfig(Section):
 
     chunk_rows: int = Field(2_000, ge=1, le=100_000, description="Most items of one write.")
     backoff_first_s: float = Field(
-        0.1, gt=0, le=60, description="Wait before the second try; doubled with each one after."
+        0.1, gt=0, le=60, description="Wait before the second try; doubled with each one after, less up to half by chance."
     )
     backoff_most_s: float = Field(10, gt=0, le=600, description="Longest wait between two tries.")
     budget_s: float = Field(300, ge=0, le=86_400, description="The process ends when a write has failed for this long.")

@@ -169,7 +169,10 @@ class ClusterConfig(Section):
     )
     window_s: float = Field(600, gt=0, le=604_800, description="The time in which restarts are counted.")
     backoff_first_s: float = Field(
-        0.5, ge=0, le=3_600, description="The pause before a restart; it doubles with each one within window_s."
+        0.5,
+        ge=0,
+        le=3_600,
+        description="The pause before a restart; it doubles with each one within window_s, less up to half by chance.",
     )
     backoff_most_s: float = Field(30, ge=0, le=3_600, description="The longest pause before a restart.")
     stop_s: float = Field(

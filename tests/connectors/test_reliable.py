@@ -145,7 +145,8 @@ def test_a_passing_fault_is_tried_again_with_doubled_waits_up_to_the_most() -> N
     p = part(notebook, clock=clock, counts=counts, backoff_first_s=0.1, backoff_most_s=0.5)
     p.write_batch(list("abc"))
     assert notebook.written == list("abc")
-    assert clock.now == pytest.approx(0.1 + 0.2 + 0.4 + 0.5 + 0.5 + 0.5)
+    whole = 0.1 + 0.2 + 0.4 + 0.5 + 0.5 + 0.5
+    assert whole / 2 <= clock.now <= whole
     assert (counts.retries, counts.items) == (6, 3)
     assert counts.seconds == pytest.approx(clock.now)
 

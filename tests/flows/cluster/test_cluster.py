@@ -42,13 +42,17 @@ def test_no_window_has_more_restarts_than_the_limit(
         pause = counted.pause(now)
         assert (pause is None) == (of_late >= restarts)
         if pause is not None:
-            assert pause == min(first * 2**of_late, 20)
+            whole = min(first * 2**of_late, 20)
+            assert whole / 2 <= pause <= whole
             times.append(now)
 
 
 def test_the_pause_doubles_and_is_forgotten_after_the_window() -> None:
     counted = Restarts(ClusterConfig(restarts=9, window_s=100, backoff_first_s=0.5, backoff_most_s=3))
-    assert [counted.pause(now) for now in (0, 1, 2, 3, 4, 200)] == [0.5, 1, 2, 3, 3, 0.5]
+    pauses = [counted.pause(now) for now in (0, 1, 2, 3, 4, 200)]
+    for pause, whole in zip(pauses, (0.5, 1, 2, 3, 3, 0.5), strict=True):
+        assert pause is not None
+        assert whole / 2 <= pause <= whole
     assert str(counted) == "restart 1 of at most 9 within 100 s"
 
 
