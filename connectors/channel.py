@@ -1,4 +1,4 @@
-"""A Bytewax sink at best effort: a bounded queue and a thread beside the flow, which its system can neither end nor delay.
+"""A Bytewax sink at best effort: a bounded queue and a thread beside the flow, which it can neither end nor delay.
 
 The writer is opened and used by that thread alone, so whatever it does (hang, fail for ever, raise what it should not)
 happens there. What cannot be delivered is dropped, counted and logged. What waits when a snapshot is taken is part of
@@ -16,10 +16,20 @@ from typing import Final
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
-from connectors.base import Message, State, Writer, WriterFactory
+from connectors.base import Guarantee, Message, State, Writer, WriterFactory
 from connectors.clocks import Clock
 from connectors.config import ReliabilityConfig
-from connectors.reliable import VERSION, NullObserver, Observer, Rejected, Retry, keeper, resumed
+from connectors.reliable import (
+    VERSION,
+    NullObserver,
+    Observer,
+    Rejected,
+    ReliableSink,
+    Retry,
+    keeper,
+    never,
+    resumed,
+)
 from operators.errors import DataError, FatalError
 from operators.stored import Stored, stored
 
@@ -206,6 +216,32 @@ class ChannelSink(FixedPartitionedSink[Message, Stored]):
             self._queue,
             self._close_s,
         )
+
+
+def sink_of(
+    guarantee: Guarantee,
+    factory: WriterFactory[Message],
+    config: ReliabilityConfig,
+    *,
+    at_once: bool = False,
+    stopping: Callable[[], bool] = never,
+    rejected: Rejected | None = None,
+    observer: Observer | None = None,
+    clock: Clock = time,
+) -> ReliableSink[Message] | ChannelSink:
+    """The Bytewax sink of messages that gives them to these writers as their guarantee asks for."""
+    if guarantee == "best_effort":
+        return ChannelSink(factory, config, rejected=rejected, observer=observer, clock=clock)
+    return ReliableSink(
+        factory,
+        config,
+        at_once=at_once,
+        singly=guarantee == "at_least_once",
+        stopping=stopping,
+        rejected=rejected,
+        observer=observer,
+        clock=clock,
+    )
 
 
 def _packed(item: Message) -> State:

@@ -41,6 +41,9 @@ class Notebook:
         self.resumed.append(resume)
         return self
 
+    def ask(self) -> str:
+        return "it is there"
+
     def write(self, items: Sequence[str]) -> None:
         self.before(items)
         self.calls.append(list(items))
@@ -74,6 +77,9 @@ class Counts:
 
     def rejected(self, sink: str, reason: str) -> None:
         self.reasons.append(reason)
+
+    def dropped(self, sink: str, reason: str, items: int) -> None:
+        raise AssertionError("a sink that must lose nothing has dropped items")
 
 
 def part(
