@@ -30,7 +30,7 @@ from connectors.reliable import (
     never,
     resumed,
 )
-from operators.errors import DataError, FatalError
+from operators.errors import DataError, FatalError, RetryableError
 from operators.stored import Stored, stored
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class ChannelPartition(StatefulSinkPartition[Message, Stored]):
         self._closing = False
         self._given_up = False  # `close` has waited long enough, and has counted what was left
         self._dropped = 0  # since the system took an item
-        self._retry = retry(lambda: self._closing)
+        self._retry = retry(lambda: self._given_up)
         self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
         self._thread.start()
 
@@ -90,15 +90,18 @@ class ChannelPartition(StatefulSinkPartition[Message, Stored]):
 
     def snapshot(self) -> Stored:
         """Hand the items that wait to the successor; a writer at best effort has no state of its own."""
-        with self._changed:
-            waiting = tuple(_packed(item) for item, _ in self._waiting)
+        waiting = tuple(_packed(item) for item in self.waiting())
         return stored((VERSION, (_QUEUE_VERSION, waiting) if waiting else None))
 
+    def waiting(self) -> list[Message]:
+        """The items that are not yet done with, in order; the first one may be under way."""
+        with self._changed:
+            return [item for item, _ in self._waiting]
+
     def close(self) -> None:
-        """Let what waits be tried once more, within `close_s`; drop the rest. Never raises."""
+        """Let what waits be sent within `close_s`, and drop the rest. Never raises."""
         with self._changed:
             self._closing = True
-            self._retry.patient = False
             self._changed.notify()
         self._thread.join(self._close_s)
         with self._changed:
@@ -109,11 +112,13 @@ class ChannelPartition(StatefulSinkPartition[Message, Stored]):
 
     def _run(self) -> None:
         while (found := self._next()) is not None:
-            self._give(*found)
+            begin = self._clock.monotonic()
+            error = self._give(*found)
             with self._changed:
                 if self._given_up:
                     return
                 self._waiting.popleft()
+            self._tell(found[0], error, self._clock.monotonic() - begin)
         if self._writer is not None:
             try:
                 self._writer.close()
@@ -129,38 +134,47 @@ class ChannelPartition(StatefulSinkPartition[Message, Stored]):
                 self._changed.wait()
             return None if self._given_up else self._waiting[0]
 
-    def _give(self, item: Message, since: float) -> None:
-        begin = self._clock.monotonic()
+    def _give(self, item: Message, since: float) -> Exception | None:
+        """Try until the system has taken the item; why it has not, if so."""
         try:
             self._retry(lambda: self._try(item), since)
-        except DataError as e:
-            self._observer.rejected(self._name, e.reason)
-            self._refused(item, e)
-        except FatalError as e:
-            self._drop(CLOSED if self._closing else BUDGET, 1, str(e))
-        except Exception as e:  # noqa: BLE001 - a fault of the writer must stay here
-            self._drop(FAULT, 1, f"{type(e).__name__}: {e}")
-        else:
-            self._observer.written(self._name, 1, self._clock.monotonic() - begin)
-            if self._dropped:
-                log.warning("sink %s takes items again; it gave up %d", self._name, self._dropped)
-            self._dropped = 0
+        except Exception as e:  # noqa: BLE001 - a fault of the writer, of whatever kind, must stay here
+            return e
+        return None
 
     def _try(self, item: Message) -> None:
         if self._writer is None:
             self._writer = self._opened()
         self._writer.write([item])
 
-    def _refused(self, item: Message, error: DataError) -> None:
+    def _tell(self, item: Message, error: Exception | None, seconds: float) -> None:
+        match error:
+            case None:
+                self._observer.written(self._name, 1, seconds)
+                with self._changed:
+                    dropped, self._dropped = self._dropped, 0
+                if dropped:
+                    log.warning("sink %s takes items again; it gave up %d", self._name, dropped)
+            case DataError():
+                self._observer.rejected(self._name, error.reason)
+                self._keep(item, error)
+            case FatalError():
+                self._drop(BUDGET if isinstance(error.__cause__, RetryableError) else FAULT, 1, str(error))
+            case _:
+                self._drop(FAULT, 1, f"{type(error).__name__}: {error}")
+
+    def _keep(self, item: Message, error: DataError) -> None:
         try:
             self._rejected(self._name, item, error)
         except Exception as e:  # noqa: BLE001 - a disk that is full concerns the sinks that must not lose anything
             log.warning("sink %s refused an item, which could not be kept: %s", self._name, e)
 
     def _drop(self, reason: str, items: int, why: str) -> None:
-        if not self._dropped:  # once, until an item is taken again
+        with self._changed:
+            first = not self._dropped
+            self._dropped += items
+        if first:  # once, until an item is taken again
             log.warning("sink %s gives up items: %s", self._name, why)
-        self._dropped += items
         self._observer.dropped(self._name, reason, items)
 
 
