@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from importlib import import_module
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from connectors.base import Guarantee, Message, Row, State, WriterFactory
+from connectors.base import Message, Row, State, WriterFactory
 from connectors.once import Once
-from connectors.registry import ALERTS, DEAD_LETTERS, STORES
 from connectors.tables import TABLES
 from operators.errors import DataError, RetryableError
 from tests.connectors.samples import alert, alert_store_row, as_dict, expectation_row, key_of, pane_row
@@ -176,26 +173,7 @@ Maker = Callable[[Path], System]
 """Makes an empty system, in a folder of its own."""
 
 
-@dataclass(frozen=True)
-class Law:
-    """A connector under the laws: what makes empty systems of it, for as long as the context is open; its promise."""
-
-    systems: Callable[[], AbstractContextManager[Maker]]
-    guarantee: Guarantee
-
-
 @contextmanager
 def memories() -> Iterator[Maker]:
+    """For the laws over writers."""
     yield lambda folder: Memory()
-
-
-def registered() -> dict[str, Law]:
-    """Every sink of the registry, with the systems of its test."""
-    return {
-        name: Law(import_module(f"tests.connectors.test_{name}").systems, sink.guarantee)
-        for sinks in (STORES, ALERTS, DEAD_LETTERS)
-        for name, sink in sinks.items()
-    }
-
-
-SYSTEMS: dict[str, Law] = {"memory": Law(memories, "exactly_once"), **registered()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,29 @@ from bytewax.outputs import StatefulSinkPartition
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from connectors.base import State, Writer
+from connectors.base import Guarantee, State, Writer
 from connectors.channel import sink_of
 from connectors.config import ReliabilityConfig
+from connectors.registry import ALERTS, DEAD_LETTERS, STORES
 from operators.stored import Stored
 from tests.connectors.samples import Clock
-from tests.contracts.systems import SYSTEMS, Alerts, Maker, System
+from tests.contracts.systems import Alerts, Maker, System, memories
 
+
+@dataclass(frozen=True)
+class Law:
+    """A sink under the laws: a context that gives a maker of empty systems of it, and its promise."""
+
+    systems: Callable[[], AbstractContextManager[Maker]]
+    guarantee: Guarantee
+
+
+SYSTEMS: dict[str, Law] = {"memory": Law(memories, "exactly_once")} | {
+    name: Law(import_module(f"tests.connectors.test_{name}").systems, sink.guarantee)
+    for sinks in (STORES, ALERTS, DEAD_LETTERS)
+    for name, sink in sinks.items()
+}
+"""Every sink of the registry, with the systems of its test."""
 SLOW = {"kafka"}
 """A writer of these takes a quarter of a second to open."""
 ONCE = [name for name, law in SYSTEMS.items() if law.guarantee == "exactly_once"]
