@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from operators.model import Ints
 
@@ -97,9 +97,25 @@ class ReaderFactory(Protocol):
         ...
 
 
+Guarantee = Literal["exactly_once", "at_least_once", "best_effort"]
+"""How a sink stands to crashes and faults; it decides how a writer is given its items.
+
+exactly_once
+    Readers see each item once, because writing it again changes nothing: it is known by its id or replaces its row. A
+    write that raised has left nothing, or what the next try replaces. Items come in chunks, and a chunk may come again
+    whole or in parts.
+at_least_once
+    Items come one by one, so one that was taken does not come again while the process lives. A replay after a crash
+    gives the items since the last snapshot again.
+best_effort
+    The same, from a thread and a bounded queue beside the flow (`connectors.channel`). A fault of the system, of
+    whatever kind, neither ends nor delays the flow; items that cannot be delivered are dropped and counted.
+"""
+
+
 @runtime_checkable
 class Writer(Protocol[X_contra]):
-    """One open partition of a sink. Writing the same item again must leave the same result behind.
+    """One open partition of a sink; `Guarantee` says how it gets its items.
 
     `write` returns when the items are as durable as the system makes them. It raises `RetryableError` (the same call is
     made again after a back-off), `DataError` (the chunk is split until the bad item is alone, which is then handed to
@@ -131,6 +147,14 @@ class WriterFactory(Protocol[X_contra]):
 
     def open(self, partition: str, resume: State | None) -> Writer[X_contra]:
         """A writer that takes over from whoever wrote this partition before (fencing it where the system can)."""
+        ...
+
+    def ask(self) -> str:
+        """Ask the system whether it is there, and say so in a few words; raises `SentinelError` where it is not.
+
+        Changes nothing but what a start would make, and does not disturb a flow that is running: it fences no writer,
+        takes no lock for longer than a look, and sends nothing.
+        """
         ...
 
 

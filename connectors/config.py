@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
+from connectors.simulation.config import SimulatorConfig
 from operators.section import MASK, PlainText, Section, without
 
 _HOST: Final = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
@@ -84,7 +85,10 @@ class ReliabilityConfig(Section):
 
     chunk_rows: int = Field(2_000, ge=1, le=100_000, description="Most items of one write.")
     backoff_first_s: float = Field(
-        0.1, gt=0, le=60, description="Wait before the second try; doubled with each one after."
+        0.1,
+        gt=0,
+        le=60,
+        description="Wait before the second try; doubled with each one after, less up to half by chance.",
     )
     backoff_most_s: float = Field(10, gt=0, le=600, description="Longest wait between two tries.")
     budget_s: float = Field(300, ge=0, le=86_400, description="The process ends when a write has failed for this long.")
@@ -154,6 +158,66 @@ class GreptimeConfig(Section):
         """`text` without user and password: for messages that come from the client or the server."""
         password = self.password.get_secret_value() if self.password else ""
         return without(text, [self.username or "", password])
+
+
+class SourceConfig(Section):
+    """Where telemetry is read from."""
+
+    kind: Literal["simulator", "files", "kafka"] = Field(
+        "simulator", description="The simulator, recorded traffic in files, or the topics of [kafka]."
+    )
+    batch_size: int = Field(20_000, ge=1, le=1_000_000, description="Most records of one poll of a partition.")
+    simulator: SimulatorConfig = SimulatorConfig()
+    files: FilesConfig | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> SourceConfig:
+        if self.kind == "files" and self.files is None:
+            raise ValueError('kind = "files" needs source.files.paths')
+        return self
+
+
+class StoreConfig(Section):
+    """Where pane rows, what was expected of them, and alerts are kept for queries."""
+
+    kind: Literal["sqlite", "greptime", "none"] = Field("sqlite", description="The store that the flow writes.")
+    expectations: bool = Field(
+        True,
+        description="Whether it gets what detection expected of each series, once a minute; dashboards draw it.",
+    )
+    sqlite: SqliteConfig = SqliteConfig()
+    greptime: GreptimeConfig = GreptimeConfig()
+
+
+def _none_where_empty(path: object) -> object:
+    return None if path == "" else path
+
+
+class AlertsConfig(Section):
+    """Where alerts go. The store has them too, whatever is set here."""
+
+    terminal: bool = Field(True, description="As readable lines on standard output.")
+    width: int | None = Field(None, ge=20, le=1_000, description="Columns of such a line; the terminal's own if unset.")
+    jsonl: LocalPath | None = Field(
+        Path("runs/alerts.jsonl"), description='A file of JSON lines, its folder must exist; "" for none.'
+    )
+    kafka: bool = Field(False, description="The topic kafka.alert_topic, exactly once.")
+    max_age_s: float = Field(
+        3_600, ge=0, le=31_536_000, description="An alert sent later than this after its time is marked as replayed."
+    )
+
+    _off = field_validator("jsonl", mode="before")(_none_where_empty)
+
+
+class DeadLettersConfig(Section):
+    """Where records go that could not be used. They are counted in any case."""
+
+    jsonl: LocalPath | None = Field(
+        Path("runs/dead_letters.jsonl"), description='A file of JSON lines, its folder must exist; "" for none.'
+    )
+    kafka: bool = Field(False, description="The topic kafka.dead_letter_topic, exactly once.")
+
+    _off = field_validator("jsonl", mode="before")(_none_where_empty)
 
 
 class TracesConfig(Section):

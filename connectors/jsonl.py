@@ -165,3 +165,11 @@ class JsonlFactory:
     def open(self, partition: str, resume: State | None) -> JsonlWriter:
         """Lock the file and read it back; RetryableError while another process holds it."""
         return JsonlWriter(self._path, self._key, resume)
+
+    def ask(self) -> str:
+        """Look whether the file may be written; a writer would lock it, and cut a line that another one is writing."""
+        if not self._path.parent.is_dir():
+            raise ConfigError(f"the file {self._path} has no folder {self._path.parent}: make it, or set another path")
+        if not os.access(self._path if self._path.exists() else self._path.parent, os.W_OK):
+            raise ConfigError(f"the file {self._path} cannot be opened for writing: check its permissions")
+        return "the file can be written"

@@ -1,52 +1,157 @@
-"""Every connector by the name that settings know it by; the laws in `tests/contracts` hold for all that stand here."""
+"""Every source and sink by the name that settings know it by.
+
+The flow, `check --connect`, backtests and the laws in `tests/contracts` take them from here and name none themselves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Never, Protocol, TypeVar
 
-from connectors.base import Message, ReaderFactory, Row, WriterFactory
-from connectors.config import FilesConfig, GreptimeConfig, JsonlConfig, SqliteConfig, TerminalConfig
+from connectors.base import Guarantee, Message, ReaderFactory, Row, WriterFactory
+from connectors.config import AlertsConfig, DeadLettersConfig, JsonlConfig, SourceConfig, StoreConfig, TerminalConfig
 from connectors.files import FilesFactory
 from connectors.greptime.writer import GreptimeFactory
 from connectors.jsonl import JsonlFactory
-from connectors.simulation.config import SimulatorConfig
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.once import KafkaOnce
+from connectors.kafka.source import KafkaSource
 from connectors.simulator import Simulator
 from connectors.sqlite import SqliteFactory
-from connectors.terminal import TerminalFactory
-from operators.section import Section
+from operators.config import DecodeConfig
 
-F = TypeVar("F")
+X = TypeVar("X")
+X_contra = TypeVar("X_contra", contravariant=True)
+
+
+class ConnectorSettings(Protocol):
+    """What of the settings says which connectors there are, and how they are made."""
+
+    @property
+    def source(self) -> SourceConfig: ...
+    @property
+    def decode(self) -> DecodeConfig: ...
+    @property
+    def kafka(self) -> KafkaConfig: ...
+    @property
+    def store(self) -> StoreConfig: ...
+    @property
+    def alerts(self) -> AlertsConfig: ...
+    @property
+    def dead_letters(self) -> DeadLettersConfig: ...
+
+
+First = Mapping[str, int]
+"""How many partitions a topic had at the first start of the recovery store, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)
-class Registered(Generic[F]):
-    """A connector: the section of settings it is made from, and what makes it of that section.
+class Sink(Generic[X_contra]):
+    """One sink: what it promises, the setting that asks for it, and what makes it from the settings.
 
-    `once` is said of a writer whose items a reader sees exactly once over crashes, or as one row; a replay may show
-    the items of the others again.
+    `make` gives None where the settings do not ask for it, and connects to nothing. `pages`: whether people are called
+    by what it gets. `file` is the setting with the path of its file, for a sink that writes one. `step` gives the id of
+    its output step where its partitions depend on settings: Bytewax cannot resume with other partitions.
     """
 
-    config: type[Section]
-    make: Callable[..., F]
-    once: bool = True
+    guarantee: Guarantee
+    setting: str
+    make: Callable[[ConnectorSettings, First], WriterFactory[X_contra] | None]
+    pages: bool = False
+    file: str = ""
+    step: Callable[[ConnectorSettings], str] | None = None
 
 
-STORES: Final[dict[str, Registered[WriterFactory[Row]]]] = {
-    "sqlite": Registered(SqliteConfig, SqliteFactory),
-    "greptime": Registered(GreptimeConfig, GreptimeFactory),
+def _sqlite(s: ConnectorSettings, _: First) -> SqliteFactory | None:
+    return SqliteFactory(s.store.sqlite) if s.store.kind == "sqlite" else None
+
+
+def _greptime(s: ConnectorSettings, _: First) -> GreptimeFactory | None:
+    return GreptimeFactory(s.store.greptime) if s.store.kind == "greptime" else None
+
+
+def _alert_terminal(s: ConnectorSettings, _: First) -> WriterFactory[Message] | None:
+    if not s.alerts.terminal:
+        return None
+    from connectors.terminal import TerminalFactory  # what draws takes its time to import, and pods do not draw
+
+    return TerminalFactory(TerminalConfig(width=s.alerts.width))
+
+
+def _alert_jsonl(s: ConnectorSettings, _: First) -> JsonlFactory | None:
+    return None if s.alerts.jsonl is None else JsonlFactory(JsonlConfig(path=s.alerts.jsonl))
+
+
+def _alert_kafka(s: ConnectorSettings, first: First) -> KafkaOnce | None:
+    topic = s.kafka.alert_topic
+    return KafkaOnce(s.kafka, topic, "kafka_alerts", first.get(topic)) if s.alerts.kafka else None
+
+
+def _letter_jsonl(s: ConnectorSettings, _: First) -> JsonlFactory | None:
+    path = s.dead_letters.jsonl
+    return None if path is None else JsonlFactory(JsonlConfig(path=path), "jsonl_dead_letters", "id")
+
+
+def _letter_kafka(s: ConnectorSettings, first: First) -> KafkaOnce | None:
+    topic = s.kafka.dead_letter_topic
+    return KafkaOnce(s.kafka, topic, "kafka_dead_letters", first.get(topic)) if s.dead_letters.kafka else None
+
+
+STORES: Final[dict[str, Sink[Row]]] = {
+    "sqlite": Sink("exactly_once", "store.kind", _sqlite, file="store.sqlite.path"),
+    "greptime": Sink(
+        "exactly_once", "store.kind", _greptime, step=lambda s: f"store_greptime_{s.store.greptime.partitions}"
+    ),
 }
-"""Where pane rows and alerts are kept for queries."""
+"""Where rows are kept for queries: those of panes, what was expected of them, and alerts. Settings ask for one."""
 
-ALERTS: Final[dict[str, Registered[WriterFactory[Message]]]] = {
-    "jsonl": Registered(JsonlConfig, JsonlFactory),
-    "terminal": Registered(TerminalConfig, TerminalFactory, once=False),
+ALERTS: Final[dict[str, Sink[Message]]] = {
+    "terminal": Sink("best_effort", "alerts.terminal", _alert_terminal),
+    "jsonl": Sink("exactly_once", "alerts.jsonl", _alert_jsonl, file="alerts.jsonl"),
+    "kafka": Sink(
+        "exactly_once", "alerts.kafka", _alert_kafka, pages=True, step=lambda s: f"alerts_kafka_{s.kafka.alert_topic}"
+    ),
 }
 """Where alerts are sent."""
 
-SOURCES: Final[dict[str, Registered[ReaderFactory]]] = {
-    "files": Registered(FilesConfig, FilesFactory),
-    "simulator": Registered(SimulatorConfig, Simulator),
+DEAD_LETTERS: Final[dict[str, Sink[Message]]] = {
+    "jsonl": Sink("exactly_once", "dead_letters.jsonl", _letter_jsonl, file="dead_letters.jsonl"),
+    "kafka": Sink(
+        "exactly_once",
+        "dead_letters.kafka",
+        _letter_kafka,
+        step=lambda s: f"dead_letters_kafka_{s.kafka.dead_letter_topic}",
+    ),
 }
-"""Where telemetry comes from."""
+"""Where records are sent that could not be used."""
+
+SINKS: Final[tuple[Sink[Never], ...]] = (*STORES.values(), *ALERTS.values(), *DEAD_LETTERS.values())
+"""All of them."""
+
+SOURCES: Final[dict[str, Callable[[ConnectorSettings], ReaderFactory]]] = {
+    "files": lambda s: FilesFactory(_given(s.source.files), s.decode.max_record_bytes),
+    "simulator": lambda s: Simulator(s.source.simulator),
+    "kafka": lambda s: KafkaSource(s.kafka),
+}
+"""Where telemetry comes from, by `source.kind`."""
+
+
+def asked_for(
+    sinks: Mapping[str, Sink[X]], settings: ConnectorSettings, first: First | None = None
+) -> dict[str, WriterFactory[X]]:
+    """Those of these sinks that the settings ask for, by name; none is connected yet."""
+    made = {name: sink.make(settings, first or {}) for name, sink in sinks.items()}
+    return {name: factory for name, factory in made.items() if factory is not None}
+
+
+def heartbeats(settings: ConnectorSettings) -> KafkaOnce | None:
+    """The topic of heartbeats; None where there are none."""
+    if not settings.alerts.kafka or not settings.kafka.heartbeat_s:
+        return None
+    return KafkaOnce(settings.kafka, settings.kafka.heartbeat_topic, "heartbeat")
+
+
+def _given(files: X | None) -> X:
+    assert files is not None  # the settings ask for paths where the source is files
+    return files

@@ -17,6 +17,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import orjson
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from connectors.backoff import pause_s
 from connectors.base import State, Writer, WriterFactory
 from connectors.clocks import Clock
 from connectors.config import ReliabilityConfig
@@ -44,6 +45,10 @@ class Observer(Protocol):
 
     def rejected(self, sink: str, reason: str) -> None: ...
 
+    def dropped(self, sink: str, reason: str, items: int) -> None:
+        """A sink at best effort gave up items that its system might have taken."""
+        ...
+
 
 class NullObserver:
     """The observer that looks away."""
@@ -53,6 +58,8 @@ class NullObserver:
     def retried(self, sink: str) -> None: ...
 
     def rejected(self, sink: str, reason: str) -> None: ...
+
+    def dropped(self, sink: str, reason: str, items: int) -> None: ...
 
 
 Rejected = Callable[[str, object, DataError], None]
@@ -91,28 +98,45 @@ def log_rejected(sink: str, item: object, error: DataError) -> None:
     log.warning("%s refused an item (%s); set rejected_file to keep such items", sink, error.reason)
 
 
+def keeper(config: ReliabilityConfig) -> Rejected:
+    """What becomes of refused items by the settings: they are kept in a file, or only logged."""
+    return RejectedFile(config.rejected_file) if config.rejected_file else log_rejected
+
+
 def never() -> bool:
     """The stop flag of a program that is not stopped."""
     return False
 
 
 class Retry:
-    """Calls something again while it raises RetryableError, with doubled waits, until the budget is spent."""
+    """Calls something again while it raises RetryableError, with growing waits, until the budget is spent.
+
+    `partition` tells this one from all others of the sink: `pause_s` has the reason.
+    """
 
     def __init__(
-        self, name: str, config: ReliabilityConfig, observer: Observer, stopping: Callable[[], bool], clock: Clock
+        self,
+        name: str,
+        partition: str,
+        config: ReliabilityConfig,
+        observer: Observer,
+        stopping: Callable[[], bool],
+        clock: Clock,
     ) -> None:
         self._name = name
+        self._owner = f"sink {name} {partition}"
         self._config = config
         self._observer = observer
         self._stopping = stopping
         self._clock = clock
         self.patient = True  # whether it tries again at all
 
-    def __call__(self, call: Callable[[], T]) -> T:
-        """The result of `call`; FatalError when the budget is spent or the program stops first."""
-        wait = self._config.backoff_first_s
-        first: float | None = None
+    def __call__(self, call: Callable[[], T], since: float | None = None) -> T:
+        """The result of `call`; FatalError when the budget is spent or the program stops first.
+
+        The budget is counted from `since`, or from the first failure. One try is made in any case.
+        """
+        first, failures = since, 0
         while True:
             try:
                 return call()
@@ -127,9 +151,10 @@ class Retry:
                     f"sink {self._name} failed for {now - first:.0f} s (budget_s = {self._config.budget_s:g}); "
                     f"the last error: {error}"
                 ) from error
+            failures += 1
+            wait = pause_s(self._owner, failures, self._config.backoff_first_s, self._config.backoff_most_s)
             log.warning("sink %s: %s; trying again in %.1f s", self._name, error, min(wait, left))
             self._sleep(min(wait, left), error)
-            wait = min(wait * 2, self._config.backoff_most_s)
 
     def _sleep(self, seconds: float, error: RetryableError) -> None:
         until = self._clock.monotonic() + seconds
@@ -155,10 +180,11 @@ class ReliablePartition(StatefulSinkPartition[X, Stored], Generic[X]):
         observer: Observer,
         clock: Clock,
         at_once: bool,
+        singly: bool = False,
     ) -> None:
         self._name = name
         self._writer = writer
-        self._chunk = config.chunk_rows
+        self._chunk = 1 if singly else config.chunk_rows
         self._retry = retry
         self._rejected = rejected
         self._observer = observer
@@ -196,12 +222,16 @@ class ReliablePartition(StatefulSinkPartition[X, Stored], Generic[X]):
             self._flush(len(self._buffer))
 
     def _flush(self, count: int) -> None:
-        for low in range(0, count, self._chunk):
-            chunk = self._buffer[low : min(low + self._chunk, count)]
-            begin = self._clock.monotonic()
-            good = self._write(chunk)
-            self._observer.written(self._name, good, self._clock.monotonic() - begin)
-        del self._buffer[:count]
+        done = 0
+        try:
+            while done < count:
+                chunk = self._buffer[done : min(done + self._chunk, count)]
+                begin = self._clock.monotonic()
+                good = self._write(chunk)
+                done += len(chunk)
+                self._observer.written(self._name, good, self._clock.monotonic() - begin)
+        finally:
+            del self._buffer[:done]
 
     def _write(self, items: Sequence[X]) -> int:
         """Write the items, those its store refuses aside; how many were written."""
@@ -220,10 +250,28 @@ class ReliablePartition(StatefulSinkPartition[X, Stored], Generic[X]):
             return 0
 
 
+def resumed(sink: str, partition: str, snapshot: State | None) -> State | None:
+    """What a sink partition's snapshot holds for its successor; FatalError where another version wrote it."""
+    if snapshot is None:
+        return None
+    match restored(snapshot, f"partition {partition} of sink {sink}"):
+        case (1, None):
+            return None
+        case (1, tuple(state)):
+            return state
+        case other:
+            raise FatalError(
+                f"the snapshot of sink {sink} has version {other[:1]}, this program reads version {VERSION}: "
+                "resume with the program that wrote it, or start with a new recovery folder"
+            )
+
+
 class ReliableSink(FixedPartitionedSink[X, Stored], Generic[X]):
     """A Bytewax sink of (key, item) that writes through the factory's writers.
 
     `at_once` writes every batch as it comes (alerts); otherwise items wait for a whole chunk or the epoch's snapshot.
+    `singly` hands items over one by one, so that what was taken is not given again when another one fails: for writers
+    that neither undo nor overwrite (`Guarantee`).
     `stopping` is asked between slices of at most 0.2 s of every wait. Writing and opening raise FatalError when the
     budget is spent, when the program stops while a neighbour is away, or where the writer says that nothing helps.
     """
@@ -234,6 +282,7 @@ class ReliableSink(FixedPartitionedSink[X, Stored], Generic[X]):
         config: ReliabilityConfig,
         *,
         at_once: bool = False,
+        singly: bool = False,
         stopping: Callable[[], bool] = never,
         rejected: Rejected | None = None,
         observer: Observer | None = None,
@@ -242,12 +291,11 @@ class ReliableSink(FixedPartitionedSink[X, Stored], Generic[X]):
         self._factory = factory
         self._config = config
         self._at_once = at_once
+        self._singly = singly
         self._observer = observer or NullObserver()
         self._clock = clock
-        self._retry = Retry(factory.name, config, self._observer, stopping, clock)
-        if rejected is None:
-            rejected = RejectedFile(config.rejected_file) if config.rejected_file else log_rejected
-        self._rejected = rejected
+        self._stopping = stopping
+        self._rejected = rejected or keeper(config)
 
     def list_parts(self) -> list[str]:
         """The partitions of the factory."""
@@ -259,29 +307,17 @@ class ReliableSink(FixedPartitionedSink[X, Stored], Generic[X]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> ReliablePartition[X]:
         """Open the writer of the partition; None as the state does not mean that nothing was written."""
-        state: State | None = None
-        owner = f"partition {for_part} of sink {self._factory.name}"
-        resume = None if resume_state is None else restored(resume_state, owner)
-        match resume:
-            case None:
-                pass
-            case (1, None):
-                pass
-            case (1, tuple(inner)):
-                state = inner
-            case _:
-                raise FatalError(
-                    f"the snapshot of sink {self._factory.name} has version {resume[:1]}, this program reads "
-                    f"version {VERSION}: resume with the program that wrote it, or start with a new recovery folder"
-                )
-        writer = self._retry(lambda: self._factory.open(for_part, state))
+        state = resumed(self._factory.name, for_part, resume_state)
+        retry = Retry(self._factory.name, for_part, self._config, self._observer, self._stopping, self._clock)
+        writer = retry(lambda: self._factory.open(for_part, state))
         return ReliablePartition(
             self._factory.name,
             writer,
             self._config,
-            self._retry,
+            retry,
             self._rejected,
             self._observer,
             self._clock,
             self._at_once,
+            self._singly,
         )

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import numpy as np
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
+from connectors.backoff import pause_s
 from connectors.base import Chunk, Reader, ReaderFactory, State
 from connectors.clocks import HOST, Clock, ClockWatch, SteadyClock
 from connectors.config import ReliabilityConfig
@@ -130,7 +131,7 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         self._said_at_end: bool | None = None  # None until the partition has reported for the first time
         self._told = self._lag_told = -_TELL_S
         self._failing_since: float | None = None
-        self._wait = 0.0
+        self._failures = 0  # in a row
         self._due = 0.0
 
     def _restore(self, resume: State) -> tuple[int, State]:
@@ -205,13 +206,13 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         try:
             if self._again is not None:
                 came = self._remember(self._again)
-                self._failing_since, self._wait = None, 0.0
+                self._failing_since, self._failures = None, 0
                 return [] if came else self._nap()
             began = self._clock.monotonic()
             chunk = self._reader.poll(self._s.batch_size)
         except RetryableError as error:
             return self._back_off(error)
-        self._failing_since, self._wait = None, 0.0
+        self._failing_since, self._failures = None, 0
         self._s.turned()
         batches = self._judge(chunk)
         if self._s.traced is not None and chunk.values:
@@ -298,10 +299,11 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
                 f"the last error: {error}"
             ) from error
         self._s.retried()
-        self._wait = min(max(retry.backoff_first_s, self._wait * 2), retry.backoff_most_s)
-        log.warning("source partition %s: %s; trying again in %.1f s", self._key, error, self._wait)
+        self._failures += 1
+        wait = pause_s(f"source {self._key}", self._failures, retry.backoff_first_s, retry.backoff_most_s)
+        log.warning("source partition %s: %s; trying again in %.1f s", self._key, error, wait)
         batches = self._judge(_NOTHING)
-        self._due = now + self._wait
+        self._due = now + wait
         return batches
 
     def next_awake(self) -> datetime:

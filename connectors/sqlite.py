@@ -213,6 +213,11 @@ class SqliteFactory:
         """Open the file, making it where it is not there; ConfigError where it is another program's or schema's."""
         return SqliteWriter(self._config.path, self._config.busy_timeout_s)
 
+    def ask(self) -> str:
+        """Open the file, making it where it is not there, and close it."""
+        self.open("sqlite", None).close()
+        return "the file can be opened"
+
 
 def read(path: Path, query: str, parameters: Sequence[object] = ()) -> list[dict[str, object]]:
     """The rows that a query gives, as dicts, read-only; ConfigError where the file is not there.

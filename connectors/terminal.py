@@ -1,10 +1,9 @@
-"""Alerts as readable lines on the terminal, and a count of what could not be used; for people who watch a run."""
+"""Alerts as readable lines on the terminal, for people who watch a run."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, TextIO
 
@@ -16,7 +15,6 @@ from connectors.base import Message, State
 from connectors.config import TerminalConfig
 from connectors.console import SEVERITY_STYLES, PipeConsole
 from operators.errors import DataError
-from operators.model import DeadLetter
 from operators.text import printable
 from operators.units import readable
 
@@ -87,38 +85,10 @@ class TerminalWriter:
         """Nothing to close: the terminal belongs to the program."""
 
 
-class DeadLetterCounter:
-    """Counts dead letters by reason and prints the counts at the end, never a payload."""
+class TerminalFactory:
+    """The terminal as a sink of alerts; colours only on a terminal, and none where NO_COLOR is set."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self.counts: Counter[str] = Counter()
-
-    def write(self, items: Sequence[DeadLetter]) -> None:
-        """Count."""
-        self.counts.update(item.reason for item in items)
-
-    def snapshot(self) -> State | None:
-        """Nothing: the counts are of this run."""
-        return None
-
-    def close(self) -> None:
-        """Print how many records could not be used, and why."""
-        if not self.counts:
-            return
-        reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(self.counts.items()))
-        try:
-            self._console.print(
-                f"{self.counts.total():,} records could not be used: {reasons}",
-                soft_wrap=not self._console.is_terminal,
-                highlight=False,
-            )
-        except OSError:
-            log.warning("%d records could not be used: %s", self.counts.total(), reasons)
-
-
-class _Terminal:
-    """What both terminal sinks share: one partition, and the console."""
+    name = "terminal"
 
     def __init__(self, config: TerminalConfig, stream: TextIO | None = None) -> None:
         self._console = PipeConsole(file=stream or sys.stdout, width=config.width)
@@ -131,22 +101,10 @@ class _Terminal:
         """Every key to the one partition."""
         return 0
 
-
-class TerminalFactory(_Terminal):
-    """The terminal as a sink of alerts; colours only on a terminal, and none where NO_COLOR is set."""
-
-    name = "terminal"
-
     def open(self, partition: str, resume: State | None) -> TerminalWriter:
         """A writer on the console."""
         return TerminalWriter(self._console)
 
-
-class DeadLetterCounterFactory(_Terminal):
-    """The terminal as a sink of dead letters: counted, not shown."""
-
-    name = "dead_letter_counter"
-
-    def open(self, partition: str, resume: State | None) -> DeadLetterCounter:
-        """A counter on the console."""
-        return DeadLetterCounter(self._console)
+    def ask(self) -> str:
+        """There is nothing to ask: standard output is there, or goes away while the flow runs."""
+        return "1 partition"

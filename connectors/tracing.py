@@ -154,3 +154,7 @@ class TracedSinks:
     def rejected(self, sink: str, reason: str) -> None:
         """An item was refused by its store."""
         self._observer.rejected(sink, reason)
+
+    def dropped(self, sink: str, reason: str, items: int) -> None:
+        """A sink at best effort gave up items."""
+        self._observer.dropped(sink, reason, items)

@@ -66,7 +66,8 @@ def flow() -> Dataflow:
         if settings.traces.endpoint is not None:
             run.traces = Traces(settings.traces, __version__, who.run, who.process)
         run.held = start.claim(settings, where, factory)
-        dataflow = wiring.build(settings, run, factory, wall_clock)
+        to = wiring.writers(settings, None if run.held is None else run.held.topics)
+        dataflow = wiring.build(settings, run, factory, wall_clock, to)
         start.start_heartbeats(settings, run, where)
         if isinstance(factory, KafkaSource):
             run.watch = factory.watch(WATCH_S, run.telemetry.unread)

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 from bytewax.dataflow import Dataflow
+from bytewax.outputs import Sink as BytewaxSink
 
 from connectors.base import Message, ReaderFactory, Row, WriterFactory
-from connectors.config import JsonlConfig, TerminalConfig
-from connectors.files import FilesFactory
-from connectors.greptime.writer import GreptimeFactory
-from connectors.jsonl import JsonlFactory
-from connectors.kafka.once import KafkaOnce
-from connectors.kafka.source import KafkaSource
+from connectors.channel import sink_of
 from connectors.prices import PriceFile
+from connectors.registry import ALERTS, DEAD_LETTERS, SOURCES, STORES, Sink, asked_for
 from connectors.reliable import ReliableSink
-from connectors.simulator import Simulator
 from connectors.source import SourceSettings, TelemetrySource
-from connectors.sqlite import SqliteFactory
 from connectors.tracing import TracedSinks
-from flows.pipeline import PipelineIO, Shape, Taps, pipeline
+from flows.pipeline import STORE, PipelineIO, Shape, Taps, pipeline
 from flows.process.run import Run
 from flows.recovery.topics import keep_read, keep_written
 from flows.settings.model import Settings
@@ -32,28 +26,19 @@ from operators.enrich.enricher import Enricher
 from operators.model import SECOND, Alert
 from operators.steps import Watching
 
-X = TypeVar("X")
-
 
 def reader(settings: Settings) -> ReaderFactory:
     """The source that the settings name."""
-    match settings.source.kind:
-        case "simulator":
-            return Simulator(settings.source.simulator)
-        case "files":
-            assert settings.source.files is not None
-            return FilesFactory(settings.source.files, settings.decode.max_record_bytes)
-        case "kafka":
-            return KafkaSource(settings.kafka)
+    return SOURCES[settings.source.kind](settings)
 
 
 @dataclass(frozen=True)
 class Writers:
-    """The configured sinks; alerts and dead letters by the name of their output step."""
+    """The sinks of one run by their names in the registry: none but those given, and one store at most."""
 
-    store: WriterFactory[Row] | None
-    alerts: dict[str, WriterFactory[Message]]
-    dead_letters: dict[str, WriterFactory[Message]]
+    stores: Mapping[str, WriterFactory[Row]] = field(default_factory=dict)
+    alerts: Mapping[str, WriterFactory[Message]] = field(default_factory=dict)
+    dead_letters: Mapping[str, WriterFactory[Message]] = field(default_factory=dict)
 
 
 def writers(settings: Settings, first: Mapping[str, int] | None = None) -> Writers:
@@ -61,35 +46,11 @@ def writers(settings: Settings, first: Mapping[str, int] | None = None) -> Write
 
     `first` says how many partitions a topic had at the first start of the recovery store, where it is known.
     """
-    kafka, first = settings.kafka, first or {}
-
-    def once(topic: str, name: str) -> KafkaOnce:
-        return KafkaOnce(kafka, topic, name, first.get(topic))
-
-    store: WriterFactory[Row] | None = None
-    match settings.store.kind:
-        case "sqlite":
-            store = SqliteFactory(settings.store.sqlite)
-        case "greptime":
-            store = GreptimeFactory(settings.store.greptime)
-        case "none":
-            pass
-    alerts: dict[str, WriterFactory[Message]] = {}
-    letters: dict[str, WriterFactory[Message]] = {}
-    if settings.alerts.terminal:
-        from connectors.terminal import TerminalFactory  # what draws takes its time to import, and pods do not draw
-
-        alerts["terminal"] = TerminalFactory(TerminalConfig(width=settings.alerts.width))
-    if settings.alerts.jsonl is not None:
-        alerts["jsonl"] = JsonlFactory(JsonlConfig(path=settings.alerts.jsonl))
-    if settings.alerts.kafka:
-        alerts["kafka"] = once(kafka.alert_topic, "kafka_alerts")
-    if settings.dead_letters.jsonl is not None:
-        config = JsonlConfig(path=settings.dead_letters.jsonl)
-        letters["jsonl"] = JsonlFactory(config, "jsonl_dead_letters", "id")
-    if settings.dead_letters.kafka:
-        letters["kafka"] = once(kafka.dead_letter_topic, "kafka_dead_letters")
-    return Writers(store, alerts, letters)
+    return Writers(
+        asked_for(STORES, settings, first),
+        asked_for(ALERTS, settings, first),
+        asked_for(DEAD_LETTERS, settings, first),
+    )
 
 
 def enricher(settings: Settings, run: Run) -> Enricher:
@@ -99,8 +60,10 @@ def enricher(settings: Settings, run: Run) -> Enricher:
     return Enricher(settings.enrich, PriceFile(Path(settings.enrich.prices), run.telemetry.prices_loaded))
 
 
-def pipeline_io(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[], int]) -> PipelineIO:
-    """The source and the sinks that the settings name."""
+def pipeline_io(
+    settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[], int], to: Writers
+) -> PipelineIO:
+    """The source and these sinks, as the graph takes them."""
     source = SourceSettings(
         factory=factory,
         decoder=decoder("native"),
@@ -119,19 +82,36 @@ def pipeline_io(settings: Settings, run: Run, factory: ReaderFactory, now: Calla
         connected=run.connected.set,
         stepped=run.telemetry.clock_stepped,
     )
-    to = writers(settings, None if run.held is None else run.held.topics)
     watching = run.telemetry if run.traces is None else TracedSinks(run.traces, run.telemetry)
 
-    def sink(factory: WriterFactory[X], at_once: bool) -> ReliableSink[X]:
-        factory.partitions()  # asks the neighbour now: a start that cannot work must not wait for its first alert
-        return ReliableSink(factory, settings.sinks, at_once=at_once, stopping=run.stop.is_set, observer=watching)
+    def store(name: str, rows: WriterFactory[Row]) -> BytewaxSink[tuple[str, Row]]:
+        rows.partitions()  # asks the neighbour now: a start that cannot work must not wait for its first row
+        singly = STORES[name].guarantee != "exactly_once"
+        return ReliableSink(rows, settings.sinks, singly=singly, stopping=run.stop.is_set, observer=watching)
+
+    def messages(
+        sinks: Mapping[str, Sink[Message]], made: Mapping[str, WriterFactory[Message]], at_once: bool
+    ) -> dict[str, BytewaxSink[tuple[str, Message]]]:
+        for writers in made.values():
+            writers.partitions()
+        return {
+            name: sink_of(
+                sinks[name].guarantee,
+                writers,
+                settings.sinks,
+                at_once=at_once,
+                stopping=run.stop.is_set,
+                observer=watching,
+            )
+            for name, writers in made.items()
+        }
 
     run.source = TelemetrySource(source)
     made = PipelineIO(
         source=run.source,
-        store=None if to.store is None else sink(to.store, at_once=False),
-        alerts={name: sink(a, at_once=True) for name, a in to.alerts.items()},
-        dead_letters={name: sink(d, at_once=False) for name, d in to.dead_letters.items()},
+        store=next((store(name, rows) for name, rows in to.stores.items()), None),
+        alerts=messages(ALERTS, to.alerts, at_once=True),
+        dead_letters=messages(DEAD_LETTERS, to.dead_letters, at_once=False),
         steps=steps(settings),
     )
     keep_read(run.held, factory)
@@ -141,13 +121,11 @@ def pipeline_io(settings: Settings, run: Run, factory: ReaderFactory, now: Calla
 
 def steps(settings: Settings) -> dict[str, str]:
     """The step ids of the sinks whose partitions depend on settings: another topic or store is another step."""
-    found = {
-        "alerts_kafka": f"alerts_kafka_{settings.kafka.alert_topic}",
-        "dead_letters_kafka": f"dead_letters_kafka_{settings.kafka.dead_letter_topic}",
-    }
-    if settings.store.kind == "greptime":
-        found["store"] = f"store_greptime_{settings.store.greptime.partitions}"
-    return {name: step.replace(".", "-") for name, step in found.items()}
+    named = {f"alerts_{name}": sink.step for name, sink in ALERTS.items()}
+    named |= {f"dead_letters_{name}": sink.step for name, sink in DEAD_LETTERS.items()}
+    if settings.store.kind in STORES:
+        named[STORE] = STORES[settings.store.kind].step
+    return {name: step(settings).replace(".", "-") for name, step in named.items() if step is not None}
 
 
 def shape(settings: Settings) -> Shape:
@@ -164,8 +142,11 @@ def shape(settings: Settings) -> Shape:
     )
 
 
-def build(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[], int]) -> Dataflow:
-    """The dataflow of these settings; connects to the source and to what the sinks need to know at the start."""
+def build(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[], int], to: Writers) -> Dataflow:
+    """The dataflow of these settings from this source to these sinks, whatever sinks the settings name.
+
+    Connects to the source and to what the sinks need to know at the start.
+    """
     oldest = round(settings.alerts.max_age_s * SECOND)
 
     def replayed(alert: Alert) -> bool:
@@ -174,11 +155,4 @@ def build(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[]
     watching = Watching(run.telemetry, time.perf_counter, run.reached, run.heard)
     taps = Taps(replayed, run.alerted, run.telemetry.shard, watching)
     made = shape(settings) if run.held is None else replace(shape(settings), row_keys=run.held.row_keys)
-    return pipeline(made, pipeline_io(settings, run, factory, now), taps)
-
-
-def heartbeat_topic(settings: Settings) -> KafkaOnce | None:
-    """The topic of heartbeats; None where there are none."""
-    if not settings.alerts.kafka or not settings.kafka.heartbeat_s:
-        return None
-    return KafkaOnce(settings.kafka, settings.kafka.heartbeat_topic, "heartbeat")
+    return pipeline(made, pipeline_io(settings, run, factory, now, to), taps)

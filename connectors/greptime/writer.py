@@ -145,3 +145,8 @@ class GreptimeFactory:
         except GreptimeError as e:
             raise ConfigError(f"the GreptimeDB client refuses its settings: {c.masked(str(e))}") from None
         return GreptimeWriter(client, c)
+
+    def ask(self) -> str:
+        """Ask the server whether it is there."""
+        self.open(self.partitions()[0], None).ping()
+        return "the server answers"

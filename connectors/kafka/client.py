@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from connectors.backoff import pause_s
 from connectors.kafka.config import KafkaConfig
 from operators.errors import ConfigError, FatalError, RetryableError, SentinelError
 
@@ -22,6 +25,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 OnError = Callable[[KafkaError], None]
 OnStatistics = Callable[[str], None]
+
+_PAUSES_S: Final = (0.1, 1.0)
+"""Before brokers that do not answer the start are asked again: the first time, and at most."""
 
 _RETRIABLE: Final = frozenset({
     KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE,
@@ -178,7 +184,7 @@ def patiently(doing: str, attempt: Callable[[float], T], config: KafkaConfig) ->
     It blocks, and serves the start only. Raises `ConfigError` or `FatalError`, the latter also after the budget.
     """
     deadline = time.monotonic() + config.start_budget_s
-    pause, timeout = 0.1, 1.0
+    owner, failures, timeout = f"{platform.node()} {os.getpid()} {doing}", 0, 1.0
     while True:
         left = deadline - time.monotonic()
         try:
@@ -195,8 +201,9 @@ def patiently(doing: str, attempt: Callable[[float], T], config: KafkaConfig) ->
                 "(kafka.options)?"
             )
         logger.warning("%s; trying again for %.0f s", failure, left)
-        time.sleep(min(pause, left))
-        pause, timeout = min(2 * pause, 1.0), 2 * timeout
+        failures += 1
+        time.sleep(min(pause_s(owner, failures, *_PAUSES_S), left))
+        timeout *= 2
 
 
 @dataclass(frozen=True, slots=True)

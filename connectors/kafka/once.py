@@ -107,6 +107,11 @@ class KafkaOnce:
         number = int(partition.rpartition("/")[2])
         return KafkaOnceWriter(self._config, self.topic, number, len(self.partitions()), resume)
 
+    def ask(self) -> str:
+        """Ask for the partitions; no writer is opened, for that would fence the one of a running flow."""
+        number = len(self.partitions())
+        return f"{number} partition{'' if number == 1 else 's'}"
+
     def _numbers(self) -> list[int]:
         check_options(self._config)
         if numbers := look_up(self._config, (self.topic,)).topics.get(self.topic):

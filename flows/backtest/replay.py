@@ -1,7 +1,8 @@
 """Recorded events through the dataflow of production, as fast as they can be read: what a backtest runs.
 
-Source, settings and steps are those of `flows.main`; only the ends differ. Nothing of a deployment is touched: no
-store, topic, recovery folder or listener of the settings is opened, and no offset is committed.
+Source, settings and steps are those of `flows.main`; only the ends differ. A backtest begins with no sink and adds its
+own, so nothing of a deployment is touched: no store, topic, channel, recovery folder or listener of the settings is
+opened or asked, and no offset is committed.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ import orjson
 from bytewax.testing import cluster_main, run_main
 
 from connectors.base import ReaderFactory
-from connectors.config import FilesConfig, is_address
+from connectors.config import FilesConfig, JsonlConfig, is_address
 from connectors.files import FilesFactory
+from connectors.jsonl import JsonlFactory
 from connectors.kafka.range import KafkaRange, parse_address
+from connectors.sqlite import SqliteFactory
 from flows import wiring
 from flows.backtest.scoring import Extent
 from flows.process.ending import cause
@@ -115,19 +118,12 @@ def settings_of(config: Path | None, sets: Sequence[str], environ: Mapping[str, 
     return load(environ, cwd, choices(sets))
 
 
-def ends_of(settings: Settings, alerts: Path, store: Path | None) -> Settings:
-    """The settings with a backtest's ends: alerts into a file, rows into a SQLite file or nowhere, nothing else."""
-    off: dict[str, Any] = {
-        "alerts": settings.alerts.model_copy(update={"terminal": False, "kafka": False, "jsonl": alerts}),
-        "dead_letters": settings.dead_letters.model_copy(update={"kafka": False, "jsonl": None}),
-        "store": settings.store.model_copy(
-            update={"kind": "none"}
-            if store is None
-            else {"kind": "sqlite", "sqlite": settings.store.sqlite.model_copy(update={"path": store})}
-        ),
-        "sinks": settings.sinks.model_copy(update={"rejected_file": None}),
-    }
-    return settings.model_copy(update=off)
+def sinks_of(settings: Settings, alerts: Path, store: Path | None) -> wiring.Writers:
+    """The sinks of a backtest, whatever the settings name: a file of alerts, and one of rows where `store` is given."""
+    stores = {}
+    if store is not None:
+        stores["sqlite"] = SqliteFactory(settings.store.sqlite.model_copy(update={"path": store}))
+    return wiring.Writers(stores, alerts={"jsonl": JsonlFactory(JsonlConfig(path=alerts))})
 
 
 def reader(settings: Settings, events: Sequence[str]) -> ReaderFactory:
@@ -181,7 +177,8 @@ def replay(
         run = Observed(Telemetry(), progress, stop=stop or threading.Event())
         began = time.monotonic()
         try:
-            flow = wiring.build(ends_of(settings, alerts, store), run, factory, wall_clock)
+            kept = settings.model_copy(update={"sinks": settings.sinks.model_copy(update={"rejected_file": None})})
+            flow = wiring.build(kept, run, factory, wall_clock, sinks_of(settings, alerts, store))
             if workers == 1:
                 run_main(flow, epoch_interval=EPOCH)  # type: ignore[no-untyped-call]
             else:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Never
 
 from connectors.base import WriterFactory
-from connectors.greptime.writer import GreptimeFactory
 from connectors.prices import load
-from connectors.sqlite import SqliteFactory
+from connectors.registry import heartbeats
 from flows.settings.model import CONFIG_EXIT_CODE, Settings
-from flows.wiring import heartbeat_topic, reader, writers
+from flows.wiring import reader, writers
 from operators.errors import ConfigError, SentinelError
 
 
@@ -38,19 +35,17 @@ def ask(settings: Settings) -> Iterator[Answer]:
     """
     yield _answer(f"source, {settings.source.kind}", lambda: _source(settings))
     to = writers(settings)
-    if to.store is not None:
-        store = to.store
-        yield _answer(f"store, {settings.store.kind}", lambda: _sink(store))
-    for what, sinks, path in (
-        ("alerts", to.alerts, settings.alerts.jsonl),
-        ("dead letters", to.dead_letters, settings.dead_letters.jsonl),
-    ):
+    asked: Mapping[str, Mapping[str, WriterFactory[Never]]] = {
+        "store": to.stores,
+        "alerts": to.alerts,
+        "dead letters": to.dead_letters,
+    }
+    for what, sinks in asked.items():
         for name, factory in sinks.items():
-            call = partial(_file, path) if name == "jsonl" and path is not None else partial(_sink, factory)
-            yield _answer(f"{what}, {name}", call)
-    beats = heartbeat_topic(settings)
+            yield _answer(f"{what}, {name}", factory.ask)
+    beats = heartbeats(settings)
     if beats is not None:
-        yield _answer("heartbeats, kafka", lambda: _sink(beats))
+        yield _answer("heartbeats, kafka", beats.ask)
     if settings.enrich.prices is not None:
         prices = Path(settings.enrich.prices)
         yield _answer("price file", lambda: f"{len(load(prices))} prices")
@@ -71,35 +66,10 @@ def _answer(neighbour: str, call: Callable[[], str]) -> Answer:
         return Answer(neighbour, "", problem)
 
 
-def _partitions(names: list[str]) -> str:
-    return f"{len(names)} partition{'' if len(names) == 1 else 's'}"
-
-
 def _source(settings: Settings) -> str:
     factory = reader(settings)
     names = factory.partitions()
     if settings.source.kind == "files":
         for name in names:
             factory.open(name, None).close()
-    return _partitions(names)
-
-
-def _sink(factory: WriterFactory[Any]) -> str:
-    match factory:
-        case SqliteFactory():
-            factory.open(factory.partitions()[0], None).close()
-            return "the file can be opened"
-        case GreptimeFactory():
-            factory.open(factory.partitions()[0], None).ping()
-            return "the server answers"
-    # A Kafka writer is not opened: that would fence the one of a running flow.
-    return _partitions(factory.partitions())
-
-
-def _file(path: Path) -> str:
-    """A JSON lines file is not opened: its writer holds a lock, and would cut a line that another one is writing."""
-    if not path.parent.is_dir():
-        raise ConfigError(f"the file {path} has no folder {path.parent}: make it, or set another path")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigError(f"the file {path} cannot be opened for writing: check its permissions")
-    return "the file can be written"
+    return f"{len(names)} partition{'' if len(names) == 1 else 's'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import signal
 import time
 from collections import deque
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
+from connectors.backoff import pause_s
 from flows.cluster.members import Members, ended_by
 from flows.settings.model import CONFIG_EXIT_CODE, ClusterConfig
 
@@ -36,7 +38,8 @@ class Restarts:
         if len(self._times) >= self._config.restarts:
             return None
         self._times.append(now)
-        return min(self._config.backoff_first_s * 2.0 ** (len(self._times) - 1), self._config.backoff_most_s)
+        first_s, most_s = self._config.backoff_first_s, self._config.backoff_most_s
+        return pause_s(f"cluster on {platform.node()}", len(self._times), first_s, most_s)
 
     def __str__(self) -> str:
         return f"restart {len(self._times)} of at most {self._config.restarts} within {self._config.window_s:g} s"
@@ -93,7 +96,7 @@ class Supervisor:
                     self._config.restarts, self._config.window_s,
                 )  # fmt: skip
                 return GIVEN_UP_EXIT_CODE
-            log.warning("all %d start again from the last snapshot in %g s: %s", len(codes), pause, restarts)
+            log.warning("all %d start again from the last snapshot in %.1f s: %s", len(codes), pause, restarts)
             if not self._waited(pause):
                 return self._no_snapshot()
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+from operator import attrgetter
 from pathlib import Path
 
 from prometheus_client import ProcessCollector, disable_created_metrics
 
 from connectors.base import ReaderFactory
 from connectors.kafka.heartbeat import Heartbeats
-from flows import __version__, wiring
+from connectors.registry import SINKS, heartbeats
+from flows import __version__
 from flows.process.ending import room
 from flows.process.heartbeat import Pulse, patience_s
 from flows.process.run import Run, wall_clock
@@ -35,14 +37,9 @@ def measured(settings: Settings) -> Telemetry:
 
 def check_folders(settings: Settings) -> None:
     """Raises `ConfigError` where a file of the settings cannot be written: the flow may first open it days later."""
-    found = {
-        "store.sqlite.path": settings.store.sqlite.path if settings.store.kind == "sqlite" else None,
-        "alerts.jsonl": settings.alerts.jsonl,
-        "dead_letters.jsonl": settings.dead_letters.jsonl,
-        "sinks.rejected_file": settings.sinks.rejected_file,
-        "metrics.balance_file": settings.metrics.balance_file,
-    }
-    for key, path in found.items():
+    writing = [sink.file for sink in SINKS if sink.file and sink.make(settings, {}) is not None]
+    for key in (*writing, "sinks.rejected_file", "metrics.balance_file"):
+        path: Path | None = attrgetter(key)(settings)
         if path is not None and not path.parent.is_dir():
             raise ConfigError(f"{key}: the file {path} has no folder {path.parent}: make it, or set another path")
         if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
@@ -62,7 +59,7 @@ def check_room(folder: Path) -> None:
 
 def start_heartbeats(settings: Settings, run: Run, where: store.Place) -> None:
     """Send heartbeats while the process lives, if alerts go to Kafka; makes their topic if the settings allow it."""
-    kafka, topic = settings.kafka, wiring.heartbeat_topic(settings)
+    kafka, topic = settings.kafka, heartbeats(settings)
     if topic is None:
         return
     topic.partitions()

@@ -35,6 +35,7 @@ from typing import Any, Final
 
 import orjson
 
+from connectors.backoff import pause_s
 from flows.recovery.rewind import Share
 from operators.errors import ConfigError
 
@@ -263,7 +264,7 @@ def _given(addresses: Sequence[str], process: int, own: Sequence[Share], wait: W
     address, processes = _split(addresses[0]), len(addresses)
     most = LINE_BYTES * processes
     text = f"connected to process 0 at {addresses[0]}, which waits for others"
-    pause, longest = PAUSES_S
+    failures = 0
     while True:
         try:
             with socket.create_connection(address, timeout=LINE_S) as hub:
@@ -278,8 +279,9 @@ def _given(addresses: Sequence[str], process: int, own: Sequence[Share], wait: W
                 hub.sendall(seal.sign("shares", shares=[astuple(share) for share in own]))
                 return _shares(seal.open("all", _awaited(hub, most, lambda: wait.look(text))).get("all"))
         except (OSError, ValueError) as error:
+            failures += 1
+            pause = pause_s(f"process {process}", failures, *PAUSES_S)
             wait.rest(pause, f"waiting for process 0 at {addresses[0]} ({error})")
-            pause = min(2 * pause, longest)
 
 
 def _split(address: str) -> tuple[str, int]:

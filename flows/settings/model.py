@@ -14,16 +14,16 @@ from typing import Final, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from connectors.config import (
-    FilesConfig,
-    GreptimeConfig,
+    AlertsConfig,
+    DeadLettersConfig,
     LocalPath,
     ReliabilityConfig,
-    SqliteConfig,
+    SourceConfig,
+    StoreConfig,
     TracesConfig,
     is_address,
 )
 from connectors.kafka.config import KafkaConfig
-from connectors.simulation.config import SimulatorConfig
 from flows.settings import layers
 from flows.settings.schema import dotted, values_of
 from operators.config import (
@@ -46,66 +46,6 @@ DEFAULT_FILE: Final = "sentinel.toml"
 
 CONFIG_EXIT_CODE: Final = 78
 """The exit code of a start that is refused for its settings (EX_CONFIG of sysexits.h)."""
-
-
-class SourceConfig(Section):
-    """Where telemetry is read from."""
-
-    kind: Literal["simulator", "files", "kafka"] = Field(
-        "simulator", description="The simulator, recorded traffic in files, or the topics of [kafka]."
-    )
-    batch_size: int = Field(20_000, ge=1, le=1_000_000, description="Most records of one poll of a partition.")
-    simulator: SimulatorConfig = SimulatorConfig()
-    files: FilesConfig | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> SourceConfig:
-        if self.kind == "files" and self.files is None:
-            raise ValueError('kind = "files" needs source.files.paths')
-        return self
-
-
-class StoreConfig(Section):
-    """Where pane rows, what was expected of them, and alerts are kept for queries."""
-
-    kind: Literal["sqlite", "greptime", "none"] = Field("sqlite", description="The store that the flow writes.")
-    expectations: bool = Field(
-        True,
-        description="Whether it gets what detection expected of each series, once a minute; dashboards draw it.",
-    )
-    sqlite: SqliteConfig = SqliteConfig()
-    greptime: GreptimeConfig = GreptimeConfig()
-
-
-def _none_where_empty(path: object) -> object:
-    return None if path == "" else path
-
-
-class AlertsConfig(Section):
-    """Where alerts go. The store has them too, whatever is set here."""
-
-    terminal: bool = Field(True, description="As readable lines on standard output.")
-    width: int | None = Field(None, ge=20, le=1_000, description="Columns of such a line; the terminal's own if unset.")
-    jsonl: LocalPath | None = Field(
-        Path("runs/alerts.jsonl"), description='A file of JSON lines, its folder must exist; "" for none.'
-    )
-    kafka: bool = Field(False, description="The topic kafka.alert_topic, exactly once.")
-    max_age_s: float = Field(
-        3_600, ge=0, le=31_536_000, description="An alert sent later than this after its time is marked as replayed."
-    )
-
-    _off = field_validator("jsonl", mode="before")(_none_where_empty)
-
-
-class DeadLettersConfig(Section):
-    """Where records go that could not be used. They are counted in any case."""
-
-    jsonl: LocalPath | None = Field(
-        Path("runs/dead_letters.jsonl"), description='A file of JSON lines, its folder must exist; "" for none.'
-    )
-    kafka: bool = Field(False, description="The topic kafka.dead_letter_topic, exactly once.")
-
-    _off = field_validator("jsonl", mode="before")(_none_where_empty)
 
 
 class MetricsConfig(Section):
@@ -170,7 +110,10 @@ class ClusterConfig(Section):
     )
     window_s: float = Field(600, gt=0, le=604_800, description="The time in which restarts are counted.")
     backoff_first_s: float = Field(
-        0.5, ge=0, le=3_600, description="The pause before a restart; it doubles with each one within window_s."
+        0.5,
+        ge=0,
+        le=3_600,
+        description="The pause before a restart; it doubles with each one within window_s, less up to half by chance.",
     )
     backoff_most_s: float = Field(30, ge=0, le=3_600, description="The longest pause before a restart.")
     stop_s: float = Field(

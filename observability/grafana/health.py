@@ -85,6 +85,7 @@ def dashboard() -> build.Dashboard:
             (f"sum by (sink) (rate(sentinel_sink_items_total{RATE}))", "{{sink}}: items"),
             (f"sum by (sink) (rate(sentinel_sink_retries_total{RATE}))", "{{sink}}: tried again"),
             (f"sum by (sink, reason) (rate(sentinel_sink_rejected_total{RATE}))", "{{sink}}: refused, {{reason}}"),
+            (f"sum by (sink, reason) (rate(sentinel_sink_dropped_total{RATE}))", "{{sink}}: given up, {{reason}}"),
             (f"sum(rate(sentinel_source_retries_total{RATE}))", "source: tried again"),
         ),
         prom_chart(

@@ -228,6 +228,12 @@ SINK_REJECTED: Final = Instrument(
     "Items that a sink's store refused.",
     ("sink", "reason"),
 )
+SINK_DROPPED: Final = Instrument(
+    "sentinel_sink_dropped",
+    "counter",
+    "Items that a sink at best effort gave up: full (too many waited), budget, fault, or closed (the flow ended).",
+    ("sink", "reason"),
+)
 SINK_SECONDS: Final = Instrument(
     "sentinel_sink_write_seconds",
     "histogram",
@@ -251,7 +257,7 @@ INSTRUMENTS: Final = (
     SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,
     STEP_SECONDS, DETECTOR_SECONDS, STEP_FAULTS, SNAPSHOT_SECONDS, SNAPSHOT_BYTES,
     JUDGED_DELAY, ALERT_DELAY, EPISODES, ALERTS,
-    SINK_ITEMS, SINK_RETRIES, SINK_REJECTED, SINK_SECONDS, UNUSED,
+    SINK_ITEMS, SINK_RETRIES, SINK_REJECTED, SINK_DROPPED, SINK_SECONDS, UNUSED,
 )  # fmt: skip
 
 PROCESS: Final = (

@@ -119,6 +119,7 @@ class Telemetry:
         self._written = self._counter(names.SINK_ITEMS)
         self._retries = self._counter(names.SINK_RETRIES)
         self._rejected = self._counter(names.SINK_REJECTED)
+        self._dropped = self._counter(names.SINK_DROPPED)
         self._seconds = self._histogram(names.SINK_SECONDS)
         self._unused = self._gauge(names.UNUSED)
 
@@ -243,6 +244,10 @@ class Telemetry:
     def rejected(self, sink: str, reason: str) -> None:
         """An item was refused by its store."""
         self._rejected.labels(sink, reason).inc()
+
+    def dropped(self, sink: str, reason: str, items: int) -> None:
+        """A sink at best effort gave up items."""
+        self._dropped.labels(sink, reason).inc(items)
 
     def unused(self, topic: str, partitions: int) -> None:
         """So many partitions of a topic that is written get nothing."""

@@ -135,7 +135,8 @@ def flow(place: str, calls: int) -> Dataflow:
     def failing(sinks: dict[str, Sink[Any]], step: str) -> dict[str, Sink[Any]]:
         return {name: FailingSink(sink, f"{step}_{name}", fuse) for name, sink in sinks.items()}
 
-    io = wiring.pipeline_io(settings, run, factory, wall_clock)
+    to = wiring.writers(settings, None if run.held is None else run.held.topics)
+    io = wiring.pipeline_io(settings, run, factory, wall_clock, to)
     io = replace(
         io,
         source=FailingSource(io.source, fuse),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -12,7 +13,7 @@ import pytest
 from greptimedb_ingester import ColumnDataType, SemanticType
 from pydantic import SecretStr, ValidationError
 
-from connectors.base import Row
+from connectors.base import Row, WriterFactory
 from connectors.config import GreptimeConfig, ReliabilityConfig
 from connectors.greptime.encoding import batches, columns
 from connectors.greptime.writer import GreptimeFactory, GreptimeWriter
@@ -21,6 +22,34 @@ from connectors.tables import ALERTS, PANES
 from operators.errors import ConfigError, DataError, FatalError, RetryableError
 from tests.connectors.greptime_server import GreptimeServer
 from tests.connectors.samples import Clock, alert_store_row, as_dict, pane_row
+from tests.contracts.systems import Maker, Rows, after, ordered
+
+
+class GreptimeSystem(Rows):
+    def __init__(self, server: GreptimeServer) -> None:
+        self.server = server
+        server.tables.clear()
+
+    def factory(self) -> WriterFactory[Row]:
+        return GreptimeFactory(GreptimeConfig(endpoint=self.server.endpoint, timeout_s=2, partitions=1))
+
+    def contents(self) -> list[object]:
+        return ordered({name: list(rows.values()) for name, rows in self.server.tables.items()})
+
+    def trouble(self, tries: int) -> Callable[[], None]:
+        self.server.fail(grpc.StatusCode.UNAVAILABLE, 1_000_000)
+        return after(tries, lambda: self.server.fail(grpc.StatusCode.UNAVAILABLE, 0))
+
+
+@contextmanager
+def systems() -> Iterator[Maker]:
+    """For the laws over writers."""
+    server = GreptimeServer()
+    try:
+        yield lambda folder: GreptimeSystem(server)
+    finally:
+        server.stop()
+
 
 STATUS = grpc.StatusCode
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import pickle
 import random
@@ -10,19 +11,46 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 import pytest
 
 from connectors import jsonl
-from connectors.base import Message, State
+from connectors.base import Message, State, WriterFactory
 from connectors.config import JsonlConfig
 from connectors.jsonl import JsonlFactory, JsonlWriter
 from connectors.once import KEEP
 from operators.errors import ConfigError, DataError, RetryableError
 from operators.stored import restored
 from tests.connectors.samples import alert
+from tests.contracts.systems import Alerts, Maker, after
+
+
+class JsonlSystem(Alerts):
+    fails = "opening"  # its only passing fault is a predecessor that still holds the file
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "alerts.jsonl"
+
+    def factory(self) -> WriterFactory[Message]:
+        return JsonlFactory(JsonlConfig(path=self.path))
+
+    def contents(self) -> list[object]:
+        return [orjson.loads(line)["alert_id"] for line in self.path.read_bytes().splitlines()]
+
+    def trouble(self, tries: int) -> Callable[[], None]:
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return after(tries, lambda: os.close(fd))
+
+
+@contextmanager
+def systems() -> Iterator[Maker]:
+    """For the laws over writers."""
+    yield JsonlSystem
 
 
 @pytest.fixture

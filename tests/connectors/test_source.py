@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
+from connectors.backoff import pause_s
 from connectors.base import Chunk, Reader, State
 from connectors.config import ReliabilityConfig
 from connectors.source import SourceSettings, TelemetryPartition, TelemetrySource
@@ -255,21 +256,21 @@ def test_trouble_takes_back_that_nothing_comes(seconds: int) -> None:
     assert said(part.next_batch()) == [Watermark((T0 - 10) * SECOND, at_end=True)]
 
 
-def test_trouble_is_tried_again_with_doubled_waits_until_it_passes(caplog: pytest.LogCaptureFixture) -> None:
+def test_trouble_is_tried_again_with_growing_waits_until_it_passes(caplog: pytest.LogCaptureFixture) -> None:
     world = World(Topic(p0=[event(0)]))
     part = world.part()
     world.topic.script = [RetryableError("away") for _ in range(5)]
+    waits = [pause_s("source p0", failures, 1, 4) for failures in range(1, 5)]
     with caplog.at_level(logging.WARNING):
-        for wait in (1, 2, 4, 2.9):
+        for wait in waits:
             left = len(world.topic.script)
             assert part.next_batch() == []
             world.later(wait - 0.01)
             part.next_batch()
             assert len(world.topic.script) == left - 1, "it waits"
-            world.later(0.01)
-    assert [m.partition("again in ")[2] for m in caplog.messages] == ["1.0 s", "2.0 s", "4.0 s", "4.0 s"]
-    assert caplog.messages[1] == "source partition p0: away; trying again in 2.0 s"
-    world.later(1.1)
+            world.later(0.011)
+    assert [m.partition("again in ")[2] for m in caplog.messages] == [f"{wait:.1f} s" for wait in waits]
+    assert caplog.messages[1] == f"source partition p0: away; trying again in {waits[1]:.1f} s"
     world.topic.script = []
     assert len(part.next_batch()) == 1
     world.topic.script = [RetryableError("away")]

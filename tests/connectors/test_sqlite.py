@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from connectors.base import Row, WriterFactory
 from connectors.config import SqliteConfig
 from connectors.sqlite import APPLICATION, PAGE_BYTES, SCHEMA, SqliteFactory, SqliteWriter, read
+from connectors.tables import TABLES
 from operators.errors import ConfigError, DataError, FatalError, RetryableError
 from tests.connectors.samples import BEGAN, alert_store_row, as_dict, pane_row
+from tests.contracts.systems import Maker, Rows, after, ordered
+
+
+class SqliteSystem(Rows):
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "store.db"
+
+    def factory(self) -> WriterFactory[Row]:
+        return SqliteFactory(SqliteConfig(path=self.path, busy_timeout_s=0))
+
+    def contents(self) -> list[object]:
+        return ordered({name: read(self.path, f"SELECT * FROM {name}") for name in TABLES})
+
+    def trouble(self, tries: int) -> Callable[[], None]:
+        other = sqlite3.connect(self.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        return after(tries, other.close)
+
+
+@contextmanager
+def systems() -> Iterator[Maker]:
+    """For the laws over writers."""
+    yield SqliteSystem
 
 
 def open_writer(path: Path) -> SqliteWriter:

@@ -5,15 +5,46 @@ from __future__ import annotations
 import io
 import logging
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from connectors.base import Message
+from connectors.base import Message, WriterFactory
 from connectors.config import TerminalConfig
-from connectors.terminal import DeadLetterCounterFactory, TerminalFactory
+from connectors.terminal import TerminalFactory
 from operators.errors import DataError
-from operators.model import DeadLetter, Reason
 from tests.connectors.samples import alert
+from tests.contracts.systems import Alerts, Maker, after
+
+
+class TerminalSystem(Alerts):
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "screen"
+        self.path.touch()
+        self.stream = self.path.open("a", buffering=1)
+
+    def factory(self) -> WriterFactory[Message]:
+        return TerminalFactory(TerminalConfig(width=500), self.stream)
+
+    def good(self, number: int) -> Message:
+        return alert(number, text=f"alert-{number}")
+
+    def contents(self) -> list[object]:
+        return [line.split()[-1] for line in self.path.read_text().splitlines()]
+
+    def trouble(self, tries: int) -> Callable[[], None]:
+        return after(tries, lambda: None)  # it knows no passing fault
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+@contextmanager
+def systems() -> Iterator[Maker]:
+    """For the laws over writers."""
+    yield TerminalSystem
 
 
 class Tty(io.StringIO):
@@ -107,34 +138,6 @@ def test_a_terminal_that_goes_away_does_not_end_the_flow(caplog: pytest.LogCaptu
         writer.write([alert(2)])
     assert stream.tries == tries
     assert caplog.text.count("alerts are no longer shown") == 1
-
-
-def letter(reason: str) -> DeadLetter:
-    return DeadLetter("topic", 0, 1, reason, "detail", "payload")
-
-
-def test_dead_letters_are_counted_by_reason_and_not_shown() -> None:
-    stream = io.StringIO()
-    factory = DeadLetterCounterFactory(TerminalConfig(width=40), stream)
-    counter = factory.open("terminal", None)
-    counter.write([letter(Reason.NOT_JSON)] * 1500)
-    counter.write([letter(Reason.BAD_TIME)])
-    assert stream.getvalue() == ""
-    assert counter.snapshot() is None
-    counter.close()
-    assert stream.getvalue() == "1,501 records could not be used: bad_time 1, not_json 1,500\n"
-
-
-def test_no_dead_letters_no_line_and_a_lost_terminal_goes_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    stream = io.StringIO()
-    factory = DeadLetterCounterFactory(TerminalConfig(), stream)
-    factory.open("terminal", None).close()
-    assert stream.getvalue() == ""
-    gone = DeadLetterCounterFactory(TerminalConfig(), Gone()).open("terminal", None)
-    gone.write([letter(Reason.NOT_JSON)])
-    with caplog.at_level(logging.WARNING):
-        gone.close()
-    assert "1 records could not be used: not_json 1" in caplog.text
 
 
 def test_there_is_one_partition() -> None:

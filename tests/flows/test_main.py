@@ -80,7 +80,7 @@ def test_the_source_is_the_one_that_the_settings_name(tmp_path: Path) -> None:
 
 def test_the_sinks_are_those_that_the_settings_name() -> None:
     usual = writers(settings())
-    assert isinstance(usual.store, SqliteFactory)
+    assert {n: type(w) for n, w in usual.stores.items()} == {"sqlite": SqliteFactory}
     assert {n: type(w) for n, w in usual.alerts.items()} == {"terminal": TerminalFactory, "jsonl": JsonlFactory}
     assert {n: type(w) for n, w in usual.dead_letters.items()} == {"jsonl": JsonlFactory}
 
@@ -88,7 +88,7 @@ def test_the_sinks_are_those_that_the_settings_name() -> None:
         store={"kind": "greptime"}, alerts={"terminal": False, "jsonl": None, "kafka": True},
         dead_letters={"jsonl": None, "kafka": True},
     ))  # fmt: skip
-    assert isinstance(all_else.store, GreptimeFactory)
+    assert {n: type(w) for n, w in all_else.stores.items()} == {"greptime": GreptimeFactory}
     assert {n: type(w) for n, w in all_else.alerts.items()} == {"kafka": KafkaOnce}
     assert {n: type(w) for n, w in all_else.dead_letters.items()} == {"kafka": KafkaOnce}
     names = [w.name for w in (*usual.alerts.values(), *usual.dead_letters.values(), *all_else.alerts.values(),
@@ -98,7 +98,7 @@ def test_the_sinks_are_those_that_the_settings_name() -> None:
     none = writers(
         settings(store={"kind": "none"}, alerts={"terminal": False, "jsonl": None}, dead_letters={"jsonl": None})
     )
-    assert (none.store, none.alerts, none.dead_letters) == (None, {}, {})
+    assert (none.stores, none.alerts, none.dead_letters) == ({}, {}, {})
 
 
 def test_the_ends_ask_what_they_need_to_know_at_the_start() -> None:
@@ -106,16 +106,16 @@ def test_the_ends_ask_what_they_need_to_know_at_the_start() -> None:
         alerts={"terminal": False, "jsonl": None, "kafka": True}, kafka={"brokers": "127.0.0.1:1", "start_budget_s": 0}
     )
     with pytest.raises(FatalError, match=r"kafka.brokers"):
-        pipeline_io(away, a_run(), reader(away), wall_clock)
+        pipeline_io(away, a_run(), reader(away), wall_clock, writers(away))
     misspelt = settings(dead_letters={"kafka": True}, kafka={"options": {"linger.mss": 5}})
     with pytest.raises(ConfigError, match=r"kafka.options.*linger.mss"):
-        pipeline_io(misspelt, a_run(), reader(misspelt), wall_clock)
+        pipeline_io(misspelt, a_run(), reader(misspelt), wall_clock, writers(misspelt))
 
 
 def test_the_graph_is_built_of_any_ends() -> None:
     for store in ("sqlite", "none"):
         given = settings(store={"kind": store})
-        steps = [s.step_id for s in build(given, a_run(), reader(given), wall_clock).substeps]
+        steps = [s.step_id for s in build(given, a_run(), reader(given), wall_clock, writers(given)).substeps]
         assert ("sentinel.store" in steps) is (store == "sqlite")
         assert {"sentinel.telemetry", "sentinel.merge", "sentinel.alerts_terminal"} <= set(steps)
 

@@ -39,6 +39,7 @@ DIFFERENCE = 'sentinel_balance_difference{job="j",instance="a",partition="t/0"}'
 RETRIES = 'sentinel_sink_retries_total{job="j",instance="a",sink="sqlite"}'
 POLLS_AGAIN = 'sentinel_source_retries_total{job="j",instance="a"}'
 REJECTED = 'sentinel_sink_rejected_total{job="j",instance="a",sink="sqlite",reason="bad_row"}'
+DROPPED = 'sentinel_sink_dropped_total{job="j",instance="a",sink="terminal",reason="full"}'
 SERIES = 'sentinel_series{job="j",instance="a",shard="0"}'
 LIMIT = 'sentinel_series_limit{job="j",instance="a"}'
 FOLDED = 'sentinel_series_overflow_requests_total{job="j",instance="a",shard="0"}'
@@ -125,6 +126,7 @@ CASES: dict[str, tuple[list[Series], list[Series]]] = {
         [{RETRIES: "6x90"}, *({RETRIES: f"0x{n} 3x90"} for n in (82, 84, 86))],
     ),
     "SentinelSinkRejects": ([{REJECTED: "0x80 2x10"}, {REJECTED: "_x80 2x10"}], [{REJECTED: "2x90"}]),
+    "SentinelSinkDrops": ([{DROPPED: "0x80 2x10"}, {DROPPED: "_x80 2x10"}], [{DROPPED: "2x90"}]),
     "SentinelSinkSlow": (
         [durations(WRITES, 'sink="sqlite",', "60")],
         [durations(WRITES, 'sink="sqlite",', "1")],

@@ -43,13 +43,17 @@ def test_no_window_has_more_restarts_than_the_limit(
         pause = counted.pause(now)
         assert (pause is None) == (of_late >= restarts)
         if pause is not None:
-            assert pause == min(first * 2**of_late, 20)
+            whole = min(first * 2**of_late, 20)
+            assert whole / 2 <= pause <= whole
             times.append(now)
 
 
 def test_the_pause_doubles_and_is_forgotten_after_the_window() -> None:
     counted = Restarts(ClusterConfig(restarts=9, window_s=100, backoff_first_s=0.5, backoff_most_s=3))
-    assert [counted.pause(now) for now in (0, 1, 2, 3, 4, 200)] == [0.5, 1, 2, 3, 3, 0.5]
+    pauses = [counted.pause(now) for now in (0, 1, 2, 3, 4, 200)]
+    for pause, whole in zip(pauses, (0.5, 1, 2, 3, 3, 0.5), strict=True):
+        assert pause is not None
+        assert whole / 2 <= pause <= whole
     assert str(counted) == "restart 1 of at most 9 within 100 s"
 
 
@@ -157,7 +161,7 @@ def test_after_too_many_restarts_it_gives_up_with_75(tmp_path: Path) -> None:
         assert process.finish(60) == 75, process.said()
     said = process.said()
     assert said.count("started 2 processes") == 2
-    assert "all 2 start again from the last snapshot in 0.01 s: restart 1 of at most 1 within 600 s" in said
+    assert "all 2 start again from the last snapshot in 0.0 s: restart 1 of at most 1 within 600 s" in said
     assert "given up after 1 restarts within 600 s (cluster.restarts, cluster.window_s)" in said
 
 
@@ -204,6 +208,6 @@ def test_a_stop_that_takes_too_long_leaves_no_snapshot(tmp_path: Path) -> None:
 
 def test_a_stop_during_the_pause_is_heard(tmp_path: Path) -> None:
     with started(tmp_path, 1, f"{FLOWS}:ending(1)", backoff_first_s=100, backoff_most_s=100) as process:
-        process.wait_for("start again from the last snapshot in 100 s")
+        process.wait_for("start again from the last snapshot in ")
         process.send(SIGTERM)
         assert process.finish(20) == 1
