@@ -22,7 +22,7 @@ DETECTOR = '''"""How many least changes a pane's mean lies away from a faded mea
 import numpy as np
 
 from operators.detect.base import LEARNED, Traits, Verdicts
-from operators.detect.context.quantiles import directions, least_changes
+from operators.detect.context.rules import mean_rules
 from operators.kernels.detect import EXPECTED, FIELDS, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT
 
 
@@ -33,8 +33,9 @@ class FarOff:
     def __init__(self, watch):
         self.cells = tuple(m.name for m in watch.metrics)
         self._watch = watch
-        self._direction = directions(watch)
-        self._far = 2.0 * least_changes(watch)
+        rules = mean_rules(watch)
+        self._direction = rules.direction
+        self._far = 2.0 * rules.least
 
     def state(self, slots):
         shape = (slots, len(self.cells))

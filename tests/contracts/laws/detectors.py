@@ -113,8 +113,8 @@ def image(arrays: State) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 
 
 def block_image(block: Block) -> list[bytes]:
-    parts = [getattr(block, f.name) for f in dataclasses.fields(block) if f.name != "requests"]
-    return [np.asarray(part).tobytes() for part in (*parts, *block.requests)]
+    parts = [getattr(block, f.name) for f in dataclasses.fields(block) if f.name not in {"seen", "requests"}]
+    return [np.asarray(part).tobytes() for part in (*parts, *block.seen, *block.requests)]
 
 
 @law(examples=15)
