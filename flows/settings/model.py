@@ -48,7 +48,7 @@ CONFIG_EXIT_CODE: Final = 78
 
 
 class SourceConfig(Section):
-    """Where telemetry is read from."""
+    """The source of telemetry."""
 
     kind: Literal["simulator", "files", "kafka"] = Field(
         "simulator", description="The simulator, recorded traffic in files, or the topics of [kafka]."
@@ -65,12 +65,12 @@ class SourceConfig(Section):
 
 
 class StoreConfig(Section):
-    """Where pane rows, what was expected of them, and alerts are kept for queries."""
+    """The store of pane rows, of expected values and of alerts, for queries."""
 
     kind: Literal["sqlite", "greptime", "none"] = Field("sqlite", description="The store that the flow writes.")
     expectations: bool = Field(
         True,
-        description="Whether it gets what detection expected of each series, once a minute; dashboards draw it.",
+        description="Whether it gets the expected values of each series, once a minute; dashboards draw them.",
     )
     sqlite: SqliteConfig = SqliteConfig()
     greptime: GreptimeConfig = GreptimeConfig()
@@ -81,7 +81,7 @@ def _none_where_empty(path: object) -> object:
 
 
 class AlertsConfig(Section):
-    """Where alerts go. The store has them too, whatever is set here."""
+    """Where alerts go. The store always has them too."""
 
     terminal: bool = Field(True, description="As readable lines on standard output.")
     width: int | None = Field(None, ge=20, le=1_000, description="Columns of such a line; the terminal's own if unset.")
@@ -97,7 +97,7 @@ class AlertsConfig(Section):
 
 
 class DeadLettersConfig(Section):
-    """Where records go that could not be used. They are counted in any case."""
+    """Where unusable records go. They are counted in any case."""
 
     jsonl: LocalPath | None = Field(
         Path("runs/dead_letters.jsonl"), description='A file of JSON lines, its folder must exist; "" for none.'
@@ -110,12 +110,10 @@ class DeadLettersConfig(Section):
 class MetricsConfig(Section):
     """The listener for Prometheus and for health probes; it has no authentication."""
 
-    host: PlainText = Field(
-        "127.0.0.1", min_length=1, description="The address to listen on. Loopback unless told otherwise."
-    )
+    host: PlainText = Field("127.0.0.1", min_length=1, description="The address to listen on; loopback by default.")
     port: int = Field(0, ge=0, le=65_535, description="The port to listen on; 0 for no listener.")
     balance_file: LocalPath | None = Field(
-        None, description="When the flow ends, what became of every record is written here as JSON."
+        None, description="A file for the balance of all records, written as JSON when the flow ends."
     )
     services: int = Field(
         50, ge=1, le=1_000, description="Services that metrics tell apart; the others together are __other__."
@@ -123,11 +121,13 @@ class MetricsConfig(Section):
 
 
 class ObjectivesConfig(Section):
-    """What a service promises; the metrics say it beside what is measured, and the rules of Prometheus compare."""
+    """Promises of a service; the metrics show them beside the measured values, and rules of Prometheus compare."""
 
     error_ratio: float = Field(0.01, gt=0, lt=1, description="The share of a service's calls that may fail.")
     cost_usd: float | None = Field(
-        None, gt=0, description="What each service may cost in 30 days, in US dollars; without it nothing watches that."
+        None,
+        gt=0,
+        description="Most US dollars that each service may cost in 30 days; without it nothing watches the cost.",
     )
 
 
@@ -135,7 +135,7 @@ class RecoveryConfig(Section):
     """The layout of the recovery store; it stays as it is for as long as the store is used."""
 
     shards: int = Field(
-        4, ge=1, le=4_096, description="Parts that the series are cut into. 64 where more than one process may work."
+        4, ge=1, le=4_096, description="Parts that the series are cut into; 64 if there may be more than one process."
     )
     layout: Literal["shared", "own"] = Field(
         "shared",
@@ -151,37 +151,35 @@ class RecoveryConfig(Section):
     token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="What the processes of one cluster know each other by before they settle which snapshots are "
+        description="By it the processes of one cluster know each other before they settle which snapshots are "
         'removed (layout = "own"): the same for all, and needed unless they are on one host. Never shown.',
     )
     relearn: bool = Field(
         False,
-        description="Whether detection learns anew where a change of detect.metrics or detect.horizons_s has made "
-        "what it had learned useless; otherwise such a start is refused.",
+        description="Whether detection learns anew if a change of detect.metrics, detect.horizons_s or detect.mix_by "
+        "has made its learned state useless; otherwise such a start is refused.",
     )
 
 
 class ClusterConfig(Section):
     """How `python -m flows.cluster` brings its processes back."""
 
-    restarts: int = Field(
-        10, ge=0, le=100_000, description="How often within window_s all processes may be started again."
-    )
+    restarts: int = Field(10, ge=0, le=100_000, description="Most restarts of all processes within window_s.")
     window_s: float = Field(600, gt=0, le=604_800, description="The time in which restarts are counted.")
     backoff_first_s: float = Field(
         0.5, ge=0, le=3_600, description="The pause before a restart; it doubles with each one within window_s."
     )
     backoff_most_s: float = Field(30, ge=0, le=3_600, description="The longest pause before a restart.")
     stop_s: float = Field(
-        50, gt=0, le=3_600, description="How long all may take for their last snapshot before they are killed."
+        50, gt=0, le=3_600, description="Time for the last snapshots, before all processes are killed."
     )
 
 
 class LogConfig(Section):
-    """What is logged, to standard error."""
+    """The log, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least level that is shown; SIGUSR1 shows debug lines too, and again hides them."
+        "info", description="The least level that is shown; SIGUSR1 shows debug lines too, and a second one hides them."
     )
     format: Literal["text", "json"] = Field("text", description="Lines to read, or one JSON object a line.")
 
