@@ -31,8 +31,8 @@ _HEAD: Final = f"""# Formats
 - **Ids** are digests of what they name. They change only with `schema`, since readers know alerts by them.
 """
 
-_TABLES: Final = """The store has these tables. Times are microseconds since 1970; values are in the metrics' units, or null.
-Rows of several dimension sets stand in one table, so every query names its `dimension_set`. In `llm_expectations`
+_TABLES: Final = """The store has these tables. Times are microseconds since 1970; values are in the metrics' units, or
+null. Rows of several dimension sets stand in one table, so every query names its `dimension_set`. In `llm_expectations`
 `requests` (a minute) and `error_ratio` are metrics too: [the meaning of its values](detection.md#what-is-expected)."""
 
 _EVENT_NOTES: Final[dict[str, str]] = {
