@@ -1,6 +1,6 @@
-# One image for all commands: the flow unless told otherwise, else `docker run IMAGE flows.check`, `flows.simulate ...`.
+# One image for all commands: by default the flow; `docker run IMAGE flows.check` or `flows.simulate ...` runs another.
 # The packages are a layer of their own: it is built again only when the lock changes.
-# A tag can move: to build on the same base again name it with its digest, --build-arg BASE=python:3.12-slim-bookworm@sha256:...
+# A tag can move. To build on the same base again, name it with its digest: --build-arg BASE=python:3.12-slim-bookworm@sha256:...
 ARG BASE=python:3.12-slim-bookworm
 FROM ${BASE} AS packages
 COPY requirements.lock .
@@ -21,7 +21,7 @@ COPY operators operators
 COPY connectors connectors
 COPY flows flows
 
-# What the container is without a settings file of its own (SENTINEL_CONFIG): the embedded run, with its files in /data.
+# Without a settings file of its own (SENTINEL_CONFIG) the container is the embedded run, with its files in /data.
 COPY <<"EOF" sentinel.toml
 [store.sqlite]
 path = "/data/sentinel.db"
@@ -36,9 +36,8 @@ jsonl = "/data/dead_letters.jsonl"
 port = 9464
 EOF
 
-# The root file system may be read-only: what is written goes to /data (also what SQLite sorts when a store is resumed),
-# and compiled loops to the cache. There is next to no linear algebra: its library needs no thread for each core of the
-# node.
+# The root file system may be read-only: files are written to /data (also when SQLite sorts at a resume), and compiled
+# loops to the cache. There is hardly any linear algebra, so its library needs no thread for each core of the node.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -49,7 +48,7 @@ VOLUME ["/data", "/var/cache/llm-sentinel"]
 USER 10001:10001
 STOPSIGNAL SIGTERM
 
-# The listener is inside the container's loopback, where this looks too.
+# The listener is on the container's loopback, and so is this check.
 HEALTHCHECK --interval=15s --timeout=3s --start-period=120s --retries=4 \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9464/health/live', timeout=2)"]
 

@@ -88,7 +88,7 @@ class ReliabilityConfig(Section):
         0.1,
         gt=0,
         le=60,
-        description="Wait before the second try; doubled with each one after, less up to half by chance.",
+        description="Wait before the second try; doubled after each try, less up to half at random.",
     )
     backoff_most_s: float = Field(10, gt=0, le=600, description="Longest wait between two tries.")
     budget_s: float = Field(300, ge=0, le=86_400, description="The process ends when a write has failed for this long.")
@@ -161,7 +161,7 @@ class GreptimeConfig(Section):
 
 
 class SourceConfig(Section):
-    """Where telemetry is read from."""
+    """The source of telemetry."""
 
     kind: Literal["simulator", "files", "kafka"] = Field(
         "simulator", description="The simulator, recorded traffic in files, or the topics of [kafka]."
@@ -178,12 +178,12 @@ class SourceConfig(Section):
 
 
 class StoreConfig(Section):
-    """Where pane rows, what was expected of them, and alerts are kept for queries."""
+    """The store of pane rows, of expected values and of alerts, for queries."""
 
     kind: Literal["sqlite", "greptime", "none"] = Field("sqlite", description="The store that the flow writes.")
     expectations: bool = Field(
         True,
-        description="Whether it gets what detection expected of each series, once a minute; dashboards draw it.",
+        description="Whether it gets the expected values of each series, once a minute; dashboards draw them.",
     )
     sqlite: SqliteConfig = SqliteConfig()
     greptime: GreptimeConfig = GreptimeConfig()
@@ -194,7 +194,7 @@ def _none_where_empty(path: object) -> object:
 
 
 class AlertsConfig(Section):
-    """Where alerts go. The store has them too, whatever is set here."""
+    """Where alerts go. The store always has them too."""
 
     terminal: bool = Field(True, description="As readable lines on standard output.")
     width: int | None = Field(None, ge=20, le=1_000, description="Columns of such a line; the terminal's own if unset.")
@@ -210,7 +210,7 @@ class AlertsConfig(Section):
 
 
 class DeadLettersConfig(Section):
-    """Where records go that could not be used. They are counted in any case."""
+    """Where unusable records go. They are counted in any case."""
 
     jsonl: LocalPath | None = Field(
         Path("runs/dead_letters.jsonl"), description='A file of JSON lines, its folder must exist; "" for none.'

@@ -32,10 +32,9 @@ _HEAD: Final = f"""# Formats
 - **Ids** are digests of what they name. They change only with `schema`, since readers know alerts by them.
 """
 
-_TABLES: Final = """What the store holds. Times are microseconds since 1970, values in the metrics' units, null where
-there is none. Rows of several dimension sets stand in one table, so every query names its `dimension_set`. In
-`llm_expectations` `requests` (a minute) and `error_ratio` are metrics too:
-[what is expected](detection.md#what-is-expected)."""
+_TABLES: Final = """The store has these tables. Times are microseconds since 1970; values are in the metrics' units, or
+null. Rows of several dimension sets stand in one table, so every query names its `dimension_set`. In `llm_expectations`
+`requests` (a minute) and `error_ratio` are metrics too: [the meaning of its values](detection.md#what-is-expected)."""
 
 _UNWATCHED: Final = ", ".join(f"`{metric.name}`" for metric in METRICS if not metric.watch)
 _METRICS: Final = f"""What is judged of a series, and what alerts say of it. A metric without a field follows from
@@ -125,13 +124,13 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def formats() -> str:
-    """The reference of all, in Markdown."""
+    """The reference of all formats, in Markdown."""
     return "\n".join(
         [
             _HEAD,
             "## Events",
             "",
-            "One JSON object a record. A field that is wrong makes it a dead letter ([bad input](bad-input.md)).",
+            "An event is one JSON object a record. A wrong field makes it a dead letter ([bad input](bad-input.md)).",
             "",
             "| field | type | required | |",
             "|---|---|---|---|",
@@ -139,7 +138,7 @@ def formats() -> str:
             "",
             "## Alerts",
             "",
-            "One JSON object a record; every field is always there. [Alerts](alerts.md) says what they mean.",
+            "An alert is one JSON object a record; every field is always there. [Alerts](alerts.md) has the meanings.",
             "",
             "| field | type |",
             "|---|---|",

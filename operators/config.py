@@ -34,15 +34,15 @@ class TimeConfig(Section):
     max_ahead_s: float = Field(
         600,
         ge=1,
-        description="How far partitions may be apart, in event time: one that is further ahead pauses, and one that is "
-        "further behind and has been read to its end is not waited for.",
+        description="Largest distance between partitions, in event time: one that is further ahead pauses, and nothing "
+        "waits for one that is further behind and has been read to its end.",
     )
     max_age_s: float | None = Field(
         None,
         gt=0,
-        description="Events that end longer than this before they arrive are late; unset, none is for its age.",
+        description="Events that end longer than this before they arrive are late; without it, age does not count.",
     )
-    timestamp_is: Literal["start", "end"] = Field("start", description="What the field `timestamp` of an event means.")
+    timestamp_is: Literal["start", "end"] = Field("start", description="Meaning of an event's field `timestamp`.")
 
     @field_validator("pane_s")
     @classmethod
@@ -53,13 +53,13 @@ class TimeConfig(Section):
 
 
 class DecodeConfig(Section):
-    """What a record may hold at most, and the memory for duplicates."""
+    """Limits of a record, and the memory for duplicates."""
 
     max_record_bytes: int = Field(1_000_000, ge=256, description="Larger records are dead letters.")
     max_string: int = Field(1_024, ge=16, description="Longest accepted text field, in characters.")
     max_attributes: int = Field(128, ge=0, description="Most accepted entries of `attributes`.")
     payload_bytes: int = Field(
-        2_048, ge=0, description="How much of a record a dead letter shows at most, content cut out."
+        2_048, ge=0, description="Most bytes of a record that a dead letter shows, content cut out."
     )
     dedupe_s: float = Field(
         0, ge=0, le=86_400, description="Drop events whose event_id came within this event time; 0 is off."
@@ -68,20 +68,20 @@ class DecodeConfig(Section):
 
 
 class EnrichConfig(Section):
-    """What is filled in where an event does not say it: its cost, and the family of its model."""
+    """Values that an event lacks and the flow fills in: its cost, and the family of its model."""
 
     prices: PlainText | None = Field(
         None,
         min_length=1,
-        description="A TOML file of prices (docs/enrich.md), read again when it changes; none: no cost is filled in.",
+        description="A TOML file of prices (docs/enrich.md), read again when it changes; without it no cost is added.",
     )
     dated_versions: bool = Field(
         True,
-        description="Whether a model that ends in a date (-2026-01-31, -20260131, @20260131) or in -latest is one with "
-        "the same name without it.",
+        description="Whether a model that ends in a date (-2026-01-31, -20260131, @20260131) or in -latest goes by the "
+        "name without it.",
     )
     families: dict[PlainText, PlainText] = Field(
-        {}, description="Model by pattern (* stands for any text): it goes by this name, as one series."
+        {}, description="Name by pattern (* stands for any text): models that match go by this name, as one series."
     )
 
     @field_validator("families")
@@ -93,7 +93,7 @@ class EnrichConfig(Section):
 
 
 class PanesConfig(Section):
-    """What is aggregated, and how much of it is kept."""
+    """The series that are aggregated, and how much of them is kept."""
 
     dimension_sets: tuple[tuple[PlainText, ...], ...] = Field(
         (("service", "model", "operation"), ("service",), ("model",), ("tenant",)),
@@ -141,7 +141,7 @@ class GroupsConfig(Section):
 
 
 class MetricConfig(Section):
-    """How one metric is judged. What belongs to the metric stands here once, whichever detectors watch it."""
+    """How one metric is judged, by whichever detectors."""
 
     watch: bool = Field(description="Whether the metric is judged at all.")
     direction: Direction = Field(description="Which deviations are anomalies.")
@@ -192,10 +192,10 @@ class TrafficConfig(Section):
     max_drop: float = Field(0.35, ge=0, lt=1, description="Largest share of the usual that counts as a drop.")
     min_horizon_s: int = Field(60, ge=1, description="Shorter horizons do not judge traffic.")
     rate_half_life_s: int = Field(
-        3_600, ge=60, description="After so much event time, requests weigh half in the rate that is usual of late."
+        3_600, ge=60, description="After this event time, requests weigh half in the recent rate."
     )
     trusted_after_s: int = Field(
-        86_400, ge=0, description="Until so much was seen of a series its traffic is judged with half the trust."
+        86_400, ge=0, description="Until a series is this old, deviations of its traffic count half."
     )
     time_zone: PlainText = Field(
         "UTC", description="Time zone, by its IANA name, of the hours and weekdays that traffic follows."
@@ -223,15 +223,13 @@ class LimitConfig(Section):
 
     metric: PlainText = Field(description="A watched metric, `requests` (a minute) or `error_ratio`.")
     statistic: Literal["mean", "sum", "p50", "p90", "p95", "p99", "max"] = Field(
-        "mean", description="What of the horizon's requests is compared; `requests` and `error_ratio` have one value."
+        "mean", description="The statistic of the horizon's requests; `requests` and `error_ratio` have only one."
     )
     above: float | None = Field(None, ge=0, description="More than this is an anomaly, in the metric's unit.")
     below: float | None = Field(None, ge=0, description="Less than this is an anomaly; one of above and below.")
     horizon_s: int = Field(60, ge=1, description="The horizon that is compared, one of detect.horizons_s.")
     min_count: int = Field(1, ge=1, description="Requests that the horizon must hold; `requests` needs none.")
-    series: PlainText = Field(
-        "*", min_length=1, description="Pattern of the series it is meant for, such as service=chat,model=*."
-    )
+    series: PlainText = Field("*", min_length=1, description="Pattern of its series, such as service=chat,model=*.")
 
     @model_validator(mode="after")
     def _one_side(self) -> LimitConfig:
@@ -254,7 +252,7 @@ _CELLS = (*_METRIC_DEFAULTS, "requests", "error_ratio")
 
 
 class VotesConfig(Section):
-    """How the detectors of one metric make one score of theirs."""
+    """How the scores of a metric's detectors become one."""
 
     combine: Literal["strongest", "agreement"] = Field(
         "strongest", description="The strongest weighted score, or the weighted mean of all that judge the metric."
@@ -265,20 +263,20 @@ class VotesConfig(Section):
 
 
 class DetectConfig(Section):
-    """What is judged, how, and how many false alarms are accepted."""
+    """How panes are judged, and how many false alarms are accepted."""
 
     preset: Preset = Field(
         "balanced",
-        description="Sets false_alarms_per_series_day and the least deviations together; what is set itself wins.",
+        description="Sets false_alarms_per_series_day and the least deviations; a value that is set by itself wins.",
     )
     false_alarms_per_series_day: float = Field(
         default_factory=lambda known: PRESETS[known["preset"]].get("false_alarms_per_series_day", 0.02),
         gt=0,
         le=100,
-        description="False episodes of a series in a day that are accepted, over all that is judged of it.",
+        description="Accepted false episodes of a series in a day, over all its cells.",
     )
     detectors: dict[PlainText, tuple[DetectorName, ...]] = Field(
-        {}, description="Which detectors judge what, by metric; those not named keep their default."
+        {}, description="Detectors by metric; metrics that are not named keep their default."
     )
     votes: dict[PlainText, VotesConfig] = Field({}, description="How detectors vote, by metric.")
     limits: tuple[LimitConfig, ...] = Field((), max_length=64, description="Static limits.")
@@ -286,23 +284,23 @@ class DetectConfig(Section):
         (10, 60, 300, 1800),
         min_length=1,
         max_length=6,
-        description="How far back a pane may be judged with those before it.",
+        description="Lengths of time over which a pane is judged with those before it.",
     )
     mix_by: Literal["", "service", "model", "operation", "provider", "tenant", "region"] = Field(
         "tenant",
         description="Each request is judged against what is usual for its value of this dimension within its series: "
         'another mix is no anomaly; "" for none.',
     )
-    half_life_s: float = Field(43_200, ge=60, description="After so much event time, what was learned weighs half.")
+    half_life_s: float = Field(43_200, ge=60, description="After this event time, learned values weigh half.")
     adopt_after_s: int = Field(
-        7_200, ge=60, description="A lasting change is taken for the new normal after so much event time."
+        7_200, ge=60, description="A change that lasts for this event time is taken for the new normal."
     )
     silent_until: AwareDatetime | None = Field(
         None,
-        description="Panes before this RFC 3339 time are learned from as ever, but nothing is told of them: "
+        description="Panes before this RFC 3339 time are learned as usual, but nothing is told about them: "
         "for a start that reads an older range.",
     )
-    warm_up_panes: int = Field(48, ge=2, description="Panes with data that are learned before anything is judged.")
+    warm_up_panes: int = Field(48, ge=2, description="Panes with data that a detector learns before it judges.")
     metrics: dict[PlainText, MetricConfig] = Field(
         default_factory=dict, validate_default=True, description="Settings by metric."
     )
@@ -314,7 +312,7 @@ class DetectConfig(Section):
     overrides: tuple[OverrideConfig, ...] = Field(
         (),
         max_length=16,
-        description="Other settings for some series; of several whose pattern matches, the last is meant, alone.",
+        description="Other settings for some series; if several patterns match, only the last override counts.",
     )
 
     @field_validator("horizons_s")

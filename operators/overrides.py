@@ -1,7 +1,7 @@
-"""What lies over or under the settings of detection: presets under them all, overrides over them for some series.
+"""Presets lie under the settings of detection, and overrides lie over them for some series.
 
-A preset stands for a few numbers of `detect`; whatever is set explicitly wins over it. An override is meant for the
-series that its pattern matches; of several that match a series the last one is meant, alone.
+A preset stands for a few numbers of `detect`; an explicit setting wins over it. An override counts for the series that
+its pattern matches; if several match a series, only the last one counts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PRESETS: Final[dict[Preset, dict[str, Any]]] = {
 
 
 class MetricOverride(Section):
-    """What of a metric may be another for some series."""
+    """Settings of a metric that some series may have for themselves."""
 
     direction: Direction | None = Field(None, description="Which deviations are anomalies.")
     min_change: float | None = Field(None, gt=0, description="Least deviation.")
@@ -44,14 +44,14 @@ class MetricOverride(Section):
 
 
 class ErrorsOverride(Section):
-    """What of errors may be another for some series."""
+    """Settings of errors that some series may have for themselves."""
 
     min_ratio: float | None = Field(None, gt=0, le=1, description="Smaller shares of errors are never an anomaly.")
     min_errors: int | None = Field(None, ge=1, description="Fewer errors in a horizon are never an anomaly.")
 
 
 class TrafficOverride(Section):
-    """What of traffic may be another for some series."""
+    """Settings of traffic that some series may have for themselves."""
 
     min_surge: float | None = Field(None, gt=1, description="Least factor above the usual.")
     max_drop: float | None = Field(None, ge=0, lt=1, description="Largest share of the usual that counts as a drop.")
@@ -60,10 +60,8 @@ class TrafficOverride(Section):
 class OverrideConfig(Section):
     """Other settings of detection for the series that a pattern matches."""
 
-    series: PlainText = Field(
-        min_length=1, description="Pattern of the series it is meant for, such as service=batch-*."
-    )
-    mute: bool = Field(False, description="Whether nothing is told of the series, though it goes on being learned.")
+    series: PlainText = Field(min_length=1, description="Pattern of its series, such as service=batch-*.")
+    mute: bool = Field(False, description="Whether nothing is told about the series; it is still learned.")
     ignore: tuple[PlainText, ...] = Field(
         (), description="Watched metrics, `requests` or `error_ratio` not to be judged."
     )
@@ -77,7 +75,7 @@ class OverrideConfig(Section):
 
 
 def matching_override(overrides: tuple[OverrideConfig, ...], series: str) -> int | None:
-    """The number of the override that is meant for the series; None for none."""
+    """The number of the override that counts for the series; None for none."""
     for number in range(len(overrides) - 1, -1, -1):
         if patterns.matches(series, overrides[number].series):
             return number

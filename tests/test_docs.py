@@ -55,6 +55,8 @@ def test_commands_exist(path: Path) -> None:
         assert target in targets(), f"make {target}"
     for module, options in re.findall(r"python -m ([a-z_.]+[a-z_])([^`\n]*)", text):
         found = importlib.util.find_spec(module)
+        if found is not None and found.submodule_search_locations is not None:
+            found = importlib.util.find_spec(f"{module}.__main__")
         assert found is not None, f"python -m {module}"
         if module.split(".")[0] in PACKAGES:
             assert found.origin is not None

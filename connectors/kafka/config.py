@@ -49,12 +49,10 @@ class KafkaConfig(Section):
 
     brokers: Brokers = Field("localhost:9092", description="host:port of one or more brokers, separated by commas.")
     topics: tuple[Topic, ...] = Field(("llm.telemetry",), min_length=1, description="The topics that are read.")
-    alert_topic: Topic = Field("llm.alerts", description="Where alerts are written.")
-    dead_letter_topic: Topic = Field(
-        "llm.dead_letters", description="Where records that could not be used are written."
-    )
+    alert_topic: Topic = Field("llm.alerts", description="The topic of alerts.")
+    dead_letter_topic: Topic = Field("llm.dead_letters", description="The topic of records that could not be used.")
     heartbeat_topic: Topic = Field(
-        "llm.heartbeat", description="Where a heartbeat of each process that reads is written (with alerts.kafka)."
+        "llm.heartbeat", description="The topic of heartbeats of each process that reads (with alerts.kafka)."
     )
     heartbeat_s: float = Field(
         10,
@@ -77,13 +75,13 @@ class KafkaConfig(Section):
     )
     on_expired: Literal["fail", "earliest", "latest"] = Field(
         "fail",
-        description="What to do when the position to resume from has been deleted, the topic was made anew, or its log "
+        description="Reaction if the position to resume from has been deleted, the topic was made anew, or its log "
         "was cut: the gap is counted.",
     )
     stop_at_end: bool = Field(
         False, description="Read each partition to the end it had at the start, then end. For backtests."
     )
-    create_topics: bool = Field(True, description="Make the topics that are written where they do not exist.")
+    create_topics: bool = Field(True, description="Make missing topics that the flow writes.")
     partitions: int = Field(1, ge=1, le=1000, description="Partitions of a topic that is made.")
     replication: int = Field(-1, ge=-1, description="Replicas of a topic that is made; -1 is the broker's default.")
     start_budget_s: float = Field(60, ge=0, le=3600, description="How long the start waits for the brokers.")

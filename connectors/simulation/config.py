@@ -67,10 +67,11 @@ class SimulatorConfig(Section):
     rate: float = Field(default=2, gt=0, le=5_000, description="Events a second, on average over a weekday.")
     partitions: int = Field(default=2, ge=1, le=256, description="Partitions of the source; events go to them in turn.")
     live: bool = Field(
-        default=False, description="Give each event when it ends by the clock, without end. A resumed flow goes on now."
+        default=False,
+        description="Give each event when it ends by the clock, without end. A resumed flow goes on at the present.",
     )
     history_h: float = Field(
-        default=0, ge=0, le=24 * 366, description="Live: so many hours before the present come first."
+        default=0, ge=0, le=24 * 366, description="Live: this many hours before the present come first."
     )
     backfill_h: float = Field(
         default=0, ge=0, le=24 * 366, description="Live: the first hours of the history come as fast as they are read."

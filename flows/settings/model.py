@@ -51,12 +51,10 @@ CONFIG_EXIT_CODE: Final = 78
 class MetricsConfig(Section):
     """The listener for Prometheus and for health probes; it has no authentication."""
 
-    host: PlainText = Field(
-        "127.0.0.1", min_length=1, description="The address to listen on. Loopback unless told otherwise."
-    )
+    host: PlainText = Field("127.0.0.1", min_length=1, description="The address to listen on; loopback by default.")
     port: int = Field(0, ge=0, le=65_535, description="The port to listen on; 0 for no listener.")
     balance_file: LocalPath | None = Field(
-        None, description="When the flow ends, what became of every record is written here as JSON."
+        None, description="A file for the balance of all records, written as JSON when the flow ends."
     )
     services: int = Field(
         50, ge=1, le=1_000, description="Services that metrics tell apart; the others together are __other__."
@@ -64,11 +62,13 @@ class MetricsConfig(Section):
 
 
 class ObjectivesConfig(Section):
-    """What a service promises; the metrics say it beside what is measured, and the rules of Prometheus compare."""
+    """Promises of a service; the metrics show them beside the measured values, and rules of Prometheus compare."""
 
     error_ratio: float = Field(0.01, gt=0, lt=1, description="The share of a service's calls that may fail.")
     cost_usd: float | None = Field(
-        None, gt=0, description="What each service may cost in 30 days, in US dollars; without it nothing watches that."
+        None,
+        gt=0,
+        description="Most US dollars that each service may cost in 30 days; without it nothing watches the cost.",
     )
 
 
@@ -76,7 +76,7 @@ class RecoveryConfig(Section):
     """The layout of the recovery store; it stays as it is for as long as the store is used."""
 
     shards: int = Field(
-        4, ge=1, le=4_096, description="Parts that the series are cut into. 64 where more than one process may work."
+        4, ge=1, le=4_096, description="Parts that the series are cut into; 64 if there may be more than one process."
     )
     layout: Literal["shared", "own"] = Field(
         "shared",
@@ -92,22 +92,20 @@ class RecoveryConfig(Section):
     token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="What the processes of one cluster know each other by before they settle which snapshots are "
+        description="By it the processes of one cluster know each other before they settle which snapshots are "
         'removed (layout = "own"): the same for all, and needed unless they are on one host. Never shown.',
     )
     relearn: bool = Field(
         False,
-        description="Whether detection learns anew where a change of detect.metrics or detect.horizons_s has made "
-        "what it had learned useless; otherwise such a start is refused.",
+        description="Whether detection learns anew if a change of detect.metrics, detect.horizons_s or detect.mix_by "
+        "has made its learned state useless; otherwise such a start is refused.",
     )
 
 
 class ClusterConfig(Section):
     """How `python -m flows.cluster` brings its processes back."""
 
-    restarts: int = Field(
-        10, ge=0, le=100_000, description="How often within window_s all processes may be started again."
-    )
+    restarts: int = Field(10, ge=0, le=100_000, description="Most restarts of all processes within window_s.")
     window_s: float = Field(600, gt=0, le=604_800, description="The time in which restarts are counted.")
     backoff_first_s: float = Field(
         0.5,
@@ -117,15 +115,15 @@ class ClusterConfig(Section):
     )
     backoff_most_s: float = Field(30, ge=0, le=3_600, description="The longest pause before a restart.")
     stop_s: float = Field(
-        50, gt=0, le=3_600, description="How long all may take for their last snapshot before they are killed."
+        50, gt=0, le=3_600, description="Time for the last snapshots, before all processes are killed."
     )
 
 
 class LogConfig(Section):
-    """What is logged, to standard error."""
+    """The log, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least level that is shown; SIGUSR1 shows debug lines too, and again hides them."
+        "info", description="The least level that is shown; SIGUSR1 shows debug lines too, and a second one hides them."
     )
     format: Literal["text", "json"] = Field("text", description="Lines to read, or one JSON object a line.")
 

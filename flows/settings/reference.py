@@ -29,14 +29,14 @@ _HEAD: Final = f"""# Settings
 <!-- Made by `python -m flows.check --reference` (`make docs`) from the models; do not edit. -->
 
 Later layers win: the defaults below, then the TOML file that `{CONFIG_VARIABLE}` names (`{DEFAULT_FILE}` in the working
-directory where it names none), then variables (in which lists and tables are JSON), then `--set key=value` of
+directory if it names none), then variables (in which lists and tables are JSON), then `--set key=value` of
 `flows.run`, `flows.check` and `flows.backtest`.
-`python -m flows.check` says whether all is right, `python -m flows.check --explain` shows each value and where it came
-from, `python -m flows.check --connect` asks the neighbours too. What is wrong ends the start with exit code 78.
-[Changing settings](changing-settings.md) says what a change does to a store that lives.
+`python -m flows.check` checks the settings, `python -m flows.check --explain` shows each value and its origin, and
+`python -m flows.check --connect` asks the neighbours too. Wrong settings end the start with exit code 78.
+[Changing settings](changing-settings.md) tells the effect of a change on a store that lives.
 
-A variable that begins with `{PREFIX}` must name a setting if it could: names with `__`, and names of a setting or a
-section. Others, such as those that Kubernetes makes for services named `sentinel-...`, are passed over.
+A variable that begins with `{PREFIX}` must name a setting if its name has `__`, or is that of a setting or a section.
+Others, such as those that Kubernetes makes for services named `sentinel-...`, are passed over.
 """
 
 
@@ -57,7 +57,7 @@ def _tables() -> Iterator[tuple[Key, str, list[tuple[Key, Setting | None, object
 def example() -> str:
     """A settings file with every setting at its default, commented out."""
     lines = [
-        "# Every setting of LLM-Sentinel, with its default. Copy what you change into a file of your own and name it",
+        "# Every setting of LLM-Sentinel, with its default. Copy those that you change into your own file and name it",
         f"# in {CONFIG_VARIABLE}, or call it {DEFAULT_FILE}. `python -m flows.check` says whether it is right,",
         "# `python -m flows.check --example` prints this file.",
     ]
@@ -93,17 +93,17 @@ _METRICS_HEAD: Final = """# Metrics
 
 <!-- Made by `python -m flows.check --metrics` (`make docs`) from `operators/observe/instruments.py`; do not edit. -->
 
-Set `metrics.port`, and each process serves these at `/metrics`, for itself alone: sum over processes. The listener has
-no authentication and binds loopback unless `metrics.host` says otherwise.
+If `metrics.port` is set, each process serves its own metrics at `/metrics`, so sum over processes. The listener has
+no authentication and binds loopback unless `metrics.host` is set.
 
-Counters that come from snapshots go on over crashes: `sentinel_records_total`, `sentinel_events_total` and what else is
-counted by `partition`, and `sentinel_series_overflow_requests_total`. All others begin at 0 with the process, and count
-again what it reads again after a crash. The sum of `sentinel_events_total` over `outcome` is every event that ever came
-in: nothing is lost in silence.
+Counters that come from snapshots go on over crashes: `sentinel_records_total`, `sentinel_events_total` and the others
+with the label `partition`, and `sentinel_series_overflow_requests_total`. All others begin at 0 with the process, and
+count records again that it reads again after a crash. The sum of `sentinel_events_total` over `outcome` is every event
+that ever came in: nothing is lost in silence.
 
-The [runbook](runbook.md) says what the rules for Prometheus make of them, [dashboards](dashboards.md) show them.
+The [runbook](runbook.md) has the rules for Prometheus, and [dashboards](dashboards.md) show the metrics.
 
-| metric | kind | labels | what it tells |
+| metric | kind | labels | meaning |
 |---|---|---|---|
 """
 
@@ -117,11 +117,11 @@ def metrics() -> str:
     lines = [
         *rows,
         "",
-        "A histogram is queried by its name with `_bucket`, `_sum` and `_count` after it.",
+        "Query a histogram by its name with `_bucket`, `_sum` and `_count` after it.",
         "",
-        f"Of the process, as the Prometheus client tells them on Linux: {', '.join(f'`{name}`' for name in PROCESS)}.",
+        f"The Prometheus client adds, on Linux, those of the process: {', '.join(f'`{name}`' for name in PROCESS)}.",
         "",
-        "## What bounds the labels",
+        "## Bounds of the labels",
         "",
         "| label | values |",
         "|---|---|",

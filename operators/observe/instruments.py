@@ -13,10 +13,10 @@ LABELS: Final = {
     "detector": "the [detectors](detectors.md)",
     "good": "true, false",
     "kind": "prompt, completion",
-    "outcome": "of events: on_time, late, duplicate, dead_letter; of requests: ok, error",
+    "outcome": "for events on_time, late, duplicate, dead_letter; for requests ok, error",
     "partition": "the partitions of the source",
     "python": "one a process",
-    "reason": "of dead letters: the codes of [bad input](bad-input.md); of sinks and of the listener: a few codes each",
+    "reason": "for dead letters the codes of [bad input](bad-input.md); for sinks and the listener a few codes each",
     "service": "`metrics.services`; the others together are `__other__`",
     "severity": "low, medium, high, critical",
     "shard": "`recovery.shards`",
@@ -59,7 +59,7 @@ class Instrument:
 BUILD: Final = Instrument(
     "sentinel_build_info",
     "gauge",
-    "1; what runs.",
+    "1; the labels tell what runs.",
     ("version", "python"),
 )
 
@@ -67,7 +67,7 @@ RECORDS: Final = Instrument("sentinel_records", "counter", "Records read from th
 EVENTS: Final = Instrument(
     "sentinel_events",
     "counter",
-    "Events by what became of them: on_time, late, duplicate or dead_letter.",
+    "Events by outcome: on_time, late, duplicate or dead_letter.",
     ("partition", "outcome"),
 )
 DIFFERENCE: Final = Instrument(
@@ -112,18 +112,18 @@ WATERMARK: Final = Instrument(
 WAITED_FOR: Final = Instrument(
     "sentinel_partition_waited_for",
     "gauge",
-    "1 where panes wait for records of the partition; 0 where it stands at its end, is idle or over.",
+    "1 if panes wait for records of the partition; 0 if it stands at its end, is idle or over.",
     ("partition",),
 )
 PARTITIONS: Final = Instrument(
     "sentinel_source_partitions",
     "gauge",
-    "Partitions of the whole source; nothing closes before each has told how far it is, and so has the metric above.",
+    "Partitions of the whole source; no pane closes before each has told its progress; the metric above then has all.",
 )
 BEHIND: Final = Instrument(
     "sentinel_consumer_lag_records",
     "gauge",
-    "Records of the partition after its position, those of open transactions included; Kafka alone tells.",
+    "Records of the partition after its position, those of open transactions included; Kafka only.",
     ("partition",),
 )
 POLLS: Final = Instrument("sentinel_source_polls", "counter", "Polls of the source that did not fail.")
@@ -136,7 +136,7 @@ CLOCK_STEPS: Final = Instrument(
 HEARTBEAT: Final = Instrument(
     "sentinel_heartbeat_timestamp_seconds",
     "gauge",
-    "When the last heartbeat of this process reached its topic, Unix time; until then, when it started.",
+    "Unix time at which the last heartbeat of this process reached its topic; before the first, its start.",
 )
 CLOSED: Final = Instrument(
     "sentinel_listener_closed",
@@ -167,7 +167,7 @@ ERROR_OBJECTIVE: Final = Instrument(
 COST_OBJECTIVE: Final = Instrument(
     "sentinel_objective_cost_usd",
     "gauge",
-    "What a service may cost in 30 days, in US dollars: `objectives.cost_usd`; absent where that is not set.",
+    "The most that a service may cost in 30 days, in US dollars: `objectives.cost_usd`; absent if that is not set.",
 )
 
 SERIES: Final = Instrument("sentinel_series", "gauge", "Series that a shard watches.", ("shard",))
@@ -177,7 +177,7 @@ SERIES_LIMIT: Final = Instrument(
 FOLDED: Final = Instrument(
     "sentinel_series_overflow_requests",
     "counter",
-    "Requests that went to the overflow series, for there was no room for a series of their own.",
+    "Requests that went to the overflow series, since there was no room for a series of their own.",
     ("shard",),
 )
 OVERTAKEN: Final = Instrument(
@@ -208,13 +208,13 @@ SNAPSHOT_BYTES: Final = Instrument(
 JUDGED_DELAY: Final = Instrument(
     "sentinel_judged_delay_seconds",
     "histogram",
-    "From the end of a pane, in event time, until a shard has judged it.",
+    "Time from the end of a pane, in event time, until a shard has judged it.",
     buckets=_DELAYS,
 )
 ALERT_DELAY: Final = Instrument(
     "sentinel_alert_delay_seconds",
     "histogram",
-    "From the event time of an alert until it goes to the sinks.",
+    "Time from the event time of an alert until it goes to the sinks.",
     buckets=_DELAYS,
 )
 EPISODES: Final = Instrument("sentinel_episodes_open", "gauge", "Episodes that are open.", ("shard",))
