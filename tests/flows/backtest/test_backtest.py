@@ -261,7 +261,7 @@ def test_ctrl_c_ends_it_and_writes_nothing(folder: Path) -> None:
     events.write_bytes(b"\n".join(records) + b"\n")
     command = [sys.executable, "-m", "flows.backtest", "long.jsonl", "--alerts", "out.jsonl"]
     command += ["--set", "source.batch_size=50"]
-    env = {**os.environ, "PYTHONPATH": str(Path(backtest.__file__).parents[1])}
+    env = {**os.environ, "PYTHONPATH": str(Path(backtest.__file__).parents[2])}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
     assert process.stderr is not None
     assert b"events" in process.stderr.readline()
