@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import pickle
 from collections import defaultdict
 from dataclasses import dataclass, field, fields, replace
@@ -19,7 +18,7 @@ from operators import series
 from operators.errors import FatalError
 from operators.metrics import METRICS
 from operators.model import LABELS, MISSING
-from operators.panes import fold, sketch
+from operators.panes import fold
 from operators.panes import table as pane_table
 from operators.panes.fold import EMPTY
 from operators.panes.table import PaneTable
@@ -337,12 +336,3 @@ def test_the_compact_form_is_compact() -> None:
     table = folded([a_call(start=BASE + i * 1000, values=(i,) * M) for i in range(50)])
     held = sum(x.nbytes for f in fields(PaneTable) if isinstance(x := getattr(table, f.name), np.ndarray))
     assert 3 * len(pane_table.to_state(table)[2]) < held  # type: ignore[arg-type]
-
-
-def test_moments_of_a_table_are_close_to_the_exact_ones() -> None:
-    took = [0, 1, 100, 1_000, 50_000, 1_000_000]
-    table = folded([a_call(start=BASE + i, values=(v,) * M) for i, v in enumerate(took)])
-    mean, variance = sketch.log_moments(table.sketch_start, table.sketch_bucket, table.sketch_count)
-    logs = [math.log(max(v, 0.5)) for v in took]
-    assert mean[0] == pytest.approx(np.mean(logs), abs=0.02)
-    assert variance[0] == pytest.approx(np.var(logs), rel=0.02)
