@@ -289,8 +289,8 @@ def _finding(at: int, series: dict[str, str], **changed: Any) -> Finding:
     alert = Alert(
         f"{name}/{at}/0", f"{name}/{at}", "", ("other",), 0, "firing", "low", "spike", series, "latency", "ms",
         at * SECOND, at * SECOND, None, 2.0, 1.0, None, 1.5, 0.5, ("zscore",),
-        ({"dimension": "tenant"}, {"share": 0.5}), ({"trace_id": "t"}, {"value": 1.0}), "text", {"dashboard": "http://localhost"}, "",
-        ({"factor": "x"}, {"share": 0.5}), 12, at,
+        ({"dimension": "tenant"}, {"share": 0.5}), ({"trace_id": "t"}, {"value": 1.0}), "text",
+        {"dashboard": "http://localhost"}, "", ({"factor": "x"}, {"share": 0.5}), 12, at,
     )  # fmt: skip
     whole = Finding(
         at * SECOND, name, "latency", alert.episode_id, 5.0, 1.0, at * SECOND, alert, (("tenant", ("t",)),), True, True
