@@ -324,12 +324,12 @@ def test_writing_twice_equals_once(name: str, items: list[int], server: Greptime
 
 @pytest.mark.parametrize("name", SYSTEMS)
 @laws
-@given(items=st.lists(st.integers(0, 30), unique=True, max_size=25), size=chunks, batch=chunks)
+@given(items=st.lists(st.integers(0, 30), unique=True, max_size=25), size=chunks, batch=chunks, at_once=st.booleans())
 def test_any_chunking_gives_the_same(
-    name: str, items: list[int], size: int, batch: int, server: GreptimeServer
+    name: str, items: list[int], size: int, batch: int, at_once: bool, server: GreptimeServer
 ) -> None:
     with empty(name, server) as system:
-        process = Process(system, chunk_rows=size)
+        process = Process(system, at_once=at_once, chunk_rows=size)
         for low in range(0, len(items), batch):
             process.part.write_batch([system.good(n) for n in items[low : low + batch]])
         process.part.close()
@@ -422,3 +422,23 @@ def test_keys_go_to_partitions_the_same_way_in_every_process(
         assert first.partitions() == second.partitions() == sorted(first.partitions())
         assert [first.route(key) for key in keys] == [second.route(key) for key in keys]
         assert all(0 <= first.route(key) < len(first.partitions()) for key in keys)
+
+
+@pytest.mark.parametrize("name", ONCE)
+@laws
+@given(items=st.lists(st.integers(0, 30), unique=True, max_size=25), first=st.integers(0, 25))
+def test_what_the_last_epoch_wrote_may_come_again(
+    name: str, items: list[int], first: int, server: GreptimeServer
+) -> None:
+    """So it does where a finished run is started once more: what the end of its source brings is in no snapshot."""
+    with empty(name, server) as system:
+        process = Process(system)
+        process.part.write_batch([system.good(n) for n in items[:first]])
+        process.part.snapshot()
+        process.part.write_batch([system.good(n) for n in items[first:]])
+        state = process.part.snapshot()
+        process.kill()
+        again = Process(system, state)
+        again.part.write_batch([system.good(n) for n in items[first:]])
+        again.part.close()
+        assert system.contents() == system.expected([system.good(n) for n in items])

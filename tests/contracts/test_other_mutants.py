@@ -1,0 +1,83 @@
+"""The laws of decoders, writers and panes bite: each deliberate bug breaks one of them. The tables show with `-s`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import strategies as st
+
+from connectors.reliable import ReliablePartition
+from operators.decode.base import Decoder
+from operators.decode.native import NativeDecoder
+from tests.contracts import test_decoders as decoders
+from tests.contracts import test_writers as writers
+from tests.contracts.mutants.decoders import MUTANTS as DECODER_MUTANTS
+from tests.contracts.mutants.writers import ROUTES, SINKS, WRITERS, Around, MutantSystem
+from tests.contracts.mutation import Check, all_caught, drawn, first_broken
+
+
+def decoder_laws(read: Decoder) -> Iterator[tuple[str, Check]]:
+    for name, law in decoders.LAWS.items():
+        yield name, drawn(lambda *rest, law=law: law.holds(read, *rest), law.drawn("native"), min(law.examples, 15))
+
+
+def test_every_bug_of_a_decoder_breaks_a_law() -> None:
+    assert first_broken(decoder_laws(NativeDecoder())) is None
+    all_caught("decoder", {name: first_broken(decoder_laws(make())) for name, make in DECODER_MUTANTS.items()})
+
+
+DIFFERENT = st.lists(st.integers(0, 30), unique=True, min_size=1, max_size=12)
+SECOND_CRASH = [([(3, False)], False, False), ([(1, True)], False, False)]
+ANOTHER_ORDER = [([(4, False)], False, False), ([(4, False)], False, True)]
+WRITER_LAWS: dict[Callable[..., None], dict[str, st.SearchStrategy[Any]]] = {
+    writers.test_writing_twice_equals_once: {"items": writers.numbers},
+    writers.test_any_chunking_gives_the_same: {
+        "items": DIFFERENT, "size": writers.chunks, "batch": writers.chunks, "at_once": st.booleans(),
+    },
+    writers.test_a_neighbour_that_fails_for_a_while_loses_nothing: {"tries": st.integers(1, 6), "items": DIFFERENT},
+    writers.test_a_bad_item_is_rejected_once_and_the_good_ones_are_written: {
+        "items": DIFFERENT, "at": st.integers(0, 12), "size": writers.chunks,
+    },
+    writers.test_keys_go_to_partitions_the_same_way_in_every_process: {"keys": st.lists(st.text(), max_size=5)},
+    writers.test_what_the_last_epoch_wrote_may_come_again: {"items": DIFFERENT, "first": st.integers(0, 12)},
+    writers.test_kills_and_replays_leave_each_item_once: {
+        "lives": st.one_of(st.sampled_from([SECOND_CRASH, ANOTHER_ORDER]), st.lists(writers.life, max_size=5)),
+        "at_once": st.booleans(),
+    },
+}  # fmt: skip
+
+
+def writer_laws(name: str) -> Iterator[tuple[str, Check]]:
+    """The laws over the system that has this name now."""
+    for law, parts in WRITER_LAWS.items():
+        inner = cast(Any, law).hypothesis.inner_test
+        strategy = st.fixed_dictionaries(parts).map(lambda drawn: (drawn,))
+        yield law.__name__, drawn(lambda these, inner=inner: inner(name=name, server=None, **these), strategy, 15)
+
+
+def broken_by(
+    name: str, mutant: Callable[[Any, Any], Around], routes: Callable[[], int] | None, patch: pytest.MonkeyPatch
+) -> str | None:
+    """Which law a system breaks that has mutants for writers, or these routes."""
+    plain = writers.SYSTEMS[name]
+
+    def make(folder: Path, server: Any) -> Any:
+        return MutantSystem(plain.make(folder, server), mutant, routes or (lambda: 0))
+
+    with patch.context() as changed:
+        changed.setitem(writers.SYSTEMS, name, writers.Law(make, plain.once))
+        return first_broken(writer_laws(name))
+
+
+def test_every_bug_of_a_writer_or_its_sink_breaks_a_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [broken_by(name, Around, None, monkeypatch) for name in ("memory", "sqlite", "jsonl")] == [None] * 3
+    caught = {what: broken_by(name, mutant, None, monkeypatch) for what, (name, mutant) in WRITERS.items()}
+    caught |= {what: broken_by("memory", Around, routes(), monkeypatch) for what, routes in ROUTES.items()}
+    for what, (method, mutated) in SINKS.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(ReliablePartition, method, mutated)
+            caught[what] = first_broken(writer_laws("memory"))
+    all_caught("writer", caught)
