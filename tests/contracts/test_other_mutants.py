@@ -13,10 +13,13 @@ from connectors.reliable import ReliablePartition
 from operators.decode.base import Decoder
 from operators.decode.native import NativeDecoder
 from tests.contracts import test_decoders as decoders
+from tests.contracts import test_panes as panes
 from tests.contracts import test_writers as writers
 from tests.contracts.mutants.decoders import MUTANTS as DECODER_MUTANTS
+from tests.contracts.mutants.panes import MUTANTS as PANE_MUTANTS
 from tests.contracts.mutants.writers import ROUTES, SINKS, WRITERS, Around, MutantSystem
 from tests.contracts.mutation import Check, all_caught, drawn, first_broken
+from tests.operators.pane_parts import REAL, Parts
 
 
 def decoder_laws(read: Decoder) -> Iterator[tuple[str, Check]]:
@@ -81,3 +84,16 @@ def test_every_bug_of_a_writer_or_its_sink_breaks_a_law(monkeypatch: pytest.Monk
             patch.setattr(ReliablePartition, method, mutated)
             caught[what] = first_broken(writer_laws("memory"))
     all_caught("writer", caught)
+
+
+def pane_laws(by: Parts) -> Iterator[tuple[str, Check]]:
+    """Of the parts that have been replaced; what the others make is as ever."""
+    touched = {name for name in Parts.__dataclass_fields__ if getattr(by, name) is not getattr(REAL, name)}
+    for name, law in panes.LAWS.items():
+        if not touched or touched & law.of:
+            yield name, drawn(lambda *rest, law=law: law.holds(by, *rest), law.drawn, law.examples // 3)
+
+
+def test_every_bug_of_what_makes_panes_breaks_a_law() -> None:
+    assert first_broken(pane_laws(REAL)) is None
+    all_caught("pane", {name: first_broken(pane_laws(by)) for name, by in PANE_MUTANTS.items()})
