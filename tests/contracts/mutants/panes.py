@@ -246,9 +246,7 @@ MUTANTS: Final[dict[str, Parts]] = {
     "merges totals in floats": _merges(lambda t, _: replace(t, total=t.total.astype(np.float32).astype(np.int64))),
     "loses the first table that it merges": _merges(lambda _, tables: fold.merge(tables[1:], 2, 3)),
     "loses breakdowns when it merges": _merges(lambda table, _: _without_breakdown(table)),
-    "merges sketches one short": _merges(
-        lambda t, _: replace(t, sketch_count=np.maximum(1, t.sketch_count - 1))
-    ),
+    "merges sketches one short": _merges(lambda t, _: replace(t, sketch_count=np.maximum(1, t.sketch_count - 1))),
     "orders evidence by arrival": _merges(_by_arrival),
     "counts late events": _judges(_late_on_time),
     "forgets between polls how late it is": _judges(_forgetful),
