@@ -165,7 +165,9 @@ def test_kills_and_replays_leave_each_item_once(name: str, lives: list[Life], at
 @given(lives=st.lists(life, max_size=3), at_once=st.booleans())
 @example(lives=SECOND_CRASH, at_once=True)
 @example(lives=ANOTHER_ORDER, at_once=True)
-def test_kills_and_replays_leave_each_item_once_on_a_broker(name: str, lives: list[Life], at_once: bool, empty: Empty) -> None:
+def test_kills_and_replays_leave_each_item_once_on_a_broker(
+    name: str, lives: list[Life], at_once: bool, empty: Empty
+) -> None:
     kill_and_replay(name, lives, at_once, empty)
 
 
