@@ -102,7 +102,7 @@ def test_every_field_finds_its_column() -> None:
     }
 
 
-def test_what_is_absent_is_missing_never_zero() -> None:
+def test_an_absent_metric_is_missing_never_zero() -> None:
     nulls = {name: None for name in FULL if name not in ("timestamp", "service", "prompt")}
     for sent in (with_fields(), with_fields(**nulls)):
         decoded = decode(sent)

@@ -83,7 +83,7 @@ def test_back_and_forth(alert: Alert) -> None:
     assert from_json(to_json(alert)) == alert
 
 
-def test_fields_that_are_not_known_are_passed_over() -> None:
+def test_unknown_fields_are_skipped() -> None:
     assert from_json(json.dumps({**json.loads(to_json(ALERT)), "new": 1}).encode()) == ALERT
 
 
@@ -99,7 +99,7 @@ def test_fields_that_are_not_known_are_passed_over() -> None:
         (to_json(ALERT).replace(b'"2025-03-04T05:18:40.000Z"', b"12"), "not_an_alert"),
     ],
 )
-def test_what_is_no_alert_is_refused_with_a_reason(value: bytes, reason: str) -> None:
+def test_other_values_are_refused_with_a_reason(value: bytes, reason: str) -> None:
     with pytest.raises(DataError) as caught:
         from_json(value)
     assert caught.value.reason == reason

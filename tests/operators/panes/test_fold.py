@@ -144,7 +144,7 @@ def parts_of(given_calls: list[Call], cuts: list[int]) -> list[list[Call]]:
 
 @examples(60)
 @given(calls)
-def test_rows_hold_what_a_plain_reference_counts(given_calls: list[Call]) -> None:
+def test_rows_equal_those_of_a_plain_reference(given_calls: list[Call]) -> None:
     check(folded(given_calls), reference(given_calls))
 
 
