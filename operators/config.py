@@ -1,4 +1,4 @@
-"""What can be set about the pure part: one model a section, with defaults, units in the names and bounds on each.
+"""The settings of the pure part: one model for each section, with defaults, bounds, and units in the names.
 
 `flows.settings` fills these from its layers; nothing here reads a file or the environment.
 """
@@ -18,7 +18,7 @@ from operators.section import PlainText, Section, Shown, told
 
 
 class TimeConfig(Section):
-    """Event time: panes, lateness, and what to do when nothing comes."""
+    """Event time: panes, lateness, and partitions on which nothing comes."""
 
     pane_s: int = Field(
         10, ge=1, le=3600, description="Width of a pane, in seconds. Must divide a minute or be a multiple of one."
@@ -181,7 +181,7 @@ class ErrorsConfig(Section):
     prior_ratio: float = Field(
         0.01, gt=0, lt=1, description="Share of errors taken as usual before anything is learned."
     )
-    prior_requests: float = Field(100, gt=0, description="Requests that the prior weighs as much as.")
+    prior_requests: float = Field(100, gt=0, description="Weight of that share, in requests.")
     dispersion: float = Field(0.03, gt=0, lt=1, description="Correlation of errors in a horizon, until learned.")
 
 
@@ -205,7 +205,7 @@ class TrafficConfig(Section):
     @classmethod
     def _known_zone(cls, v: str) -> str:
         try:
-            if v != "UTC":  # which needs no database of zones
+            if v != "UTC":  # UTC needs no database of zones
                 ZoneInfo(v)
         except (ZoneInfoNotFoundError, ValueError):
             raise ValueError("no such time zone; give an IANA name such as Europe/Berlin, or UTC") from None
@@ -215,7 +215,7 @@ class TrafficConfig(Section):
 class OutlierConfig(Section):
     """When a single request is too large."""
 
-    min_factor: float = Field(5.0, gt=1, description="Least factor over what 98 % of the series' requests stay below.")
+    min_factor: float = Field(5.0, gt=1, description="Least factor over the 98 % quantile of the series' requests.")
 
 
 class LimitConfig(Section):
@@ -246,7 +246,7 @@ class LimitConfig(Section):
 
 
 DetectorName = Annotated[str, Shown("detector")]
-"""The name of a detector. `operators.detect.registry` knows which there are and what each can judge."""
+"""The name of a detector of `operators.detect.registry`, which knows all detectors and their cells."""
 
 _CELLS = (*_METRIC_DEFAULTS, "requests", "error_ratio")
 
@@ -288,7 +288,7 @@ class DetectConfig(Section):
     )
     mix_by: Literal["", "service", "model", "operation", "provider", "tenant", "region"] = Field(
         "tenant",
-        description="Each request is judged against what is usual for its value of this dimension within its series: "
+        description="Each request is judged against the usual of its value of this dimension within its series, so "
         'another mix is no anomaly; "" for none.',
     )
     half_life_s: float = Field(43_200, ge=60, description="After this event time, learned values weigh half.")
@@ -342,7 +342,7 @@ class DetectConfig(Section):
 
     @model_validator(mode="after")
     def _overrides_fit(self) -> DetectConfig:
-        """What an override makes of these settings must be settings too: that is seen here, not when a series comes."""
+        """Refuse overrides that make invalid settings, here and not when a series comes."""
         for number in range(len(self.overrides)):
             try:
                 self.of_override(number)
@@ -355,7 +355,7 @@ class DetectConfig(Section):
     @field_validator("metrics", mode="before")
     @classmethod
     def _over_defaults(cls, v: object, info: ValidationInfo) -> object:
-        """What is given for a metric goes over the preset's and that metric's defaults, key by key."""
+        """Put the given settings of a metric over those of the preset and its defaults, key by key."""
         if not isinstance(v, dict):
             return v
         unknown = sorted(set(v) - set(_METRIC_DEFAULTS))
@@ -388,12 +388,12 @@ class DetectConfig(Section):
             ):
                 if not set(names) <= set(allowed):
                     raise ValueError(
-                        f"entry {number}, {key}: names what is not watched; {', '.join(allowed)} are watched"
+                        f"entry {number}, {key}: names a metric that is not watched; {', '.join(allowed)} are watched"
                     )
         return v
 
     def of_override(self, number: int) -> DetectConfig:
-        """The settings for the series that this override is meant for."""
+        """The settings for the series of this override."""
         override = self.overrides[number]
         own = over(self.model_dump(exclude={"overrides"}), by_preset(override, DetectConfig().model_dump()))
         own["votes"] = {metric: votes for metric, votes in own["votes"].items() if metric not in override.ignore}
@@ -401,7 +401,7 @@ class DetectConfig(Section):
 
 
 def _preset(info: ValidationInfo, key: str) -> dict[str, Any]:
-    """What the preset says of a table of `detect`."""
+    """The preset's settings in a table of `detect`."""
     found: dict[str, Any] = PRESETS[info.data.get("preset", "balanced")].get(key, {})
     return found
 

@@ -6,7 +6,7 @@
     ├── RetryableError   a neighbour failed and may recover: tried again with back-off
     └── FatalError       the process cannot go on: it ends, and its supervisor brings it back
 
-What is retried is decided by these types alone, never by a message's text.
+These types alone decide about retries, never the text of a message.
 """
 
 
@@ -15,7 +15,7 @@ class SentinelError(Exception):
 
 
 class ConfigError(SentinelError):
-    """The set-up is wrong; the message says what, where it came from, and what to do."""
+    """The set-up is wrong; the message names the fault, its origin and the remedy."""
 
 
 class DataError(SentinelError):

@@ -1,8 +1,8 @@
-"""What is measured: one entry for each metric of an event and for each rate of a series.
+"""The measures: one entry for each metric of an event and for each rate of a series.
 
-Whatever the packages say of a metric anywhere follows from its entry: the fields that decoders read, the columns of the
-store, the settings and their references, the kinds and sentences of alerts, the names in labels. What only one step
-does with a metric, such as the price of its tokens, stands in that step.
+Everything that the packages know about a metric follows from its entry: the fields that decoders read, the columns of
+the store, the settings and their references, the kinds and sentences of alerts, the names in labels. The work of a
+single step on a metric, such as the price of its tokens, stands in that step.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ class LeastChange(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """What is judged of a series: a metric of its events, or a rate of the series itself.
+    """A quantity that is judged for a series: a metric of its events, or a rate of the series itself.
 
-    `title` begins the sentences of alerts. `kind_up` and `kind_down` are the kinds of alerts, "" where no deviation in
-    that direction is told. `rank` orders causes before what they bring about. `follows` names what a measure is made
-    of, or what shows the same more plainly: where that stands out in the same series, it is told instead. All with
-    `slowness` are one thing to a group. A measure `of_callers` is rather the matter of a caller than of what serves.
+    `title` begins the sentences of alerts. `kind_up` and `kind_down` are the kinds of alerts, "" if no deviation in
+    that direction is told. `rank` orders causes before effects. `follows` names the measures that this one is made of,
+    or that show the same more plainly: if one of them stands out in the same series, it is told instead. A group treats
+    all measures with `slowness` as one. A measure `of_callers` depends on the caller rather than on the service or the
+    model.
 
-    `field` is its name in a native event, "" where events do not carry it. Labels of incidents call it `label`, which
-    is the field unless it is given, or one of `aliases`.
+    `field` is its name in a native event, "" if events do not carry it. Labels of incidents call it `label`, by default
+    the field, or one of `aliases`.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Measure:
 
     @property
     def in_labels(self) -> str:
-        """The name that labels of incidents count it by."""
+        """The name under which labels of incidents count it."""
         return self.label or self.field or self.name
 
     def kind(self, up: bool) -> str:
@@ -65,9 +66,9 @@ class Metric(Measure):
     """One measured value of an event.
 
     `scale` is the number of fixed-point steps in one `unit`; `limit` is the largest accepted value, in units.
-    `worst` says which end of the values is the bad one: it chooses the evidence of a pane. `offset`, in units, is added
-    before a logarithm is taken, so that small values weigh little. With `of_good` the values of failed requests do not
-    count. The others are the defaults of `detect.metrics` (`operators.config.MetricConfig`).
+    `worst` is the bad end of the values, which chooses the evidence of a pane. `offset`, in units, is added before a
+    logarithm is taken, so that small values weigh little. With `of_good` the values of failed requests do not count.
+    The others are the defaults of `detect.metrics` (`operators.config.MetricConfig`).
     """
 
     scale: int
@@ -270,7 +271,7 @@ RATES: Final[tuple[Measure, ...]] = (
         follows=(REQUESTS,),
     ),
 )
-"""What is judged of a series beside the metrics of its events; the settings have a section for each."""
+"""The rates of a series, judged beside the metrics of its events; the settings have a section for each."""
 
 MEASURES: Final[dict[str, Measure]] = {measure.name: measure for measure in (*METRICS, *RATES)}
-"""All that may be judged, by name: the metrics in their order, then the rates."""
+"""All measures by name: the metrics in their order, then the rates."""

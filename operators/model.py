@@ -22,18 +22,18 @@ MISSING: Final = -1
 """The value of a metric that an event does not carry; every true value is >= 0."""
 
 NO_ARRIVAL: Final = -1
-"""The arrival of a record whose system says for others, but not for this one, when it arrived."""
+"""The arrival of a record without one, in a system that gives arrivals of others."""
 
 DIMENSIONS: Final[tuple[str, ...]] = ("service", "model", "operation", "provider", "tenant", "region")
-"""What a series can be keyed by."""
+"""The labels that can key a series."""
 
 SENT_LABELS: Final[tuple[str, ...]] = (*DIMENSIONS, "error_type", "finish_reason")
 """The labels that an event is sent with."""
 
 LABELS: Final[tuple[str, ...]] = (*SENT_LABELS, "model_version")
-"""What a pane can be broken down by: the dimensions, and three that are never part of a series' key.
+"""The labels that a pane can be broken down by: the dimensions, and three that are never part of a series' key.
 
-`model_version` is the model as it was sent, where `operators.enrich.renames` gave another name for it; "" elsewhere.
+`model_version` is the model as it was sent if `operators.enrich.renames` gave it another name, else "".
 """
 
 
@@ -60,7 +60,7 @@ class Events:
 
 
 class Reason:
-    """Why a record is a dead letter: one code a cause, stable, fit for a metric label."""
+    """The reasons for dead letters: one stable code for each cause, fit for a metric label."""
 
     NOT_UTF8 = "not_utf8"
     NOT_JSON = "not_json"
@@ -82,11 +82,11 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that could not be used: where it came from, why, and what of it may be shown.
+    """A record that could not be used: its origin, the reason, and the part of it that may be shown.
 
-    `origin` is the topic or file, `partition` and `offset` its place there. `payload` is truncated and holds no value
-    of a text field; it is never the raw record. `log` tells the topic from another of the same name, before or after
-    it; "" where its system tells none.
+    `origin` is the topic or file, `partition` and `offset` its place there. `payload` is truncated and holds only the
+    values that `operators.decode.redact` allows; it is never the raw record. `log` tells the topic from an earlier or
+    later one of the same name; "" if the system has no such id.
     """
 
     origin: str
@@ -99,7 +99,7 @@ class DeadLetter:
 
     @property
     def id(self) -> str:
-        """The same for the same record over any number of runs, and another one for any other record."""
+        """The id: the same for one record over any number of runs, and another one for any other record."""
         place = f"{self.origin}/{self.partition}/{self.offset}"
         return f"{place}@{self.log}" if self.log else place
 
@@ -141,5 +141,5 @@ class Alert:
     links: dict[str, str] = field(default_factory=dict)
     reason: Literal["", "quiet", "level_shift", "expired"] = ""  # why it resolved
     factors: tuple[dict[str, str | float], ...] = ()
-    learned_panes: int = 0  # with data, that what is expected was learned from
+    learned_panes: int = 0  # panes with data that the expected value was learned from
     learned_since: int | None = None

@@ -32,7 +32,7 @@ PRESETS: Final[dict[Preset, dict[str, Any]]] = {
         "traffic": {"min_surge": 2.0, "max_drop": 0.5},
     },
 }
-"""By preset, where it differs from the defaults, as a tree of `detect`. All differ in the same settings."""
+"""The settings in which a preset differs from the defaults, as a tree of `detect`. All differ in the same settings."""
 
 
 class MetricOverride(Section):
@@ -83,20 +83,20 @@ def matching_override(overrides: tuple[OverrideConfig, ...], series: str) -> int
 
 
 def by_preset(override: OverrideConfig, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """What the override's preset says, as a tree of `detect`; `defaults` are the settings of nothing set at all."""
+    """The settings of the override's preset, as a tree of `detect`; `defaults` are the settings if nothing is set."""
     if override.preset == "balanced":
         return _picked(defaults, PRESETS["quiet"])
     return PRESETS[override.preset] if override.preset else {}
 
 
 def by_itself(override: OverrideConfig) -> dict[str, Any]:
-    """What the override says itself, as a tree of `detect`; it goes over what its preset says."""
+    """The override's own settings, as a tree of `detect`; they go over those of its preset."""
     tree = override.model_dump(exclude_none=True, exclude={"series", "mute", "ignore"})
     return {**tree, "detectors": dict.fromkeys(override.ignore, ())}
 
 
 def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two trees as one; where both have a value, that of `above`."""
+    """Two trees as one; if both have a value, that of `above` counts."""
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)

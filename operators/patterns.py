@@ -1,7 +1,7 @@
-"""Patterns for names: which of several that match is meant.
+"""Patterns for names, and the choice among several that match.
 
-`*` stands for any text, `?` for one character, `[ab]` for one of those; upper and lower case differ. Of several
-patterns the most specific one is meant: the one with most characters that stand for themselves.
+`*` stands for any text, `?` for one character, `[ab]` for one of those; upper and lower case differ. If several
+patterns match, the most specific one counts: the one with most characters that stand for themselves.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _TOKEN = re.compile(r"\[[^\]]+\]|(?s:.)")
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether the pattern stands for the whole name."""
+    """Whether the pattern matches the whole name."""
     return fnmatchcase(name, pattern)
 
 
 def may_meet(one: str, other: str) -> bool:
     """Whether a name may match both patterns; a set of characters is taken for any character."""
     a, b = (_TOKEN.findall(p) for p in (one, other))
-    below = [False] * (len(b) + 1)  # by how far into b, whether the rest of it meets the rest of a, one further
+    below = [False] * (len(b) + 1)  # below[j]: whether b from j on may meet a from i + 1 on
     for i in range(len(a), -1, -1):
         here = [False] * (len(b) + 1)
         for j in range(len(b), -1, -1):
@@ -38,5 +38,5 @@ def may_meet(one: str, other: str) -> bool:
 
 
 def literals(pattern: str) -> int:
-    """How many of the pattern's characters stand for themselves."""
+    """The number of characters of the pattern that stand for themselves."""
     return len(_WILD.sub("", pattern))

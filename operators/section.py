@@ -1,4 +1,4 @@
-"""The base of everything that can be set, and the one rule of which values may be shown.
+"""The base of all settings, and the one rule about showing their values.
 
 A setting whose values are numbers, choices, times or paths may be shown, and so may text that is marked as
 `PlainText`. Any other text is never shown: not in an error, a log, a repr or a report.
@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 MASK: Final = "**********"
 UNNAMED: Final = "(a name that is not shown)"
 SHORTEST: Final = 4
-"""Shorter secrets are not looked for in a text: they would be found in half of all words."""
+"""Shorter secrets are not masked in texts: they are part of too many words."""
 
 _NAME: Final = re.compile(r"[a-z]+([._-][a-z]+)*", re.ASCII)
 
@@ -30,7 +30,7 @@ _NAME: Final = re.compile(r"[a-z]+([._-][a-z]+)*", re.ASCII)
 class Shown:
     """The mark of text that may be shown once it is accepted: a name or an address, which holds no secret.
 
-    `of`: what the text is the name of, where only certain names are accepted.
+    `of`: the kind of the name, if only certain names are accepted.
     """
 
     of: Literal["", "detector"] = ""
@@ -60,7 +60,7 @@ def may_be_shown(field: FieldInfo) -> bool:
 
 
 def _harmless(annotation: Any) -> bool:
-    """Whether no text can stand there but marked text and what masks itself."""
+    """Whether values of this type hold no text but marked text and text that masks itself."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return True
@@ -76,12 +76,12 @@ def _harmless(annotation: Any) -> bool:
 
 
 def told(name: str) -> str:
-    """The name of a setting or an option that somebody wrote, where it looks like one: it may be a misplaced secret."""
+    """The given name of a setting or an option, if it looks like a name: otherwise it may be a misplaced secret."""
     return name if len(name) <= 64 and _NAME.fullmatch(name) else UNNAMED
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
-    """The text without these secrets, as they are and as messages and addresses write them."""
+    """The text with these secrets masked, both as they are and as messages and addresses write them."""
     forms = {
         form
         for secret in secrets

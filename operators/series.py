@@ -13,7 +13,7 @@ from functools import lru_cache
 from urllib.parse import unquote
 
 OTHER = "__other__"
-"""The value of every dimension of the series that takes in what was not admitted."""
+"""The value of every dimension of an overflow series."""
 
 _ESCAPED = {ord(c): f"%{ord(c):02X}" for c in [*map(chr, range(32)), "%", ",", "=", "\x7f"]}
 
@@ -24,7 +24,7 @@ def text(dimensions: Sequence[str], values: Sequence[str]) -> str:
 
 
 def sent(value: str) -> str:
-    """The value of a label as it was sent; one that reads like an overflow's gets a `~` before it, to be another.
+    """The value of a label as it was sent; one that reads like that of an overflow series gets a `~` before it.
 
     Different values stay different.
     """
@@ -42,7 +42,7 @@ def dimension_set(series: str) -> str:
 
 
 def overflow(dimensions: Sequence[str], shard: int | None = None) -> str:
-    """The series of the dimension set that takes in everything not admitted.
+    """The overflow series of the dimension set, for the requests of series that are not admitted.
 
     Each shard admits by itself; with its number the series is its own (`service=__other__.7`), so that two shards never
     give rows of the same key.

@@ -1,4 +1,4 @@
-"""The only module that knows Bytewax: it lets the pure parts be stateful steps and keyed items of a dataflow."""
+"""The only module of `operators` that knows Bytewax: it makes the pure parts stateful steps and keyed items."""
 
 from __future__ import annotations
 
@@ -36,44 +36,44 @@ class Part(Protocol[V_contra, W_co]):
 
     @property
     def dropped(self) -> bool:
-        """Whether the state may be forgotten: nothing will come for this key any more."""
+        """Whether the state may be forgotten, since nothing comes for this key any more."""
         ...
 
 
 class StepObserver(Protocol):
-    """What wants to know how stateful steps fare. Called once a batch or snapshot of a key; must not raise."""
+    """An observer of stateful steps. Called once for each batch or snapshot of a key; must not raise."""
 
     def worked(self, step: str, seconds: float) -> None: ...
 
     def failed(self, step: str) -> None: ...
 
     def saved(self, step: str, seconds: float, size: int) -> None:
-        """`size` is in bytes, as it is stored."""
+        """A snapshot of a key is ready; `size` is its stored size in bytes."""
         ...
 
     def folded(self, shard: int, requests: int) -> None:
-        """How many requests of a shard have gone to its overflow series, in its whole life."""
+        """`requests` of the shard have gone to its overflow series over its whole life."""
         ...
 
     def judged(self, shard: int, upto: int, episodes: int) -> None:
-        """A shard has judged all panes before `upto`, in microseconds; so many episodes are open."""
+        """A shard has judged all panes before `upto`, in microseconds; `episodes` are open."""
         ...
 
     def detected(self, seconds: Mapping[str, float]) -> None:
-        """What each detector has taken since the last call."""
+        """The seconds that each detector has taken since the last call."""
         ...
 
 
 Reached = Callable[[int, int | None, int | None], None]
-"""Called with a shard after each batch: up to where its panes are closed and could be, as `Shard.reached` says."""
+"""Called after each batch with a shard and the two times of its `Shard.reached`."""
 
 Heard = Callable[[int, Callable[[], Mapping[str, int | None]]], None]
-"""Called with a shard after each batch, and with what gives the partitions that it knows to have records to read."""
+"""Called after each batch with a shard and its `Shard.reading`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """Who watches a step, by which clock (seconds, for durations alone)."""
+    """The observers of a step, and the clock of its durations, in seconds."""
 
     observer: StepObserver
     clock: Callable[[], float]
@@ -82,10 +82,10 @@ class Watching:
 
 
 class Step(StatefulBatchLogic[V, W, Stored], Generic[V, W]):
-    """The Bytewax logic of one key: batches go to the part, snapshots are what it saves.
+    """The Bytewax logic of one key: batches go to the part, and its saved state is the snapshot.
 
-    Nothing happens at the end of the input and no notification is asked for: a stop is not an end, and the end of a
-    finite source comes as an item.
+    The end of the input changes nothing and no notification is asked for: a stop is not an end, and the end of a finite
+    source comes as an item.
     """
 
     def __init__(self, part: Part[V, W]) -> None:
@@ -99,7 +99,7 @@ class Step(StatefulBatchLogic[V, W, Stored], Generic[V, W]):
 
 
 class WatchedStep(Step[V, W]):
-    """A step that tells what it takes; what it does is the same."""
+    """The same step, which also reports its durations, sizes and progress."""
 
     def __init__(self, part: Part[V, W], name: str, watching: Watching) -> None:
         super().__init__(part)
@@ -143,7 +143,7 @@ class WatchedStep(Step[V, W]):
 def step(
     build: Callable[[], Part[V, W]], name: str = "", watching: Watching | None = None
 ) -> Callable[[Stored | None], Step[V, W]]:
-    """The builder that `stateful_batch` wants."""
+    """The builder for `stateful_batch`."""
 
     def builder(state: Stored | None) -> Step[V, W]:
         part = build()
@@ -160,7 +160,7 @@ def shard_key(shard: int) -> str:
 
 
 class PartialPanes:
-    """A batch becomes one item for every shard, empty or not: progress, and the rows that belong there."""
+    """A batch becomes one item for every shard, empty or not: progress, and the rows of that shard."""
 
     def __init__(self, shards: int, time: TimeConfig, config: PanesConfig) -> None:
         self._shards = shards
@@ -183,25 +183,25 @@ class PartialPanes:
 
 
 def dead_letters(batch: Batch) -> Iterator[tuple[str, DeadLetter]]:
-    """The batch's dead letters, keyed by the partition they came from."""
+    """The batch's dead letters, keyed by their partition."""
     for letter in batch.dead:
         yield batch.partition, letter
 
 
 def closed_panes(item: tuple[str, Closed | Slice]) -> tuple[str, Closed] | None:
-    """What goes to detection."""
+    """The item, if it goes to detection."""
     return (item[0], item[1]) if isinstance(item[1], Closed) else None
 
 
 def stored_slices(item: tuple[str, Closed | Slice]) -> tuple[str, Slice] | None:
-    """What goes to the stored rows, keyed by its bucket."""
+    """The item, keyed by its bucket, if it goes to the stored rows."""
     return (item[1].key, item[1]) if isinstance(item[1], Slice) else None
 
 
 class Detect:
-    """Detection of one shard as a part: closed panes in, verdicts with a marker out, and what was expected.
+    """Detection of one shard as a part: closed panes in, findings with a marker and expected values out.
 
-    What a final closing brings is judged on a copy: should more come after a resume, those panes come again, whole.
+    A final closing is judged on a copy: if the source has grown when the flow resumes, its panes come again, whole.
     """
 
     dropped = False
@@ -214,12 +214,12 @@ class Detect:
         self.upto: int | None = None  # microseconds; None until panes were judged
 
     def time_by(self, clock: Callable[[], float]) -> dict[str, float]:
-        """Measure by this clock what each detector takes, kept in the dict that is returned."""
+        """Measure by this clock the seconds that each detector takes; the returned dict adds them up."""
         return self._monitor.time_by(clock)
 
     @property
     def episodes(self) -> int:
-        """Those that are open."""
+        """The number of open episodes."""
         return self._monitor.open_episodes
 
     def take(self, items: Sequence[Closed]) -> Iterator[Judged | Expected]:
@@ -238,10 +238,10 @@ class Detect:
 
 
 def judged_key(item: tuple[str, Judged | Expected]) -> tuple[str, Judged] | None:
-    """What goes to the groups: all shards' verdicts meet under one key."""
+    """The item, if it goes to the groups: the findings of all shards meet under one key."""
     return ("all", item[1]) if isinstance(item[1], Judged) else None
 
 
 def stored_expectations(item: tuple[str, Judged | Expected]) -> tuple[str, Expected] | None:
-    """What goes to the stored rows, keyed by its shard."""
+    """The item, keyed by its shard, if it goes to the stored rows."""
     return (item[0], item[1]) if isinstance(item[1], Expected) else None

@@ -1,7 +1,7 @@
-"""How a state stands in the recovery store: pickled, compressed, and behind a digest that tells damage.
+"""The form of a state in the recovery store: pickled, compressed, and behind a digest that shows damage.
 
-Every stateful step, source partition and sink partition stores its state by `stored`. Nothing is unpickled before the
-digest holds.
+Every stateful step, source partition and sink partition stores its state by `stored`. A state is unpickled only after
+its digest was found right, unless an earlier release stored it without one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Stored = tuple[str, bytes]
 FORM: Final = "blake2b, zstd, pickle 5"
 DIGEST_BYTES: Final = 16
 UNCHECKED: Final = "pickle 5, zstd"
-"""The form without a digest, from before there was one; sources and sinks stored their states as they are."""
+"""The form of earlier releases, without a digest; their sources and sinks stored states as they were."""
 
 
 def stored(state: State) -> Stored:
-    """A state for the recovery store: half to a quarter of its size, which costs less than to write the rest."""
+    """A state for the recovery store, half to a quarter of its size: compressing costs less than writing the rest."""
     packed = zstandard.compress(pickle.dumps(state, 5), level=1)
     return FORM, _digest(packed) + packed
 
@@ -33,7 +33,7 @@ def stored(state: State) -> Stored:
 def restored(held: State, owner: str) -> State:
     """The state that `stored` was given; `owner` is the step or partition that it belongs to, for messages.
 
-    Raises `ConfigError` where the digest does not hold, `FatalError` for a form that this release does not read.
+    Raises `ConfigError` if the digest does not hold, `FatalError` for a form that this release does not read.
     """
     match held:
         case (str(form), bytes(data)) if form == FORM:
@@ -52,14 +52,14 @@ def restored(held: State, owner: str) -> State:
 
 
 def verify(held: object, owner: str) -> None:
-    """Raises `ConfigError` where this is what `stored` gave and the digest does not hold."""
+    """Check the digest if `stored` gave this. Raises `ConfigError` if it does not hold."""
     match held:
         case (str(form), bytes(data)) if form == FORM:
             _checked(data, owner)
 
 
 def refuse(owner: str) -> NoReturn:
-    """Say that this state is damaged."""
+    """Raise `ConfigError`, since this state is damaged."""
     raise ConfigError(
         f"the state of {owner} in the recovery store is damaged (its checksum does not hold): the disk or a copy has "
         "changed it. Restore the recovery folders of all processes from one copy, or give -r a new folder to start over"

@@ -1,4 +1,4 @@
-"""Text from outside, made fit for where it is shown: what cannot stand there becomes a question mark."""
+"""Text from outside, made safe to show or write: a character that is not becomes a question mark."""
 
 from __future__ import annotations
 

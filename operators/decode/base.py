@@ -14,8 +14,8 @@ from operators.model import Events
 class Fault:
     """One record that could not be used.
 
-    `record` is its index among the decoded values, `reason` one of `operators.model.Reason`. Of the record
-    `detail` and `payload` show known fields that cannot hold content, and of all else its type and size.
+    `record` is its index among the decoded values, `reason` one of `operators.model.Reason`. `detail` and `payload`
+    show known fields that cannot hold content, and the type and size of all else.
     """
 
     record: int
@@ -26,17 +26,17 @@ class Fault:
 
 @dataclass(slots=True)
 class Decoded:
-    """What a sequence of records holds, both in the order of the records."""
+    """The events and faults of a sequence of records, both in the order of the records."""
 
     events: Events
     faults: list[Fault]
 
 
 class Decoder(Protocol):
-    """One format of records. Holds no state between calls, so how records are cut into calls changes nothing.
+    """One format of records. Holds no state between calls, so it does not matter how records are split into calls.
 
     Every record is either one fault or all of its events (one or more; exactly one in formats that hold one a record).
-    Never raises for what a record holds. Prompts, completions and other content are neither in events nor in faults.
+    No record makes it raise. Prompts, completions and other content are neither in events nor in faults.
     """
 
     def decode(

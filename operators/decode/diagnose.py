@@ -1,8 +1,8 @@
-"""The slow path: what is wrong with one record, or the event that it holds after all.
+"""The slow path: the fault of one record, or the event that it holds after all.
 
 The first cause is reported, in this order: record_too_large, not_utf8, not_json (too deep, then malformed),
-not_an_object; then field by field in the order of `Fields`, of each field missing_field, wrong_type, string_too_long,
-bad_number or bad_time; and too_many_attributes last.
+not_an_object; then, for each field in the order of `Fields`, missing_field, wrong_type, string_too_long, bad_number or
+bad_time; and too_many_attributes last.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _short_enough(text: str, info: ValidationInfo) -> str:
     if len(text) > most:
         raise PydanticCustomError(
             "string_too_long",
-            "has {length} characters, accepted are {most}",
+            "has {length} characters; at most {most} are accepted",
             {"length": len(text), "most": most},
         )
     return text
@@ -82,7 +82,7 @@ _Text = Annotated[str, AfterValidator(_short_enough)]
 
 
 def _taken(name: str) -> Any:
-    """What a field takes, nulls left out, and its default."""
+    """The type that a field accepts, apart from null, and its default."""
     match name:
         case "timestamp":
             return Annotated[str | int | float, AfterValidator(_time)], ...
@@ -107,11 +107,11 @@ Fields: Final = create_model(
 
 
 def unreadable(value: bytes, limits: DecodeConfig) -> tuple[str, str] | None:
-    """The reason and detail for which a record is not even parsed; None where it may be."""
+    """The reason and detail for which a record is not even parsed; None if it may be parsed."""
     if len(value) > limits.max_record_bytes:
         return (
             Reason.RECORD_TOO_LARGE,
-            f"the record has {len(value)} bytes, accepted are {limits.max_record_bytes}",
+            f"the record has {len(value)} bytes; at most {limits.max_record_bytes} are accepted",
         )
     if not value.isascii():
         try:
@@ -124,7 +124,7 @@ def unreadable(value: bytes, limits: DecodeConfig) -> tuple[str, str] | None:
 
 
 def explain(record: int, value: bytes, limits: DecodeConfig) -> Record | Fault:
-    """The event of a record that the fast path did not take, or why it holds none. About 20 us."""
+    """The event of a record that the fast path did not take, or its fault. Takes about 20 us."""
     most = limits.payload_bytes
     cause = unreadable(value, limits)
     if cause is not None:
@@ -140,14 +140,14 @@ def explain(record: int, value: bytes, limits: DecodeConfig) -> Record | Fault:
 
 
 def _event(fields: Mapping[str, Raw], limits: DecodeConfig) -> Record | tuple[str, str]:
-    """The event of an object with these fields, or the reason and detail for which it is none."""
+    """The event of an object with these fields, or the reason and detail of its fault."""
     known, attributes = _known(fields)
     try:
         good = Fields.model_validate(known, context={"max_string": limits.max_string})
     except ValidationError as error:
         return _describe(error.errors(include_url=False, include_context=False)[0])
     if attributes > limits.max_attributes:
-        detail = f"attributes: has {attributes} entries, accepted are {limits.max_attributes}"
+        detail = f"attributes: has {attributes} entries; at most {limits.max_attributes} are accepted"
         return Reason.TOO_MANY_ATTRIBUTES, detail
     return MeasuredRecord(**good.model_dump(exclude={"attributes"}, exclude_none=True))
 
@@ -155,7 +155,7 @@ def _event(fields: Mapping[str, Raw], limits: DecodeConfig) -> Record | tuple[st
 def _too_deep(value: bytes) -> bool:
     if value.count(b"{") + value.count(b"[") <= MAX_DEPTH:
         return False
-    chars = np.frombuffer(_STRING.sub(b"", value), np.uint8) | 0x20  # [ and { become one, ] and } another
+    chars = np.frombuffer(_STRING.sub(b"", value), np.uint8) | 0x20  # [ becomes {, and ] becomes }
     depth = np.cumsum((chars == ord("{")).astype(np.int64) - (chars == ord("}")))
     return bool(depth.max(initial=0) > MAX_DEPTH)
 
@@ -172,7 +172,7 @@ def _no_object(value: bytes) -> tuple[str, str]:
 
 
 def _known(raw: Mapping[str, Raw]) -> tuple[dict[str, Any], int]:
-    """The known fields that are there, as values, and the number of attributes (which are counted, not built)."""
+    """The values of the known fields that are present, and the number of attributes (counted, but not built)."""
     fields: dict[str, Any] = {}
     attributes = 0
     for name in Fields.model_fields:
@@ -189,19 +189,19 @@ def _known(raw: Mapping[str, Raw]) -> tuple[dict[str, Any], int]:
 
 
 def _load(text: bytes) -> Any:
-    """The value of a JSON text. Objects and arrays come empty: only their type matters."""
+    """The value of a JSON text. Objects and arrays are returned empty: only their type matters."""
     if text[:1] == b"{":
         return {}
     if text[:1] == b"[":
         return []
     try:
         return orjson.loads(text)
-    except orjson.JSONDecodeError:  # a number beyond floats: everything else was found by the parser before
+    except orjson.JSONDecodeError:  # a number beyond floats: the parser has found all other errors before
         return float("-inf" if text[:1] == b"-" else "inf")
 
 
 def _describe(error: ErrorDetails) -> tuple[str, str]:
-    """Reason and detail of a validation error. Of the value it says the type, or the number; never a text."""
+    """Reason and detail of a validation error. It shows the type of the value, or a number, but never a text."""
     name, value, kind = str(error["loc"][0]), error["input"], error["type"]
     reason = _REASONS.get(kind, Reason.WRONG_TYPE)
     match reason:

@@ -1,8 +1,8 @@
-"""What happens to the records of one source partition before the exchange: decode, deduplicate, judge, count.
+"""The work on the records of one source partition before the exchange: decode, deduplicate, judge, count.
 
-All that must be remembered here (running maximum, counts, where the memory for duplicates begins) is part of the
-partition's own snapshot, beside the offset, and depends on the partition's content alone: not on batches, workers or
-crashes. Every event that comes in is exactly one of on time, late, duplicate, dead letter.
+The state (running maximum, counts, the beginning of the memory for duplicates) is part of the partition's own snapshot,
+beside the offset, and depends on the partition's content alone: not on batches, workers or crashes. Every event that
+comes in is exactly one of on time, late, duplicate, dead letter.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from operators.series import OTHER, sent
 class Balance:
     """Law 2 in numbers: `events` = `on_time` + `late` + `duplicate` + dead letters, over the partition's whole life.
 
-    On time or late is the partition's own judgement. Events that a shard had gone past while the partition was idle, or
-    over, stay `on_time` here; the metric `sentinel_events_overtaken` tells how many of these there were. They correct
-    stored rows as late events do, and like these are never judged.
+    On time or late is the partition's own judgement. Events whose pane a shard had closed while the partition was idle
+    or over stay `on_time` here; the metric `sentinel_events_overtaken` counts them. They correct stored rows as late
+    events do, and like these are never judged.
     """
 
     records: int = 0
@@ -37,16 +37,16 @@ class Balance:
     late: int = 0
     duplicate: int = 0
     skipped: int = 0  # records that the source lost before they could be read
-    unpriced: int = 0  # of `on_time` and `late`: with tokens, but with neither a cost nor a price for them
+    unpriced: int = 0  # events, on time or late, with tokens but with neither a cost nor a price for them
     dead: dict[str, int] = field(default_factory=dict)
 
     @property
     def events(self) -> int:
-        """All that came in."""
+        """All events that came in."""
         return self.on_time + self.late + self.duplicate + sum(self.dead.values())
 
     def __add__(self, other: Balance) -> Balance:
-        """Both partitions together."""
+        """The sum of both."""
         dead = {reason: self.dead.get(reason, 0) + other.dead.get(reason, 0) for reason in {**self.dead, **other.dead}}
         return Balance(
             self.records + other.records,
@@ -61,11 +61,11 @@ class Balance:
 
 @dataclass(slots=True)
 class Batch:
-    """One poll of one partition, judged: what the source hands on.
+    """One judged poll of one partition, which the source hands on.
 
     `on_time` and `late` are masks over `events`; an event in neither is a duplicate, or too late to correct anything.
-    `partitions` are all partitions of the source: progress rides with the rows, for a stream of its own would have no
-    order with them.
+    `partitions` are all partitions of the source. Progress travels with the rows, since a separate stream would have no
+    order relative to them.
     """
 
     partition: str
@@ -86,7 +86,7 @@ class Seen:
         self._at: OrderedDict[str, int] = OrderedDict()
 
     def repeats(self, ids: Sequence[str], times: Ints) -> Bools:
-        """Which events repeat an id seen at most the horizon before; `times` is the running maximum at each event."""
+        """Whether each event repeats an id seen within the horizon; `times` is the running maximum at each event."""
         repeat = np.zeros(len(ids), np.bool_)
         for i, (event_id, now) in enumerate(zip(ids, times.tolist(), strict=True)):
             if not event_id:
@@ -106,9 +106,9 @@ class Seen:
 class Intake:
     """The pure state of one source partition, between its reader and the flow.
 
-    `began` is the time the run began, in microseconds: the arrival of records whose source records none. It is data
-    from then on, kept in the snapshot. A single record without an arrival takes the highest one before it in its
-    partition; where there is none, its events are not judged by it.
+    `began` is the time at which the run began, in microseconds: the arrival of all records if the source gives none.
+    The snapshot keeps it. A single record without an arrival takes the highest one before it in its partition; if there
+    is none, its events are not judged by arrival.
     """
 
     VERSION = 2
@@ -139,7 +139,7 @@ class Intake:
         self.balance = Balance()
         self._horizon = round(decode.dedupe_s * SECOND)
         self._seen = Seen(self._horizon, decode.dedupe_max_ids) if decode.dedupe_s else None
-        # (offset, running maximum, highest arrival) a minute apart: where to read again
+        # (offset, running maximum, highest arrival), a minute apart, from which to read again
         self._marks: list[tuple[int, int, int]] = []
         self._rebuilt = 0  # the running maximum up to which the memory was read again
         self._rebuilt_arrived = NO_ARRIVAL
@@ -151,15 +151,15 @@ class Intake:
 
     @property
     def end(self) -> End:
-        """What the partition says when its finite source is over."""
+        """The report of the partition when its finite source is over."""
         return End(self._max_start, self._max_end)
 
     def take(
         self, values: Sequence[bytes], offsets: Ints, arrivals: Ints | None, log: str = ""
     ) -> tuple[Events, Bools, Bools, list[DeadLetter]]:
-        """Judge the next records: events, mask of those on time, mask of the late that still correct, dead letters.
+        """Judge the next records: events, mask of those on time, mask of late ones that still correct, dead letters.
 
-        `log` is the id of the log that the offsets count in, "" where that has none.
+        `log` is the id of the log that the offsets count in, "" if it has none.
         """
         decoded = self._decoder.decode(values, self._decode, self._time.timestamp_is)
         events = self._enrich(decoded.events)
@@ -209,19 +209,19 @@ class Intake:
         return DeadLetter(self._origin[0], self._origin[1], offset, reason, detail, payload, log)
 
     def _arrivals(self, records: int, arrivals: Ints | None, before: int) -> tuple[Ints, Ints]:
-        """When each record arrived, and the highest arrival before each of them and after the last."""
+        """The arrival of each record, and the highest arrival before each of them and after the last."""
         if arrivals is None:
             return np.full(records, self._began), np.full(records + 1, before)
         highest = np.maximum.accumulate(np.concatenate(([before], arrivals)))
         return np.where(arrivals == NO_ARRIVAL, highest[:-1], arrivals), highest
 
     def _not_ahead(self, events: Events, arrival: Ints) -> Bools:
-        """Which events end no later after their arrival than clocks may differ."""
+        """Whether each event ends no later after its arrival than clocks may differ."""
         not_ahead: Bools = (events.end <= arrival + self._skew) | (arrival == NO_ARRIVAL)
         return not_ahead
 
     def _aged(self, end: Ints, arrival: Ints) -> Bools:
-        """Which events ended too long before they arrived."""
+        """Whether each event ended too long before it arrived."""
         if self._max_age is None:
             return np.zeros(len(end), np.bool_)
         aged: Bools = (end < arrival - self._max_age) & (arrival != NO_ARRIVAL)
@@ -244,7 +244,7 @@ class Intake:
 
     @property
     def remember_from(self) -> int | None:
-        """The offset from which `remember` must be fed after a resume; None where nothing is to be remembered."""
+        """The offset from which `remember` must be fed after a resume; None if there is nothing to remember."""
         return self._marks[0][0] if self._seen is not None and self._marks else None
 
     def forget_older(self) -> None:
@@ -256,7 +256,7 @@ class Intake:
         _, self._rebuilt, self._rebuilt_arrived = self._marks[0] if self._marks else (0, 0, NO_ARRIVAL)
 
     def forget_offsets(self) -> None:
-        """Offsets count in another log from now on: none from before leads to a record of this one."""
+        """Forget all offsets, since they count in another log from now on."""
         self._marks = []
         self._begin_rebuilding()
 
@@ -287,7 +287,7 @@ class Intake:
         )
 
     def restore(self, state: tuple[object, ...]) -> None:
-        """Take over the state of a predecessor. Raises `FatalError` for a version this release does not read."""
+        """Take over the state of a predecessor. Raises `FatalError` for a version that this release does not read."""
         if state[0] == 1:
             *before, marks = state[1:]
             assert isinstance(marks, tuple)

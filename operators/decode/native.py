@@ -2,15 +2,16 @@
 
 Required are `timestamp` and `service`; every other field may be absent or null, and unknown fields are skipped.
 
-- An event is an error where `error_type` is given, or where `status` is "error", "failure" or "failed" in any case.
-  Every other status, known or not, is no error: only the sender can know what it means.
-- Labels: an absent model is "unknown", other absent labels are "". The type of an error that names none is "unknown".
-- Metrics: an absent one is `MISSING`. Accepted are finite numbers from 0 to the metric's limit; tokens must be whole.
-- Of a key given twice, the last counts.
-- `operators.decode.diagnose` says which cause of several is reported.
+- An event is an error if `error_type` is given, or if `status` is "error", "failure" or "failed" in any case. Every
+  other status, known or not, is no error: only the sender can know its meaning.
+- Labels: an absent model is "unknown", other absent labels are "". An error without a type has the type "unknown".
+- Metrics: an absent one is `MISSING`. Numbers must be finite and lie between 0 and the metric's limit; tokens must be
+  whole.
+- If a key is given twice, the last one counts.
+- If a record has several faults, `operators.decode.diagnose` chooses the one that is reported.
 
-What is well formed is read by msgspec, which skips unknown fields without building them, and turned into columns. A
-record that this fast path does not take goes through the slow path alone. Both give the same events.
+On the fast path msgspec reads well-formed records, skipping unknown fields without building them, and they become
+columns. A record that the fast path does not take goes through the slow path alone. Both give the same events.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _ERROR_TYPE: Final = LABELS.index("error_type")
 
 
 class NativeDecoder:
-    """The decoder of native JSON. About 1.5 us an event."""
+    """The decoder of native JSON. Takes about 1.5 us for each event."""
 
     def decode(
         self,
@@ -116,7 +117,7 @@ class NativeDecoder:
 class _Part(NamedTuple):
     """The columns of one slice; `scaled` is [field, n] in fixed-point steps, not yet rounded, NaN where absent.
 
-    `doubtful` are those that may break a rule which their types do not state.
+    `doubtful` marks records that may break a rule which their types do not state.
     """
 
     record: Ints
@@ -129,7 +130,7 @@ class _Part(NamedTuple):
 
 
 class _Codes(dict[tuple[str | None, ...], int]):
-    """The code of the labels of each distinct tuple of texts as sent; different tuples can mean the same labels."""
+    """The code of the labels of each distinct tuple of texts as sent; different tuples can give the same labels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,9 +148,9 @@ class _Codes(dict[tuple[str | None, ...], int]):
 def _part(
     first: int, values: Sequence[bytes], longest: int, limits: DecodeConfig, codes: _Codes, faults: list[Fault]
 ) -> _Part:
-    """The columns of these values, the first of which is record `first`; what cannot be read is added to `faults`.
+    """The columns of these values, the first of which is record `first`; unreadable ones are added to `faults`.
 
-    No value, of these and the others, is longer than `longest`.
+    `longest` is the length of the longest value of all slices.
     """
     records, places = _read(first, values, longest, limits, faults)
     at, in_time = parse_times([record.timestamp for record in records])
@@ -175,7 +176,7 @@ def _read(
     while len(records) + len(lost) < len(values):
         try:
             records.extend(map(_read_record, rest))
-        except (msgspec.DecodeError, RecursionError):  # what was read before it has been added, what follows is left
+        except (msgspec.DecodeError, RecursionError):  # records before it are added, those after it are left
             i = len(records) + len(lost)
             outcome = explain(first + i, values[i], limits)
             if isinstance(outcome, Fault):
@@ -188,9 +189,9 @@ def _read(
 
 
 def _suspects(values: Sequence[bytes], longest: int, limits: DecodeConfig) -> set[int]:
-    """The values that may not be parsed. What is short and ASCII, nearly everything, is cleared as a whole.
+    """The indexes of values that must not be parsed. Short ASCII values, nearly all, are cleared together.
 
-    The parser does not look at the encoding of what it skips, nor is its limit of nesting always the same.
+    The parser cannot find these: it does not check the encoding of skipped fields, and its limit of nesting varies.
     """
     if longest <= min(MAX_DEPTH, limits.max_record_bytes) and b"".join(values).isascii():
         return set()
@@ -199,14 +200,14 @@ def _suspects(values: Sequence[bytes], longest: int, limits: DecodeConfig) -> se
 
 def _scaled(records: list[Record]) -> NDArray[np.float64]:
     """[field, n] in fixed-point steps, not yet rounded, in the order of `METRIC_FIELDS`; NaN where absent."""
-    # Read as one run of numbers: of a list of tuples numpy would first look for a type that holds all of it.
+    # Read as one run of numbers: for a list of tuples numpy would first look for a type that holds all of them.
     numbers = chain.from_iterable(map(_numbers, records))
     found = np.fromiter(numbers, np.float64, len(records) * len(METRIC_FIELDS))
     return np.ascontiguousarray(found.reshape(len(records), len(METRIC_FIELDS)).T) * _SCALES
 
 
 def _doubtful(records: list[Record], longest: int, limits: DecodeConfig) -> Bools:
-    """Which records may have texts or attributes beyond a limit."""
+    """Whether each record may have texts or attributes beyond a limit."""
     doubts = [False] * len(records)
     if any(record.attributes is not ABSENT for record in records):
         doubts = [_doubtful_attributes(bytes(record.attributes), limits.max_attributes) for record in records]

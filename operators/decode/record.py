@@ -28,7 +28,7 @@ class Record(Struct, gc=False, kw_only=True):
     """One event as it was sent, without its metrics: null or absent text is None.
 
     Other fields are skipped without being built. `gc=False`: a record holds text and numbers only, never a cycle. The
-    fields stand in the order in which senders write them: so the parser finds them fastest.
+    fields stand in the order in which senders write them, since the parser finds them fastest so.
     """
 
     event_id: str | None = None
@@ -47,7 +47,7 @@ class Record(Struct, gc=False, kw_only=True):
     attributes: Raw = ABSENT
 
 
-# Whole numbers are read as floats too: exact far beyond their limit, and senders that write 5.0 stay on the fast path.
+# Whole numbers are read as floats too: these are exact far beyond any limit, and 5.0 stays on the fast path.
 MeasuredRecord: Final = cast(
     type[Record],
     defstruct(

@@ -1,9 +1,9 @@
-"""What of a faulty record may be shown: known fields that cannot hold content, and of everything else its size.
+"""The parts of a faulty record that may be shown: known fields that cannot hold content, and the size of all else.
 
 Prompts, completions and messages stand under any name and in any type: token ids are numbers, log probabilities have
-words for keys. So the look of a value alone never lets it be shown. The time, the metrics and the names of what was
-called are shown, each only in its own field and in its own form. A known field of another type or form is shown by its
-type and size. Other fields are counted, and their names are not shown.
+words for keys. So no value is shown for its look alone. The time, the metrics, and the names and ids of `SHOWN_TEXTS`
+are shown, each only in its own field and in its own form. A known field of another type or form is shown by its type
+and size. Other fields are counted, and their names are not shown.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ SHOWN_TEXTS: Final = {
     "trace_id": _ID,
     "span_id": _ID,
 }
-"""The text fields that are shown, each where it has this form. Senders also fill status, error_type and finish_reason
-with messages, and tenant with persons: these are left out."""
+"""The text fields that are shown, each only in this form. Senders also fill status, error_type and finish_reason with
+messages, and tenant with persons: these are left out."""
 
 _HEAD: Final = 65_536  # bytes of a record that a sketch looks at
 _REPEATS: Final = re.compile(rb"([a9 x?])\1+|([\[\]{},:\"\\])\2{3,}")
@@ -96,7 +96,7 @@ def _value(name: str, text: bytes) -> str:
 
 
 def _number(name: str, text: bytes) -> str:
-    """A metric or a time as it is where it can be one, and rounded where it cannot; nothing of another field."""
+    """A metric or a time in full if it is valid, else rounded; empty for other fields."""
     try:
         number = orjson.loads(text)
     except orjson.JSONDecodeError:  # beyond floats

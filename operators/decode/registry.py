@@ -1,4 +1,4 @@
-"""The formats a topic can have. A new one is its file, its line here, and its test."""
+"""The formats that a topic can have. A new format needs a file, a line here, and a test."""
 
 from __future__ import annotations
 

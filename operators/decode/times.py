@@ -2,7 +2,7 @@
 
 Accepted: RFC 3339 (any offset; `T`, `t` or a space between date and time; any number of fraction digits, of which those
 beyond microseconds are cut off), and epoch numbers or their decimal text in seconds, milliseconds, microseconds or
-nanoseconds (text is cut too; a float is rounded, since it is not exact). Which unit is told by magnitude: times are
+nanoseconds (text is cut too; a float is rounded, since it is not exact). The magnitude tells the unit: times are
 accepted from 2000-01-01 until before 2100-01-01, and for those years the four ranges do not touch.
 """
 
@@ -40,7 +40,7 @@ _UNITS: Final = (
 
 
 class BadTime(ValueError):
-    """A value that is no accepted time; the message says what is wrong, without quoting the value."""
+    """A value that is no accepted time; the message names the fault without quoting the value."""
 
 
 def parse_time(value: str | float) -> int:
@@ -58,7 +58,7 @@ def parse_time(value: str | float) -> int:
 
 
 def parse_times(values: Sequence[str | float]) -> tuple[Ints, Bools]:
-    """A column of times in microseconds, and which of them are good (0 where not).
+    """A column of times in microseconds, and whether each is good (if not, the time is 0).
 
     Equal to `parse_time` of each. RFC 3339 and numbers are read by whole columns, about 0.1 us each; decimal text and
     leap seconds one by one, some 3 us each.
@@ -76,7 +76,7 @@ def parse_times(values: Sequence[str | float]) -> tuple[Ints, Bools]:
 
 
 def format_time(us: int) -> str:
-    """RFC 3339 in UTC: milliseconds, or microseconds where the time has any."""
+    """RFC 3339 in UTC, to milliseconds, or to microseconds if the time has any."""
     at = _EPOCH + timedelta(microseconds=us)
     return at.replace(tzinfo=None).isoformat(timespec="milliseconds" if us % 1_000 == 0 else "microseconds") + "Z"
 
@@ -104,7 +104,7 @@ def _parse_text(text: str) -> int | None:
 
 
 def _parse_decimal(whole: str, fraction: str) -> int | None:
-    """The time in microseconds of an epoch number in decimal digits, exactly; None where no unit fits."""
+    """The exact time in microseconds of an epoch number in decimal digits; None if no unit fits."""
     if len(whole) > 19:
         return None
     for _, times, divisor in _UNITS:
@@ -130,7 +130,7 @@ def _numbers(column: list[int] | list[float]) -> NDArray[Any]:
 
 
 def _epochs(numbers: NDArray[Any]) -> tuple[Ints, Bools]:
-    """Epoch numbers in microseconds, floats rounded to the nearest; and which are an accepted time in some unit."""
+    """Epoch numbers in microseconds, floats rounded to the nearest, and whether each is accepted in some unit."""
     us = np.zeros(len(numbers), np.int64)
     ok = np.zeros(len(numbers), np.bool_)
     for _, times, divisor in _UNITS:
@@ -154,7 +154,7 @@ def _texts(column: Sequence[str]) -> tuple[Ints, Bools]:
     us, ok = read_rfc3339(np.frombuffer(joined, np.uint8), ends)
     ok &= (us >= EARLIEST) & (us < LATEST)
     us[~ok] = 0
-    # What is not read there may still be good (a decimal number, a leap second): the general parser has the last word.
+    # A text that is not read there may still be good (a decimal number, a leap second): the general parser decides.
     for i in np.flatnonzero(~ok).tolist():
         try:
             us[i], ok[i] = parse_time(column[i]), True

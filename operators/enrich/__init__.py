@@ -1,1 +1,1 @@
-"""What events lack and can be known: names of models, prices."""
+"""Values that events lack but that can be known: families of models, speed, cost."""

@@ -1,4 +1,4 @@
-"""What an event does not say itself but follows from what it says: speed, cost, the family of its model."""
+"""Values that follow from the fields of an event: its speed, its cost, the family of its model."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _LIMIT: Final = round(METRICS[_SPEED].limit * _SCALE)
 _OF_GOOD: Final = tuple(i for i, metric in enumerate(METRICS) if metric.of_good)
 
 Enrich = Callable[[Events], Events]
-"""Fills in what follows from an event itself; may change the events it is given."""
+"""Fills in values that follow from the events themselves; may change the given events."""
 
 
 @dataclass(frozen=True)
 class Enricher:
     """Speed, then cost by the model as it was sent, then the model's family; keeps the contract `Enrich`.
 
-    `prices` is asked for the table once a batch: it may be another one when the price file has changed.
+    `prices` gives the table once a batch: another one if the price file has changed.
     """
 
     config: EnrichConfig
@@ -50,9 +50,9 @@ class Enricher:
 
 
 def of_good_requests(events: Events) -> None:
-    """Take the times, the output and the quality from requests that failed, in place: they are of the failure.
+    """Remove the times, the output and the quality of failed requests, in place: they describe the failure.
 
-    A request that timed out, or was turned away at once, says nothing of how fast the others are answered.
+    A request that timed out, or was refused at once, tells nothing about the speed of the others.
     """
     for metric in _OF_GOOD:
         events.values[metric, events.error] = MISSING
@@ -61,8 +61,8 @@ def of_good_requests(events: Events) -> None:
 def speed(events: Events) -> None:
     """Fill in `tokens_per_second`, in place: output tokens over the time from the first token to the end.
 
-    Where no time to first token is known it is over the whole latency. `MISSING` where there are no output tokens,
-    where that time is not above 0, and where the result is above the metric's limit. Integers, rounded half up.
+    Without a time to first token the whole latency counts. The result is `MISSING` if there are no output tokens, if
+    that time is not above 0, or if the speed is above the metric's limit. Integers, rounded half up.
     """
     latency, ttft, output = events.values[_LATENCY], events.values[_TTFT], events.values[_OUTPUT]
     time = np.where(latency == MISSING, 0, latency - np.maximum(ttft, 0))

@@ -1,12 +1,12 @@
-"""What an event costs, where it does not say so itself: tokens times the price that held when it started.
+"""The cost of events that carry none: tokens times the price that was in force at the start of the event.
 
-A price is in force for a provider and a model (patterns, see `operators.patterns`) from a date on, at midnight UTC. Of
-those in force at the start of an event and matching its provider and the model as it was sent, the one with the most
+A price is in force for a provider and a model (patterns, see `operators.patterns`) from a date on, at midnight UTC. If
+several are in force at the start of an event and match its provider and the model as it was sent, the one with the most
 specific model pattern counts; then the most specific provider pattern, the latest date, the first in the table. So a
 price that is added with a date changes nothing before that date.
 
 Cached tokens are part of the prompt's, reasoning tokens part of the completion's; each part has its own price. Money is
-integers: a price is in millionths of a nano-USD a token where the table says USD a million tokens.
+integers: the table gives USD for a million tokens, and a price is held in pico-USD a token.
 """
 
 from __future__ import annotations
@@ -99,10 +99,10 @@ class PriceTable:
         )
 
     def fill(self, events: Events) -> None:
-        """Give a cost to the events that have tokens and none, in place; rounded half up to nano-USD.
+        """Give a cost to the events that have tokens but no cost, in place; rounded half up to nano-USD.
 
-        `MISSING` stays where no price is in force, and where the cost would be above the metric's limit. The model must
-        still be the one that was sent. Costs a look-up a distinct (provider, model) and a few passes over arrays.
+        A cost stays `MISSING` if no price is in force, or if it would be above the metric's limit. The model must still
+        be the one that was sent. Takes a look-up for each distinct (provider, model) and a few passes over arrays.
         """
         wanted = np.flatnonzero(unpriced(events))
         if not len(self._rows) or not len(wanted):
@@ -128,7 +128,7 @@ NO_PRICES: Final = PriceTable(())
 
 
 def unpriced(events: Events) -> Bools:
-    """Which events carry prompt or completion tokens and no cost."""
+    """Whether each event carries prompt or completion tokens but no cost."""
     values = events.values
     mask: Bools = (values[_COST] == MISSING) & ((values[_PROMPT] != MISSING) | (values[_COMPLETION] != MISSING))
     return mask
@@ -137,7 +137,7 @@ def unpriced(events: Events) -> Bools:
 def read(tree: Mapping[str, Any]) -> PriceTable:
     """The table of a price file, `[[price]]` rows as TOML gives them, numbers as Decimal.
 
-    Raises `ConfigError` with every row that is wrong and why.
+    Raises `ConfigError` with every wrong row and its fault.
     """
     problems = [f"{name}: unknown, the file holds [[price]] rows" for name in tree if name != "price"]
     rows = tree.get("price", [])

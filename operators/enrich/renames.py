@@ -1,6 +1,6 @@
 """Model names without their version: a new dated version of a model is not a new series.
 
-Series, and so what was learned, go by the family; the name that was sent stays in the breakdown, as `model_version`.
+Series, and so learned state, go by the family; the name that was sent stays in the breakdown, as `model_version`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Renames:
         self._rules = sorted(families.items(), key=lambda rule: -literals(rule[0]))
         self._dated = dated
         self.family = lru_cache(_KNOWN)(self._family)
-        """The family of a model; the model itself where no rule knows it."""
+        """The family of a model; the model itself if no rule matches."""
 
     def _family(self, model: str) -> str:
         for pattern, family in self._rules:
@@ -42,7 +42,7 @@ class Renames:
         return found["family"] if found else model
 
     def apply(self, events: Events) -> None:
-        """Put the family in the place of each model, in place; different labels stay different.
+        """Replace each model by its family, in place; different labels stay different.
 
         Costs one look-up for each distinct combination of labels.
         """

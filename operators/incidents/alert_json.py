@@ -25,13 +25,13 @@ _TIMES: Final = frozenset({"at", "since", "until", "learned_since"})
 
 
 def rfc3339(microseconds: int) -> str:
-    """`2025-03-04T05:18:20.000Z`; what is finer than a millisecond is cut."""
+    """`2025-03-04T05:18:20.000Z`; digits beyond milliseconds are cut off."""
     ms = microseconds // 1000
     return (_EPOCH + timedelta(milliseconds=ms)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
 
 
 def microseconds(text: str) -> int:
-    """The time that `rfc3339` wrote; any RFC 3339 time with an offset is read. Raises `ValueError` on other text."""
+    """Read a time that `rfc3339` wrote, or any RFC 3339 time with an offset. Raises `ValueError` on other text."""
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise ValueError(f"{text!r} has no offset")
@@ -48,7 +48,7 @@ def to_json(alert: Alert) -> bytes:
 
 
 def headers(alert: Alert, replayed: bool = False) -> dict[str, str]:
-    """CloudEvents 1.0, binary mode: the attributes as Kafka headers; `replayed: true` where the alert is old news."""
+    """CloudEvents 1.0, binary mode: the attributes as Kafka headers; `replayed: true` marks an alert that is old."""
     mark = {"replayed": "true"} if replayed else {}
     return {
         "ce_specversion": "1.0",

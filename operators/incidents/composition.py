@@ -1,4 +1,4 @@
-"""What a series' requests are made of: sums of the whole, and by value of each label that the series does not name.
+"""The composition of a series' requests: sums of all, and by value of each label that the series does not name.
 
 A vector of sums has the columns of `operators.kernels.detect`: requests, errors, then count and total of each metric in
 `METRICS_TOLD`, totals in fixed-point steps.
@@ -18,7 +18,7 @@ from operators.panes.table import PaneTable
 from operators.series import OTHER
 
 MOST_VALUES: Final = 32
-"""Values of a label that are told apart in what is observed; the rest is one."""
+"""Most values of a label that `Observed` tells apart; all others count as one."""
 
 COLUMNS: Final = 2 + 2 * len(METRICS)
 
@@ -27,17 +27,17 @@ ByLabel = dict[str, dict[str, Vector]]
 
 
 class Usual(NamedTuple):
-    """What is usual, of the same fading panes: their number, the whole, and the values that are known."""
+    """The usual sums, over fading panes: the number of panes, the sums of all requests, those of each known value."""
 
     panes: float
     whole: Vector
     values: ByLabel
-    full: frozenset[str]  # labels of which rarer values than these are not told apart
+    full: frozenset[str]  # labels whose rarer values are not told apart
 
 
 @dataclass(slots=True)
 class Observed:
-    """What came in panes that are looked at: exact sums, so that their order does not matter."""
+    """The sums of the panes that were added: exact, so that the order of adding does not matter."""
 
     panes: int = 0
     whole: Ints = field(default_factory=lambda: np.zeros(COLUMNS, np.int64))
@@ -60,19 +60,19 @@ class Observed:
                 known += parts[i]
 
     def by_label(self) -> dict[str, dict[str, Ints]]:
-        """By label, and value in order."""
+        """The sums by label and value, both in order."""
         out: dict[str, dict[str, Ints]] = {}
         for (label, value), sums in sorted(self.values.items(), key=lambda item: item[0]):
             out.setdefault(LABELS[label], {})[value] = sums
         return out
 
     def save(self) -> tuple[object, ...]:
-        """As builtins."""
+        """The state as builtins."""
         return self.panes, self.whole.tolist(), [(*k, v.tolist()) for k, v in sorted(self.values.items(), key=_key)]
 
     @staticmethod
     def load(panes: int, whole: list[int], values: list[tuple[int, str, list[int]]]) -> Observed:
-        """What `save` gave."""
+        """Restore the state that `save` gave."""
         return Observed(
             panes, np.array(whole, np.int64), {(label, v): np.array(sums, np.int64) for label, v, sums in values}
         )
@@ -83,13 +83,13 @@ def _key(item: tuple[tuple[int, str], Ints]) -> tuple[int, str]:
 
 
 def rows(table: PaneTable, first: int, last: int) -> Ints:
-    """The sums of these rows."""
+    """The sums of rows `first` to `last` - 1, one vector for each."""
     at = slice(first, last)
     return _columns(table.requests[at], table.errors[at], table.count[at], table.total[at])
 
 
 def entries(table: PaneTable, first: int, last: int) -> Ints:
-    """The sums of these breakdown entries."""
+    """The sums of breakdown entries `first` to `last` - 1, one vector for each."""
     at = slice(first, last)
     return _columns(
         table.breakdown_requests[at], table.breakdown_errors[at], table.breakdown_count[at], table.breakdown_total[at]

@@ -1,8 +1,7 @@
-"""Why a value is not the usual one: the parts of the requests that the excess comes from, and the factors of a mean.
+"""Explain an unusual value: the label values that the excess comes from, and the factors of a mean.
 
-Both compare arithmetic means of what came in the anomalous panes with what is usual
-(`operators.incidents.composition`). They need not add up to the figures of a verdict, which may be geometric means over
-another horizon.
+Both compare arithmetic means of the anomalous panes with the usual ones (`operators.incidents.composition`). They need
+not add up to the figures of a verdict, which may be geometric means over another horizon.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ from operators.series import OTHER
 Told = dict[str, str | float]
 
 ENOUGH: Final = 5.0
-"""Requests of what is observed from which anything is said of it."""
+"""Least number of observed requests that are explained."""
 CLEAR: Final = 1.1
-"""By so many times a mix moves a mean at least, to be named before the others."""
+"""Least factor by which a dimension's mix moves the mean, to be preferred to the mix of `mix_by`."""
 KNOWN: Final = 30.0
-"""Requests, fading, from which anything is usual."""
+"""Least number of usual requests, fading, that anything is compared with."""
 LEAST: Final = 0.2
-"""By so much the share of the excess is larger than usual, in a contributor."""
+"""Least `share`, and least `uneven` share, of a contributor."""
 CHANCE: Final = 1.0
-"""By so many times what chance moves the shares of so few requests."""
+"""With n requests the least share is no smaller than `CHANCE / sqrt(n)`: chance moves shares by 1 / sqrt(n)."""
 EACH: Final = 2
-"""Contributors of one label at most."""
+"""Most contributors of one label."""
 MOST: Final = 5
-"""Contributors at most."""
+"""Most contributors."""
 
 Numbers = NDArray[np.signedinteger] | NDArray[np.floating]
 
 
 class _Part(NamedTuple):
-    """One value of a label: its share of the excess, and how much of that is not its even share of it."""
+    """One value of a label: its share of the excess, and that share less its part of an even change of all values."""
 
     value: str
     share: float
@@ -48,11 +47,11 @@ class _Part(NamedTuple):
 
 
 def contributors(cell: str, up: bool, usual: Usual, observed: Observed, expected: float) -> tuple[Told, ...]:
-    """The values of labels that the excess of the cell comes from, more than from the rest of the requests.
+    """The label values that give more of the cell's excess than the other requests do, the largest share first.
 
-    `expected`: requests a pane, where the cell is `requests`; `up`: the direction of the anomaly. Each names its
-    `dimension`, `value`, `share` of the excess, `usual_share` of the requests, and where they are known what was
-    `observed` and is `usual` of it (a mean in the metric's unit, a ratio, requests a pane).
+    `expected` is the usual number of requests a pane, used for the cell `requests` alone; `up` is the direction of the
+    anomaly. Each result names its `dimension`, `value`, `share` of the excess, `usual_share` of the requests and, if
+    known, its `observed` and `usual` value (a mean in the metric's unit, a ratio, or requests a pane).
     """
     if usual.whole[0] < KNOWN or (cell != REQUESTS and observed.whole[0] < ENOUGH):
         return ()
@@ -89,10 +88,11 @@ def _parts(
     now: Mapping[str, Numbers],
     expected: float,
 ) -> Iterator[_Part]:
-    """The excess over the usual by value.
+    """The excess over the usual by value of one label.
 
-    Of a mean: n (m - m0) where the value itself has moved, and (n - p N) (m0 - M0) where there is more of it, with p
-    and m0 its usual share and mean, N all requests, M0 the usual mean of all. They add up to the excess of all.
+    The excess of a mean has two parts: n (m - m0), since the value's own mean has moved, and (n - p N) (m0 - M0), since
+    it has more requests. n and m are its requests and mean, p and m0 its usual share and mean, N all requests, M0 the
+    usual mean of all. The parts of all values add up to the whole excess.
     """
     whole, base = observed.whole, usual.whole
     if cell == REQUESTS:
@@ -134,7 +134,7 @@ def _columns(metric: str) -> tuple[int, int]:
 
 
 def _values(cell: str, sums: Numbers, panes: float, name: str) -> Told:
-    """The cell's value of these sums, under this name; nothing where there is none."""
+    """The cell's value of these sums under this name; empty if the sums give none."""
     if cell == REQUESTS:
         return {name: _round(float(sums[0]) / panes)} if panes > 0 else {}
     n_at, total_at = (0, 1) if cell == ERROR_RATIO else _columns(cell)
@@ -149,13 +149,17 @@ def _round(value: float) -> float:
 
 
 def factors(cell: str, up: bool, usual: Usual, observed: Observed, pane_s: int, mix_by: str = "") -> tuple[Told, ...]:
-    """What the mean cost or latency is made of, each factor with what is usual, was observed, and `times` as much.
+    """The factors of the mean cost or latency, each with its `usual` and `observed` value and their ratio, `times`.
 
-    `volume`, requests a minute, stands beside them; the product of the others is the mean's own change: `mix`, what
-    the mean would be if every value of the `dimension` that explains most, else of `mix_by`, had stayed as it was;
-    `tokens`, per request (of the completion, for latency); `cache`, the share of tokens that are not read from the
-    cache (for cost); `price`, the cost or time of a token that is not, in the metric's unit. What is usual of tokens,
-    cache and price is that of the observed mix.
+    `volume`, requests a minute, stands beside the others, whose product is the change of the mean:
+
+    - `mix`: the mean, had only the mix of `dimension` changed and each value kept its usual mean; the dimension is the
+      one that explains most, else `mix_by`;
+    - `tokens`: tokens a request (for latency those of the completion);
+    - `cache`, for cost alone: the share of tokens that are not read from the cache;
+    - `price`: the cost of one of these, or the time of a token of the completion, in the metric's unit.
+
+    The usual values of tokens, cache and price are those of the observed mix.
     """
     if cell not in ("cost", "latency") or usual.whole[0] < KNOWN or observed.whole[0] < ENOUGH:
         return ()
@@ -182,7 +186,7 @@ def factors(cell: str, up: bool, usual: Usual, observed: Observed, pane_s: int, 
 
 
 def main_factor(told: Sequence[Told], up: bool, least: float = 1.3) -> Told | None:
-    """The factor, volume apart, that explains most of a change in this direction; None where none explains much."""
+    """The factor other than volume that explains most of a change in this direction; None if all are below `least`."""
     side = 1.0 if up else -1.0
     by_size = [(side * log(float(f["times"])), f) for f in told if f["factor"] != "volume" and float(f["times"]) > 0.0]
     size, found = max(by_size, key=lambda f: f[0], default=(0.0, None))
@@ -190,7 +194,7 @@ def main_factor(told: Sequence[Told], up: bool, least: float = 1.3) -> Told | No
 
 
 class _Means:
-    """Means a request: the metric in its unit, tokens, and tokens that were not read from the cache."""
+    """Means per request: the metric in its unit, tokens, and tokens that were not read from the cache."""
 
     def __init__(self, cell: str, sums: Numbers) -> None:
         n = max(float(sums[0]), 1e-9)
@@ -203,9 +207,9 @@ class _Means:
 
 
 def _mixed(cell: str, usual: Usual, observed: Observed) -> dict[str, _Means]:
-    """The means that the observed mix would have had before, by dimension.
+    """The usual means under the observed mix, by dimension.
 
-    A value that is new, or too rare to be known, had what it has now: all of its difference is the mix's.
+    A value that is new, or too rare to be known, keeps its observed mean: its whole difference belongs to the mix.
     """
     out: dict[str, _Means] = {}
     for label, seen in observed.by_label().items():
@@ -230,7 +234,7 @@ def _mixed(cell: str, usual: Usual, observed: Observed) -> dict[str, _Means]:
 def _explaining(
     mixed: Mapping[str, _Means], up: bool, before: _Means, after: _Means, mix_by: str
 ) -> tuple[str, _Means]:
-    """The mix that leaves least to explain, of those that move the mean in the direction; else that of `mix_by`."""
+    """The dimension whose mix moves the mean in the direction and leaves least to explain, else `mix_by`; its means."""
     side = 1.0 if up else -1.0
     helping = [label for label, means in mixed.items() if side * log(means.value / before.value) > log(CLEAR)]
     best = min(helping, key=lambda label: (abs(log(after.value / mixed[label].value)), label), default=mix_by)

@@ -1,7 +1,7 @@
 """Episodes: a run of anomalous panes of one cell (a metric of one series), and its transitions.
 
-An episode opens when enough of the last panes with data were anomalous, or at once where one pane leaves no doubt; it
-is updated when its severity rises, and resolves after quiet event time. Panes without data are quiet time, but no
+An episode opens when enough of the last panes with data were anomalous, or at once if one pane leaves no doubt; it is
+updated when its severity rises, and resolves after quiet event time. Panes without data are quiet time, but no
 evidence.
 """
 
@@ -37,16 +37,16 @@ BANDS: Final = (0.7, 0.85, 0.95)
 
 MAX_EVIDENCE: Final = 5
 MAX_SEEN: Final = 100
-"""Values of a dimension that are remembered of an episode's requests; beyond, any value may be among them."""
+"""Most values of a dimension that an episode remembers; with more, any value may be among its requests."""
 
 
 def episode_id(series: str, cell: str, since: int) -> str:
-    """The same for the same episode in every run; `since` in microseconds."""
+    """The id of an episode, the same in every run; `since` is in microseconds."""
     return _digest(series, cell, str(since))
 
 
 def alert_id(episode: str, sequence: int) -> str:
-    """The same for the same transition in every run."""
+    """The id of a transition, the same in every run."""
     return _digest(episode, str(sequence))
 
 
@@ -57,7 +57,7 @@ def _digest(*parts: str) -> str:
 class Witness(NamedTuple):
     """A request that shows the anomaly; ordered so that the worst comes first."""
 
-    order: int  # the value against the direction, in fixed-point steps
+    order: int  # the value in fixed-point steps, negated if high values are the bad ones
     start: int
     event_id: str
     trace_id: str
@@ -67,20 +67,20 @@ class Witness(NamedTuple):
 
 @dataclass(slots=True)
 class Trail:
-    """What is remembered of the anomalous panes of a cell, from the first one on, until its episode is over."""
+    """The memory of a cell's anomalous panes, from the first one until the episode is over."""
 
     sequence: int = 0
     kind: str = ""
     detectors: tuple[str, ...] = ()
     by: str = ""  # the detector of the peak
     peak: tuple[float, ...] = (0.0,) * FIELDS  # the verdict with the highest score
-    expected: float | None = None  # when the first anomalous pane came, on the scale that is judged
-    seen: dict[str, set[str]] = field(default_factory=dict)  # by dimension the series does not name, its values
+    expected: float | None = None  # at the first anomalous pane, on the scale that is judged
+    seen: dict[str, set[str]] = field(default_factory=dict)  # values of each dimension that the series does not name
     witnesses: list[Witness] = field(default_factory=list)
-    observed: Observed = field(default_factory=Observed)  # of the panes that were anomalous
+    observed: Observed = field(default_factory=Observed)  # the sums of the anomalous panes
 
     def save(self) -> tuple[object, ...]:
-        """As builtins; nothing of it changes later."""
+        """The state as builtins, none of which changes later."""
         return (
             self.sequence, self.kind, self.detectors, self.by, self.peak, self.expected,
             [(d, sorted(v)) for d, v in sorted(self.seen.items())], [tuple(w) for w in self.witnesses],
@@ -89,7 +89,7 @@ class Trail:
 
     @classmethod
     def load(cls, *saved: Any) -> Trail:
-        """What `save` gave."""
+        """Restore the state that `save` gave."""
         seen, witnesses, observed = saved[-3:]
         known: list[Any] = [{d: set(v) for d, v in seen}, [Witness(*w) for w in witnesses], Observed.load(*observed)]
         return cls(*saved[:-3], *known)
@@ -98,9 +98,8 @@ class Trail:
 class Step(NamedTuple):
     """A cell that was anomalous at the pane, or changed, or whose episode is open.
 
-    `what` is one of `operators.kernels.episodes`.
-
-    `since` and `until` are the first and the last anomalous pane of the episode; `since` is -1 where none is open.
+    `what` is one of the codes of `operators.kernels.episodes`. `since` and `until` are the first and the last anomalous
+    pane of the episode; `since` is -1 if none is open.
     """
 
     slot: int
@@ -115,7 +114,7 @@ class Episodes:
     """Steps all cells of a shard. Holds settings only; the state is in the arrays of `blank`."""
 
     def __init__(self, config: EpisodesConfig, watch: Watch, thresholds: Floats) -> None:
-        """`thresholds`: by the number of a slot's settings, the level at which a pane is anomalous."""
+        """`thresholds`: the level from which a pane is anomalous, by the number of a slot's settings."""
         self._window = max(config.open_of, config.open_panes)
         at_once = thresholds - float(np.log10(config.at_once))
         self._rules = EpisodeRules(
@@ -133,7 +132,7 @@ class Episodes:
         }
 
     def fitted(self, state: State) -> State:
-        """A saved state as these settings want it: the last panes with data, more or fewer of them."""
+        """A saved state made to fit these settings, which may keep more or fewer of the last panes with data."""
         recent = state["recent"]
         kept = recent[..., max(0, recent.shape[-1] - self._window) :]
         before = np.full((*recent.shape[:-1], self._window - kept.shape[-1]), -1, np.int64)
@@ -144,12 +143,10 @@ class Episodes:
         return bool(state["opened"][slot, cell] >= 0 or (state["recent"][slot, cell] >= 0).any())
 
     def step(self, state: State, block: Block, best: Floats, excluded: Bools, numbers: NDArray[np.int8]) -> list[Step]:
-        """Take the pane's strongest verdicts [slots, cells, FIELDS]; gives what was anomalous or changed, in order.
+        """Take the pane's strongest verdicts [slots, cells, FIELDS]; returns the steps by slot and cell.
 
-        `numbers`: of the settings that each slot in use is judged by.
-
-        Changes `state`, and writes `excluded` [slots, cells]: anomalous now, or an episode is open. Nothing of those
-        may be learned.
+        `numbers`: the number of each slot's settings. Changes `state`, and writes `excluded` [slots, cells]: the cells
+        that are anomalous or have an open episode, of which nothing may be learned.
         """
         episodes = CellEpisodes(**state)
         found = step_episodes(block.seen, block.counts, best, episodes, self._rules, numbers, excluded)

@@ -1,4 +1,4 @@
-"""What an alert says to people: its kind, its values in units, one sentence."""
+"""The words of an alert: its kind, its values in units, one sentence."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from operators.model import SECOND
 
 SILENCE: Final = "silence"
 SILENT_REQUESTS: Final = 10
-"""Requests that must be missing in a row for a drop to be a silence: by chance that is one in e**10."""
+"""A drop is a silence if this many usual requests are missing in a row: by chance that happens once in e**10."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def kind(cell: str, up: bool, silent: bool, finds: Finds = "deviation") -> str:
-    """The kind of an episode; `finds` says what the detector finds whose verdict opened it.
+    """The kind of an episode; `finds` is that of the detector whose verdict opened it.
 
-    The metric and the direction; `silence` where traffic fell to nothing; `<metric>_outlier` for a single request and
-    `<metric>_limit` for a static limit.
+    It names the metric and the direction; it is `silence` if traffic fell to nothing, `<metric>_outlier` for a single
+    request and `<metric>_limit` for a static limit.
     """
     if finds != "deviation":
         return f"{cell}_{finds}"
@@ -37,7 +37,7 @@ def unit(watch: Watch, cell: int) -> str:
 
 
 def in_unit(watch: Watch, cell: int, judged: float) -> float:
-    """A verdict's value in the cell's unit, to six digits: the typical (geometric mean) one where judged in logs."""
+    """A verdict's value in the cell's unit, to six digits; a geometric mean if the metric is judged in logs."""
     value = judged
     if cell < len(watch.metrics):
         settings = watch.settings[cell]
@@ -70,7 +70,7 @@ def quantity(value: float, of: str) -> str:
 
 
 def _plain(value: float) -> str:
-    """Three digits, never in powers of ten where the value is small: `0.0000244`."""
+    """Three digits, without an exponent even if the value is small: `0.0000244`."""
     return f"{Decimal(f'{value:.3g}'):f}" if value < 1 else f"{value:,.2f}"
 
 
@@ -91,11 +91,11 @@ def sentence(
     finds: Finds = "deviation",
     cause: str = "",
 ) -> str:
-    """One sentence: what, where, how much against what is usual, over how many requests, since when.
+    """One sentence: measure, series, observed and usual value, number of requests, beginning.
 
-    Values in `unit`, times in microseconds; `bound` is the end of the usual band on the side of the deviation;
-    `reason`: why the episode resolved, as in `Alert`; `silent_s`: how long nothing came, where that is the anomaly;
-    `finds`: what a finding of the detector is whose verdict is told; `cause`: what `cause` says.
+    Values are in `unit`, times in microseconds. `bound` is the end of the usual band on the side of the deviation;
+    `reason` is why the episode resolved, as in `Alert`; `silent_s` is the length of a silence, else 0; `finds` is that
+    of the detector whose verdict is told; `cause` is the text that the function `cause` gives.
     """
     where = ", ".join(f"{k} {v}" for k, v in series.items() if v)
 
@@ -127,7 +127,7 @@ def sentence(
 
 
 def cause(contributors: Sequence[Told], factors: Sequence[Told], up: bool) -> str:
-    """Where most of it comes from, as the end of the sentence: the first contributor, and the main factor."""
+    """The end of the sentence, which explains the deviation: the first contributor, and the main factor."""
     parts = []
     if contributors:
         first = contributors[0]

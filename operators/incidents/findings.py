@@ -1,4 +1,4 @@
-"""What the alert step knows of incidents: findings, episodes as members, groups, and what belongs together."""
+"""The data of the alert step: findings, members (episodes), groups, and the rules of which members belong together."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from operators.model import Alert
 from operators.series import OTHER
 
 Labels = dict[str, tuple[str, ...]]
-"""By dimension, the values that a series' requests had; nothing is said of a dimension that is not there."""
+"""The values that a series' requests had, by dimension; the values of a dimension that is missing are not known."""
 
 CAUSES: Final = tuple(sorted(MEASURES, key=lambda name: MEASURES[name].rank))
-"""Metrics, causes before what they bring about: more and longer requests cost and take more, not the reverse."""
+"""Metrics, causes before effects: more and longer requests cost and take more, not the reverse."""
 
 SLOWNESS: Final = frozenset(m.name for m in MEASURES.values() if m.slowness)
-"""Metrics that are one thing to a group: the same slowness, seen three ways."""
+"""Metrics that a group treats as one: they show the same slowness."""
 
 CALLER: Final = "tenant"
 OF_CALLERS: Final = frozenset(m.name for m in MEASURES.values() if m.of_callers)
-"""Metrics that are rather the matter of a caller than of what serves."""
+"""Metrics that depend on the caller rather than on the service or the model."""
 
 ALIKE: Final = 0.85
-"""The share of what another series explains that is about as much."""
+"""Least share of the largest `explained` that counts as about as much."""
 
 STANDS: Final = 2.87
 """The level (-log10 of the tail) from which a member still stands out: three standard deviations."""
 
 
 class Finding(NamedTuple):
-    """What the series of an open episode shows at a pane that has data; in the order of (at, series, metric).
+    """A cell with an open episode at a pane with data. Findings come in the order of (at, series, metric).
 
-    `level` is -log10 of the tail. `explained` is comparable among series of one metric: how much of the squared
-    deviations of the last minute's requests goes if this series' own shift is taken out, n * d ** 2 (for counts the
-    squared excess over the expected). `reach` is how far back the verdict looks. `alert` is the transition,
-    if there is one; `seen` comes with it.
+    `level` is -log10 of the tail. `explained` is comparable among series of one metric: the squared deviations of the
+    last minute's requests that vanish without this series' own shift, n * d ** 2 (for counts the squared excess over
+    the expected). `reach` is the time from which the verdict looks. `alert` is the transition, if there is one; `seen`
+    comes with it.
     """
 
     at: int
@@ -49,15 +49,15 @@ class Finding(NamedTuple):
     reach: int = 0
     alert: Alert | None = None
     seen: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    sure: bool = True  # whether there is an episode; else the series merely stands out, and might lead
-    holds: bool = True  # whether an alert may stand on it: the series is still all but anomalous, in another pane
-    fresh: Alert | None = None  # of a young episode: its last transition as it would be told by what is known now
+    sure: bool = True  # whether there is an episode; without one the series merely stands out, and might lead
+    holds: bool = True  # whether an alert may rest on it: the series is still (nearly) anomalous after the first pane
+    fresh: Alert | None = None  # for a young episode: its last transition, told by what is known now
 
 
 class Judged(NamedTuple):
-    """What a shard's detection says: all panes before `upto` (microseconds) are judged, these are its findings.
+    """The report of a shard's detection: all panes before `upto` (microseconds) are judged, with these findings.
 
-    `final`: the source is over, nothing will follow.
+    `final`: the source is over, and no report follows.
     """
 
     shard: int
@@ -74,11 +74,9 @@ class Member:
     level: float
     explained: float
     seen: Labels
-    holds: bool = True  # at the last finding
-    told: bool = False  # an alert of its own, where members are asked for
-    held_until: int = (
-        0  # of a lead that has no episode yet: when it resolves at the earliest, unless it stands out again
-    )
+    holds: bool = True  # of the last finding
+    told: bool = False  # whether it had an alert of its own, if `groups.members` is set
+    held_until: int = 0  # for a lead without an episode: when it resolves at the earliest, unless it stands out again
 
     @property
     def open(self) -> bool:
@@ -100,9 +98,10 @@ class Member:
 
 @dataclass(slots=True)
 class Group:
-    """`id` is the episode that founded it, at `founded`; `told` are the related that the last alert named.
+    """The episodes of one incident.
 
-    `number` orders groups by when they were founded.
+    `id` is the episode that founded the group, `founded` the time, `number` its place among all groups in the order of
+    founding. `told` are the related episodes that the last alert named.
     """
 
     id: str
@@ -111,7 +110,7 @@ class Group:
     lead: str = ""
     sequence: int = 0
     told: tuple[str, ...] = ()
-    left_over: bool = False  # of a group that is over
+    left_over: bool = False  # whether its episodes are left over from a group that is over
     number: int = 0
 
     @property
@@ -124,9 +123,9 @@ class Group:
 
 
 def of_the_cause(standing: Sequence[Member]) -> list[Member]:
-    """Those on the metric that brings about the others, among the metrics that are clearly out.
+    """The members on the metric that causes the others, among the metrics that stand out clearly.
 
-    More requests than usual are the cause of errors whatever stands out more: a flood runs into limits.
+    A flood of requests is the cause of errors, whichever stands out more: floods run into limits.
     """
     clear = 0.5 * max(m.level for m in standing)
     metric = min((m.alert.metric for m in standing if m.level >= clear), key=CAUSES.index)
@@ -138,10 +137,10 @@ def of_the_cause(standing: Sequence[Member]) -> list[Member]:
 
 
 def explaining(members: Sequence[Member]) -> list[Member]:
-    """Of members on one metric those that explain most, or about as much, for they hold about the same requests.
+    """The members, all on one metric, that explain most or about as much; the first is the one to tell.
 
-    The first is the one to tell of. A caller may well have all requests of a service; but it is what serves that is
-    slow, fails or costs more, and callers that have long prompts.
+    They hold about the same requests: one caller may have all requests of a service. But services and models are slow,
+    fail and cost more, while callers have long prompts: so the metric decides which comes first.
     """
     most = max(m.explained for m in members)
     alike = [m for m in members if m.explained >= ALIKE * most]
@@ -154,13 +153,13 @@ def explaining(members: Sequence[Member]) -> list[Member]:
 
 
 def same_kind(one: Member, other: Member) -> bool:
-    """Whether they are on metrics that are one thing to a group."""
+    """Whether a group treats the metrics of both as one."""
     a, b = one.alert.metric, other.alert.metric
     return a == b or {a, b} <= SLOWNESS
 
 
 def share_requests(one: Member, other: Member) -> bool:
-    """Whether they may be of the same requests, and on one metric in the same direction."""
+    """Whether both may be of the same requests and, if they are on one metric, deviate in the same direction."""
     if one.alert.metric == other.alert.metric and one.up != other.up:
         return False
     return same_requests(one.alert.series, one.seen, other.alert.series, other.seen)
@@ -169,8 +168,8 @@ def share_requests(one: Member, other: Member) -> bool:
 def same_requests(one: dict[str, str], seen_of_one: Labels, other: dict[str, str], seen_of_other: Labels) -> bool:
     """Whether two series may hold the same requests.
 
-    Not so where both name a dimension with different values, nor where neither's requests were seen with the values
-    that the other names: the rarer the requests of one, the fewer of its values were seen in the other's.
+    They do not if both name a dimension with different values, nor if neither's requests were seen with the values that
+    the other names. One direction is enough: the values of a series with few requests are rare in the other's.
     """
     if any(other.get(dimension, value) != value for dimension, value in one.items()):
         return False
@@ -197,7 +196,7 @@ def plain_finding(finding: Finding) -> tuple[object, ...]:
 
 
 def finding_of(plain: Any) -> Finding:
-    """What `plain_finding` made, as it was."""
+    """The finding that `plain_finding` was given."""
     *rest, alert, fresh = plain
     alert, fresh = (None if a is None else Alert(*a) for a in (alert, fresh))
     return Finding(*rest)._replace(alert=alert, fresh=fresh)

@@ -1,16 +1,16 @@
 """One incident is one group, and one alert: the lead's.
 
-The one step that sees all shards. It holds what shards find until none can add anything earlier, so it sees event time
-pass, pane by pane, whatever the number of workers. Volume is low: one marker a shard and closing, and a line for each
+This step alone sees all shards. It holds findings until no shard can add an earlier one, so event time passes pane by
+pane, whatever the number of workers. Volume is low: one marker for each shard and closing, and one finding for each
 open episode and pane.
 
 An incident shows in several series and metrics at once: a model, the services that use it, their tenants; latency and
-errors. The first episode founds a group. Others join that begin within `join_s`, later only on the lead's metric, if
-they may be of the same requests as a member (as the lead, once there is one). After `settle_s`, if a member holds
-(`Finding.holds`), the lead is chosen, once and for all, among the members that still stand out: on the metric that
-brings about the others, the one that explains most (`Finding.explained`). Only the lead's transitions are told; who
-else is in the group stands in `related`. When the lead resolves, members that are still open found a group of their
-own: what goes on after the incident is told too, unless it is the level that the lead told and that was adopted.
+errors. The first episode founds a group. Another episode joins if it may be of the same requests as a member (as the
+lead, once there is one) and begins within `join_s`; later ones join only on the lead's metric. After `settle_s`, if a
+member holds (`Finding.holds`), the lead is chosen, once and for all, among the members that still stand out: on the
+metric that causes the others, the one that explains most (`Finding.explained`). Only the lead's transitions are told;
+the other members stand in `related`. When the lead resolves, members that are still open found a group of their own, so
+they are told too, unless they show the level that the lead told and that was adopted.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ OUTLIER_SETTLE_FACTOR: Final = 4
 """Settling times that a group of single requests waits: they may be the first of many."""
 
 FADES: Final = 0.8
-"""Of what was explained in the pane before, so much counts on: not all series have requests in the same panes."""
+"""The share of the pane before's `explained` that still counts: not all series have requests in the same panes."""
 
 CLEAR: Final = 5.0
-"""The level at which more requests than usual are no swing, however far errors are out: 4.3 standard deviations."""
+"""The level from which a surge of requests is no swing, however far errors are out: 4.3 standard deviations."""
 
 
 class Groups:
     """Findings of all shards in, alerts out, in the order of (at, series, metric).
 
-    `horizon` is how far detection looks back, in microseconds: for so long an incident that is over still shows.
-    `resolve` is for how long an episode must be quiet to be over. `finds` says what a finding of a detector is, by the
-    detector's name.
+    `horizon` is how far back detection looks: for that long an incident that is over still shows. `resolve` is the
+    quiet time after which an episode is over. These and `lateness` are in microseconds. `finds` gives the `Finds` of a
+    detector by its name.
     """
 
     VERSION = 4
@@ -90,8 +90,8 @@ class Groups:
         self._members: LabelIndex[Member] = LabelIndex()  # of all groups, by episode
         self._over: LabelIndex[Member] = LabelIndex()  # leads that resolved not long ago, by episode
         self._candidates: dict[tuple[str, str], Finding] = {}  # by series and metric, of the last minute
-        self._promoted: dict[tuple[str, str], str] = {}  # candidates that lead: by series and metric, their episode
-        self._rising: LabelIndex[Member] | None = None  # candidates that may lead at this moment, once it was asked
+        self._promoted: dict[tuple[str, str], str] = {}  # episodes of candidates that lead, by series and metric
+        self._rising: LabelIndex[Member] | None = None  # candidates that may lead at this moment, once asked for
         self._founded = 0
         self._now = 0
 
@@ -110,7 +110,7 @@ class Groups:
             self._held = [f for f in self._held if f.at > safe]
             out += self._pass(ready, safe)
         if len(self._final) == self._shards:
-            # Should the source have grown after a resume, these panes come again: a copy sees them through.
+            # A copy tells these panes: if the source has grown when the flow resumes, they come again.
             rest = Groups(self._shards, self._lateness, self._config, self._horizon, self._resolve, self._finds)
             rest.restore(self.save())
             findings = [*rest._held, *(f for found in self._final.values() for f in found)]
@@ -119,7 +119,7 @@ class Groups:
         return out
 
     def _pass(self, findings: Iterable[Finding], until: int) -> Iterator[Alert]:
-        """Let event time pass up to `until`: at each moment what was found, then what is to be decided."""
+        """Let event time pass up to `until`: at each moment, take in the findings, then decide."""
         queue = sorted(findings, key=lambda f: f[:4], reverse=True)
         while True:
             due = [self._due(g) for g in self._groups.values()]
@@ -176,7 +176,7 @@ class Groups:
                 yield dataclasses.replace(finding.alert, group_id=group.id)
 
     def _enter(self, episode: str, member: Member, at: int, left_over: bool, group_id: str = "") -> None:
-        """Into the oldest group that it may belong to; it joins groups without a lead that it ties together."""
+        """Add the member to the oldest group that it fits, else a new one; groups without a lead that it fits merge."""
         alike = [(g, near) for g, near in self._near(member) if g.lead or g.left_over == left_over]
         fitting = [g for g, near in alike if self._fits(g, near, member, at)]
         if not fitting:
@@ -197,14 +197,14 @@ class Groups:
         self._members.add(episode, member.alert.series, member)
 
     def _near(self, member: Member) -> list[tuple[Group, list[Member]]]:
-        """The groups, oldest first, with those of their members that contradict this one in no label."""
+        """The groups with members that contradict this one in no label, oldest first, and these members."""
         found: dict[str, list[Member]] = {}
         for other in self._members.find(member.alert.series):
             found.setdefault(self._group_of[other.alert.episode_id], []).append(other)
         return sorted(((self._groups[g], near) for g, near in found.items()), key=lambda pair: pair[0].number)
 
     def _fits(self, group: Group, near: Sequence[Member], member: Member, at: int) -> bool:
-        """Whether it belongs to the group, of whose members the `near` ones contradict it in no label."""
+        """Whether the member belongs to the group; `near` are the group's members that contradict it in no label."""
         lead = group.members.get(group.lead)
         if lead is not None and not lead.open:
             return False
@@ -221,7 +221,7 @@ class Groups:
         del self._groups[group.id]
 
     def _decide(self, group: Group, now: int) -> Iterator[Alert]:
-        """Choose the lead when it is time, name new members, and part when it is over."""
+        """Choose the lead when it is time, name new members, and end the group when its lead is over."""
         if group.id not in self._groups:
             return
         lead = group.members.get(group.lead)
@@ -256,7 +256,7 @@ class Groups:
             self._drop(group)
 
     def _stands(self, member: Member) -> bool:
-        """Whether it stands out still. A single request and a broken limit are facts: they need not last."""
+        """Whether the member still stands out. A single request and a broken limit are facts: they need not last."""
         facts = all(self._finds(name) != "deviation" for name in member.alert.detectors)
         return member.open and (member.level >= STANDS or facts)
 
@@ -269,17 +269,17 @@ class Groups:
         return self._aftermath if group.left_over else self._settle
 
     def _due(self, group: Group) -> int:
-        """When the group is next to be looked at, whatever comes."""
+        """When the group must be decided next, even without findings; a time in the past for never."""
         if group.lead:
             return 0 if group.others_open else group.members[group.lead].held_until
         waits = self._first_wait(group), OUTLIER_SETTLE_FACTOR * self._settle
         return next((t for w in waits if (t := group.founded + w) > self._now), group.founded)
 
     def _choose(self, group: Group, on_it: Sequence[Member]) -> Member:
-        """The lead: of the members on the metric, or a series that explains more but stands out too little to be one.
+        """The lead: a member on the metric, or a series that explains more but stands out too little to be a member.
 
-        Such is a service of which one tenant's episode has begun, when all its tenants have moved. Then, of the same
-        series, what its metric follows from.
+        For example, all tenants of a service have moved, but only one tenant has an episode: the service leads. If the
+        lead's metric follows from another (`Measure.follows`) that stands out in the same series, that one leads.
         """
         metric = on_it[0].alert.metric
         wider = [c for c in self._risen(on_it, metric) if any(share_requests(c, m) for m in on_it)]
@@ -298,7 +298,7 @@ class Groups:
         return lead
 
     def _risen(self, members: Sequence[Member], metric: str) -> list[Member]:
-        """The candidates on the metric that contradict one of the members in no label."""
+        """The candidates on the metric that contradict at least one of the members in no label."""
         if self._rising is None:
             self._candidates = {p: f for p, f in self._candidates.items() if f.at > self._now - self._recent}
             self._rising = LabelIndex()
@@ -317,7 +317,7 @@ class Groups:
             self._rising.discard(episode)
 
     def _aftermath_of(self, over: Member, member: Member, finding: Finding) -> bool:
-        """Whether the finding may still be of the incident that this lead told, which is over."""
+        """Whether the finding may still show the incident of this lead, which is over."""
         until = over.alert.until or 0
         return finding.reach < until and same_kind(over, member) and share_requests(over, member)
 
@@ -330,23 +330,23 @@ class Groups:
                 del self._promoted[_place(member)]
 
     def _part(self, group: Group, now: int) -> None:
-        """The lead is over: what is still open is looked at anew, as if it had begun now."""
+        """End the group, since its lead is over; members that are still open enter anew, as if they had begun now."""
         self._drop(group)
         over = group.members[group.lead]
         self._over.add(over.alert.episode_id, over.alert.series, over)
         for episode, member in sorted(group.members.items()):
             if member.open and not _adopted(over, member, now):
-                # Its own id may be that of a group that is over: of this one, should it have founded it.
+                # The episode's own id may name a group that is over: this one, if the episode founded it.
                 self._enter(episode, member, now, left_over=True, group_id=alert_id(episode, -now))
 
     def _forget(self, now: int) -> None:
-        """Leads that nothing can be the aftermath of any more."""
+        """Forget the leads whose incidents no finding can show any more."""
         for over in self._over.values():
             if max((over.alert.until or 0) + 2 * self._horizon, _new_normal(over)) <= now:
                 self._over.discard(over.alert.episode_id)
 
     def _told(self, group: Group, status: Status, at: int) -> Iterator[Alert]:
-        """The lead's alert as the group's next one; then, if they are asked for, those of members that are new."""
+        """The lead's alert as the group's next one; then, with `groups.members`, the alerts of new members."""
         group.told = group.related
         yield dataclasses.replace(
             group.members[group.lead].alert,
@@ -409,24 +409,24 @@ def _order(alert: Alert) -> tuple[int, str, str, int]:
 
 
 def _place(member: Member) -> tuple[str, str]:
-    """Its series and metric."""
+    """The member's series and metric."""
     series = member.alert.series
     return text(list(series), list(series.values())), member.alert.metric
 
 
 def _new_normal(over: Member) -> int:
-    """Until when the level that this lead shifted to may be news to narrower series: for as long again as it lasted."""
+    """The time until which narrower series may still find this lead's new level: as long again as the shift lasted."""
     until = over.alert.until or 0
     return 2 * until - over.alert.since if over.alert.reason == "level_shift" else 0
 
 
 def _brings_about(cause: Member, effect: Member) -> bool:
-    """Of one series. Requests swing of themselves: they must stand out clearly, or about as much."""
+    """Whether one causes the other in the same series. Requests swing: they must stand out clearly, or half as far."""
     if cause.alert.series != effect.alert.series:
         return False
     return cause.alert.metric != REQUESTS or (cause.up and cause.level >= min(0.5 * effect.level, CLEAR))
 
 
 def _adopted(over: Member, member: Member, at: int) -> bool:
-    """Whether the member shows the shift that this lead told, which is the new normal."""
+    """Whether the member shows the level shift of this lead, which is the new normal."""
     return at < _new_normal(over) and over.up == member.up and same_kind(over, member) and share_requests(over, member)

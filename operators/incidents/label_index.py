@@ -1,4 +1,4 @@
-"""Which of many series contradict one in no label, without looking at all of them."""
+"""An index that finds the series that contradict another in no label, without looking at all."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ Names = tuple[str, ...]
 
 
 class LabelIndex(Generic[V]):
-    """Values by the labels of a series each, under keys of their own.
+    """Values, each under its own key and with the labels of its series.
 
-    `find` costs what it finds, and a step for each set of dimensions that series here have; the first to ask for a
-    combination of dimensions pays for sorting by it.
+    `find` costs a step for each result and for each set of dimensions in the index; the first call with a new
+    combination of dimensions sorts all values by it.
     """
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[Mapping[str, str], V]] = {}
-        # By the dimensions that series have, then by those of them that were asked for: the keys by their values.
+        # Keys by the dimensions of their series, then by the dimensions asked for, then by the values of these.
         self._sorted: dict[Names, dict[Names, dict[Names, dict[str, None]]]] = {}
 
     def values(self) -> list[V]:
@@ -26,14 +26,14 @@ class LabelIndex(Generic[V]):
         return [value for _, value in self._entries.values()]
 
     def add(self, key: str, labels: Mapping[str, str], value: V) -> None:
-        """Put in a value; one that is there under the key gives way."""
+        """Put in a value, in place of any other under the key."""
         self.discard(key)
         self._entries[key] = labels, value
         for common, by_values in self._sorted.setdefault(tuple(labels), {(): {}}).items():
             by_values.setdefault(_values(labels, common), {})[key] = None
 
     def discard(self, key: str) -> None:
-        """Take out what is under the key, if there is anything."""
+        """Take out the value under the key, if there is one."""
         if key not in self._entries:
             return
         labels, _ = self._entries.pop(key)
@@ -44,7 +44,7 @@ class LabelIndex(Generic[V]):
                 del by_values[_values(labels, common)]
 
     def find(self, labels: Mapping[str, str]) -> Iterator[V]:
-        """The values of series that have, in each dimension that both name, the value that is given. In no order."""
+        """The values of series that agree with `labels` in every dimension that both name, in no order."""
         for dimensions, orders in self._sorted.items():
             common = tuple(d for d in dimensions if d in labels)
             if common not in orders:

@@ -1,1 +1,1 @@
-"""What the flow says of itself: its metrics and its spans."""
+"""The metrics of the flow itself."""

@@ -1,7 +1,7 @@
 """The metrics that the flow emits, named once; `telemetry` feeds them, `docs/metrics.md` is made from them.
 
-Names and units are as Prometheus has them: `sentinel_` first, base units, `_total` on counters. Every label is bounded
-(`LABELS`).
+Names and units follow the rules of Prometheus: `sentinel_` first, base units, `_total` on counters. Every label is
+bounded (`LABELS`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LABELS: Final = {
     "topic": "the topics of the settings",
     "version": "one a process",
 }
-"""What bounds the values of each label."""
+"""The bound on the values of each label."""
 
 _SHORT: Final = (0.0001, 0.001, 0.005, 0.02, 0.1, 0.5, 2, 10)
 _WRITES: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60)
@@ -46,7 +46,7 @@ class Instrument:
 
     @property
     def exposed(self) -> str:
-        """The name as it is queried: counters have `_total`, histograms `_bucket`, `_sum` and `_count` after it."""
+        """The name in queries, with `_total` for a counter; histograms have `_bucket`, `_sum` and `_count` after it."""
         return f"{self.name}_total" if self.kind == "counter" else self.name
 
     @property
@@ -59,7 +59,7 @@ class Instrument:
 BUILD: Final = Instrument(
     "sentinel_build_info",
     "gauge",
-    "1; the labels tell what runs.",
+    "1; the labels name the release and the version of Python.",
     ("version", "python"),
 )
 
@@ -118,7 +118,7 @@ WAITED_FOR: Final = Instrument(
 PARTITIONS: Final = Instrument(
     "sentinel_source_partitions",
     "gauge",
-    "Partitions of the whole source; no pane closes before each has told its progress; the metric above then has all.",
+    "Partitions of the whole source; no pane closes before each has reported; then the metric above covers all.",
 )
 BEHIND: Final = Instrument(
     "sentinel_consumer_lag_records",
@@ -151,7 +151,7 @@ PRICE_LOADS: Final = Instrument(
 REQUESTS: Final = Instrument(
     "sentinel_requests",
     "counter",
-    "Calls of models that were read, on time or late, by whether they failed: ok or error.",
+    "Calls of models that were read, on time or late, by outcome: ok or error.",
     ("service", "outcome"),
 )
 TOKENS: Final = Instrument(
@@ -160,7 +160,7 @@ TOKENS: Final = Instrument(
     "Tokens of these calls: prompt or completion.",
     ("service", "kind"),
 )
-COST: Final = Instrument("sentinel_cost_usd", "counter", "What these calls cost, in US dollars.", ("service",))
+COST: Final = Instrument("sentinel_cost_usd", "counter", "Cost of these calls, in US dollars.", ("service",))
 ERROR_OBJECTIVE: Final = Instrument(
     "sentinel_objective_error_ratio", "gauge", "The share of a service's calls that may fail: `objectives.error_ratio`."
 )
@@ -193,7 +193,7 @@ DETECTOR_SECONDS: Final = Instrument(
     "sentinel_detector_seconds", "counter", "Time that a detector took to judge and to learn.", ("detector",)
 )
 STEP_FAULTS: Final = Instrument(
-    "sentinel_step_faults", "counter", "Batches on which a stateful step failed; the process ends by it.", ("step",)
+    "sentinel_step_faults", "counter", "Batches on which a stateful step failed; the process then ends.", ("step",)
 )
 SNAPSHOT_SECONDS: Final = Instrument(
     "sentinel_snapshot_seconds",
@@ -264,4 +264,4 @@ PROCESS: Final = (
     "process_cpu_seconds_total", "process_max_fds", "process_open_fds", "process_resident_memory_bytes",
     "process_start_time_seconds", "process_virtual_memory_bytes",
 )  # fmt: skip
-"""What the Prometheus client itself tells of the process, on Linux."""
+"""The metrics of the process that the Prometheus client itself adds, on Linux."""

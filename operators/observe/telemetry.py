@@ -1,6 +1,6 @@
-"""Feeds the metrics of `instruments`; what counts events comes from the source partitions' own snapshots.
+"""Feeds the metrics of `instruments`; counts of events come from the source partitions' own snapshots.
 
-All are of this process. Metrics are fed once a batch, never once an event.
+All metrics are those of this process. They are fed once a batch, never once an event.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _family(of: Instrument) -> CounterMetricFamily | GaugeMetricFamily:
 
 
 class Balances(Collector):
-    """Law 2 as metrics: what became of every record, by source partition, over all crashes of its life."""
+    """Law 2 as metrics: the outcomes of all records, by source partition, over its whole life with all crashes."""
 
     def __init__(self) -> None:
         self.latest: dict[str, tuple[Balance, int | None]] = {}
@@ -38,11 +38,11 @@ class Balances(Collector):
         self._came: dict[str, int] = {}
 
     def total(self) -> Balance:
-        """The partitions of this process together."""
+        """The sum over the partitions of this process."""
         return sum((balance for balance, _ in self.latest.values()), Balance())
 
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
-        """Keep the balance as it is now; count what came by what is in the batch, not by the balance."""
+        """Keep a copy of the balance; count the events that came by the batch, not by the balance."""
         kept = copy(balance)
         kept.dead = dict(balance.dead)
         came = len(batch.events) + sum(letter.reason != Reason.FUTURE_TIME for letter in batch.dead)
@@ -78,7 +78,7 @@ class Balances(Collector):
 class Telemetry:
     """All metrics of one process, in a registry of their own; it observes the source, the steps, the sinks, the alerts.
 
-    `services`: most services that are told apart. `now` gives microseconds; without it no delay is told.
+    `services`: most services that are told apart. `now` gives microseconds; without it no delay is measured.
     """
 
     def __init__(self, services: int = 50, now: Callable[[], int] | None = None) -> None:
@@ -133,14 +133,14 @@ class Telemetry:
         return Histogram(of.name, of.help, list(of.labels), registry=self.registry, buckets=of.buckets)
 
     def configured(self, series_limit: int, error_ratio: float, cost_usd: float | None) -> None:
-        """What the settings promise and allow, beside what is measured."""
+        """Show the objectives and limits of the settings beside the measured values."""
         self._gauge(names.SERIES_LIMIT).set(series_limit)
         self._gauge(names.ERROR_OBJECTIVE).set(error_ratio)
         if cost_usd is not None:
             self._gauge(names.COST_OBJECTIVE).set(cost_usd)
 
     def built(self, version: str, python: str) -> None:
-        """Which release runs."""
+        """Show the release that runs."""
         self._build.labels(version, python).set(1)
 
     def turned(self) -> None:
@@ -156,11 +156,11 @@ class Telemetry:
         self._replaced.labels(partition).inc()
 
     def unread(self, topic: str, partitions: int) -> None:
-        """So many partitions of a topic of the source wait for a restart."""
+        """`partitions` of a topic of the source wait for a restart."""
         self._unread.labels(topic).set(partitions)
 
     def heartbeats(self, since: int) -> None:
-        """There will be heartbeats, from this time (microseconds) on; without this call they have no metric."""
+        """Heartbeats begin at this time, in microseconds; without this call they have no metric."""
         self._heartbeat = self._gauge(names.HEARTBEAT)
         self.heartbeat(since)
 
@@ -188,7 +188,7 @@ class Telemetry:
             self._count_traffic(batch)
 
     def lagging(self, partition: str, records: int) -> None:
-        """How many records a source partition still has."""
+        """A source partition still has `records` to read."""
         self._behind.labels(partition).set(records)
 
     def clock_stepped(self) -> None:
@@ -225,7 +225,7 @@ class Telemetry:
             self._cost.labels(service).inc(cost)
 
     def _service(self, service: str) -> str:
-        """The service as a label: the first ones to come are told apart."""
+        """The service as a label: the first ones that come are told apart, all others are `__other__`."""
         if service not in self._services:
             if len(self._services) >= self._most_services:  # workers that ask at once may exceed it by their number
                 return OTHER
@@ -250,7 +250,7 @@ class Telemetry:
         self._dropped.labels(sink, reason).inc(items)
 
     def unused(self, topic: str, partitions: int) -> None:
-        """So many partitions of a topic that is written get nothing."""
+        """`partitions` of a topic that is written get nothing."""
         self._unused.labels(topic).set(partitions)
 
     def alerted(self, alert: Alert) -> None:
@@ -260,13 +260,13 @@ class Telemetry:
             self._alert_delay.observe((self._now() - alert.at) / SECOND)
 
     def shard(self, shard: int, series: int, overtaken: int) -> None:
-        """A shard has closed panes: how many series it watches, and how many events were newly overtaken."""
+        """A shard has closed panes: it watches `series`, and `overtaken` events are new since the last call."""
         self._series.labels(str(shard)).set(series)
         if overtaken:
             self._overtaken.labels(str(shard)).inc(overtaken)
 
     def worked(self, step: str, seconds: float) -> None:
-        """A stateful step has done with a batch."""
+        """A stateful step has finished a batch."""
         self._step_seconds.labels(step).observe(seconds)
 
     def failed(self, step: str) -> None:
@@ -279,16 +279,16 @@ class Telemetry:
         self._snapshot_bytes.labels(step).observe(size)
 
     def folded(self, shard: int, requests: int) -> None:
-        """How many requests of the shard have gone to its overflow series, in its whole life."""
+        """`requests` of the shard have gone to its overflow series over its whole life."""
         self._folded.values[str(shard)] = requests
 
     def detected(self, seconds: Mapping[str, float]) -> None:
-        """What each detector has taken."""
+        """The seconds that each detector has taken since the last call."""
         for detector, taken in seconds.items():
             self._detector_seconds.labels(detector).inc(taken)
 
     def judged(self, shard: int, upto: int, episodes: int) -> None:
-        """A shard has judged all panes before `upto`, in microseconds; so many episodes are open."""
+        """A shard has judged all panes before `upto`, in microseconds; `episodes` are open."""
         self._episodes.labels(str(shard)).set(episodes)
         if self._now is not None:
             self._judged_delay.observe((self._now() - upto) / SECOND)

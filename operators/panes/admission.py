@@ -1,12 +1,12 @@
-"""Which series of a shard are watched: memory stays bounded, and the choice does not depend on the order of arrival.
+"""The choice of the series that a shard watches: memory is bounded, and the order of arrival does not matter.
 
-It is made when a pane closes, from that pane's whole content. A series that was admitted long enough ago is
-protected: it always keeps its row. All others of the pane, known or new, stand in the order of a fixed hash of their
-name; the first `cap` of them are heard, the rest goes to the overflow series of its dimension set. New series among the
-heard are admitted, in the same order, while there is room. So an open pane needs no more rows than the protected and
-the first `cap` others: the smallest k of a union are the smallest k of the parts' smallest k, and what is cut early
-(`prune`) is what closing would cut. A flood of new names can push young series to the overflow for a pane, never
-protected ones.
+The choice is made when a pane closes, from that pane's whole content. A series that was admitted long enough ago is
+protected: it always keeps its row. All others of the pane, known or new, are sorted by a fixed hash of their name; the
+first `cap` of them are heard, the rest goes to the overflow series of its dimension set. New series among the heard are
+admitted, in the same order, while there is room. So an open pane needs rows for the protected series and the first
+`cap` others alone: the smallest k of a union are the smallest k of the parts' smallest k, so `prune` cuts early the
+rows that closing would cut. A flood of new names can push young series to the overflow for a pane, never protected
+ones.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _HASHES = 2.0**64
 class Admission:
     """The admitted series of one shard. Overflow series are always let in and do not count.
 
-    `cap`: most admitted series. `expiry_panes`: a series is forgotten after that many panes without a request in a row.
-    `protect_panes`: a series is protected in panes at least that far behind the one that admitted it. `evidence` and
-    `breakdown_values` are the bounds of the tables. `shard` is the number in the overflow series' name, None for none;
-    it may be set until the first table comes.
+    `cap`: most admitted series. `expiry_panes`: panes in a row without a request after which a series is forgotten.
+    `protect_panes`: panes after its admission from which on a series is protected. `evidence` and `breakdown_values`
+    are the bounds of the tables. `shard` is the number in the names of the overflow series, None for no number; it may
+    be set until the first table comes.
 
     `folded_requests` and `folded_series` count, over all closed panes, requests and series (once a pane) that went to
-    the overflow. The latter is an estimate in panes with `cap` or more series beside the protected, from how dense the
-    smallest hashes lie (k minimum values; Bar-Yossef et al., 2002): so it too is the same however the pane was pruned.
+    the overflow. In panes with `cap` or more unprotected series the number of series is an estimate from the density
+    of the smallest hashes (k minimum values; Bar-Yossef et al., 2002), so that it does not depend on pruning either.
     """
 
     VERSION = 1
@@ -58,7 +58,7 @@ class Admission:
         self._bounds = (evidence, breakdown_values)
         self._since: dict[str, int] = {}  # the pane that admitted it
         self._last: dict[str, int] = {}  # the last pane with a request
-        self._quiet_until = -(2**62)  # when panes up to this one close, no series is forgotten
+        self._quiet_until = -(2**62)  # no series expires when panes up to this one close
         self._closed = False
 
     def __len__(self) -> int:
@@ -75,10 +75,10 @@ class Admission:
         return not self._closed
 
     def close(self, table: PaneTable, pane: int) -> PaneTable:
-        """The rows of closing panes with what is not admitted folded.
+        """The rows of closing panes, those of series that are not admitted folded into the overflow.
 
-        All rows are of `pane` or of earlier panes that were not closed yet; they are judged pane by pane, in order.
-        Then `pane` itself is closed, rows or not.
+        All rows are of `pane` or of earlier panes that are still open; they are judged pane by pane, in order. Then
+        `pane` itself is closed, even without rows.
         """
         folded = np.zeros(len(table.pane), np.bool_)
         starts = np.flatnonzero(np.diff(table.pane, prepend=table.pane[:1] - 1)).tolist()
@@ -91,9 +91,9 @@ class Admission:
         return self._fold(table, folded)
 
     def prune(self, table: PaneTable, closed: int) -> PaneTable:
-        """The rows of open panes, with those folded of which it is already sure that closing would fold them.
+        """The rows of open panes, those folded that closing is sure to fold.
 
-        `closed` is the first pane that is still open. Rows so far ahead that their pane's protected series are not
+        `closed` is the first pane that is still open. Rows so far ahead that the protected series of their pane are not
         known yet stay as they are.
         """
         folded = np.zeros(len(table.pane), np.bool_)
@@ -107,7 +107,7 @@ class Admission:
         return self._fold(table, folded)
 
     def known(self, table: PaneTable) -> PaneTable:
-        """The rows of closed panes, late ones: folded where their series was not admitted when their pane closed."""
+        """Late rows of closed panes, those folded whose series was not admitted when the pane closed."""
         since, never = self._since, 2**62
         series, pane = table.row_series.tolist(), table.pane.tolist()
         folded = [
@@ -123,7 +123,7 @@ class Admission:
             del self._since[name], self._last[name]
 
     def save(self) -> tuple[object, ...]:
-        """The version, the names, for each the pane that admitted it and its last with a request; the counters."""
+        """The version; the names; for each name the pane that admitted it and the last with a request; the counters."""
         return (
             self.VERSION,
             list(self._since),
@@ -145,9 +145,9 @@ class Admission:
         breakdown_values: int,
         shard: int | None = None,
     ) -> Admission:
-        """The successor of the one that saved `state`. Raises FatalError for a version that this code does not know.
+        """The successor of the one that saved `state`. Raises `FatalError` for an unknown version.
 
-        Where `cap` has become smaller, the series already admitted stay until they expire.
+        If `cap` has become smaller, series that are already admitted stay until they expire.
         """
         self = cls(cap, expiry_panes, protect_panes, evidence, breakdown_values, shard)
         match state:
@@ -162,7 +162,7 @@ class Admission:
         return self
 
     def _admit(self, table: PaneTable, low: int, high: int, pane: int) -> list[bool]:
-        """Judge the rows [low, high) of one pane: which are folded."""
+        """Admit series from the rows [low, high) of one pane; returns whether each row is folded."""
         names = [table.series[s] for s in table.row_series[low:high].tolist()]
         young = self._unprotected(names, pane)
         heard = young[: self._cap]

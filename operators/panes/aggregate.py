@@ -1,6 +1,6 @@
-"""What rows of panes are made of: adding up cells, breakdowns and evidence of things that fall into the same row.
+"""The parts of pane rows: cells, breakdowns and evidence, added up by row.
 
-Works on arrays alone; `operators.panes` makes tables of the results.
+Works on arrays alone; `operators.panes.fold` makes tables of the results.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _L = len(LABELS)
 
 
 class Cells(NamedTuple):
-    """Aggregates of N things."""
+    """Aggregates, N of each."""
 
     sums: Sums
     least: Ints
@@ -81,21 +81,21 @@ def ranked(keys: Ints) -> tuple[Ints, Ints]:
 
 
 def owners(order: Ints, start: Ints) -> Ints:
-    """For each item, the group that it is in."""
+    """The group that each item is in."""
     owner = np.empty(len(order), np.int64)
     owner[order] = np.repeat(np.arange(len(start) - 1), np.diff(start))
     return owner
 
 
 def spans(first: Ints, sizes: Ints) -> Ints:
-    """The numbers from each `first` on, as many as `sizes` says, one after another."""
+    """Ranges of numbers, one after another: each begins at its `first` and has as many numbers as its size."""
     ends = np.cumsum(sizes)
     out: Ints = np.arange(int(sizes.sum())) + np.repeat(first - (ends - sizes), sizes)
     return out
 
 
 def joined(indexes: Sequence[NDArray[np.signedinteger]], sizes: Sequence[int]) -> Ints:
-    """Indexes into parts, of these sizes, as indexes into the parts one after another."""
+    """Indexes into parts of these sizes, made indexes into the parts one after another."""
     offset = np.concatenate([[0], np.cumsum(sizes)])
     return np.concatenate([i + o for i, o in zip(indexes, offset.tolist(), strict=False)]).astype(np.int64)
 
@@ -108,9 +108,9 @@ def add_up(cells: Cells, sources: Ints, start: Ints) -> Cells:
 
 
 def break_down(entries: Breakdown, sources: Ints, rows: int, most: int) -> Breakdown:
-    """Entries of one (row, label, value) become one, with at most `most` values a (row, label) beside `__other__`.
+    """Merge entries of one (row, label, value); a (row, label) keeps at most `most` values beside `__other__`.
 
-    Entry i stands for number `sources[i]` of `entries.sums`.
+    The sums of entry i are number `sources[i]` of `entries.sums`.
     """
     key = entries.row * _L + entries.label
     order, start = group(key, entries.value, rows * _L, len(entries.texts))
@@ -130,7 +130,7 @@ def break_down(entries: Breakdown, sources: Ints, rows: int, most: int) -> Break
 
 
 def _beyond(key: Ints, value: Ints, texts: list[str], most: int) -> Bools:
-    """Which of the distinct (key, value) are not among the `most` of their key with the smallest rank.
+    """Whether each distinct (key, value) is beyond the `most` values of its key with the smallest rank.
 
     `__other__` is never one of them and does not count.
     """
@@ -154,7 +154,7 @@ def _beyond(key: Ints, value: Ints, texts: list[str], most: int) -> Bools:
 def keep_worst(
     row: Ints, rows: int, entry: Ints, alike: Ints, values: Ints, error: Bools, most: int
 ) -> tuple[Ints, Ints]:
-    """The (row, entry) pairs that stay as evidence, by row; given in content order (see `operators.panes.evidence`)."""
+    """The (row, entry) pairs kept as evidence, by row; pairs are given in the order of `evidence.content_order`."""
     order, start = group(row, np.zeros(len(row), np.int64), rows, 1)
     kept = chosen(entry[order], start, alike, values, error, most)
     return row[order][kept], entry[order][kept]

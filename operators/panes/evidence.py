@@ -1,9 +1,9 @@
-"""Which requests of a pane are kept as evidence, and in which order they stand.
+"""The choice and the order of the requests that a pane keeps as evidence.
 
 Requests are ordered by start, latency, time to first token, event id, trace id, the other values and error: a total
-order on their content, so nothing depends on how they came. Kept are, per row and metric, the worst by value (earlier
-in the order first among equals), and the first errors in the order. The same request counts once. The best of a union
-are the best of the parts' best, so merging loses nothing that it should keep.
+order on their content, so the order of arrival does not matter. A row keeps the worst requests by each metric (of
+equals the earlier in the order), and the first errors in the order. The same request counts once. The worst of a union
+are among the worst of the parts, so merging loses none of them.
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ _HIGH: Final[Bools] = np.array([m.worst == "high" for m in METRICS])
 def content_order(
     start: Ints, values: Ints, content: Callable[[Ints], Iterable[tuple[object, ...]]], row: Ints | None = None
 ) -> tuple[Ints, Ints]:
-    """The requests in their order (row by row where `row` is given), and a number for each place in it.
+    """The requests in their order (row by row if `row` is given), and a number for each place; equal requests share it.
 
-    The number equals the one before where the request does. `values` is [n, M].
-
-    `content(members)` gives what else tells requests apart: (event id, trace id, values, error). It is asked only for
-    those that are equal to another of the row in start, latency and time to first token: where clocks count in
-    milliseconds many requests share a start, and texts are dear to compare.
+    `values` is [n, M]. `content(members)` gives the rest of the content: (event id, trace id, values, error). It is
+    called only for requests that equal another of their row in start, latency and time to first token: with clocks that
+    count in milliseconds many requests share a start, and texts are slow to compare.
     """
     keys = [start, values[:, 0], values[:, 1]]
     if row is not None:
@@ -65,7 +63,7 @@ def content_order(
 
 
 def chosen(members: Ints, start: Ints, alike: Ints, values: Ints, error: Bools, most: int) -> Bools:
-    """Which of the members are kept as evidence of their group, by the rule above.
+    """Whether each member is kept as evidence of its group, by the rule of this module.
 
     Group g is `members[start[g]:start[g + 1]]`, in the order of `content_order`; members index `alike` (equal for the
     same request), `values` [n, M] and `error`.

@@ -66,7 +66,7 @@ def fold_events(
     picked = picked[in_order]
     values, error = np.ascontiguousarray(events.values[:, picked].T), events.error[picked]
 
-    # Groups of equal labels and pane, few where traffic is dense: what follows works on these, not on events.
+    # Groups of equal labels and pane are few in dense traffic: all that follows works on these, not on events.
     panes, pane_of = ranked(events.end[picked] // width_us)
     combos, combo_of = ranked(events.combo[picked].astype(np.int64))
     members, start = group(pane_of, combo_of, len(panes), len(combos))
@@ -123,8 +123,8 @@ def merge(tables: Sequence[PaneTable], evidence: int, breakdown_values: int) -> 
     """The sum of the tables: equal (series, pane) rows become one. Associative, commutative and exact.
 
     A row keeps, per metric, the `evidence` worst requests, and as many first errors; per label at most
-    `breakdown_values` values, those of the smallest `series.rank`, the rest under `__other__`. The bounds must not
-    be larger than those that the tables were made with.
+    `breakdown_values` values, those with the smallest `series.rank`, and the rest under `__other__`. The bounds must
+    not be larger than those that the tables were made with.
     """
     tables = [t for t in tables if len(t.pane)]
     if not tables:
@@ -205,9 +205,9 @@ def merge(tables: Sequence[PaneTable], evidence: int, breakdown_values: int) -> 
 
 
 def split(table: PaneTable, part: Ints, parts: int) -> list[PaneTable | None]:
-    """The rows by the part, in range(parts), that `part` [R] says; -1 leaves a row out. None where a part has no rows.
+    """Split the table into `parts`: row r goes to number `part[r]`, or nowhere if that is -1. None for an empty part.
 
-    One pass over the table, however many parts; the tables are views of common arrays.
+    Takes one pass over the table, however many parts; the tables are views of common arrays.
     """
     rows = np.flatnonzero(part >= 0)
     out: list[PaneTable | None] = [None] * parts
@@ -278,7 +278,7 @@ def split(table: PaneTable, part: Ints, parts: int) -> list[PaneTable | None]:
 
 
 def cut(table: PaneTable, shards: int) -> list[PaneTable | None]:
-    """The table by the shard that owns each series; None where a shard has no rows."""
+    """Split the table by the shard that owns each series; None for a shard without rows."""
     owner = np.array([names.shard_of(s, shards) for s in table.series], np.int64)
     return split(table, owner[table.row_series], shards)
 
@@ -310,7 +310,7 @@ def widen(tables: Sequence[PaneTable], factor: int, evidence: int, breakdown_val
 def rename_series(
     table: PaneTable, mapping: Mapping[str, str], evidence: int, breakdown_values: int, rows: Bools | None = None
 ) -> PaneTable:
-    """Rows of the series in `mapping` (of those where `rows` [R] is true) go to the series it names, added up."""
+    """Move rows (with `rows` [R], only where true) from series in `mapping` to those that it names, and add them up."""
     known = {s: i for i, s in enumerate(dict.fromkeys([*table.series, *mapping.values()]))}
     target = np.array([known[mapping.get(s, s)] for s in table.series], np.int32)[table.row_series]
     if rows is not None:
@@ -333,7 +333,7 @@ def quantiles(table: PaneTable, shares: Sequence[float]) -> Floats:
 
 
 def _contents(at: Ints, event: list[str], trace: list[str], values: Ints, error: Bools) -> list[tuple[object, ...]]:
-    """What orders the requests `at` beside their start; `values` are theirs alone."""
+    """The content of the requests `at` for `content_order`; `values` holds those of these requests alone."""
     return list(zip(_picked(event, at), _picked(trace, at), values.tolist(), error[at].tolist(), strict=True))
 
 
@@ -343,12 +343,12 @@ def _picked(texts: list[str], at: NDArray[np.signedinteger]) -> list[str]:
 
 @lru_cache(maxsize=_KNOWN_SERIES)
 def _name(dimensions: tuple[str, ...], values: tuple[str, ...]) -> str:
-    """The series of a dimension set with these values, "" where all are empty."""
+    """The series of a dimension set with these values, "" if all are empty."""
     return names.text(dimensions, values) if any(values) else ""
 
 
 def _series(dimension_sets: Sequence[Sequence[str]], labels: Sequence[tuple[str, ...]]) -> list[str]:
-    """For each combination of labels its series, one a dimension set."""
+    """The series of each combination of labels, one for each dimension set."""
     sets = [(tuple(s), [LABELS.index(d) for d in s]) for s in dimension_sets]
     return [_name(s, tuple([of[p] for p in places])) for of in labels for s, places in sets]
 
@@ -356,7 +356,7 @@ def _series(dimension_sets: Sequence[Sequence[str]], labels: Sequence[tuple[str,
 def _localised(
     texts: list[str], part: Ints, index: NDArray[np.int32], parts: int
 ) -> tuple[list[str], list[int], NDArray[np.int32]]:
-    """The texts that each part uses, part after part; where each part's end; and the index into the part's own."""
+    """The texts that each part uses, part after part; the bounds of the parts; the index into the part's own texts."""
     order, start = group(part, index.astype(np.int64), parts, len(texts))
     firsts = order[start[:-1]]
     ends = np.searchsorted(part[firsts], np.arange(parts + 1))
@@ -368,7 +368,7 @@ def _localised(
 def _table(
     series: list[str], row_series: Ints, pane: Ints, cells: Cells, breakdown: Breakdown, requests: Requests
 ) -> PaneTable:
-    """A table of rows in order; texts that nothing uses are left out."""
+    """A table of rows in order, without unused texts."""
     used_series, narrow_series = used(series, row_series)
     texts, value = used(breakdown.texts, breakdown.value)
     return PaneTable(

@@ -1,11 +1,10 @@
 """The stored rows of time buckets of a shard: the panes of a minute, the minute itself, the hour, and corrections.
 
 A minute's bucket keeps its panes; it gives their rows at once, and the minute's row when the minute is over. An hour's
-bucket keeps one row a series, and gives it when the hour is over. Both stay until no late event may correct them any
-more. A bucket lives under one Bytewax key and seldom shares it with another that lives
-(`operators.panes.shard.row_keys`). So it is written to the snapshot only while it changes, and all versions of a stored
-row come from one place, in order. The keys are few and are used again: the recovery store keeps a row of each key that
-there ever was.
+bucket keeps one row a series, and gives it when the hour is over. Both stay as long as a late event may correct them. A
+bucket lives under one Bytewax key, which it seldom shares with another live one (`operators.panes.shard.row_keys`). So
+it is written to the snapshot only while it changes, and all versions of a stored row come from one place, in order. The
+keys are few and are used again, since the recovery store keeps a row of every key that it ever saw.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from operators.panes.shard import Slice, bucket_widths
 from operators.panes.table import PaneTable
 
 _APART = 4
-"""Tables of an hour that may wait to be made one."""
+"""Most tables of an hour that wait to be merged."""
 _UNTOLD: Final = -1
-"""The number of a bucket that had a key of its own in an earlier release, until its next item tells it."""
+"""Stands for the number of a bucket that an earlier release kept under its own key, until its next item tells it."""
 
 
 class StoredRows(NamedTuple):
@@ -34,7 +33,7 @@ class StoredRows(NamedTuple):
 
 
 class Rollup:
-    """The live buckets of one key; `dropped` once there are none."""
+    """The live buckets of one key; `dropped` when there are none."""
 
     VERSION = 3
 
@@ -48,7 +47,7 @@ class Rollup:
         return not self._live
 
     def take(self, items: Sequence[Slice]) -> list[StoredRows]:
-        """Take in what came and return the rows that are new or changed by it, each once."""
+        """Take in slices and return the rows that they add or change, each once."""
         by_bucket: dict[int, list[Slice]] = {}
         for item in items:
             by_bucket.setdefault(item.bucket, []).append(item)
@@ -66,7 +65,7 @@ class Rollup:
         return (self.VERSION, tuple((number, bucket.save()) for number, bucket in sorted(self._live.items())))
 
     def restore(self, state: tuple[object, ...]) -> None:
-        """Take over the state of a predecessor. Raises `FatalError` for a version this release does not read."""
+        """Take over the state of a predecessor. Raises `FatalError` for a version that this release does not read."""
         match state:
             case (self.VERSION, tuple() as live):
                 self._live = {number: self._restored(bucket) for number, bucket in live}
@@ -84,23 +83,23 @@ class Rollup:
 
 
 class Bucket:
-    """The rows of one bucket, fed with panes `pane_s` wide; `dropped` once it takes no more.
+    """The rows of one bucket, from panes of `pane_s` seconds; `dropped` once it takes no more.
 
-    Which bucket it is, it learns from its first item.
+    It learns its width from its items.
     """
 
     def __init__(self, pane_s: int, config: PanesConfig) -> None:
         self._width_s = 0
         self._pane_s = pane_s
         self._config = config
-        # Compact, since most buckets only wait for corrections; those of single panes one behind the other in time.
+        # Tables in compact form, since most buckets only wait for corrections; tables of panes in the order of time.
         self._packed: list[tuple[object, ...]] = []
-        self._last = -1  # the last pane in there
+        self._last = -1  # the last pane in `_packed`
         self._sealed = False
         self.dropped = False
 
     def take(self, items: Sequence[Slice]) -> list[StoredRows]:
-        """Take in what came and return the rows that are new or changed by it, each once."""
+        """Take in slices and return the rows that they add or change, each once."""
         self._width_s = items[0].width_s
         added = self._kept([i.table for i in items if i.what == "rows" and i.table is not None])
         sealing = any(i.what == "seal" for i in items)
@@ -119,7 +118,7 @@ class Bucket:
 
     @property
     def empty(self) -> bool:
-        """Whether it was given nothing to keep."""
+        """Whether it has nothing to keep."""
         return not self._packed and not self._sealed
 
     def _tables(self) -> list[PaneTable]:
@@ -133,7 +132,7 @@ class Bucket:
         return fold.merge(tables, self._config.evidence, self._config.breakdown_values)
 
     def _kept(self, tables: Sequence[PaneTable]) -> PaneTable:
-        """The tables as one, at the width that this bucket keeps."""
+        """The tables merged, in the width that this bucket keeps."""
         if not self._keeps_panes:
             return self._widened(tables)
         return tables[0] if len(tables) == 1 else self._merge(tables)
@@ -144,7 +143,7 @@ class Bucket:
         return fold.widen(tables, factor, self._config.evidence, self._config.breakdown_values)
 
     def _add(self, added: PaneTable) -> list[StoredRows]:
-        """Take in rows; those of single panes come back as they are now."""
+        """Take in rows; returns the rows of single panes as they are now."""
         if not len(added.pane):
             return []
         if self._keeps_panes and added.pane[0] > self._last:
@@ -163,13 +162,13 @@ class Bucket:
         self._last = int(table.pane[-1])
 
     def _panes(self, table: PaneTable, changed: PaneTable) -> list[StoredRows]:
-        """The rows of single panes."""
+        """The changed rows of single panes."""
         if not self._keeps_panes or not len(changed.pane):
             return []
         return [StoredRows(self._pane_s, fold.matching(table, changed))]
 
     def _whole(self, tables: Sequence[PaneTable], changed: PaneTable | None) -> list[StoredRows]:
-        """The rows of the whole bucket, of the series in `changed` or all, where they are not those of a pane."""
+        """The rows of the whole bucket, of the series in `changed` or of all; none if the bucket is a single pane."""
         if self._keeps_panes and self._width_s == self._pane_s:
             return []
         table = self._widened(tables) if self._keeps_panes else self._merge(tables)

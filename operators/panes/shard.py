@@ -1,9 +1,8 @@
-"""A shard's open panes: merge what every partition sends, close panes when all of them have passed, hand them on.
+"""A shard's open panes: merge the rows of all partitions, close panes when all of them have passed, hand them on.
 
 Every poll of every partition sends each shard one item, empty or not, so progress and rows cannot overtake each other.
 Closed panes go two ways: whole to detection, and to the rows of the store, where they stay for a while so that late
-events can correct them. The state is what every epoch rewrites, so it holds open panes, the running minute, and nothing
-older.
+events can correct them. Every epoch rewrites the state, so it holds no rows older than the running minute.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from operators.panes.watermark import End, Progress, ShardClock
 MINUTE = 60
 HOUR = 3600
 _FIRST, _LAST = -(2**62), 2**62  # bounds beyond every pane
-_LATE_TABLES = 64  # tables of late rows that may wait for their panes to close before they are made one
+_LATE_TABLES = 64  # most tables of late rows that wait unmerged for their panes to close
 
 
 Observe = Callable[[int, int, int], None]
-"""Called with (shard, series that it watches, events newly overtaken): when panes have closed, or events overtaken."""
+"""Called with (shard, number of watched series, newly overtaken events) when panes close or events are overtaken."""
 
 
 class Partial(NamedTuple):
-    """What one poll of one partition sends to one shard: progress, and rows of on-time and of late events."""
+    """The item of one poll of one partition for one shard: progress, and rows of on-time and of late events."""
 
     shard: int
     partition: str
@@ -46,10 +45,11 @@ class Partial(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What goes to the stored rows of one time bucket of one shard (see `operators.panes.rollup`).
+    """An item for the stored rows of one time bucket of one shard (see `operators.panes.rollup`).
 
     `rows` adds a table of panes; `seal` says that the bucket is over; `drop` that no correction will come any more;
-    `end` that the source is over: rows are written, but the bucket itself stays as it is. `number` is that of its key.
+    `end` that the source is over: rows are written, but the bucket itself stays as it is. `number` is the number of
+    the bucket's key.
     """
 
     shard: int
@@ -61,29 +61,29 @@ class Slice:
 
     @property
     def key(self) -> str:
-        """The Bytewax key of the bucket; begins with the shard, by which the store's writer routes it."""
+        """The Bytewax key of the bucket; it begins with the shard, since the store's writer routes by that."""
         return f"{self.shard:04d}/{self.width_s}/{self.number}"
 
 
 def bucket_widths(pane_s: int) -> tuple[int, ...]:
-    """The widths of the buckets that keep rows, in seconds: a minute (or a pane, where that is longer) and an hour."""
+    """The widths of the buckets that keep rows, in seconds: a minute (or a pane, if that is longer) and an hour."""
     return tuple(sorted({max(MINUTE, pane_s), HOUR}))
 
 
 def row_keys(pane_s: int, correction_s: int) -> tuple[int, ...]:
-    """How many keys a shard's buckets of each width take turns on: as many as are live at once.
+    """The number of keys that a shard's buckets of each width take turns on: as many as are live at once.
 
-    So each bucket has a key of its own while it lives, and an epoch writes only the buckets that have changed. Live are
-    the bucket that is open, those that corrections reach, and the one that is not dropped before the next has opened.
+    So a live bucket has a key of its own, and an epoch writes only changed buckets. Live are the open bucket, those
+    that corrections reach, and the one that is dropped only after the next has opened.
     """
     return tuple(-(-correction_s // width) + 2 for width in bucket_widths(pane_s))
 
 
 @dataclass(slots=True)
 class _Buckets:
-    """The live buckets of one width: those that were given rows and not yet dropped, each with the number of its key.
+    """The live buckets of one width: those that have rows and are not dropped yet, each with the number of its key.
 
-    A bucket keeps its key for life, also where a later run has another number of keys: all its rows stand in one place.
+    A bucket keeps its key for life, even if a later run has another number of keys: all its rows stay in one place.
     """
 
     width_s: int
@@ -92,16 +92,16 @@ class _Buckets:
     sealed: dict[int, int] = field(default_factory=dict)
 
     def number(self, bucket: int) -> int:
-        """Of the key of this bucket."""
+        """The number of this bucket's key."""
         return self.open.get(bucket, self.sealed.get(bucket, bucket % self.keys))
 
 
 class Shard:
     """The open panes of one shard. `take` is the only way in; `closed` is the first pane that is still open.
 
-    Which shard it is, it learns from its first item. Without `rows` nothing is handed on for the store, which is more
-    than half of the work, and late events are left out. `keys` says how many keys the buckets of each width share
-    (`row_keys`, where it is not given); rows do not depend on it.
+    It learns its number from its items. Without `rows` nothing is handed on for the store, which saves more than half
+    of the work, and late events are left out. `keys` is the number of keys for the buckets of each width (by default
+    that of `row_keys`); rows do not depend on it.
     """
 
     VERSION = 3
@@ -137,15 +137,15 @@ class Shard:
         self._pending: list[PaneTable] = []
         self._pending_late: list[PaneTable] = []
         self._settled = 0
-        self._advanced = _FIRST  # the pane up to which buckets were sealed and dropped; `closed`, but while closing
+        self._advanced = _FIRST  # buckets are sealed and dropped up to this pane; `closed`, except while closing
         # Closed panes of the running minute, not yet handed to the hour's bucket: the first pane of each table, and the
-        # table in compact form, made once, as every snapshot until the minute is over holds them.
+        # table in compact form, made once since every snapshot until the end of the minute holds it.
         self._running: list[tuple[int, tuple[object, ...]]] = []
         self._keys = tuple(keys) or row_keys(time.pane_s, time.correction_s)
         self._buckets = [_Buckets(w, n) for w, n in zip(bucket_widths(time.pane_s), self._keys, strict=True)]
 
     def take(self, items: Sequence[Partial]) -> Iterator[Closed | Slice]:
-        """Merge the items in order, and hand on what has closed; the content alone fixes the order of the output."""
+        """Merge the items in order, and hand on closed panes; the order of the output depends on the content alone."""
         for item in items:
             self.index = self._admission.shard = item.shard
             self._clock.observe(item.partition, item.partitions, item.progress)
@@ -173,16 +173,16 @@ class Shard:
 
     @property
     def reached(self) -> tuple[int | None, int | None]:
-        """Up to where panes are closed, and up to where the foremost partition would have them closed, in microseconds.
+        """The time up to which panes are closed, and the same by the foremost partition alone, in microseconds.
 
-        None where that is not known yet: nothing is closed before every partition has spoken.
+        None if not known yet: no pane closes before every partition has reported.
         """
         width = self._time.pane_s * SECOND
         newest = self._clock.newest()
         return None if self.closed is None else self.closed * width, None if newest is None else newest // width * width
 
     def reading(self) -> dict[str, int | None]:
-        """The watermarks of the partitions that have records to read; None where no event was heard of yet."""
+        """The watermarks of the partitions that have records to read; None for one without an event so far."""
         return self._clock.reading()
 
     def _tell(self) -> None:
@@ -193,7 +193,7 @@ class Shard:
         return fold.merge(tables, self._config.evidence, self._config.breakdown_values)
 
     def _accept(self, table: PaneTable) -> None:
-        """Put rows among the open panes; what an idle partition brings for closed ones only corrects."""
+        """Add rows to the open panes; those of closed panes (a partition was idle) only correct stored rows."""
         if self.closed is not None and int(table.pane[0]) < self.closed:
             overtaken = fold.select(table, table.pane < self.closed)
             self.overtaken += fold.requests_of(overtaken, self._config.dimension_sets[0])
@@ -204,7 +204,7 @@ class Shard:
             self._pending.append(table)
 
     def _bound(self) -> None:
-        """Keep memory proportional to what is distinct, not to what came."""
+        """Merge waiting tables, so that memory grows with distinct rows, not with events."""
         rows = sum(len(t.pane) for t in self._pending)
         if rows > 2 * self._settled + 4_096:
             table = self._merge(self._pending)
@@ -230,7 +230,7 @@ class Shard:
         yield from self._advance(upto)
 
     def _low(self, table: PaneTable, upto: int) -> int:
-        """The first pane of what closes now: before its first row a shard has no panes, whatever it heard of time."""
+        """The first pane that closes now. Before its first row a shard has no panes, whatever its watermark."""
         if self._admission.empty:
             return int(table.pane[0]) if len(table.pane) else upto
         assert self.closed is not None
@@ -252,7 +252,7 @@ class Shard:
         return [pane_table.from_state(packed) for _, packed in self._running]
 
     def _slices(self, buckets: _Buckets, table: PaneTable) -> Iterator[Slice]:
-        """Cut rows by bucket; a bucket that was dropped takes no more, for its earlier rows are forgotten."""
+        """Cut rows by bucket. A dropped bucket takes no more rows, since its earlier ones are forgotten."""
         per_bucket = buckets.width_s // self._time.pane_s
         index = table.pane // per_bucket
         for bucket in np.unique(index).tolist():
@@ -276,7 +276,7 @@ class Shard:
         return (bucket + 1) * buckets.width_s + after_s <= upto * self._time.pane_s
 
     def _advance(self, upto: int) -> Iterator[Slice]:
-        """Seal buckets that are over, drop those that no correction can reach any more."""
+        """Seal the buckets that are over, and drop those that no correction can reach any more."""
         if len(self._buckets) > 1:
             per_minute = self._buckets[0].width_s // self._time.pane_s
             over = upto // per_minute * per_minute
@@ -295,7 +295,7 @@ class Shard:
         self._advanced = upto
 
     def _correct(self) -> Iterator[Slice]:
-        """Late rows of closed panes go to the stored rows, those of open panes wait; verdicts never see them."""
+        """Hand late rows of closed panes to the stored rows; those of open panes wait. Detection sees none of them."""
         closed = self.closed
         if closed is None or not any(int(t.pane[0]) < closed for t in self._pending_late):
             return
@@ -306,10 +306,10 @@ class Shard:
             yield from self._slices(buckets, table)
 
     def _finish(self, end: End) -> Iterator[Closed | Slice]:
-        """The finite source is over: judge and write what is open, and leave the state as it is.
+        """The finite source is over: hand on the open panes, and leave the state as it is.
 
-        Should more come after a resume, the panes are closed again, then whole. Panes after the last start are not
-        judged: the source ended inside them.
+        If the source has grown when the flow resumes, the panes close again, then whole. Panes from the last start on
+        are not judged: the source ended inside them.
         """
         if end.start is None or end.end is None:
             return
@@ -374,7 +374,7 @@ class Shard:
                 self._pending_late = _filled(pane_table.from_state(late))
                 self._advanced = _FIRST if closed is None else closed
                 self._running = list(running)
-                if version == 2:  # each bucket had a key by its own number
+                if version == 2:  # the number of each bucket was that of its key
                     buckets = [(width, *(((b, b) for b in live) for live in both)) for width, *both in buckets]
                 self._buckets = [
                     _Buckets(width, keys, dict(live), dict(sealed))
@@ -387,5 +387,5 @@ class Shard:
 
 
 def _filled(table: PaneTable) -> list[PaneTable]:
-    """The table alone, or nothing where it has no rows."""
+    """The table in a list, which is empty if the table has no rows."""
     return [table] if len(table.pane) else []

@@ -48,7 +48,7 @@ MIDDLE = _middles()
 """The representative value of each bucket: the mean of the smallest and the largest integer in it."""
 
 LOG_STEPS = 1 << 20
-"""Steps of a natural logarithm of one: a sum of whole steps is exact, whatever the order."""
+"""Steps in one unit of a natural logarithm: a sum of whole steps is exact in any order."""
 
 LOGS: Ints = np.array(
     [
@@ -73,8 +73,8 @@ def quantiles(start: Ints, bucket: Buckets, count: Ints, shares: Sequence[float]
 def encode(start: Ints, bucket: Buckets, count: Ints, metrics: int) -> list[bytes]:
     """The binary form of each row's sketches, one `bytes` for `metrics` cells.
 
-    The version byte, then as zigzag LEB128: the number of metrics, and for each its number of entries, followed by
-    (step from the bucket before, from 0 at first; count) pairs. Equal sketches give equal bytes.
+    The version byte, then as zigzag LEB128: the number of metrics, and for each its number of entries and one pair for
+    each entry: the step from the bucket before (from 0 for the first), and the count. Equal sketches give equal bytes.
     """
     cells = len(start) - 1
     rows = cells // metrics
@@ -101,19 +101,19 @@ def encode(start: Ints, bucket: Buckets, count: Ints, metrics: int) -> list[byte
 def decode(data: bytes) -> tuple[Ints, Buckets, Ints]:
     """The sketches of one row from its binary form: (start [metrics + 1], bucket, count).
 
-    Raises DataError: `sketch_version` for a version this code does not know, `sketch_damaged` for anything else that
-    `encode` cannot have written. Looks at no more than MAX_BYTES.
+    Raises `DataError`: `sketch_version` for an unknown version, `sketch_damaged` for anything else that `encode` cannot
+    have written. Looks at no more than MAX_BYTES.
     """
     if not data or data[0] != VERSION:
-        raise DataError("sketch_version", f"version {data[0] if data else 'missing'} where {VERSION} is known")
+        raise DataError("sketch_version", f"version {data[0] if data else 'missing'}; this release reads {VERSION}")
     if len(data) > MAX_BYTES:
-        raise DataError("sketch_damaged", f"{len(data)} bytes where at most {MAX_BYTES} are possible")
+        raise DataError("sketch_damaged", f"{len(data)} bytes; at most {MAX_BYTES} are possible")
     raw = np.frombuffer(data, np.uint8, offset=1).copy()
     numbers, taken = read(raw, len(raw))
     if taken < len(raw):
-        raise DataError("sketch_damaged", "a number that does not end")
+        raise DataError("sketch_damaged", "its last number does not end")
     if not len(numbers) or not 0 < numbers[0] <= MAX_METRICS:
-        raise DataError("sketch_damaged", "no number of metrics")
+        raise DataError("sketch_damaged", "the number of metrics is missing or impossible")
     start, found, counts = [0], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     at = 1
     for _ in range(numbers[0]):
@@ -122,7 +122,7 @@ def decode(data: bytes) -> tuple[Ints, Buckets, Ints]:
             raise DataError("sketch_damaged", "it ends too early")
         steps, count = numbers[at + 1 : at + 1 + 2 * size].reshape(-1, 2).T
         if (steps < 0).any() or (steps[1:] == 0).any() or steps.sum() >= BUCKETS or (count <= 0).any():
-            raise DataError("sketch_damaged", "a bucket or count that cannot be")
+            raise DataError("sketch_damaged", "it has an impossible bucket or count")
         at += 1 + 2 * size
         found.append(np.cumsum(steps))
         counts.append(count)

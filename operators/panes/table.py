@@ -1,4 +1,4 @@
-"""The form of pane tables: what they hold, when two are equal, and how they go into snapshots and to other workers."""
+"""The form of pane tables: their columns, their equality, their compact form for snapshots and other workers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from operators.metrics import METRICS
 from operators.model import Ints
 
 STATE_VERSION = 3
-"""The version of what `to_state` gives."""
+"""The version of the form that `to_state` gives."""
 
 _M = len(METRICS)
 
 
 @dataclass(frozen=True, slots=True)
 class PaneTable:
-    """R rows, one a (series, pane), in the order of (pane, series text); M is the number of metrics.
+    """R rows, one for each (series, pane), in the order of (pane, series text); M is the number of metrics.
 
     The canonical form: the same events give equal tables, array by array, however they were split and merged.
     `series` are the distinct canonical texts in sorted order and every one is used. Sketch entries of the cell
@@ -67,11 +67,11 @@ class PaneTable:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What a shard hands on when its watermark has passed panes `low` to `high` - 1, in that order, without gaps.
+    """Panes `low` to `high` - 1, which a shard hands on when its watermark has passed them, in order and without gaps.
 
-    `table` holds their rows (already admitted series only). Panes at or after `judged` are written but not judged: the
-    source ended inside them. `final`: the source is over; should more come after a resume, these panes are closed
-    again, so nothing may be remembered of them.
+    `table` holds their rows after admission. Panes from `judged` on are written but not judged: the source ended inside
+    them. `final`: the source is over; if it has grown when the flow resumes, these panes are closed again, so nothing
+    may be remembered of them.
     """
 
     low: int
@@ -113,10 +113,10 @@ _COLUMNS: tuple[tuple[str, type[np.generic], str], ...] = (
     ("evidence_values", np.int64, "request x metric"),
     ("evidence_error", np.bool_, "request"),
 )
-"""The arrays of a table in the order of their compact form; beside them, `sketch_start` as sizes."""
+"""The arrays of a table in the order of its compact form, which begins with `sketch_start` as sizes."""
 
 _STEPS = {"pane", "sketch_bucket", "breakdown_row", "evidence_row", "evidence_start"}
-"""Columns that are kept as steps from the number before: they are small."""
+"""Columns that are kept as steps from the number before, since these are small."""
 
 
 def to_state(table: PaneTable) -> tuple[object, ...]:
@@ -136,7 +136,7 @@ def to_state(table: PaneTable) -> tuple[object, ...]:
 
 
 def from_state(state: tuple[Any, ...]) -> PaneTable:
-    """The table that `to_state` was given. Raises FatalError for what this release cannot read."""
+    """The table that `to_state` was given. Raises `FatalError` for a form that this release cannot read."""
     match state:
         case (3, (int(rows), int(runs), int(entries), int(requests), int(series), int(values)), bytes(data), str(text)):
             lengths = {"row": rows, "run": runs, "entry": entries, "request": requests}

@@ -1,8 +1,8 @@
-"""Event time: what a partition says of its progress, which events are late, and how far a shard may close.
+"""Event time: the progress of a partition, the events that are late, and the panes that a shard may close.
 
 A partition's watermark is the running maximum of event STARTS less the allowed lateness, while an event belongs to the
 pane of its END: an end is never before its start, so neither start-sorted files nor live emission order makes anything
-late. Nothing here knows the time of day; the only trace of a clock is the bound that an idle partition brings along.
+late. Nothing here reads a clock; only the bound of an idle partition comes from one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from operators.model import Bools, Ints
 
 
 class Watermark(NamedTuple):
-    """No event before `at` is expected from the partition any more; None where it has shown no event yet.
+    """No event before `at` is expected from the partition any more; None if it has shown no event yet.
 
     `at_end`: all its records have been read.
     """
@@ -27,7 +27,7 @@ class Watermark(NamedTuple):
 
 
 class Idle(NamedTuple):
-    """The partition stands at its end and nothing comes; panes before `bound` may close once all partitions say so."""
+    """The partition is at its end and nothing comes; panes before `bound` may close once all partitions are idle."""
 
     bound: int
 
@@ -40,11 +40,11 @@ class End(NamedTuple):
 
 
 Progress = Watermark | Idle | End | None
-"""None: what the partition said before still holds."""
+"""None: the partition's last report still holds."""
 
 
 class Judged(NamedTuple):
-    """Which events are on time, and which are late but may still correct stored rows; others are too late."""
+    """The events that are on time, and the late ones that may still correct stored rows; all others are too late."""
 
     on_time: Bools
     late: Bools
@@ -52,12 +52,12 @@ class Judged(NamedTuple):
 
 
 def judge(start: Ints, end: Ints, before: int | None, lateness: int, width: int, horizon: int, aged: Bools) -> Judged:
-    """Tell on-time events from late ones: late is what belongs to a pane that its own partition had already closed.
+    """Tell on-time events from late ones: an event is late if its own partition had already closed its pane.
 
     Events are in partition order; `before` is the running maximum of starts over all earlier ones. Each event is judged
-    by what came before it in the partition alone, so the answer is the same for any batch size. `horizon` is the number
-    of panes back that a correction may reach; times and `width` are in microseconds. `aged` events are late whatever
-    the running maximum, which they do not move.
+    by the earlier events of the partition alone, so the answer is the same for any batch size. `horizon` is the number
+    of panes that a correction may reach back; times and `width` are in microseconds. `aged` events are always late, and
+    do not move the running maximum.
     """
     if not len(start):
         return Judged(np.zeros(0, np.bool_), np.zeros(0, np.bool_), before)
@@ -70,12 +70,12 @@ def judge(start: Ints, end: Ints, before: int | None, lateness: int, width: int,
 
 
 class ShardClock:
-    """How far a shard may close: the smallest watermark over ALL partitions of the source.
+    """The watermark of a shard: the smallest one over ALL partitions of the source.
 
-    It stands still until every partition has spoken. Idle partitions leave the minimum, ended ones too; only when no
-    partition is live does the smallest idle bound count. A partition that stands at its end and trails the others by
-    more than `max_ahead` microseconds leaves the minimum until it has records to read again: old events cannot stop
-    time. Marks of idleness and of ends are not part of the state: after a resume each partition says anew what it is.
+    It stands still until every partition has reported. Idle and ended partitions leave the minimum; if no partition is
+    live, the smallest idle bound counts. A partition that is at its end and trails the others by more than `max_ahead`
+    microseconds leaves the minimum until it has records to read again: old events cannot stop time. Idleness and ends
+    are not part of the state: after a resume each partition reports them anew.
     """
 
     VERSION = 1
@@ -89,7 +89,7 @@ class ShardClock:
         self._end: dict[str, End] = {}
 
     def observe(self, partition: str, partitions: Sequence[str], progress: Progress) -> None:
-        """Take in what one partition says, and the list of all partitions that it knows of."""
+        """Take in the report of one partition, and the list of all partitions that it knows."""
         if len(partitions) >= len(self.partitions):
             self.partitions = tuple(partitions)
         match progress:
@@ -107,7 +107,7 @@ class ShardClock:
                 pass
 
     def closed_to(self) -> int | None:
-        """The time before which nothing can come any more, or None while that is unknown (or all have ended)."""
+        """The time before which no event is expected any more, or None while that is unknown (or all have ended)."""
         heard = self._at.keys() | self._idle.keys() | self._end.keys()
         if not self.partitions or any(p not in heard for p in self.partitions):
             return None
@@ -119,25 +119,25 @@ class ShardClock:
         return min(idle) if idle else None
 
     def reading(self) -> dict[str, int | None]:
-        """The watermarks of the partitions that have records to read; None where it has not heard of an event yet."""
+        """The watermarks of the partitions that have records to read; None for one without an event so far."""
         out = self._idle.keys() | self._end.keys() | self._at_end
         return {partition: self._at.get(partition) for partition in self.partitions if partition not in out}
 
     def _slowest(self, live: Sequence[str]) -> int:
-        """The smallest watermark of these partitions without those that trail at their end.
+        """The smallest watermark of these partitions, without those that trail too far at their end.
 
-        They trail those that have records to read, or the foremost where all have been read.
+        The distance is to the slowest partition that has records to read, or to the foremost if all are read.
         """
         reading = [self._at[p] for p in live if p not in self._at_end]
         front = min(reading) if reading else max(self._at[p] for p in live)
         return min(self._at[p] for p in live if p not in self._at_end or front - self._at[p] <= self._max_ahead)
 
     def newest(self) -> int | None:
-        """The largest watermark of all partitions, also of those that are idle or over; None until one has any."""
+        """The largest watermark of all partitions, also of those that are idle or over; None until there is one."""
         return max(self._at.values(), default=None)
 
     def ended(self) -> End | None:
-        """Set once every partition's source is over: the latest start and end of all."""
+        """The latest start and end of all partitions, once every one is over; None before."""
         if not self.partitions or any(p not in self._end for p in self.partitions):
             return None
         ends = [self._end[p] for p in self.partitions]

@@ -286,7 +286,7 @@ def test_a_record_of_10_mb_is_a_dead_letter(broker: Broker, tmp_path: Path) -> N
         job.run()
         balance_of(job, 100, dead={"record_too_large": 1})
         (letter,) = map(json.loads, job.letters())
-        assert "accepted are 1000000" in letter["detail"]
+        assert "at most 1000000 are accepted" in letter["detail"]
         assert len(letter["payload"]) <= 2_048
     assert from_kafka.rows("llm_panes") == from_file.rows("llm_panes")
 

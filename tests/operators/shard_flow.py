@@ -1,4 +1,4 @@
-"""Source partitions, shards and buckets of rows wired as in the dataflow, by hand: who comes next is up to the test."""
+"""Source partitions, shards and buckets of rows wired by hand as in the dataflow: the test decides what comes next."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def call(at: float, took: float = 0, service: str = "a", tenant: str = "") -> Ca
 
 @dataclass
 class Partition:
-    """What one partition has still to give, and what it has counted."""
+    """One partition: its calls, its position among them, and its counts."""
 
     calls: list[Call]
     read: int = 0
@@ -53,7 +53,7 @@ class Partition:
 
 @dataclass
 class Flow:
-    """A run over partitions `p0`, `p1`, ...; `stored` is what an upserting store holds by (width, pane, series)."""
+    """A run over partitions `p0`, `p1`, ...; `stored` holds rows by (width, pane, series), as a store does."""
 
     time: TimeConfig
     config: PanesConfig
@@ -77,7 +77,7 @@ class Flow:
         self.overtaken[shard] = self.overtaken.get(shard, 0) + overtaken
 
     def poll(self, name: str, most: int) -> None:
-        """The partition's next calls go through."""
+        """Send the partition's next calls through."""
         p = self.partitions[name]
         taken = p.calls[p.read : p.read + most]
         p.read += len(taken)
@@ -95,7 +95,7 @@ class Flow:
         self._send(Batch(name, tuple(self.partitions), mark, events, judged.on_time, judged.late, []))
 
     def say(self, name: str, progress: Progress) -> None:
-        """The partition says something without an event."""
+        """The partition reports progress without an event."""
         none = np.zeros(0, np.bool_)
         self._send(Batch(name, tuple(self.partitions), progress, columns([]), none, none, []))
 
@@ -104,13 +104,13 @@ class Flow:
         self.say(name, Idle(DAY + round(bound * SECOND)))
 
     def end(self, *names: str) -> None:
-        """The sources of these partitions (of all, where none is named) are over."""
+        """The sources of these partitions (of all, if none is named) are over."""
         for name in names or self.partitions:
             p = self.partitions[name]
             self.say(name, End(p.start, p.end))
 
     def finish(self, most: int = 1_000) -> Flow:
-        """Read what is left, partition after partition, and end."""
+        """Read all remaining calls, partition after partition, and end."""
         for name, p in self.partitions.items():
             while p.read < len(p.calls):
                 self.poll(name, most)
@@ -140,7 +140,7 @@ class Flow:
         ))  # fmt: skip
 
     def resume(self, snapshot: bytes) -> None:
-        """Go on from there; the store keeps what was written since."""
+        """Go on from the snapshot; the store keeps rows written since."""
         merging, rollup, partitions = pickle.loads(snapshot)
         self.merging = {key: self._shard() for key in merging}
         for key, shard in self.merging.items():
@@ -153,7 +153,7 @@ class Flow:
             p.read, p.start, p.end, p.on_time, p.late = state
 
     def resume_old(self) -> None:
-        """Go on from here as from the release before: its buckets had keys by their own numbers, and knew them not."""
+        """Go on as from the release before: its buckets had keys by their own numbers, which they did not store."""
         merging, rollup, partitions = pickle.loads(self.snapshot())
         for key, (_, *state, buckets) in merging.items():
             merging[key] = 2, *state, tuple((w, *(tuple(dict(live)) for live in both)) for w, *both in buckets)
@@ -173,7 +173,7 @@ class Flow:
         )
 
     def row(self, width: int, start: float, name: str = "service=a") -> int | None:
-        """The requests of the stored row that starts so many seconds after `DAY`; None where there is none."""
+        """The requests of the stored row that starts this many seconds after `DAY`; None if there is none."""
         found = self.stored.get((width, round((DAY / SECOND + start) / width), name))
         return None if found is None else int(found[0].requests[found[1]])
 
@@ -182,7 +182,7 @@ class Flow:
         return {key: one_row(*found) for key, found in self.stored.items()}
 
     def judged(self, shard: int) -> list[Closed]:
-        """What went to detection from this shard, but for what followed from the end of the source."""
+        """The panes that went from this shard to detection, except those closed by the end of the source."""
         return [c for c in self.closed if c.shard == shard and not c.final]
 
 
@@ -199,7 +199,7 @@ def same(one: Mapping[K, PaneTable], other: Mapping[K, PaneTable]) -> bool:
 def reference(
     calls: Sequence[Call], time: TimeConfig, config: PanesConfig, width: int
 ) -> dict[tuple[int, int, str], PaneTable]:
-    """The rows of this width that the calls make, all at once."""
+    """The rows of this width, folded from all calls at once."""
     events = columns(list(calls))
     table = fold.fold_events(
         events, np.ones(len(calls), np.bool_), config.dimension_sets, time.pane_s * SECOND, config.evidence,

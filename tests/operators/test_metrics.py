@@ -31,12 +31,12 @@ def test_a_name_in_labels_means_one_metric() -> None:
 
 
 @measures
-def test_what_a_measure_follows_is_a_cause_before_it(measure: Measure) -> None:
+def test_a_measure_follows_causes_that_rank_before_it(measure: Measure) -> None:
     assert all(MEASURES[name].rank < measure.rank for name in measure.follows)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_a_least_change_is_one_and_the_presets_are_in_order(metric: Metric) -> None:
+def test_every_least_change_is_a_change_and_the_presets_are_in_order(metric: Metric) -> None:
     quiet, balanced, sensitive = metric.min_change
     assert quiet > balanced > sensitive > (1 if metric.in_logs else 0)
     assert metric.kind_up and metric.kind_down

@@ -1,4 +1,4 @@
-"""Presets and overrides: what lies over what."""
+"""Presets and overrides: their order, and the settings that follow."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_preset_changes_its_numbers_alone_and_in_one_direction() -> None:
             assert quiet[key] == balanced[key] == sensitive[key]
 
 
-def test_what_is_set_explicitly_wins_over_a_preset() -> None:
+def test_an_explicit_setting_wins_over_a_preset() -> None:
     found = config(
         preset="quiet",
         false_alarms_per_series_day=0.5,
@@ -62,7 +62,7 @@ def test_what_is_set_explicitly_wins_over_a_preset() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("base", PRESETS)
-def test_a_preset_of_an_override_stands_for_the_same_numbers_whatever_is_under_it(base: str, preset: str) -> None:
+def test_a_preset_of_an_override_gives_the_same_numbers_over_any_base(base: str, preset: str) -> None:
     over = config(preset=base, overrides=[{"series": "*", "preset": preset}])
     assert values(over.of_override(0)) == values(config(preset=preset))
 
@@ -91,7 +91,7 @@ def test_an_override_lies_over_its_preset_and_that_over_the_rest() -> None:
     assert over.metrics["quality"].watch
 
 
-def test_of_several_overrides_the_last_that_matches_is_meant() -> None:
+def test_the_last_override_that_matches_counts() -> None:
     overrides = tuple(OverrideConfig(series=s) for s in ("*", "service=batch-*", "*model=m?"))
     assert matching_override(overrides, "service=chat") == 0
     assert matching_override(overrides, "service=batch-x") == 1
@@ -109,14 +109,14 @@ def test_of_several_overrides_the_last_that_matches_is_meant() -> None:
         {"horizons_s": [10]},
     ],
 )
-def test_an_override_of_what_is_not_there_is_refused(override: dict[str, Any]) -> None:
+def test_an_override_of_unknown_or_unwatched_metrics_or_settings_is_refused(override: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         config(overrides=[{"series": "*", **override}])
 
 
 PATTERNS = st.text("ab*?", max_size=5)
 NAMES = ["".join(letters) for n in range(11) for letters in product("ab", repeat=n)]
-"""All that two such patterns can tell apart: the shortest name that both match has no more letters than they have."""
+"""All names that matter for two such patterns: the shortest name that both match has no more letters than they have."""
 
 
 @given(one=PATTERNS, other=PATTERNS)

@@ -1,4 +1,4 @@
-"""What of settings may be shown, by the one rule."""
+"""The one rule about showing values of settings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_repr_has_no_text_that_is_not_marked() -> None:
         ("a\n", UNNAMED),
     ],
 )  # fmt: skip
-def test_a_name_is_shown_where_it_looks_like_one(name: str, shown: str) -> None:
+def test_a_name_is_shown_if_it_looks_like_one(name: str, shown: str) -> None:
     assert told(name) == shown
 
 
@@ -63,6 +63,6 @@ def test_a_secret_is_found_as_messages_write_it(secret: str) -> None:
         assert without(f"<{written}>", [secret]) == f"<{MASK}>"
 
 
-def test_short_secrets_and_none_leave_the_text() -> None:
+def test_short_and_empty_secrets_leave_the_text_as_it_is() -> None:
     assert without("a token of abc", ["abc", ""]) == "a token of abc"
     assert without("key=a%2Fb%20c d", ["a/b c"]) == f"key={MASK} d"

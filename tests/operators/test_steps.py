@@ -1,4 +1,4 @@
-"""Stateful steps that are watched: they do the same, and tell what it took."""
+"""Watched stateful steps: they do the same, and report durations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Adding:
 
 @dataclass
 class Notes:
-    """An observer that writes down, and a clock that goes on by a second a look."""
+    """An observer that takes notes, and a clock that advances by a second at each call."""
 
     told: list[tuple[object, ...]] = field(default_factory=list)
     at: float = 0.0
@@ -68,7 +68,7 @@ class Notes:
         self.told.append(("detected", dict(seconds)))
 
 
-def test_a_watched_step_does_the_same_and_tells_what_it_took() -> None:
+def test_a_watched_step_does_the_same_and_reports_its_durations() -> None:
     notes = Notes()
     held = stored((1, 5))
     plain = step(Adding)(held)
@@ -99,7 +99,7 @@ def test_a_shard_tells_how_far_panes_are_closed_and_how_far_the_foremost_partiti
     assert told == [(3, None, None), (3, None, 40), (3, 30, 40), (3, 30, 90), (3, 30, 90), (3, 200, 90)]
 
 
-def test_a_fault_is_counted_and_goes_on_its_way() -> None:
+def test_a_fault_is_counted_and_raised_again() -> None:
     notes = Notes()
     watched: Step[int, int] = step(Adding, "adding", Watching(notes, notes.clock))(None)
     with pytest.raises(ValueError, match="13"):

@@ -1,4 +1,4 @@
-"""States in the recovery store: they come back as they were, what is damaged is refused, what is older still loads."""
+"""States in the recovery store: they come back as they were, damaged ones are refused, older ones still load."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_state_comes_back_as_it_was_stored_in_less_room() -> None:
     assert len(data) < 1_000
 
 
-def test_what_is_older_still_loads() -> None:
+def test_states_of_earlier_releases_still_load() -> None:
     packed = zstandard.compress(pickle.dumps(STATE, 5))
     assert restored((UNCHECKED, packed), "it") == STATE
     assert restored(STATE, "it") == STATE

@@ -130,7 +130,7 @@ def test_all_problems_of_all_layers_are_named_at_once(tmp_path: Path) -> None:
         ('[[detect.overrides]]\nseries = "*"\nmutd = true', "entry 1, mutd: unknown setting, did you mean mute?"),
         (
             '[[detect.overrides]]\nseries = "*"\nignore = ["cots"]',
-            "entry 1, ignore: names what is not watched; latency, ttft,",
+            "entry 1, ignore: names a metric that is not watched; latency, ttft,",
         ),
         (
             '[[detect.limits]]\nmetric = "latency"\nabove = 5\n[[detect.limits]]\nmetrc = "latency"\nabove = 5',

@@ -87,7 +87,7 @@ def test_without_any_arrival_nothing_is_judged_by_it() -> None:
     assert on_time.tolist() == [True, True] and not dead
 
 
-def test_age_makes_late_only_where_that_is_set_and_does_not_move_time() -> None:
+def test_old_events_are_late_only_if_max_age_is_set_and_do_not_move_time() -> None:
     values, arrivals = [event(0), event(5_000), event(5_001)], [(T0 + 5_000) * SECOND] * 3
     _, on_time, late, _ = take(intake(), values, arrivals=arrivals)
     assert on_time.tolist() == [True, True, True]
@@ -194,14 +194,14 @@ def test_without_deduplication_nothing_is_remembered() -> None:
     part.remember([event(0, "a")], np.zeros(1, np.int64), None)
 
 
-def test_remembering_passes_over_what_cannot_be_used() -> None:
+def test_remembering_skips_records_that_cannot_be_used() -> None:
     part = intake(dedupe_s=60)
     part.remember([b"{", event(90_000, "x")], np.arange(2, dtype=np.int64), None)
     take(part, [event(0, "x")], 2)
     assert part.balance.duplicate == 0
 
 
-def test_the_arrival_of_files_is_the_time_the_first_run_began() -> None:
+def test_records_of_files_arrive_when_the_first_run_began() -> None:
     first = intake(began=(T0 + 10) * SECOND)
     again = intake(began=(T0 + 99_999) * SECOND)
     again.restore(first.save())

@@ -102,7 +102,7 @@ def test_every_field_finds_its_column() -> None:
     }
 
 
-def test_what_is_absent_is_missing_never_zero() -> None:
+def test_an_absent_metric_is_missing_never_zero() -> None:
     nulls = {name: None for name in FULL if name not in ("timestamp", "service", "prompt")}
     for sent in (with_fields(), with_fields(**nulls)):
         decoded = decode(sent)
@@ -215,7 +215,7 @@ def test_text_may_hold_any_character() -> None:
 @pytest.mark.parametrize(
     ("value", "reason", "detail"),
     [
-        (b"x" * 2_001, Reason.RECORD_TOO_LARGE, "the record has 2001 bytes, accepted are 2000"),
+        (b"x" * 2_001, Reason.RECORD_TOO_LARGE, "the record has 2001 bytes; at most 2000 are accepted"),
         (b"\xff" * 2_001, Reason.RECORD_TOO_LARGE, "2001"),
         (b"\xff", Reason.NOT_UTF8, "byte 0 is not UTF-8"),
         (with_text('"prompt":"\ud800"'), Reason.NOT_UTF8, "byte 55"),
@@ -272,8 +272,16 @@ def test_text_may_hold_any_character() -> None:
         (with_fields(timestamp=5), Reason.BAD_TIME, "timestamp: no epoch time"),
         (with_text('"timestamp":1e999'), Reason.BAD_TIME, "timestamp: no epoch time"),
         (with_fields(timestamp=10**22), Reason.BAD_TIME, "timestamp: no epoch time"),
-        (with_fields(timestamp="x" * 31), Reason.STRING_TOO_LONG, "timestamp: has 31 characters, accepted are 30"),
-        (with_fields(attributes=dict.fromkeys("abcdef")), Reason.TOO_MANY_ATTRIBUTES, "has 6 entries, accepted are 5"),
+        (
+            with_fields(timestamp="x" * 31),
+            Reason.STRING_TOO_LONG,
+            "timestamp: has 31 characters; at most 30",
+        ),
+        (
+            with_fields(attributes=dict.fromkeys("abcdef")),
+            Reason.TOO_MANY_ATTRIBUTES,
+            "has 6 entries; at most 5",
+        ),
         *((with_fields(**{name: "x" * 31}), Reason.STRING_TOO_LONG, f"{name}: has 31") for name in TEXT_FIELDS),
     ],
 )

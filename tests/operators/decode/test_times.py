@@ -120,7 +120,7 @@ offsets = st.integers(-23 * 60 - 59, 23 * 60 + 59)
 
 
 @given(times)
-def test_what_is_written_is_read(us: int) -> None:
+def test_a_written_time_is_read_back(us: int) -> None:
     assert parse_time(format_time(us)) == us
 
 

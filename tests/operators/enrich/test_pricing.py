@@ -1,4 +1,4 @@
-"""Costs of events that name none."""
+"""Costs of events that carry none."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ def test_each_part_has_its_price(tokens: tuple[int, int, int, int], nano_usd: in
     assert costs(table(ONE), [("", "swift-1", at(DAY), tokens, MISSING)]) == [nano_usd]
 
 
-def test_what_is_not_given_costs_as_the_whole() -> None:
+def test_a_part_without_a_price_costs_as_much_as_the_whole() -> None:
     plain = table('[[price]]\nmodel = "*"\nvalid_from = "2026-01-01"\nprompt = 2\ncompletion = 8\n')
     assert costs(plain, [("any", "any", at(DAY), (10, 5, 10, 5), MISSING)]) == [10 * 2_000 + 10 * 8_000]
 
 
-def test_an_event_that_says_its_cost_keeps_it() -> None:
+def test_an_event_with_a_cost_keeps_it() -> None:
     said = [("", "swift-1", at(DAY), (10, 0, 10, 0), cost) for cost in (77, 0)]
     assert costs(table(ONE), said) == [77, 0]
 
@@ -117,7 +117,7 @@ def test_the_most_specific_price_counts() -> None:
     assert found == [1_000, 2_000, 3_000, 4_000, 5_000]
 
 
-def test_what_has_tokens_and_no_price_is_told() -> None:
+def test_events_with_tokens_and_no_price_are_told() -> None:
     events = columns([
         ("", "swift-1", at(DAY), (1, 0, 0, 0), MISSING),
         ("", "north-1", at(DAY), (1, 0, 0, 0), MISSING),

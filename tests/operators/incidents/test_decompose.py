@@ -1,4 +1,4 @@
-"""What an excess comes from, and what a mean is made of."""
+"""The contributors to an excess, and the factors of a mean."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from operators.model import LABELS, Ints
 
 
 def sums(requests: int, errors: int = 0, **means: float) -> Ints:
-    """The sums of so many requests with these means, all of which carry the metrics."""
+    """The sums of `requests` requests with these means, all of which carry the metrics."""
     out = np.zeros(COLUMNS, np.int64)
     out[:2] = requests, errors
     for name, mean in means.items():
@@ -54,12 +54,12 @@ def test_a_tenant_that_has_become_slow_is_named_with_its_shares() -> None:
     )
 
 
-def test_who_is_as_much_slower_as_all_are_is_not() -> None:
+def test_a_tenant_that_is_as_much_slower_as_all_others_is_not_named() -> None:
     now = observed(3, tenant={"acme": sums(20, latency=300.0), "globex": sums(80, latency=3_000.0)})
     assert contributors("latency", True, TENANTS, now, 0.0) == ()
 
 
-def test_more_of_what_is_dear_is_named_though_its_price_is_the_same() -> None:
+def test_more_requests_to_an_expensive_model_are_named_at_an_unchanged_price() -> None:
     models = usual(model={"small": sums(950, cost=0.001), "large": sums(50, cost=0.1)})
     now = observed(3, model={"small": sums(30, cost=0.001), "large": sums(70, cost=0.1)})
     (told,) = contributors("cost", True, models, now, 0.0)
@@ -90,7 +90,7 @@ def test_errors_are_named_by_their_kind() -> None:
     assert (told["value"], told["share"], told["observed"]) == ("timeout", 0.985, 1.0)
 
 
-def test_nothing_is_said_of_few_requests_nor_against_the_direction_nor_where_nothing_is_usual() -> None:
+def test_few_requests_the_other_direction_and_missing_usual_values_are_not_explained() -> None:
     slow = observed(3, tenant={"acme": sums(20, latency=2_100.0), "globex": sums(80, latency=1_000.0)})
     assert contributors("latency", False, TENANTS, slow, 0.0) == ()
     young = usual(tenant={"acme": sums(9, latency=100.0), "globex": sums(20, latency=1_000.0)})
@@ -104,7 +104,7 @@ def test_nothing_is_said_of_few_requests_nor_against_the_direction_nor_where_not
     assert named(contributors("latency", True, TENANTS, proven, 0.0)) == [("tenant", "acme")]
 
 
-def test_a_value_that_is_new_has_no_usual_figures_and_one_too_rare_to_be_known_no_usual_share() -> None:
+def test_a_new_value_has_no_usual_value_and_a_rare_one_no_usual_share() -> None:
     now = observed(3, tenant={"initech": sums(60, latency=9_000.0), "globex": sums(40, latency=1_000.0)})
     (new,) = contributors("latency", True, TENANTS, now, 0.0)
     assert (new["value"], new["usual_share"], "usual" in new) == ("initech", 0.0, False)
@@ -193,7 +193,7 @@ def test_latency_is_tokens_of_the_completion_and_time_for_each() -> None:
     assert told == pytest.approx({"volume": 1.0, "tokens": 2.0, "price": 2.0})
 
 
-def test_without_tokens_there_is_no_price_and_nothing_of_other_metrics_or_few_requests() -> None:
+def test_without_tokens_there_is_no_price_and_other_metrics_and_few_requests_have_no_factors() -> None:
     before, now = usual(model={"m": sums(100, cost=1.0)}), observed(3, model={"m": sums(10, cost=2.0)})
     assert [f["factor"] for f in factors("cost", True, before, now, 10)] == ["volume"]
     assert factors("ttft", True, before, now, 10) == ()
@@ -224,7 +224,7 @@ def test_the_factors_but_volume_multiply_to_the_change_of_the_mean(
     assert product == pytest.approx(change, rel=2e-3)
 
 
-def test_what_is_observed_is_bounded_and_comes_back_from_a_snapshot() -> None:
+def test_observed_sums_are_bounded_and_come_back_from_a_snapshot() -> None:
     from tests.watching import Request, table
 
     rows = table([Request(1.0, {"latency": 5.0}, labels={"tenant": f"t{i:02}"}) for i in range(10)])

@@ -61,7 +61,7 @@ class Machine:
 
 @dataclass
 class Plain:
-    """What the kernel does, said plainly."""
+    """The kernel as a plain state machine."""
 
     config: EpisodesConfig
     at_once: float
@@ -71,7 +71,7 @@ class Plain:
     severity: int = 0
 
     def __call__(self, pane: int, score: float | None) -> tuple[int, int] | None:
-        """(what, since), as a step tells it."""
+        """The (what, since) of a step."""
         window = max(self.config.open_of, self.config.open_panes)
         told = None
         if score is not None:
@@ -150,7 +150,7 @@ def test_it_begins_with_its_first_anomalous_pane() -> None:
     assert step.since == BEGIN
 
 
-def test_a_hundred_times_below_the_threshold_opens_at_once() -> None:
+def test_a_tail_a_hundred_times_below_the_threshold_opens_at_once() -> None:
     enough = WATCH.threshold + 2
     assert whats(Machine(EpisodesConfig()), [enough / (enough + WATCH.threshold) + 1e-9]) == [OPENED]
     assert whats(Machine(EpisodesConfig()), [enough / (enough + WATCH.threshold) - 1e-3]) == [STEADY]

@@ -1,4 +1,4 @@
-"""What alerts say."""
+"""The words of alerts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_silence_says_for_how_long() -> None:
     )
 
 
-def test_what_is_over_says_how_bad_it_was() -> None:
+def test_a_resolved_alert_tells_the_worst_value() -> None:
     text = sentence("latency", "ms", status="resolved", until=SINCE + 90_000_000, reason="quiet")
     assert text == (
         "Latency of service chat-api, model gpt-4o is no longer abnormal: the episode began 2025-03-04 05:18:20 UTC "
@@ -64,13 +64,13 @@ def test_what_is_over_says_how_bad_it_was() -> None:
     )
 
 
-def test_what_is_forgotten_is_not_called_well() -> None:
+def test_an_expired_episode_is_not_called_normal() -> None:
     text = sentence("requests", "1/min", status="resolved", until=SINCE, reason="expired", silent_s=60)
     assert "is no longer watched, for nothing came any more" in text
     assert "no longer abnormal" not in text
 
 
-def test_what_has_lasted_is_called_the_new_normal() -> None:
+def test_a_lasting_level_is_called_the_new_normal() -> None:
     text = sentence("latency", "ms", status="resolved", until=SINCE, reason="level_shift")
     assert "Latency of service chat-api, model gpt-4o is taken for the new normal, for it has lasted:" in text
     assert "no longer" not in text

@@ -1,4 +1,4 @@
-"""An alert's id is its own, whoever tells it: sinks take what has a known id for a repetition."""
+"""No two alerts share an id, even if their episode leads a second group: sinks take a known id for a repetition."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.operators.incidents.test_groups import brief, found, groups, run
 
 
 def numbered(finding: Finding) -> Finding:
-    """With the id that detection gives its alert."""
+    """The finding with the id that detection gives its alert."""
     alert = finding.alert
     assert alert is not None
     return finding._replace(alert=replace(alert, alert_id=alert_id(alert.episode_id, alert.sequence)))
 
 
-def test_a_member_that_was_told_and_then_leads_goes_on_counting() -> None:
+def test_a_told_member_that_becomes_the_lead_goes_on_counting() -> None:
     out = run(
         groups(members=True),
         [

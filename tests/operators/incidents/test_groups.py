@@ -1,4 +1,4 @@
-"""One incident is one group with one lead, whatever the order the shards speak in and wherever it is resumed."""
+"""One incident is one group with one lead, whatever the order of the shards' reports and wherever it is resumed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def found(
     reason: Why = "quiet",
     **series: str,
 ) -> Finding:
-    """What one series shows at `at`, in seconds; with no `status`, that its episode is still open."""
+    """The finding of one series at `at`, in seconds; without a `status` its episode is still open."""
     series = series or {"service": "a"}
     name = text(list(series), list(series.values()))
     episode = f"{name}/{metric}/{at if since is None else since}"
@@ -77,7 +77,7 @@ def run(machine: Groups, findings: Iterable[Finding], until: int = 10_000) -> li
 
 
 def brief(alerts: Iterable[Alert]) -> list[tuple[int, str, str, str]]:
-    """When, of what, and how it stands: the lines that an operator sees."""
+    """Time, series, metric and status: the lines that an operator sees."""
     return [(a.at // SECOND, ",".join(a.series.values()), a.metric, a.status) for a in alerts]
 
 
@@ -91,7 +91,7 @@ def test_one_episode_is_told_after_the_time_to_settle() -> None:
     assert [a.reason for a in out] == ["", "quiet"]
 
 
-def test_the_first_alert_says_what_is_known_when_it_is_told_and_later_ones_are_not_touched() -> None:
+def test_the_first_alert_has_the_values_known_when_it_is_told_and_later_ones_keep_theirs() -> None:
     def still(at: int, text: str) -> Finding:
         later = replace(alert_of(found(100)), text=text, observed=9.0, alert_id="x", sequence=7)
         return found(at, None, since=100)._replace(fresh=later)
@@ -117,26 +117,26 @@ def test_the_lead_is_the_one_that_explains_most_when_it_is_chosen() -> None:
     assert out[0].related == tuple(sorted((early.episode, late.episode)))
     assert out[0].group_id == early.episode
     assert out[0].at == 160 * SECOND
-    # What explains most early, and least by then, does not lead.
+    # A member that explains most at first, and least at the choice, does not lead.
     fading = [found(at, None, since=100, explained=0.5, model="m") for at in range(105, 160, 5)]
     out = run(groups(), [found(100, explained=9.0, model="m"), late, *fading])
     assert brief(out) == [(160, "b,m", "latency", "firing")]
 
 
-def test_who_no_longer_stands_out_does_not_lead_and_a_group_that_is_over_first_is_never_told() -> None:
+def test_a_member_that_no_longer_stands_out_does_not_lead_and_a_group_that_ends_early_is_never_told() -> None:
     calm = found(150, None, since=100, level=STANDS - 0.1, explained=50.0, model="m")
     out = run(groups(), [found(100, explained=50.0, model="m"), found(110, service="a", model="m"), calm])
     assert brief(out) == [(160, "a,m", "latency", "firing")]
     assert run(groups(), [found(100), found(140, "resolved", since=100)]) == []
 
 
-def test_a_group_waits_until_somebody_stands_out() -> None:
+def test_a_group_waits_until_a_member_stands_out() -> None:
     weak = found(100, level=STANDS - 0.1)
     out = run(groups(), [weak, found(170, None, since=100, level=STANDS - 0.1), found(200, None, since=100)])
     assert brief(out) == [(200, "a", "latency", "firing")]
 
 
-def test_what_does_not_hold_is_not_told_until_it_does() -> None:
+def test_an_episode_is_not_told_before_it_holds() -> None:
     once = found(100, level=30.0, holds=False)
     assert run(groups(), [once, found(300, "resolved", since=100)]) == []
     out = run(groups(), [once, found(170, None, since=100, holds=False), found(200, None, since=100)])
@@ -144,13 +144,13 @@ def test_what_does_not_hold_is_not_told_until_it_does() -> None:
 
 
 @pytest.mark.parametrize(("by", "told"), [("request_outlier", 100 + 4 * SETTLE), ("static_limits", 100 + SETTLE)])
-def test_a_single_request_and_a_broken_limit_are_told_though_all_is_well_since(by: str, told: int) -> None:
+def test_a_single_request_and_a_broken_limit_are_told_even_if_they_are_over(by: str, told: int) -> None:
     calm = [found(at, None, since=100, level=0.0) for at in range(110, 200, 10)]
     assert brief(run(groups(), [found(100, by=by), *calm])) == [(told, "a", "latency", "firing")]
     assert run(groups(), [found(100), *calm]) == []
 
 
-def test_a_single_request_waits_for_what_it_may_be_the_first_of() -> None:
+def test_a_group_of_single_requests_waits_for_wider_members() -> None:
     first = found(100, by="request_outlier", explained=0.1, service="a", model="m")
     out = run(groups(), [first, found(200, service="a")])
     assert brief(out) == [(200, "a", "latency", "firing")]
@@ -161,13 +161,13 @@ def test_a_flood_of_requests_is_the_cause_of_errors_however_many() -> None:
     errors = found(100, metric="error_ratio", level=60.0, explained=99.0, tenant="t")
     flood = found(120, metric="requests", level=6.0, tenant="t")
     assert brief(run(groups(), [errors, flood])) == [(160, "t", "requests", "firing")]
-    # Fewer requests than usual bring about no errors.
+    # Fewer requests than usual cause no errors.
     assert flood.alert is not None
     drop = flood._replace(alert=replace(flood.alert, observed=0.1))
     assert brief(run(groups(), [errors, drop])) == [(160, "t", "error_ratio", "firing")]
 
 
-def test_the_cause_leads_before_what_it_brings_about() -> None:
+def test_the_cause_leads_before_its_effects() -> None:
     both = [found(100, metric="latency", explained=99.0), found(120, metric="prompt_tokens")]
     assert brief(run(groups(), both)) == [(160, "a", "prompt_tokens", "firing")]
     # A metric that hardly stands out beside the other is no cause.
@@ -175,7 +175,7 @@ def test_the_cause_leads_before_what_it_brings_about() -> None:
     assert brief(run(groups(), both)) == [(160, "a", "latency", "firing")]
 
 
-def test_a_metric_is_told_by_what_it_follows_from_in_the_same_series() -> None:
+def test_a_metric_is_told_by_the_one_that_it_follows_in_the_same_series() -> None:
     cost = found(100, metric="cost", level=20.0)
     longer = found(120, metric="prompt_tokens", level=3.0, sure=False)
     assert brief(run(groups(), [cost, longer])) == [(160, "a", "prompt_tokens", "firing")]
@@ -188,7 +188,7 @@ def test_a_metric_is_told_by_what_it_follows_from_in_the_same_series() -> None:
     assert brief(run(groups(), [cost, elsewhere])) == [(160, "a", "cost", "firing")]
 
 
-def test_of_those_that_explain_about_as_much_the_one_that_the_metric_is_a_matter_of_is_told() -> None:
+def test_if_a_caller_and_a_service_explain_about_as_much_the_metric_decides() -> None:
     def lead(metric: str, of_caller: float) -> str:
         caller = found(100, metric=metric, explained=of_caller, tenant="t")
         return brief(run(groups(), [found(100, metric=metric, explained=10.0, service="a"), caller]))[0][1]
@@ -199,7 +199,7 @@ def test_of_those_that_explain_about_as_much_the_one_that_the_metric_is_a_matter
     assert lead("prompt_tokens", 8.0) == "a"
 
 
-def test_what_was_explained_in_the_pane_before_counts_on_and_fades() -> None:
+def test_the_explained_part_of_the_pane_before_still_counts_and_fades() -> None:
     service = [found(100, explained=15.0, service="a"), found(150, None, since=100, explained=9.0, service="a")]
     tenant = [found(100, explained=11.0, tenant="t"), found(140, None, since=100, explained=11.0, tenant="t")]
     assert brief(run(groups(), [*service, *tenant])) == [(160, "a", "latency", "firing")]
@@ -221,16 +221,16 @@ def test_errors_of_a_caller_that_floods_are_told_as_the_flood() -> None:
     of_caller = found(110, metric="error_ratio", level=4.0, explained=9.5, sure=False, tenant="t")
     flood = found(110, metric="requests", level=5.0, sure=False, tenant="t")
     assert brief(run(groups(), [errors, of_caller, flood])) == [(160, "t", "requests", "firing")]
-    # However far the errors are out.
+    # The same holds however far the errors are out.
     flagrant = errors._replace(level=90.0)
     assert brief(run(groups(), [flagrant, of_caller, flood]))[0] == (160, "t", "requests", "firing")
-    # Not so where it hardly stands out, or where its errors are few.
+    # The flood does not lead if it hardly stands out, or if its errors are few.
     assert brief(run(groups(), [errors, of_caller, flood._replace(level=1.9)])) == [(160, "m", "error_ratio", "firing")]
     few = of_caller._replace(explained=5.0)
     assert brief(run(groups(), [errors, few, flood])) == [(160, "m", "error_ratio", "firing")]
 
 
-def test_a_level_that_was_adopted_is_no_news_of_its_parts_for_as_long_again() -> None:
+def test_an_adopted_level_is_not_told_again_for_narrower_series() -> None:
     lead = [found(100, service="a"), found(1_100, "resolved", since=100, reason="level_shift", service="a")]
     before = found(900, service="a", model="m")
     after = found(1_500, service="a", tenant="t")
@@ -263,16 +263,16 @@ def test_members_join_for_a_while_and_later_only_on_the_metric_of_the_lead() -> 
     assert [a.sequence for a in out] == [0, 1, 2, 3, 0]
 
 
-def test_what_cannot_be_of_the_same_requests_is_another_incident() -> None:
+def test_episodes_of_other_requests_are_another_incident() -> None:
     out = run(groups(), [found(100, service="a"), found(100, service="b")])
     assert brief(out) == [(160, "a", "latency", "firing"), (160, "b", "latency", "firing")]
-    # A tenant and a model are of one incident only where each other's requests were seen.
+    # A tenant and a model are of one incident only if each other's requests were seen.
     tenant = found(100, tenant="t", seen={"model": ("m",)})
     assert len(run(groups(), [tenant, found(110, model="n", seen={"tenant": ("u",)})])) == 2
     assert len(run(groups(), [tenant, found(110, model="m", seen={"tenant": ("t",)})])) == 1
 
 
-def test_groups_without_a_lead_are_tied_together() -> None:
+def test_a_member_of_several_groups_without_a_lead_merges_them() -> None:
     parts = [found(100, service="a", model="m", explained=2.0), found(110, service="b", model="m")]
     out = run(groups(), [*parts, found(120, model="m", explained=5.0)])
     assert brief(out) == [(160, "m", "latency", "firing")]
@@ -291,11 +291,11 @@ def test_a_lead_never_changes() -> None:
     assert len({a.episode_id for a in out}) == 1
 
 
-def test_what_is_still_open_when_the_lead_resolves_is_a_group_of_its_own() -> None:
+def test_members_still_open_when_the_lead_resolves_form_a_group_of_their_own() -> None:
     member = found(130, explained=0.5, service="a", model="m")
     begun = [found(100, model="m"), member, found(400, "resolved", since=100, model="m")]
     out = run(groups(), [*begun, found(900, "resolved", since=130, service="a", model="m")])
-    # What is left over waits until the incident cannot show any more.
+    # The rest waits until the incident cannot show any more.
     wait = max(JOIN, HORIZON)
     assert brief(out) == [
         (160, "m", "latency", "firing"),
@@ -304,7 +304,7 @@ def test_what_is_still_open_when_the_lead_resolves_is_a_group_of_its_own() -> No
         (900, "a,m", "latency", "resolved"),
     ]
     assert out[2].group_id == out[3].group_id != out[0].group_id
-    # It is not told where it is over within that time.
+    # It is not told if it is over within that time.
     assert len(run(groups(), [*begun, found(600, "resolved", since=130, service="a", model="m")])) == 2
 
 
@@ -320,7 +320,7 @@ def test_the_rest_of_an_incident_has_an_id_of_its_own_though_it_founded_the_firs
     assert out[2].group_id not in (begun[0].episode, begun[1].episode)
 
 
-def test_what_begins_while_the_incident_still_shows_waits_too() -> None:
+def test_an_episode_that_begins_while_the_incident_still_shows_waits_too() -> None:
     begun = [found(100), found(400, "resolved", since=100)]
     wait = max(JOIN, HORIZON)
     for reach, due in ((390, 410 + wait), (405, 410 + SETTLE)):
@@ -336,7 +336,7 @@ def test_a_candidate_that_explains_more_than_any_member_leads() -> None:
     assert out[0].related == (tenant.episode,)
     assert out[0].episode_id == candidate.episode
     assert out[1].reason == "quiet"
-    # So long as it stands out it stays, and an episode of its own goes on under the same id.
+    # It stays as long as it stands out, and an episode of its own goes on under the same id.
     more = [found(200, sure=False, model="m"), found(240, model="m"), found(250, None, since=240, model="m")]
     out = run(groups(), [tenant, candidate, over, *more, found(500, "resolved", since=240, model="m")])
     assert brief(out) == [
@@ -368,7 +368,7 @@ def test_candidates_alone_are_no_incident() -> None:
     assert run(groups(), [found(at, sure=False, level=4.0) for at in range(100, 400, 10)]) == []
 
 
-def test_members_raise_alerts_of_their_own_where_they_are_asked_for() -> None:
+def test_members_raise_alerts_of_their_own_if_asked_for() -> None:
     findings = [
         found(100, explained=9.0, model="m"),
         found(120, service="a", model="m"),
@@ -388,7 +388,7 @@ def test_members_raise_alerts_of_their_own_where_they_are_asked_for() -> None:
     assert {a.group_id for a in out} == {findings[0].episode}
     assert len({a.alert_id for a in out}) == len(out)
     assert {len(a.series) for a in run(groups(), findings)} == {1}
-    # A member that is told, and leads what is left over, has no id twice.
+    # A member that is told, and then leads the rest, has no id twice.
     rest = [
         found(320, "resolved", since=100, sequence=1, model="m"),
         found(900, None, since=120, service="a", model="m"),
@@ -398,7 +398,7 @@ def test_members_raise_alerts_of_their_own_where_they_are_asked_for() -> None:
     assert len({a.alert_id for a in out}) == len(out)
 
 
-def test_nothing_is_told_before_all_shards_have_spoken_and_none_can_add_an_earlier_one() -> None:
+def test_nothing_is_told_before_all_shards_have_reported_and_none_can_add_an_earlier_finding() -> None:
     machine = groups(2, settle=0)
     assert machine.take([Judged(0, 100 * SECOND, (found(20, service="b"),))]) == []
     assert brief(machine.take([Judged(1, 5 * SECOND, (found(15),))])) == [(15, "a", "latency", "firing")]
@@ -412,7 +412,7 @@ def test_the_order_is_by_time_then_series_and_metric() -> None:
     assert brief(out) == [(4, "z", "latency", "firing"), (5, "a", "latency", "firing"), (5, "b", "latency", "firing")]
 
 
-def test_the_end_tells_all_and_keeps_what_a_grown_source_says_again() -> None:
+def test_the_end_tells_all_and_a_grown_source_tells_it_again() -> None:
     machine = groups(2)
     machine.take([Judged(0, 10 * SECOND, (found(30, service="b"),)), Judged(1, 10 * SECOND, ())])
     assert machine.take([Judged(0, 40 * SECOND, (found(35, service="c"),), final=True)]) == []
@@ -434,7 +434,7 @@ plans = st.lists(
     st.tuples(
         st.sampled_from(range(len(SERIES))),
         st.sampled_from(METRICS),
-        st.integers(0, 60),  # panes since what came before of the same cell
+        st.integers(0, 60),  # panes since the last finding of the same cell
         st.integers(0, 5),  # panes in which it merely stands out
         st.integers(0, 40),  # panes of its episode
         st.integers(0, 2**16),  # decides the numbers
@@ -445,7 +445,7 @@ Plan = list[tuple[int, str, int, int, int, int]]
 
 
 def story_of(plan: Plan) -> list[Finding]:
-    """What a few series show: candidates, then episodes that begin, go on and end."""
+    """The findings of a few series: candidates, then episodes that begin, go on and end."""
     told: list[Finding] = []
     free: dict[tuple[int, str], int] = {}
     for which, metric, after, before, length, seed in plan:
@@ -502,8 +502,8 @@ def test_order_cuts_and_resumes_change_nothing(plan: Plan, members: bool, seed: 
     assert machine.save()[3:] == whole.save()[3:]
 
 
-def test_of_a_storm_each_series_looks_at_its_own_alone() -> None:
-    # Looking at all others would be 18 million comparisons in every step here: minutes.
+def test_in_a_storm_a_series_is_compared_only_with_related_ones() -> None:
+    # A comparison with all others would be 18 million comparisons in every step here, which takes minutes.
     places = [(f"service-{i}", f"model-{i % 7}") for i in range(6_000)]
 
     def of_all(at: int, status: Status | None, sequence: int = 0) -> list[Finding]:
@@ -520,7 +520,7 @@ def test_a_candidate_that_leads_one_group_leads_no_other() -> None:
         found(100, metric="prompt_tokens", holds=False, tenant="t"),
         rises,
         found(395, None, since=100, metric="prompt_tokens", tenant="t"),
-        found(405, metric="cost", service="s"),  # too late to join, and of what follows from the candidate
+        found(405, metric="cost", service="s"),  # too late to join, on a metric that follows from the candidate's
     ]
     out = run(groups(settle=0), story)
     assert brief(out) == [(395, "s", "prompt_tokens", "firing"), (405, "s", "cost", "firing")]
@@ -542,7 +542,7 @@ def test_every_group_has_one_lead_that_fires_once_and_resolves_at_most_once(plan
         assert mine[0].status == "firing"
         assert "resolved" not in {a.status for a in mine[:-1]}
         assert all(mine[0].episode_id not in a.related for a in mine)
-    # What stands out long enough is told, by itself or by a lead.
+    # An episode that stands out long enough is told, by itself or by a lead.
     named = {e for a in out for e in (a.episode_id, *a.related)}
     assert named <= {f.episode for f in story}
 

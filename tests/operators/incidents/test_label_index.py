@@ -1,4 +1,4 @@
-"""The index finds what looking at all would find, whatever was put in, taken out and asked before."""
+"""The index finds the same as a search through all values, whatever was put in, taken out and asked before."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def contradict(one: Labels, other: Labels) -> bool:
 
 @examples(200)
 @given(steps)
-def test_it_finds_what_looking_at_all_finds(plan: list[tuple[str, str, Labels]]) -> None:
+def test_the_index_finds_the_same_as_a_full_search(plan: list[tuple[str, str, Labels]]) -> None:
     index: LabelIndex[str] = LabelIndex()
     there: dict[str, Labels] = {}
     for what, key, of in plan:
@@ -44,7 +44,7 @@ def test_it_finds_what_looking_at_all_finds(plan: list[tuple[str, str, Labels]])
         assert index.values() == list(there)
 
 
-def test_a_value_that_is_put_in_again_takes_the_place_of_the_first() -> None:
+def test_a_second_value_under_a_key_replaces_the_first() -> None:
     index: LabelIndex[int] = LabelIndex()
     index.add("k", {"service": "a"}, 1)
     index.add("k", {"service": "b"}, 2)

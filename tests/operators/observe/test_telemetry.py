@@ -1,4 +1,4 @@
-"""Metrics: what a scrape says of the source, the sinks, the shards and the alerts."""
+"""Metrics: the values that a scrape shows for the source, the sinks, the shards and the alerts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_balance_of_each_partition_adds_up() -> None:
     assert telemetry.balances.total() == Balance(11, 5, 2, 1, 7, dead={"bad_time": 1, "not_json": 2})
 
 
-def test_it_is_told_whether_panes_wait_for_a_partition_and_how_many_there_are() -> None:
+def test_partitions_that_panes_wait_for_and_their_number_are_shown() -> None:
     telemetry = Telemetry()
     name = 'sentinel_partition_waited_for{partition="t/0"}'
     telemetry.polled("t/0", replace(BATCH, partitions=("t/0", "t/1")), Balance(), None)
@@ -101,7 +101,7 @@ def test_sinks_alerts_and_prices_are_counted() -> None:
     assert seen['sentinel_price_file_loads_total{good="false"}'] == 1
 
 
-def test_two_processes_worth_of_metrics_do_not_meet() -> None:
+def test_metrics_of_two_processes_are_separate() -> None:
     one, other = Telemetry(), Telemetry()
     one.retried("sqlite")
     assert 'sentinel_sink_retries_total{sink="sqlite"}' not in samples(other)
@@ -155,7 +155,7 @@ def test_an_event_in_neither_mask_is_no_traffic() -> None:
     assert samples(telemetry)['sentinel_requests_total{outcome="ok",service="chat"}'] == 1
 
 
-def test_the_difference_shows_what_no_count_accounts_for() -> None:
+def test_the_difference_shows_events_that_no_count_has() -> None:
     telemetry = Telemetry()
     future = batch(called("chat"), called("chat"), dead=(Reason.FUTURE_TIME, Reason.NOT_JSON))
     telemetry.polled("t/0", future, Balance(on_time=101, dead={"future_time": 1, "not_json": 1}), None)
@@ -167,7 +167,7 @@ def test_the_difference_shows_what_no_count_accounts_for() -> None:
     assert samples(telemetry)[name] == 1
 
 
-def test_delays_are_told_by_the_clock_that_is_given() -> None:
+def test_delays_are_measured_by_the_given_clock() -> None:
     telemetry = Telemetry(now=lambda: ALERT.at + 20 * SECOND)
     telemetry.alerted(ALERT)
     telemetry.judged(3, ALERT.at + 5 * SECOND, 2)
@@ -178,7 +178,7 @@ def test_delays_are_told_by_the_clock_that_is_given() -> None:
 
 
 def everything() -> Telemetry:
-    """Told everything once."""
+    """Telemetry that was told everything once."""
     telemetry = Telemetry(now=lambda: ALERT.at)
     balance = Balance(records=1, on_time=1, dead={"not_json": 1})
     telemetry.polled("t/0", replace(batch(called("chat")), progress=Watermark(SECOND)), balance, SECOND)
@@ -224,7 +224,7 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
     assert [i.name for i in INSTRUMENTS if (i.kind == "histogram") != bool(i.buckets)] == []
 
 
-def test_without_heartbeats_there_is_no_metric_of_them() -> None:
+def test_without_heartbeats_their_metric_is_absent() -> None:
     telemetry = Telemetry()
     telemetry.heartbeat(SECOND)
     assert not [name for name in samples(telemetry) if "heartbeat" in name]

@@ -69,7 +69,7 @@ def test_quiet_series_are_forgotten_and_make_room() -> None:
     assert table.series == ["service=b"]
 
 
-def test_one_that_comes_back_after_its_expiry_is_forgotten_and_new() -> None:
+def test_a_series_that_comes_back_after_its_expiry_is_new() -> None:
     admission = an_admission(cap=1, expiry=3, protect=1)
     admission.close(rows((0, "a")), FIRST)
     table = admission.close(rows((9, "a")), FIRST + 9)
@@ -87,7 +87,7 @@ def test_each_series_is_forgotten_at_its_own_pane() -> None:
     assert known == [2, 2, 1, 0, 0]
 
 
-def test_late_rows_follow_what_was_decided_when_their_pane_closed() -> None:
+def test_late_rows_follow_the_admission_of_their_pane() -> None:
     admission = an_admission(cap=2)
     admission.close(rows((0, "a")), FIRST)
     admission.close(rows((3, "b")), FIRST + 3)
@@ -97,7 +97,7 @@ def test_late_rows_follow_what_was_decided_when_their_pane_closed() -> None:
     assert got == {("service=a", 1), ("service=__other__", 1), ("service=b", 3), ("service=__other__", 3)}
 
 
-def test_pruning_bounds_open_panes_and_leaves_those_it_cannot_judge() -> None:
+def test_pruning_bounds_open_panes_and_leaves_rows_that_it_cannot_judge() -> None:
     admission = an_admission(cap=3, protect=4)
     flood = rows(*[(p, f"s{i}") for p in (0, 3, 9) for i in range(40)])
     pruned = admission.prune(flood, FIRST)

@@ -1,4 +1,4 @@
-"""The rows of buckets: each once when it is new or changed, the whole when the bucket is over, corrections after."""
+"""The rows of buckets: each once if it is new or changed, the whole when the bucket is over, then corrections."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def test_only_the_series_that_changed_are_given_again() -> None:
     assert [stored.table.series for stored in out] == [["service=b"], ["service=b"]]
 
 
-def test_what_comes_together_is_given_once() -> None:
+def test_rows_that_change_twice_in_a_batch_are_given_once() -> None:
     bucket = Rollup(10, CONFIG)
     assert told(bucket.take([rows(1), rows(2), mark("seal"), rows(3), mark("drop")])) == [(10, 0, 3), (60, 0, 3)]
     assert bucket.dropped
 
 
-def test_the_end_gives_rows_without_keeping_what_it_brings() -> None:
+def test_the_end_gives_rows_without_keeping_them() -> None:
     bucket = Rollup(10, CONFIG)
     bucket.take([rows(1, 11)])
     assert told(bucket.take([mark("end", added=table(12, 21))])) == [(10, 10, 2), (10, 20, 1), (60, 0, 4)]
@@ -90,7 +90,7 @@ def test_the_end_gives_rows_without_keeping_what_it_brings() -> None:
 
 
 @pytest.mark.parametrize("pane_s", [60, 3600])
-def test_where_a_pane_is_as_wide_as_the_bucket_there_is_one_row(pane_s: int) -> None:
+def test_a_bucket_as_wide_as_a_pane_gives_one_row(pane_s: int) -> None:
     bucket = Rollup(pane_s, CONFIG)
     assert told(bucket.take([rows(1, 2, width=pane_s, pane_s=pane_s)])) == [(pane_s, 0, 2)]
     assert bucket.take([mark("seal", pane_s)]) == []
@@ -126,7 +126,7 @@ def test_buckets_that_share_a_key_do_not_mix() -> None:
         assert one.dropped
 
 
-def test_what_the_end_of_a_source_brings_for_a_bucket_that_is_not_there_is_not_kept() -> None:
+def test_the_end_of_a_source_makes_no_new_bucket() -> None:
     rollup = Rollup(10, CONFIG)
     assert told(rollup.take([of(0, "end", table(1))])) == [(10, 0, 1), (60, 0, 1)]
     assert rollup.dropped

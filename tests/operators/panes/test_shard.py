@@ -1,4 +1,4 @@
-"""A shard's open panes and the rows that follow: nothing is lost, doubled or dependent on who came first."""
+"""A shard's open panes and the rows that follow: nothing is lost, doubled or dependent on the order of arrival."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_live_buckets_seldom_share_a_key_and_keys_come_back(pane_s: int, correct
 def test_a_pane_closes_when_the_slowest_partition_has_passed_it() -> None:
     run = flow([call(0), call(20)], [call(1), call(9), call(10)])
     run.poll("p0", 2)
-    assert run.closed == []  # p1 has not spoken
+    assert run.closed == []  # p1 has not reported
     run.poll("p1", 2)
     assert run.row(10, 0) is None
     run.poll("p1", 1)
@@ -87,7 +87,7 @@ def test_buckets_are_dropped_so_that_memory_is_bounded() -> None:
 
 
 def test_late_rows_of_open_panes_wait_and_never_reach_detection() -> None:
-    # p0 is far ahead; its late event belongs to a pane that the shard, held back by p1, has still open.
+    # p0 is far ahead; its late event belongs to a pane that is still open in the shard, since p1 holds it back.
     run = flow([call(0), call(100), call(12)], [call(0), call(5), call(200)])
     run.poll("p0", 3)
     run.poll("p1", 2)
@@ -111,12 +111,12 @@ def test_many_late_rows_of_open_panes_are_kept_as_one_table() -> None:
     assert run.row(10, 10) == 300
 
 
-def test_what_an_idle_partition_brings_for_closed_panes_is_counted_and_corrects_rows() -> None:
+def test_events_of_an_idle_partition_for_closed_panes_are_counted_and_correct_rows() -> None:
     run = flow([call(0), call(100)], [call(1), call(15)], shards=1)
     run.poll("p1", 1)
     run.poll("p0", 2)
     assert run.row(10, 0) is None
-    run.idle("p1", 60)  # the other one decides now
+    run.idle("p1", 60)  # the other partition decides now
     assert run.row(10, 0) == 2
     run.poll("p1", 1)  # on time for its partition, overtaken here
     assert run.partitions["p1"].on_time == 2
@@ -144,7 +144,7 @@ def test_when_all_partitions_are_idle_the_least_bound_closes() -> None:
 
 
 def test_a_file_that_has_grown_never_overwrites_rows_that_are_settled() -> None:
-    # p0 ended early and p1 went on for hours: p0's last buckets are gone, so what it has more comes too late.
+    # p0 ended early and p1 went on for hours: p0's last buckets are gone, so its further events come too late.
     run = flow([call(0), call(1)], [call(60.0 * i) for i in range(200)], correction_s=60)
     run.finish()
     settled = run.rows()
@@ -184,7 +184,7 @@ def test_the_end_admits_nothing_for_good() -> None:
     assert pane_table.equal(run.judged(0)[-1].table, whole.judged(0)[-1].table)
 
 
-def test_the_end_of_a_source_without_events_says_nothing() -> None:
+def test_the_end_of_a_source_without_events_gives_nothing() -> None:
     run = flow([], []).finish()
     assert run.closed == [] and run.stored == {}
 

@@ -113,7 +113,7 @@ def test_unknown_versions_are_refused(data: bytes) -> None:
         b"\x01\x02\x02\x01\x02",  # a bucket of -1
         b"\x01\x02\x04\x02\x02\x00\x02",  # a bucket twice
         b"\x01\x02\x02\xc0\x1d\x02",  # a bucket beyond the last
-        b"\x01\x02\x00\x00",  # something behind the end
+        b"\x01\x02\x00\x00",  # data behind the end
         b"\x01\x02\x82",  # a number that does not end
         b"\x01" + b"\xff" * 9 + b"\x02",  # a number of more than 64 bits
         bytes([1]) + bytes(sketch.MAX_BYTES),

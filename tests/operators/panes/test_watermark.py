@@ -1,4 +1,4 @@
-"""Event time: who is late, and how far a shard may close."""
+"""Event time: the events that are late, and the panes that a shard may close."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LATENESS = 10 * SECOND
 WIDTH = 10 * SECOND
 
 
-def test_late_is_what_its_own_partition_had_closed_and_too_late_what_is_beyond_the_horizon() -> None:
+def test_events_of_panes_that_their_partition_had_closed_are_late_and_beyond_the_horizon_too_late() -> None:
     start = ints([0, 100 * SECOND, 85 * SECOND, 79 * SECOND, 31 * SECOND])
     judged = judge(start, start, None, LATENESS, WIDTH, 3, none_of(start))
     # The watermark stands at 90 s: the pane of 85 s is closed, and those of 79 s and 31 s were 2 and 6 panes before.
@@ -31,7 +31,7 @@ def test_an_aged_event_is_late_and_does_not_move_time() -> None:
     assert judge(start[:1], start[:1], None, LATENESS, WIDTH, 3, np.array([True])).max_start is None
 
 
-def test_a_shard_stands_still_until_every_partition_has_spoken() -> None:
+def test_a_shard_stands_still_until_every_partition_has_reported() -> None:
     clock = ShardClock(600)
     clock.observe("a", ("a", "b"), Watermark(500))
     assert clock.closed_to() is None
