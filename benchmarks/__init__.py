@@ -1,1 +1,1 @@
-"""What LLM-Sentinel costs, measured: each command alternates its contestants in one run and reports ratios."""
+"""Measures the costs of LLM-Sentinel: each command alternates its contestants in one run and reports ratios."""

@@ -1,11 +1,11 @@
-"""What closing one pane costs: merging, admission and detection of all series of one worker, and its growth.
+"""Measures the cost of closing one pane (merging, admission and detection of all series of a worker) and its growth.
 
     python -m benchmarks.closing [--series N ...] [--panes N] [--requests N] [--json]
 
-Every series has requests in every pane, each of another tenant, so that all are judged against their mix; four metrics
-besides the number of requests and of errors are watched; the series are spread over 64 shards. Panes are taken until
-all series are warm; the median of those after that counts. Each number of series is a process of its own, so that its
-peak memory is its own; the generated events are part of it, and what a process without series has is shown by 0.
+Every series has requests in every pane, each of another tenant, so all series are judged against their mix. Four
+metrics are watched, besides the numbers of requests and errors. The series are spread over 64 shards. Panes are closed
+until all series are warm; the median of the later ones counts. Each number of series runs in a process of its own, for
+the sake of its peak memory. This includes the generated events; 0 series show the memory of an idle process.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WATCHED = ("latency", "ttft", "tokens_per_second", "cost")
 
 @dataclass(frozen=True)
 class Measured:
-    """One number of series: CPU seconds of closing a pane (median, most), of which detection; peak memory in MiB."""
+    """One number of series: CPU seconds of closing a pane (median, most), those of detection; peak memory in MiB."""
 
     series: int
     panes: int
@@ -51,7 +51,7 @@ class Measured:
 
 
 def shape() -> Shape:
-    """The default settings but for the watched metrics and one dimension set."""
+    """The default settings, except for the watched metrics and the dimension sets."""
     unwatched = [m.name for m in METRICS if m.name not in WATCHED]
     detect = DetectConfig.model_validate({"metrics": {name: {"watch": False} for name in unwatched}})
     of = PanesConfig(dimension_sets=(("service",),), series_per_shard=100_000)
@@ -59,7 +59,7 @@ def shape() -> Shape:
 
 
 def events(series: int, requests: int, pane: int, width: int) -> Events:
-    """So many requests of each series, one a tenant, all of which end in this pane."""
+    """The requests of a pane: `requests` of each series, each of another tenant; all of them end in the pane."""
     chance = np.random.default_rng([series, pane])
     n = series * requests
     values = np.full((len(METRICS), n), MISSING, np.int64)
@@ -99,7 +99,7 @@ def measure(series: int, counted: int, requests: int) -> Measured:
         config = of.panes
         table = fold.fold_events(batch, mask, config.dimension_sets, width, config.evidence, config.breakdown_values)
         cuts = fold.cut(table, SHARDS)
-        del batch, table  # as in the flow, where a batch is gone when panes close
+        del batch, table  # the flow has freed a batch too when panes close
         mark = Watermark(START + (pane + 1) * width)
         total = judged = 0.0
         for number, (shard, detector, cut) in enumerate(zip(shards, detectors, cuts, strict=True)):
@@ -131,7 +131,7 @@ def apart(series: int, counted: int, requests: int) -> Measured:
 
 
 def as_text(found: Sequence[Measured]) -> str:
-    """A table, and what a series costs beyond the smallest number of them."""
+    """A table, with the microseconds of each series."""
     lines = ["  series   close s  (most)  detect s   peak MiB   us a series"]
     lines += [
         f"{m.series:>8,} {m.close_s:>9.3f} {m.most_s:>7.3f} {m.detect_s:>9.3f} {m.peak_mib:>10,.0f} "

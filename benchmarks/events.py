@@ -1,4 +1,4 @@
-"""Telemetry as fast as a topic takes it: records of so many series, cheap to make, with the time they are given."""
+"""Makes telemetry as fast as a topic takes it: cheap records of many series, with given times."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def _never(series: int, at_ms: int) -> bool:
 
 
 class Events:
-    """Records of `series` series, in turn. The metrics vary from one to the next of a series, and do not drift.
+    """Records of `series` series, in turn. The metrics of a series vary from record to record and do not drift.
 
-    Where `slow` says so of a series (by number) and a time, its requests take five seconds.
+    The requests of a series take five seconds while `slow` is true for its number and the time.
     """
 
     def __init__(self, series: int, slow: Callable[[int, int], bool] = _never, seed: int = 1) -> None:
@@ -44,7 +44,7 @@ class Events:
         self._number = 0
 
     def record(self, at_ms: int) -> bytes:
-        """The next one, that begins at this time."""
+        """The next record, which begins at this time."""
         n = self._number
         self._number += 1
         head = b'{"timestamp":%d.%03d,"event_id":"b%d","service":"s%d","model":"m%d",'
@@ -54,7 +54,7 @@ class Events:
 
 
 class Filler:
-    """A producer for a topic, partition by turns."""
+    """A producer that fills the partitions of a topic in turn."""
 
     def __init__(self, broker: str, topic: str, partitions: int) -> None:
         self._topic = topic
@@ -66,7 +66,7 @@ class Filler:
         })  # fmt: skip
 
     def send(self, value: bytes) -> None:
-        """Hand it over; waits where the queue is full."""
+        """Send a record; waits while the queue is full."""
         while True:
             try:
                 self._producer.produce(self._topic, value, partition=self._sent % self._partitions)
@@ -78,17 +78,17 @@ class Filler:
             self._producer.poll(0)
 
     def waiting(self) -> int:
-        """How many are not acknowledged yet."""
+        """The number of records that are not acknowledged yet."""
         return len(self._producer)
 
     def done(self) -> None:
-        """Wait until all are on the topic."""
+        """Wait until all records are on the topic."""
         if self._producer.flush(300):
             raise SystemExit("the broker did not take all records")
 
 
 def paced(rate: float, seconds: float, tick_s: float = 0.02) -> Iterator[int]:
-    """For each tick how many events are due by now; sleeps in between, and catches up where it was held up."""
+    """The number of events that are due at each tick; sleeps in between, and catches up after a delay."""
     begin, sent = time.monotonic(), 0
     while (passed := time.monotonic() - begin) < seconds:
         due = round(passed * rate) - sent

@@ -1,4 +1,4 @@
-"""Bars and curves as SVG: enough to look at a handful of figures."""
+"""Draws bars and curves as SVG, for a handful of figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _WIDTH, _BAR, _GAP, _LEFT, _RIGHT = 720, 26, 14, 90, 110
 
 
 def bars(title: str, unit: str, values: Mapping[str, float]) -> str:
-    """Horizontal bars in the order given, the largest as wide as the picture; readable on light and dark grounds."""
+    """Horizontal bars in the given order, the largest as wide as the picture; readable on light and dark grounds."""
     height = 44 + len(values) * (_BAR + _GAP)
     scale = (_WIDTH - _LEFT - _RIGHT) / max(values.values())
     rows = []

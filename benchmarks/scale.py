@@ -1,19 +1,20 @@
-"""How the flow scales: with series, with processes, with what exactly-once costs, and how late its alerts are.
+"""Measures how the flow scales with series and processes, the cost of exactly-once, and the delay of alerts.
 
     python -m benchmarks.scale [--quick] [--only series snapshots workers once latency] [--json]
 
-series   a backlog of so many distinct series: events/s, CPU time an event, memory and snapshot bytes a series, bytes
-         that cross an event; 10,000 series at two densities, since a row costs what many events do. A million are more
+series   a backlog of distinct series: events/s, CPU time an event, memory and snapshot bytes a series, exchanged bytes
+         an event; 10,000 series at two densities, since a row costs as much as many events. A million series are more
          than 64 shards admit by default: the rest is folded into __other__
 snapshots  10,000 series with a snapshot every 10 s, 100,000 with one every minute, against one a day: the same events
-         in turn, speed and CPU time an event; then how long a start from the last snapshot takes until new records are
-         read
-workers  the same backlog in 1 to 4 processes; more than the machine has cores show only what the exchange costs
+         in turn, speed and CPU time an event; then the time from a start on the last snapshot until it reads new
+         records
+workers  the same backlog in 1 to 4 processes; more processes than cores show only the cost of the exchange
 once     snapshots and the alert topic on against both off, in turn
-latency  half of the speed with 1,000 series: from when an alert could be known (the end of its pane and the lateness
-         after it) to its arrival at a read_committed reader, beside a bare record there and back
+latency  half of the speed with 1,000 series: the time from the first moment at which an alert can be known (the end of
+         its pane and the lateness) to its arrival at a read_committed reader, beside a bare record there and back
 
-The broker is Apache Kafka (make services). --quick does all with a hundredth of the events and says nothing of speed.
+The broker is Apache Kafka (make services). --quick runs all parts with a hundredth of the events; its speeds mean
+nothing.
 """
 
 from __future__ import annotations
@@ -50,10 +51,10 @@ Say = Callable[[str], None]
 
 PARTITIONS = 4
 EVENT_RATE = 5_000
-"""Events a second of event time, or as few as make a minute of it."""
+"""Events a second of event time; fewer if there are not enough for a minute."""
 DENSE = 35_000
 SERIES = ((100, EVENT_RATE), (10_000, EVENT_RATE), (10_000, DENSE), (100_000, EVENT_RATE), (1_000_000, EVENT_RATE))
-"""Of each backlog: its series, and the events a second of event time."""
+"""The series of each backlog, and its events a second of event time."""
 PANE_S = TimeConfig().pane_s
 SNAPSHOTS = ((10_000, 10), (100_000, 60))
 EVENTS = 2_000_000
@@ -69,13 +70,13 @@ WAIT_S = 1_800
 
 
 def backlog(broker: Broker, topic: str, events: int, series: int, rate: float) -> None:
-    """A topic with so many events of so many series, `rate` a second of event time."""
+    """Make a topic with this number of events and series, `rate` events a second of event time."""
     create_topic(broker, topic, PARTITIONS)
     fill(broker, topic, range(events), series, rate)
 
 
 def fill(broker: Broker, topic: str, numbers: range, series: int, rate: float) -> None:
-    """The events of these numbers, `rate` a second of event time, onto a topic."""
+    """Write the events of these numbers to a topic, `rate` a second of event time."""
     made, filler = Events(series), Filler(broker.address, topic, PARTITIONS)
     for number in numbers:
         filler.send(made.record(begin_ms(number, rate)))
@@ -83,17 +84,17 @@ def fill(broker: Broker, topic: str, numbers: range, series: int, rate: float) -
 
 
 def begin_ms(number: int, rate: float) -> int:
-    """When the event of this number begins."""
+    """The time at which the event of this number begins, in milliseconds."""
     return START_MS + round(number * 1_000 / rate)
 
 
 def pace(events: int, most: float = EVENT_RATE) -> float:
-    """Events a second of event time, of so many: at most `most`, at least a minute of them."""
+    """The events a second of event time: at most `most`, and so few that the events last at least a minute."""
     return min(most, events / 60)
 
 
 def of_series(broker: Broker, folder: Path, plan: Sequence[tuple[int, int]], events: int, say: Say) -> list[Figures]:
-    """One line for each (series, events a second of event time); memory a series is what is held beyond the first's."""
+    """One line for each (series, events a second of event time); memory a series counts beyond the first line's."""
     out: list[Figures] = []
     base = 0.0
     for count, most in plan:
@@ -101,7 +102,7 @@ def of_series(broker: Broker, folder: Path, plan: Sequence[tuple[int, int]], eve
         backlog(broker, topic, events, count, rate)
         with Flow(folder / topic, broker.address, topic, SETTINGS, 10) as flow:
             speed = flow.speed(events, WAIT_S)
-            time.sleep(2)  # what has been read goes through the steps
+            time.sleep(2)  # the last records pass through the steps
             watched, memory = round(flow.metrics().get("sentinel_series", 0)), flow.memory_mib()
             flow.stop(WAIT_S)
         base = base or memory
@@ -119,7 +120,7 @@ def of_series(broker: Broker, folder: Path, plan: Sequence[tuple[int, int]], eve
 def of_snapshots(
     broker: Broker, folder: Path, plan: Sequence[tuple[int, int]], rounds: int, events: int, say: Say
 ) -> list[Figures]:
-    """One line for each (series, seconds between snapshots): medians of turns with them and with one a day."""
+    """One line for each (series, seconds between snapshots): medians of turns with these snapshots and one a day."""
     out: list[Figures] = []
     for count, seconds in plan:
         topic, rate = f"snapshots-{count}", pace(events)
@@ -144,7 +145,7 @@ def of_snapshots(
 
 
 def on_against_off(on: Sequence[Speed], off: Sequence[Speed]) -> Figures:
-    """The medians of both, and what the first is to the second, in speed and in CPU time; `ratios` are the turns."""
+    """The medians of both, and the ratio of the first to the second; `ratios` are the speeds' ratios of each turn."""
     first, second = (Speed(*map(statistics.median, zip(*runs, strict=True))) for runs in (on, off))
     return {
         "on": first.figures(), "off": second.figures(),
@@ -155,7 +156,7 @@ def on_against_off(on: Sequence[Speed], off: Sequence[Speed]) -> Figures:
 
 
 def exchanged(series: int, events: int, rate: float = EVENT_RATE) -> float:
-    """Pickled bytes an event of what a poll sends to the shards; all of it, as if every shard were elsewhere."""
+    """The pickled bytes an event that a poll sends to the shards, as if all shards were in other processes."""
     made = Events(series)
     values = [made.record(begin_ms(i, rate)) for i in range(min(events, 20_000))]
     time_config, decode = TimeConfig(), DecodeConfig()
@@ -202,7 +203,7 @@ def slow_in_turn(series: int, at_ms: int) -> bool:
 
 
 def of_latency(broker: Broker, folder: Path, rate: float, seconds: float, say: Say) -> Figures:
-    """How long after the earliest possible moment an alert reached a reader, in milliseconds."""
+    """The time from the earliest possible moment of an alert until it reaches a reader, in milliseconds."""
     settings = {
         **SETTINGS, "detect.limits": [LIMIT], "groups.settle_s": 0, "groups.members": True, "episodes.resolve_s": 10,
     }  # fmt: skip
@@ -257,7 +258,7 @@ def moment_ms(text: str) -> float:
 
 
 def reader(broker: Broker, topic: str) -> Consumer:
-    """Reads the one partition of a topic from its start."""
+    """A reader of a topic's only partition, from its start."""
     consumer = Consumer({
         "bootstrap.servers": broker.address, "group.id": "scale", "isolation.level": "read_committed",
         "enable.auto.commit": False,
@@ -267,7 +268,7 @@ def reader(broker: Broker, topic: str) -> Consumer:
 
 
 def bare(broker: Broker, records: int) -> list[float]:
-    """Milliseconds from sending a record to having read it, one after the other."""
+    """The milliseconds from sending each record to reading it, one record after the other."""
     create_topic(broker, "bare")
     producer, consumer = Producer({"bootstrap.servers": broker.address, "linger.ms": 0}), reader(broker, "bare")
     out = []
@@ -280,7 +281,7 @@ def bare(broker: Broker, records: int) -> list[float]:
         out.append((time.perf_counter() - begin) * 1_000)
     producer.flush(10)
     consumer.close()
-    return out[records // 10 :]  # the first ones connect
+    return out[records // 10 :]  # the first ones include connecting
 
 
 def main() -> None:
@@ -290,8 +291,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="some of the five parts")
     parser.add_argument("--events", type=int, default=EVENTS, help="events of a backlog (2,000,000)")
     parser.add_argument("--rounds", type=int, default=3, help="turns with and without exactly-once, or snapshots (3)")
-    parser.add_argument("--rate", type=float, default=50_000, help="events a second for latency where once is not run")
-    parser.add_argument("--seconds", type=float, default=180, help="how long latency is looked at (180)")
+    parser.add_argument("--rate", type=float, default=50_000, help="events a second for latency if once is not run")
+    parser.add_argument("--seconds", type=float, default=180, help="how long latency is measured (180)")
     parser.add_argument("--quick", action="store_true", help="little of everything")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()

@@ -1,12 +1,12 @@
-"""Half of top speed for a while: memory must stay flat and the lag bounded.
+"""Runs the flow at half of its top speed for a while: memory must stay flat and the lag bounded.
 
     python -m benchmarks.soak [--seconds N] [--series N] [--rate N] [--plot FILE] [--json]
 
-First the top speed is measured on a backlog, then a producer of its own process sends at half of it, with event times
-of now, for so many seconds, while memory and lag are looked at each second. The broker is Apache Kafka (make services).
-Exit code 1 where the most memory in the last fifth of the time is more than a tenth above that in the second, or the
-flow was ever more than ten seconds of traffic behind. The most, since it is what a limit must hold, and since the
-allocator gives back what is free in between at one time and keeps it at another.
+First the top speed is measured on a backlog. Then a producer in a process of its own sends at half of it for the given
+time, with current event times, while memory and lag are measured each second. The broker is Apache Kafka (make
+services). The exit code is 1 if the peak memory in the last fifth of the time is more than a tenth above that in the
+second fifth, or if the flow was ever more than ten seconds of traffic behind. Peaks are compared since a memory limit
+must hold them, and since the allocator may or may not give back free memory in between.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ BACKLOG = 1_000_000
 MOST_GROWTH = 1.1
 MOST_LAG_S = 10.0
 SETTINGS = {"time.correction_s": 60}
-"""Late events correct rows for one minute, not for ten: what must be remembered for them is complete early."""
+"""Late events correct rows for one minute, not for ten, so the memory for them reaches its full size early."""
 RETENTION = "log.retention.check.interval.ms=5000"
 TOPIC_OPTIONS = {"retention.bytes": str(256 << 20), "segment.bytes": str(64 << 20)}
 
 
 @dataclass(frozen=True)
 class Soaked:
-    """What was seen; memory is the most in a fifth of the time, lag is in seconds of traffic."""
+    """The figures of a soak; memory is the peak in a fifth of the time, lag is in seconds of traffic."""
 
     seconds: int
     series: int
@@ -62,7 +62,7 @@ class Soaked:
 
 
 def feed(broker: str, topic: str, rate: float, seconds: float, series: int) -> None:
-    """Send at this rate and print, each second, how many records are on the topic."""
+    """Send at this rate, and print the number of records on the topic each second."""
     events, filler = Events(series), Filler(broker, topic, PARTITIONS)
     sent, told = 0, time.monotonic()
     for due in paced(rate, seconds):
@@ -90,7 +90,7 @@ def top_speed(broker: str, flow: Flow, topic: str, series: int, backlog: int) ->
 def soak(
     broker: Broker, folder: Path, seconds: int, series: int, rate: float, backlog: int, say: Callable[[str], None]
 ) -> tuple[Soaked, dict[str, list[float]]]:
-    """(figures, memory and lag by second)."""
+    """Run the soak; returns its figures, and memory and lag by second."""
     topic = "soak"
     create_topic(broker, topic, PARTITIONS, TOPIC_OPTIONS)
     memory: list[float] = []
@@ -129,8 +129,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=600, help="how long (600)")
     parser.add_argument("--series", type=int, default=1_000, help="how many series (1,000)")
-    parser.add_argument("--rate", type=float, default=0, help="events a second; half of top speed where not given")
-    parser.add_argument("--backlog", type=int, default=BACKLOG, help="events that top speed is measured on (1,000,000)")
+    parser.add_argument("--rate", type=float, default=0, help="events a second; half of top speed if not given")
+    parser.add_argument("--backlog", type=int, default=BACKLOG, help="events for measuring top speed (1,000,000)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw memory and lag as SVG")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--feed", metavar="BROKER", help=argparse.SUPPRESS)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.throughput [--events N] [--rounds N] [--plot FILE] [--json]
 
-One topic is written once: the recorded scenario over and over, its times compressed to 5,000 events a second of event
+One topic is written once: it repeats the recorded scenario, with times compressed to 5,000 events a second of event
 time. Then the contestants take turns, and the median of the rounds counts:
 
-    bare     consume() plus .value() of every record: what the client alone costs
+    bare     consume() plus .value() of every record: the cost of the client alone
     flow_1   this flow, one worker, to SQLite and the alert topic, with recovery snapshots
     flow_2   the same in two processes
     naive    the plain flow beside the repository (../shared/tools/naive_flow.py): an object per event, a window per key
@@ -63,7 +63,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Result:
-    """Medians of all contestants, and what they are to each other."""
+    """Medians of all contestants, and their ratios."""
 
     events: int
     rounds: int
@@ -72,12 +72,12 @@ class Result:
     ratios: dict[str, float]
 
     def as_json(self) -> str:
-        """One JSON object."""
+        """The result as one JSON object."""
         head = {"events": self.events, "rounds": self.rounds, "machine": self.machine}
         return json.dumps({**head, **self.figures, "ratios": self.ratios})
 
     def as_text(self) -> str:
-        """A table."""
+        """The result as a table."""
         lines = [f"{self.events:,} events, median of {self.rounds} rounds, {self.machine}"]
         lines += [
             f"  {name:8} {f['events_per_s']:>10,.0f} events/s {f['cpu_s']:>8.1f} s CPU {f['peak_mib']:>8.0f} MiB peak"
@@ -88,7 +88,7 @@ class Result:
 
 
 def records(events: int, pace: int = EVENTS_A_SECOND) -> Iterator[bytes]:
-    """The scenario over and over, a new event_id and a compressed time in each event, `pace` a second, in order."""
+    """Repeat the scenario, with a new event_id and a compressed time in each event, `pace` a second, in order."""
     number = 0
     while number < events:
         with gzip.open(SCENARIO, "rb") as lines:
@@ -105,13 +105,13 @@ def records(events: int, pace: int = EVENTS_A_SECOND) -> Iterator[bytes]:
 
 
 def make_topic(broker: str, topic: str, partitions: int) -> None:
-    """Make a topic and wait until it is there."""
+    """Make a topic and wait until it exists."""
     admin = AdminClient({"bootstrap.servers": broker})
     admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(30)
 
 
 def write_topic(broker: str, events: int) -> None:
-    """Make the topic and fill it, partition by turns."""
+    """Make the topic and fill its partitions in turn."""
     make_topic(broker, TOPIC, PARTITIONS)
     send(broker, TOPIC, ({"value": value, "partition": i % PARTITIONS} for i, value in enumerate(records(events))))
 
@@ -133,7 +133,7 @@ def send(broker: str, topic: str, messages: Iterable[Mapping[str, Any]]) -> None
 
 
 def bare(broker: str, events: int) -> int:
-    """Read the topic as fast as the client can; the records seen."""
+    """Read the topic as fast as the client can; returns the number of records."""
     consumer = Consumer(
         {"bootstrap.servers": broker, "group.id": "bare", "auto.offset.reset": "earliest", "fetch.queue.backoff.ms": 20}
     )
@@ -148,10 +148,10 @@ def bare(broker: str, events: int) -> int:
 
 
 def run(commands: Sequence[Sequence[str]], environ: dict[str, str], log: Path) -> Measured:
-    """Start the processes at once and wait for all; wall time, CPU of all, peak memory of the largest."""
+    """Run the processes side by side; returns the wall time, the CPU time of all, the peak memory of the largest."""
     begin = time.perf_counter()
     with log.open("wb") as out:
-        # Byte code is kept, as it is wherever nobody has forbidden it.
+        # Byte code is kept, as in an ordinary installation.
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **environ}
         processes = [
             subprocess.Popen(c, cwd=ROOT, env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL) for c in commands
@@ -169,7 +169,7 @@ def run(commands: Sequence[Sequence[str]], environ: dict[str, str], log: Path) -
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at the moment."""
+    """Ports that are free at the moment."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
@@ -178,7 +178,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def our_flow(processes: int, settings: Mapping[str, str] | None = None) -> Callable[[str, Path], Measured]:
-    """This flow as a contestant, in so many processes; `settings` are further variables of its environment."""
+    """This flow as a contestant, in this number of processes; `settings` are more variables of its environment."""
 
     def contest(broker: str, folder: Path) -> Measured:
         environ = {
@@ -234,7 +234,7 @@ def consume_only(broker: str, folder: Path, events: int) -> Measured:
 
 
 def contest(broker: str, events: int, rounds: int, say: Callable[[str], None]) -> Result:
-    """All contestants in turn, `rounds` times; the medians and what they are to each other."""
+    """Run all contestants in turn, `rounds` times; returns the medians and their ratios."""
     say(f"writing {events:,} records")
     write_topic(broker, events)
     contestants: dict[str, Callable[[str, Path], Measured]] = {
@@ -271,7 +271,7 @@ def contest(broker: str, events: int, rounds: int, say: Callable[[str], None]) -
 
 
 def machine() -> str:
-    """What this was measured on."""
+    """The machine of the measurement."""
     return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {platform.system()}"
 
 
@@ -289,7 +289,7 @@ def main() -> None:
         bare(args.bare, args.events)
         return
     if not SCENARIO.exists():
-        raise SystemExit(f"the recorded scenario is not there: {SCENARIO}")
+        raise SystemExit(f"the recorded scenario is missing: {SCENARIO}")
     say = (lambda line: None) if args.json else (lambda line: print(line, file=sys.stderr, flush=True))
     if args.broker:
         result = contest(args.broker, args.events, args.rounds, say)

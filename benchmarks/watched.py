@@ -1,4 +1,4 @@
-"""The flow in a process of its own that is looked at while it runs: its metrics, its memory, its CPU time."""
+"""The flow in a process of its own, watched while it runs: its metrics, its memory, its CPU time."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _SAMPLE = re.compile(r"(?m)^(\w+)(?:\{[^}]*\})? ([-+.\deE]+)$")
 
 
 class Speed(NamedTuple):
-    """How fast a backlog was read, and what each event took of the process's CPU time, the start left out."""
+    """The speed at which a backlog was read, and the CPU time of an event in microseconds, without the start."""
 
     events_per_s: float
     cpu_us: float
 
     def figures(self) -> dict[str, float]:
-        """As they are shown."""
+        """The figures by name, rounded."""
         return {"events_per_s": round(self.events_per_s), "cpu_us_an_event": round(self.cpu_us, 1)}
 
 
 class Flow:
     """`flows.main` over a topic, with its files in a folder; leaving the context kills it.
 
-    Several `workers` run under `flows.cluster`; then memory and CPU time are the supervisor's and say nothing. Without
+    Several `workers` run under `flows.cluster`; then memory and CPU time are the supervisor's and mean nothing. Without
     `snapshot_s` there is no recovery store.
     """
 
@@ -51,7 +51,7 @@ class Flow:
         workers: int = 1,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "settings.toml").touch()  # so that nobody's own sentinel.toml is read
+        (folder / "settings.toml").touch()  # so that the flow does not read a sentinel.toml of the user
         first = free_port()
         self._ports = range(first, first + workers)
         self._log = folder / "log"
@@ -98,7 +98,7 @@ class Flow:
     def metrics(self) -> dict[str, float]:
         """The sum of each metric over its labels and processes; empty until the flow listens.
 
-        SystemExit where it has ended.
+        Raises `SystemExit` if the flow has ended.
         """
         if self._process.poll() is not None:
             tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-12:])
@@ -111,13 +111,13 @@ class Flow:
         return found
 
     def records(self) -> int:
-        """How many records it has read."""
+        """The number of records that it has read."""
         return round(self.metrics().get("sentinel_records_total", 0))
 
     def speed(self, records: int, seconds: float) -> Speed:
-        """From the first look that showed a tenth of the records to the one that showed all.
+        """The speed from the first look that shows a tenth of the records to the one that shows all.
 
-        Too few events for that are measured with the start of the process.
+        If there are too few events for that, the start of the process is included.
         """
         begin, read, used = time.perf_counter(), 0, 0.0
         first = self.until(records // 10, seconds)
@@ -127,7 +127,7 @@ class Flow:
         return Speed((records - read) / (end - begin), (self.cpu_s() - used) * 1e6 / (records - read))
 
     def until(self, records: int, seconds: float) -> float:
-        """Wait until it has read so many; the `time.perf_counter` of the first look that showed it."""
+        """Wait until it has read this number; returns the `time.perf_counter` of the first look that shows it."""
         deadline = time.monotonic() + seconds
         while self.records() < records:
             if time.monotonic() > deadline:
@@ -136,14 +136,14 @@ class Flow:
         return time.perf_counter()
 
     def memory_mib(self) -> float:
-        """What it holds now."""
+        """The memory that it holds now, in MiB."""
         with suppress(OSError):
             status = Path(f"/proc/{self._process.pid}/status").read_text()
             return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line[:6] == "VmRSS:"), 0.0)
         return 0.0
 
     def cpu_s(self) -> float:
-        """The CPU time that it has used so far."""
+        """The CPU time that it has used so far, in seconds."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 

@@ -1,1 +1,1 @@
-"""What is seen of the flow from outside: rules for Prometheus, dashboards for Grafana."""
+"""The flow as seen from outside: rules for Prometheus, dashboards for Grafana."""

@@ -1,4 +1,4 @@
-"""`python -m observability.prometheus_rule`: the rules of Prometheus as an object of its operator, for Kubernetes."""
+"""`python -m observability.prometheus_rule`: print the rules as a PrometheusRule of the Prometheus operator."""
 
 from __future__ import annotations
 

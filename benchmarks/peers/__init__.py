@@ -1,1 +1,1 @@
-"""This flow beside other stream processors for Python: `python -m benchmarks.peers`."""
+"""Compares this flow with other stream processors for Python: `python -m benchmarks.peers`."""

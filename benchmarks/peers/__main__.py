@@ -1,24 +1,24 @@
-"""CPU time a million events of this flow and of other stream processors for Python, at one job on one topic.
+"""CPU time of this flow and of other stream processors for Python, for a million events of the same job.
 
     python -m benchmarks.peers [--only NAME ...] [--events N] [--pace N] [--rounds N] [--json]
 
-The job: read JSON telemetry of LLM calls from Apache Kafka, make panes of 10 s in event time a (service, model), judge
-each closed pane by a detector with keyed state, write panes and alerts; exactly once, a snapshot every 10 s. The
-records are the recorded scenario over and over, keyed by series, the event's time as the record's. Contestants:
+The job: read JSON telemetry of LLM calls from Apache Kafka, make panes of 10 s in event time for each (service, model),
+judge each closed pane by a detector with keyed state, write panes and alerts; exactly once, with a snapshot every 10 s.
+The records repeat the recorded scenario, keyed by series, with event times as record times. The contestants:
 
     ours             this flow as it is shipped, one worker: much more than the job, to SQLite and the alert topic
-    quix_reduce      Quix Streams, one reducing function a window: its cheapest way
-    quix             Quix Streams, an aggregation a field, as its documentation has it
+    quix_reduce      Quix Streams, one reducing function for each window: its cheapest way
+    quix             Quix Streams, one aggregation for each field, as in its documentation
     quix_grouped     the same for a topic that is not keyed by series: group_by, through a topic of its own
     pyflink          PyFlink's DataStream API: windows in Python functions
     pyflink_table    PyFlink's Table API: windows in SQL, which runs in the JVM; the detector in Python
 
-Each runs alone, one worker, as a process with all that it starts; its CPU time is that of them all. It reads one topic
-of N records and one of a tenth: the difference is what a million events cost, starting and warming up left out. After
-each run the table of panes is compared with ours. The figures are medians of the rounds.
+Each one runs alone, with one worker; its CPU time is that of all its processes. It reads one topic of N records and one
+of a tenth: the difference gives the cost of a million events without start and warm-up. After each run its table of
+panes is compared with ours. The figures are medians of the rounds.
 
-Needs Java, Maven and Apache Kafka (make services), and the first time the network: the others' packages go to
-environments below .services/peers. On a busy machine: chrt -f 50 python -m benchmarks.peers
+The command needs Java, Maven and Apache Kafka (make services), and the network the first time: the packages of the
+others go to environments below .services/peers. On a busy machine: chrt -f 50 python -m benchmarks.peers
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from tests.brokers import JARS, Broker, create_topic, kafka_broker, read_all
 OURS = "ours"
 LIMIT_S = 1_800
 GRACE_MS = 10_000
-BROKER = "log.retention.ms=-1"  # the events' times are old
+BROKER = "log.retention.ms=-1"  # the times of the events are old, so the broker would delete them
 
 Contestant = Callable[[Broker, str, Path], Run]
 """Reads a topic to its end, with its files in a folder."""
 
 
 def ours(broker: Broker, topic: str, folder: Path) -> Run:
-    """This flow. Its panes are those of the `timestamp`, as the others', not of timestamp + latency as by default."""
+    """This flow. Its panes follow the `timestamp`, like those of the others, not timestamp + latency as by default."""
     settings = {"SENTINEL_KAFKA__TOPICS": json.dumps([topic]), "SENTINEL_TIME__TIMESTAMP_IS": "end"}
     alerts = f"{folder.name}.alerts"
     create_topic(broker, alerts)
@@ -59,7 +59,7 @@ def ours(broker: Broker, topic: str, folder: Path) -> Run:
 
 
 def quix(way: str, idle_s: float) -> Contestant:
-    """Quix Streams; it ends when it has waited so long for more, and that is no part of its time."""
+    """Quix Streams; it ends after it has waited `idle_s` for more records, and that is no part of its time."""
 
     def contest(broker: Broker, topic: str, folder: Path) -> Run:
         command = [str(python_of("quix")), str(HERE / "quix_app.py"), way]
@@ -81,7 +81,7 @@ def pyflink(api: str) -> Contestant:
 
 
 def peer(command: list[str], broker: Broker, topic: str, folder: Path, more: list[str]) -> Run:
-    """A peer's program with the arguments that all of them take, and what it has written."""
+    """Run a peer's program with the arguments that all of them take, and read its panes and alerts."""
     panes, alerts = f"{folder.name}.panes", f"{folder.name}.alerts"
     create_topic(broker, panes)
     create_topic(broker, alerts)
@@ -92,7 +92,7 @@ def peer(command: list[str], broker: Broker, topic: str, folder: Path, more: lis
     return Run(measured, of_messages(messages), len(read_all(broker, alerts)))
 
 
-# What group_by hands on comes only with a commit, every 10 s: it must be waited for longer.
+# group_by passes records on only with a commit, every 10 s, so that one must wait longer.
 CONTESTANTS: dict[str, tuple[Contestant, tuple[str, str] | None]] = {
     OURS: (ours, None),
     "quix_reduce": (quix("reduce", 5), ("quix", "quixstreams")),
@@ -115,7 +115,7 @@ def once(name: str, broker: Broker, topic: str) -> Run:
 def contest(
     broker: Broker, names: list[str], events: int, pace: int, rounds: int, say: Callable[[str], None]
 ) -> Result:
-    """Ours, and all that are named in turn, `rounds` times, over a topic and over one of a tenth of it."""
+    """Run ours, and the named contestants in turn `rounds` times, over a topic and over one of a tenth of it."""
     topics = {"small": events // 10, "full": events}
     say(f"writing {events:,} records and a tenth of it")
     lasts = {topic: fill(broker, topic, count, pace) for topic, count in topics.items()}
@@ -128,7 +128,7 @@ def contest(
             for topic, last_ms in lasts.items():
                 found = once(name, broker, topic)
                 runs[name][topic].append(found)
-                # Quix Streams closes a pane by a later record alone, so what is open at the end is not compared.
+                # Quix Streams closes a pane only by a later record, so panes that are open at the end do not count.
                 expected, got = (closed(table, last_ms - GRACE_MS - WIDTH_MS) for table in (mine[topic], found.table))
                 unlike.setdefault(name, []).extend(differences(expected, got))
                 compared = len(expected)

@@ -1,4 +1,4 @@
-"""What the others need, below .services/peers: a Python environment each, and for Flink a jar."""
+"""The environments of the other processors, below .services/peers: Python packages, and for Flink a jar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = ROOT / ".services" / "peers"
 
 
 def python_of(name: str) -> Path:
-    """The interpreter of an environment that holds what `name`.txt pins; made where it is not there."""
+    """The interpreter of an environment with the packages that `name`.txt pins; makes it if it is missing."""
     requirements = HERE / f"{name}.txt"
     folder = FOLDER / name
     made = folder / "made-of.txt"
@@ -37,7 +37,7 @@ def version_of(name: str, package: str) -> str:
 
 
 def flink_connector() -> Path:
-    """The jar with Flink's Kafka connector."""
+    """The jar with Flink's Kafka connector; fetches it if it is missing."""
     jars = FOLDER / "jars"
     found = sorted(jars.glob("flink-sql-connector-kafka-*.jar"))
     if not found:

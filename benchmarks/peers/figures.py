@@ -1,4 +1,4 @@
-"""What the runs of the contestants come to."""
+"""The figures of the contestants' runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.throughput import Measured
 
 @dataclass(frozen=True)
 class Run:
-    """What a contestant used, the table it made, and how many alerts it wrote."""
+    """The resources that a contestant used, the table that it made, and the number of its alerts."""
 
     measured: Measured
     table: Table
@@ -22,7 +22,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Figures:
-    """One contestant: what a million events cost, and the whole run over the full topic, its start included."""
+    """One contestant: the cost of a million events, and the whole run over the full topic, with its start."""
 
     cpu_s_per_million: float
     run_cpu_s: float
@@ -33,7 +33,7 @@ class Figures:
 
 
 def figures(small: Sequence[Run], full: Sequence[Run], small_events: int, full_events: int) -> Figures:
-    """Medians; a million events is by the difference of the two topics, so that starting does not count."""
+    """Medians; the cost of a million events is the difference of the two topics, so the start does not count."""
     cpu_small, cpu_full = (statistics.median(r.measured.cpu_s for r in runs) for runs in (small, full))
     return Figures(
         cpu_s_per_million=round((cpu_full - cpu_small) * 1_000_000 / (full_events - small_events), 2),
@@ -47,7 +47,7 @@ def figures(small: Sequence[Run], full: Sequence[Run], small_events: int, full_e
 
 @dataclass(frozen=True)
 class Result:
-    """All contestants, and where the tables of panes were not as ours."""
+    """All contestants, and the differences of their tables of panes from ours."""
 
     events: int
     pace: int
@@ -59,13 +59,13 @@ class Result:
     differences: Mapping[str, Sequence[str]]
 
     def as_json(self) -> str:
-        """One JSON object."""
+        """The result as one JSON object."""
         out = asdict(self)
         out["differences"] = {name: len(lines) for name, lines in self.differences.items()}
         return json.dumps(out)
 
     def as_text(self) -> str:
-        """A table, and the first few differences of each."""
+        """The result as a table, with the first few differences of each contestant."""
         lines = [f"{self.events:,} events, median of {self.rounds} rounds, {self.machine}"]
         lines.append(f"  {'':14} CPU s a million events; the whole run: CPU s, s, MiB, panes, alerts, differences")
         for name, f in self.figures.items():

@@ -1,10 +1,10 @@
-"""The job on PyFlink, as its documentation writes it; runs in its own environment.
+"""The job on PyFlink, written as its documentation shows; runs in an environment of its own.
 
     python flink_job.py datastream|table BROKER TOPIC PANES ALERTS FOLDER JAR
 
-Panes of 10 s in event time to one topic; a running z-score of each pane's mean latency, with keyed state, to another.
-`datastream` aggregates in Python functions, `table` in SQL, which runs in the JVM alone; both judge in Python. The job
-is bounded: it ends with the topic.
+It writes panes of 10 s in event time to one topic, and alerts by a running z-score of each pane's mean latency, with
+keyed state, to another. `datastream` aggregates in Python functions, `table` in SQL, which runs in the JVM alone; both
+judge in Python. The job is bounded: it ends with the topic.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pyflink.table import StreamTableEnvironment
 
 WARM_PANES = 5
 LIMIT = 3.0
-TRANSACTION_TIMEOUT_MS = "600000"  # Flink's own hour is more than a broker allows
+TRANSACTION_TIMEOUT_MS = "600000"  # a broker does not allow Flink's default of an hour
 
 PANE = Types.TUPLE([
     Types.STRING(), Types.LONG(), Types.LONG(), Types.LONG(), Types.DOUBLE(), Types.DOUBLE(), Types.DOUBLE(),
@@ -53,7 +53,7 @@ Sums = tuple[int, int, float, float, float, int, int, float]
 
 
 class Aggregate(AggregateFunction):  # type: ignore[misc]
-    """Counts, sums, least and greatest of a pane."""
+    """Aggregates a pane: counts, sums, minimum and maximum."""
 
     def create_accumulator(self) -> Sums:
         return 0, 0, 0.0, float("inf"), float("-inf"), 0, 0, 0.0
@@ -84,7 +84,7 @@ class Aggregate(AggregateFunction):  # type: ignore[misc]
 
 
 class Pane(ProcessWindowFunction):  # type: ignore[misc]
-    """Names the pane that has closed."""
+    """Adds the key and the start of the window to a closed pane."""
 
     def process(self, key: str, context: Any, elements: Iterable[Sums]) -> Iterator[tuple[Any, ...]]:
         window: TimeWindow = context.window()
@@ -93,7 +93,7 @@ class Pane(ProcessWindowFunction):  # type: ignore[misc]
 
 
 class Judge(KeyedProcessFunction):  # type: ignore[misc]
-    """An alert where the mean latency is far from those before it (Welford's mean and variance)."""
+    """Makes an alert if the mean latency is far from the earlier ones (Welford's mean and variance)."""
 
     def open(self, runtime_context: RuntimeContext) -> None:
         seen = Types.TUPLE([Types.LONG(), Types.DOUBLE(), Types.DOUBLE()])
@@ -115,12 +115,12 @@ class Judge(KeyedProcessFunction):  # type: ignore[misc]
 
 
 def series_of(event: dict[str, Any]) -> str:
-    """What a pane is of."""
+    """The series of an event: service and model."""
     return f"{event['service']}|{event['model']}"
 
 
 def sink(broker: str, topic: str) -> KafkaSink:
-    """Text to a topic, exactly once."""
+    """A sink that writes texts to a topic, exactly once."""
     return (
         KafkaSink.builder()
         .set_bootstrap_servers(broker)
@@ -138,7 +138,7 @@ def sink(broker: str, topic: str) -> KafkaSink:
 
 
 def panes_of_datastream(env: StreamExecutionEnvironment, broker: str, telemetry: str, panes: str) -> DataStream:
-    """The panes by Python functions, an event at a time."""
+    """The panes, made by Python functions, one event at a time."""
     source = (
         KafkaSource.builder()
         .set_bootstrap_servers(broker)
@@ -163,7 +163,7 @@ def panes_of_datastream(env: StreamExecutionEnvironment, broker: str, telemetry:
 
 
 def panes_of_table(env: StreamExecutionEnvironment, broker: str, telemetry: str, panes: str) -> DataStream:
-    """The panes by SQL."""
+    """The panes, made by SQL."""
     tables = StreamTableEnvironment.create(env)
     tables.execute_sql(f"""
         CREATE TABLE telemetry (

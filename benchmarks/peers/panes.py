@@ -1,4 +1,4 @@
-"""The table that each contestant makes of the topic, and whether two of them agree."""
+"""The table of panes that each contestant makes of the topic, and the comparison of two such tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH_MS = 10_000
 
 
 class Pane(NamedTuple):
-    """What ten seconds of a service and model were. The latency is that of the requests that did not fail."""
+    """Ten seconds of a service and model. The latency is that of the requests that did not fail."""
 
     requests: int
     errors: int
@@ -27,20 +27,20 @@ class Pane(NamedTuple):
 
 
 Table = dict[tuple[str, int], Pane]
-"""By series and begin of the pane in milliseconds."""
+"""Panes by series and start in milliseconds."""
 
 
 def of_messages(messages: Iterable[tuple[bytes | None, bytes]]) -> Table:
     """The table in a peer's topic: the series is the record's key or the field `key`.
 
-    ValueError where a pane is there twice.
+    Raises `ValueError` if a pane comes twice.
     """
     table: Table = {}
     for key, value in messages:
         row = orjson.loads(value.replace(b"-Infinity", b"null").replace(b"Infinity", b"null"))
         name = (key.decode() if key else row["key"], row["start"])
         if name in table:
-            raise ValueError(f"the pane {name} is there twice")
+            raise ValueError(f"the pane {name} comes twice")
         table[name] = _pane(row)
     return table
 
@@ -67,12 +67,12 @@ def _pane(row: Mapping[str, Any]) -> Pane:
 
 
 def closed(table: Table, before_ms: int) -> Table:
-    """The panes that end by then."""
+    """The panes that end by this time."""
     return {name: pane for name, pane in table.items() if name[1] + WIDTH_MS <= before_ms}
 
 
 def differences(ours: Table, theirs: Table) -> list[str]:
-    """What the two do not agree on, a sentence each. Sums of floats may differ by their rounding."""
+    """The differences of the two tables, a sentence each. Sums of floats may differ by their rounding."""
     out = [f"{name}: only ours" for name in sorted(ours.keys() - theirs.keys())]
     out += [f"{name}: only theirs" for name in sorted(theirs.keys() - ours.keys())]
     for name in sorted(ours.keys() & theirs.keys()):

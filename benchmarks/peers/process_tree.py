@@ -1,4 +1,4 @@
-"""A process with all that it starts, as one contestant: its CPU time, its memory, and its end."""
+"""A process and all processes that it starts, as one contestant: CPU time, memory, and end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from benchmarks.throughput import Measured
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
 _LOOK_S = 0.05
-_LINGER_S = 2.0  # what it has started may end after it
+_LINGER_S = 2.0  # its children may end after it
 
 
 class _Session:
-    """The processes of a session, by looking at them: what they have used, those that have ended included."""
+    """The resources that the processes of a session have used, including processes that have ended."""
 
     def __init__(self, leader: int) -> None:
         self._leader = leader
@@ -28,7 +28,7 @@ class _Session:
         self.peak_mib = 0.0
 
     def look(self) -> int:
-        """How many live."""
+        """Look at the processes; returns the number of live ones."""
         alive, memory = 0, 0.0
         for folder in Path("/proc").iterdir():
             if not folder.name.isdecimal():
@@ -48,10 +48,11 @@ class _Session:
 
 
 def run(command: Sequence[str], environ: Mapping[str, str], folder: Path, limit_s: float) -> Measured:
-    """Start it in a session of its own and wait for its end; what it has used with all that it started.
+    """Run the command in a session of its own until its end; returns the resources of all its processes.
 
-    Looks every 0.05 s, so of a child that nobody waits for the last moment may be missing. Memory is the greatest sum
-    of resident sets. SystemExit where it fails or takes longer than `limit_s`; nothing of it outlives this call.
+    It looks every 0.05 s, so the last moment of a child may be missing if its parent does not wait for it. Memory is
+    the largest sum of resident sets. Raises `SystemExit` if the command fails or takes longer than `limit_s`. No
+    process of the command outlives this call.
     """
     log = folder / "log"
     begin = time.perf_counter()

@@ -1,11 +1,11 @@
-"""The job on Quix Streams, as its documentation writes windows, state and exactly-once; runs in its own environment.
+"""The job on Quix Streams, written as its documentation shows; runs in an environment of its own.
 
     python quix_app.py reduce|agg|grouped BROKER TOPIC PANES ALERTS STATE_FOLDER IDLE_S
 
-Panes of 10 s in event time to one topic; a running z-score of each pane's mean latency, with keyed state, to another.
-`agg` names an aggregation a field, `reduce` is one function for all of them, and `grouped` is `agg` on a topic whose
-keys are not the series: `group_by` sends every record through a topic first. Quix Streams does not know the end of a
-topic: it ends when nothing has come for so many seconds.
+It writes panes of 10 s in event time to one topic, and alerts by a running z-score of each pane's mean latency, with
+keyed state, to another. `agg` has an aggregation for each field, `reduce` one function for all fields. `grouped` is
+`agg` on a topic whose keys are not the series: `group_by` sends every record through a topic first. Quix Streams does
+not know the end of a topic: it ends when nothing has come for IDLE_S seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Values = dict[str, Any]
 
 
 def marked(event: Values) -> Values:
-    """The event with a number in place of its status; the latency of a failed request does not count."""
+    """The event with a number for its failure, and without the latency if it failed."""
     failed = event["status"] != "ok"
     event["failed"] = int(failed)
     if failed:
@@ -65,7 +65,7 @@ def further(pane: Values, event: Values) -> Values:
 
 
 def judge(pane: Values, state: State) -> Values | None:
-    """An alert where the mean latency is far from those before it (Welford's mean and variance)."""
+    """An alert if the mean latency is far from the earlier ones (Welford's mean and variance)."""
     succeeded = pane["requests"] - pane["errors"]
     if not succeeded:
         return None
@@ -99,7 +99,7 @@ def main(way: str, broker: str, telemetry: str, panes: str, alerts: str, state_f
         closed = windows.reduce(further, first).final(closing_strategy="partition")
         closed = closed.apply(lambda pane: {"start": pane["start"], **pane["value"]})
     else:
-        # After group_by the records of several partitions lie in one, out of order: there keys close for themselves.
+        # After group_by one partition has records of several, out of order, so each key closes by its own records.
         closed = windows.agg(
             requests=agg.Count(),
             errors=agg.Sum("failed"),

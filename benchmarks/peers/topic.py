@@ -1,4 +1,4 @@
-"""The topics that all contestants read: the recorded scenario, keyed by series, the event's time as the record's."""
+"""The topics that all contestants read: the recorded scenario, keyed by series, with event times as record times."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ PARTITIONS = 2
 
 
 def series_of(event: dict[str, Any]) -> str:
-    """What a pane is of: service and model."""
+    """The series of an event: service and model."""
     return f"{event['service']}|{event['model']}"
 
 
 def fill(broker: Broker, topic: str, events: int, pace: int) -> int:
-    """Make a topic and write so many events, `pace` a second of event time; the last one's time in milliseconds.
+    """Make a topic and write events, `pace` a second of event time; returns the last one's time in milliseconds.
 
-    The keys are for Quix Streams, which would else write every record to a topic of its own to bring a key together.
+    Without the keys Quix Streams would write every record to another topic first, to bring the records of a key
+    together.
     """
     create_topic(broker, topic, PARTITIONS)
     times = [START_MS + number * 1_000 // pace for number in range(events)]

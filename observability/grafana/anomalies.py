@@ -1,4 +1,4 @@
-"""Anomalies and episodes: what is open, what was, and what it was about."""
+"""Anomalies and episodes: the open ones, the past ones, and their alerts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LATEST = """
 
 
 def counted(what: str) -> str:
-    """How many episodes began, in steps of time, a line for each value."""
+    """The number of episodes that began in each step of time, a line for each value."""
     return f"""
         SELECT date_bin(INTERVAL '10 minutes', at) AS time, {what} AS metric, count(*) AS value
         FROM llm_alerts WHERE $__timeFilter(at) AND status = 'firing' AND severity IN ($severity)
@@ -24,7 +24,7 @@ def counted(what: str) -> str:
 def dashboard() -> build.Dashboard:
     """The dashboard."""
     severities = ["low", "medium", "high", "critical"]
-    made = board("sentinel-anomalies", "Anomalies and episodes", "What the flow has found, and what is still open.")
+    made = board("sentinel-anomalies", "Anomalies and episodes", "The findings of the flow, open and past.")
     made = made.with_variable(
         choice("severity", "severity", severities, ALL).multi(multi=True).include_all(include_all=True)
     )
@@ -35,19 +35,19 @@ def dashboard() -> build.Dashboard:
             SELECT since, severity, dimension_set, series, metric, observed, expected, unit, text
             FROM ({LATEST}) WHERE newest = 1 AND status <> 'resolved' ORDER BY since DESC LIMIT 200
             """,
-            "By the last transition in the time shown: one that began before it and has not changed is not here.",
+            "By the last transition in the time shown; an episode without a transition in that time is missing.",
         ),
         sql_chart("Episodes that began, by severity", "none", counted("severity")),
         sql_chart("Episodes that began, by metric", "none", counted("metric")),
         sql_chart("Episodes that began, by kind", "none", counted("kind")),
-        sql_chart("Episodes that began, by what they are of", "none", counted("dimension_set")),
+        sql_chart("Episodes that began, by dimension set", "none", counted("dimension_set")),
         sql_table(
             "Episodes",
             f"""
             SELECT since, until, status, reason, severity, kind, series, metric, score, text, episode_id
             FROM ({LATEST}) WHERE newest = 1 ORDER BY since DESC LIMIT 500
             """,
-            "One line each, as its last transition tells it.",
+            "One line for each episode, from its last transition.",
             14,
         ),
         sql_table(

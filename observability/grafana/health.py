@@ -34,12 +34,12 @@ def dashboard() -> build.Dashboard:
             "Unaccounted events",
             "none",
             "sum(abs(sentinel_balance_difference))",
-            "0, or something was lost in silence.",
+            "Anything but 0 means that events were lost in silence.",
         ),
     )
     charts = (
         prom_chart(
-            "Events by what became of them",
+            "Events by outcome",
             "none",
             (f"sum by (outcome) (rate(sentinel_events_total{RATE}))", "{{outcome}}"),
         ),
@@ -89,13 +89,13 @@ def dashboard() -> build.Dashboard:
             (f"sum(rate(sentinel_source_retries_total{RATE}))", "source: tried again"),
         ),
         prom_chart(
-            "Series of a shard, and how many it may have",
+            "Series of a shard, and its limit",
             "none",
             ("max by (shard) (sentinel_series)", "shard {{shard}}"),
             ("max(sentinel_series_limit)", "limit"),
         ),
         prom_chart(
-            "Requests without a series of their own; events overtaken; without a price; lost",
+            "Requests without a series of their own; events that were overtaken, unpriced or lost",
             "none",
             (f"sum(rate(sentinel_series_overflow_requests_total{RATE}))", "overflow"),
             (f"sum(rate(sentinel_events_overtaken_total{RATE}))", "overtaken"),
@@ -103,7 +103,7 @@ def dashboard() -> build.Dashboard:
             (f"sum(rate(sentinel_records_skipped_total{RATE}))", "lost"),
         ),
         prom_chart(
-            "Topics: partitions that wait for a restart, or are not written; made anew or cut in the last hour",
+            "Partitions that wait for a restart or are not written; logs that were replaced or cut in the last hour",
             "none",
             ("max by (topic) (sentinel_source_partitions_unread)", "{{topic}}: not read"),
             ("max by (topic) (sentinel_sink_partitions_unused)", "{{topic}}: not written"),

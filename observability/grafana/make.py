@@ -1,4 +1,4 @@
-"""`python -m observability.grafana.make`: write the dashboards as JSON, which Grafana is provisioned with."""
+"""`python -m observability.grafana.make`: write the dashboards as JSON for Grafana's provisioning."""
 
 from __future__ import annotations
 

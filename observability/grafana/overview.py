@@ -1,4 +1,4 @@
-"""LLM overview: traffic, errors, latency with what was expected, tokens and cost, by service, model and tenant."""
+"""LLM overview: traffic, errors, latency with its expected band, tokens and cost, by service, model and tenant."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def of_one(values: str) -> str:
 
 
 def totals(dimension: str) -> str:
-    """What each value of a dimension had in the time shown, most requests first."""
+    """The totals of each value of a dimension in the time shown, most requests first."""
     return f"""
         SELECT {dimension}, {_TOTALS}
         FROM llm_panes
@@ -53,7 +53,7 @@ def dashboard() -> build.Dashboard:
         SELECT DISTINCT service FROM llm_panes
         WHERE dimension_set = 'service' AND width_s = 60 AND $__timeFilter(pane_start) ORDER BY 1
     """
-    made = board("sentinel-overview", "LLM overview", "What the services ask of models, and what comes of it.")
+    made = board("sentinel-overview", "LLM overview", "The calls that services make to models, and their results.")
     made = made.with_variable(choice("width", "pane (s)", ["10", "60", "3600"], "60"))
     made = made.with_variable(found("service", "services", services, many=True))
     made = made.with_variable(found("one", "one service", services, many=False))
@@ -64,22 +64,22 @@ def dashboard() -> build.Dashboard:
             "Requests a minute of $one",
             "none",
             of_one('requests * 60.0 / width_s AS "requests"'),
-            "The band is what detection expected at this time.",
+            "The band is the range that detection expected.",
             expected("requests", ONE),
         ),
         sql_chart(
             "Latency of $one",
             "ms",
             of_one('latency_p50 AS "p50", latency_p95 AS "p95", latency_p99 AS "p99"'),
-            "The band is what detection expected of a typical request. There is none where requests tell their output "
-            "tokens: those are judged by their output speed.",
+            "The band is the range that detection expected of a typical request. Requests that tell their output "
+            "tokens have none: they are judged by their output speed.",
             expected("latency", ONE),
         ),
         sql_chart(
             "Output tokens a second of $one",
             "none",
             of_one('tokens_per_second_p50 AS "p50"'),
-            "The band is what detection expected of a typical request.",
+            "The band is the range that detection expected of a typical request.",
             expected("tokens_per_second", ONE),
         ),
         sql_chart("Latency, p95", "ms", by_service("latency_p95")),
@@ -135,7 +135,7 @@ def dashboard() -> build.Dashboard:
             "none",
             ("service:sentinel_cost_burn:rate1h", "{{service}}, 1 h"),
             ("service:sentinel_cost_burn:rate6h", "{{service}}, 6 h"),
-            about="Empty where `objectives.cost_usd` is not set.",
+            about="Empty if `objectives.cost_usd` is not set.",
         ),
         sql_table("Services", totals("service")),
         sql_table("Models", totals("model")),

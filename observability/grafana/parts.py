@@ -16,17 +16,17 @@ GREPTIME: Final = model.DataSourceRef("grafana-postgresql-datasource", "greptime
 PROMETHEUS: Final = model.DataSourceRef("prometheus", "prometheus")
 
 ALL: Final = "$__all"
-"""What Grafana calls all values of a variable."""
+"""Grafana's name for all values of a variable."""
 
 FROM: Final = "expected, from"
 TO: Final = "expected, to"
-"""The ends of the band of what detection expected."""
+"""The names of the two ends of the expected band."""
 
 Chart = timeseries.Panel
 
 
 class SqlQuery(Dataquery):
-    """A query of the PostgreSQL data source, which GreptimeDB answers."""
+    """A query to the PostgreSQL data source, which is GreptimeDB."""
 
     def __init__(self, sql: str, form: Literal["time_series", "table"], ref: str = "A") -> None:
         self.sql = " ".join(sql.split())
@@ -34,7 +34,7 @@ class SqlQuery(Dataquery):
         self.ref = ref
 
     def to_json(self) -> dict[str, object]:
-        """As it stands in a dashboard."""
+        """The query as JSON of a dashboard."""
         return {
             "refId": self.ref,
             "datasource": GREPTIME.to_json(),
@@ -74,7 +74,7 @@ def _chart(title: str, unit: str, about: str) -> Chart:
 def sql_chart(title: str, unit: str, sql: str, about: str = "", band: str = "") -> Chart:
     """A chart over time: the query gives `time`, then either values, or `metric` (the line's name) and `value`.
 
-    `band`: the query of `expected`, whose band is drawn behind.
+    `band` is the query of `expected` whose band is drawn behind the values.
     """
     chart = _chart(title, unit, about).datasource(GREPTIME).with_target(_Made(SqlQuery(sql, "time_series")))
     if not band:
@@ -86,7 +86,7 @@ def sql_chart(title: str, unit: str, sql: str, about: str = "", band: str = "") 
 
 
 def expected(metric: str, series: str) -> str:
-    """What detection expected of a metric of one series, which the condition `series` names; once a minute."""
+    """The query of a metric's expected band, once a minute, for the one series that meets the condition `series`."""
     return f"""
         SELECT pane_start AS time, {metric}_expected AS "expected", {metric}_lower AS "{FROM}", {metric}_upper AS "{TO}"
         FROM llm_expectations WHERE {series} AND $__timeFilter(pane_start) ORDER BY 1
@@ -100,7 +100,7 @@ def sql_table(title: str, sql: str, about: str = "", height: int = 10) -> table.
 
 
 def prom_chart(title: str, unit: str, *queries: tuple[str, str], about: str = "") -> Chart:
-    """A chart over time of queries, each with the name of its lines."""
+    """A chart over time of queries, each one with the name of its lines."""
     panel = _chart(title, unit, about).datasource(PROMETHEUS)
     for i, (expr, legend) in enumerate(queries):
         query = prometheus.Dataquery().expr(" ".join(expr.split())).legend_format(legend).range().ref_id(chr(65 + i))
@@ -122,7 +122,7 @@ def choice(name: str, label: str, values: list[str], chosen: str) -> build.Custo
 
 
 def found(name: str, label: str, sql: str, *, many: bool) -> build.QueryVariable:
-    """A variable whose values a query finds; with `many`, several or all at once."""
+    """A variable whose values come from a query; with `many`, users may choose several or all."""
     variable = build.QueryVariable(name).label(label).datasource(GREPTIME).query(" ".join(sql.split()))
     variable = variable.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.ALPHABETICAL_ASC)
     if many:

@@ -1,4 +1,4 @@
-"""One series in depth: a metric with what was expected of it, its alerts, breakdowns and requests that show it."""
+"""One series in depth: a metric with its expected band, alerts, breakdowns, and the requests that show a deviation."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def dashboard() -> build.Dashboard:
         SELECT DISTINCT series FROM llm_panes
         WHERE dimension_set = '$set' AND width_s = 60 AND $__timeFilter(pane_start) ORDER BY 1
     """
-    made = board("sentinel-series", "One series in depth", "Everything that is stored of one series.")
+    made = board("sentinel-series", "One series in depth", "All stored data of one series.")
     made = made.with_variable(choice("width", "pane (s)", ["10", "60", "3600"], "60"))
     made = made.with_variable(choice("metric", "metric", [m.name for m in METRICS], METRICS[0].name))
     made = made.with_variable(found("set", "dimensions", sets, many=False))
     made = made.with_variable(found("series", "series", series, many=False))
     panels = (
         sql_chart(
-            "$metric: quantiles, and what was expected",
+            "$metric: quantiles, with the expected band",
             "none",
             f"""
             SELECT pane_start AS time, ${{metric:raw}}_p50 AS "p50", ${{metric:raw}}_p95 AS "p95",
                 ${{metric:raw}}_p99 AS "p99"
             {ROWS} ORDER BY 1
             """,
-            "The band is what detection expected of a typical request; there is none where the metric is not judged.",
+            "The band is the range that detection expected of a typical request; a metric that is not judged has none.",
             expected("${metric:raw}", SERIES),
         ),
         sql_chart(
@@ -43,7 +43,7 @@ def dashboard() -> build.Dashboard:
             SELECT at AS time, observed AS "observed", expected AS "expected", lower AS "lower", upper AS "upper"
             {ALERTS} AND metric = '$metric' ORDER BY 1
             """,
-            "What detection observed and expected at each transition of an episode; nothing between them.",
+            "The values that detection observed and expected at each transition of an episode, and none in between.",
         ),
         sql_chart(
             "$metric: least, mean, most",
@@ -55,13 +55,13 @@ def dashboard() -> build.Dashboard:
             """,
         ),
         sql_chart(
-            "Requests a minute, and what was expected",
+            "Requests a minute, with the expected band",
             "none",
             f'SELECT pane_start AS time, requests * 60.0 / width_s AS "requests" {ROWS} ORDER BY 1',
             band=expected("requests", SERIES),
         ),
         sql_chart(
-            "Share of calls that failed, and what was expected",
+            "Share of calls that failed, with the expected band",
             "percentunit",
             f'SELECT pane_start AS time, error_ratio AS "error ratio" {ROWS} ORDER BY 1',
             band=expected("error_ratio", SERIES),
@@ -75,9 +75,9 @@ def dashboard() -> build.Dashboard:
             """,
         ),
         sql_table(
-            "What its requests were made of, and the worst of them",
+            "Breakdowns of its requests, and the worst requests",
             f"SELECT pane_start, requests, errors, breakdown, evidence {ROWS} ORDER BY pane_start DESC LIMIT 100",
-            "JSON, as it is stored: counts by label and value, and the requests that stood out, with their traces.",
+            "The stored JSON: counts by label and value, and the requests that stood out, with their traces.",
             14,
         ),
     )

@@ -1,8 +1,8 @@
-"""The contract of a detector, and what it is given and gives.
+"""The contract of a detector, with its input and its output.
 
-A detector is asked twice about every pane: `score` says how abnormal each series is, and changes nothing; `learn`
-moves what was learned, without the cells that are excluded. Its state is a dict of arrays whose first axis is the
-slot (one series), so that a shard can grow, reuse, save and load it without knowing it.
+A shard calls a detector twice for each pane: `score` says how abnormal each series is and changes nothing; `learn`
+updates the learned state, except for excluded cells. The state is a dict of arrays whose first axis is the slot (one
+series), so a shard can grow, reuse, save and load it without knowing its contents.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ from operators.model import Bools, Ints
 
 OPEN_PANES: int = EpisodesConfig.model_fields["open_panes"].default
 REAL = 4.0
-"""False episodes for each that chance opens: the others happened to the traffic, and nobody calls them incidents."""
+"""False episodes for each one that chance opens; the others are real changes that nobody calls incidents."""
 
 MOST_TAIL = 0.005
-"""A pane's tail is no larger, however many false alarms are accepted."""
+"""The largest tail of a pane, however many false alarms are accepted."""
 
 State = dict[str, NDArray[Any]]
-"""Arrays with a leading slot axis, and then one of cells where a detector judges several.
+"""Arrays whose first axis is the slot; the second is the cell if a detector judges several.
 
-What is excluded changes none of them but `dirty`, which says how long horizons hold something of it.
+An excluded cell changes none of them but `dirty`, which counts how long horizons still hold an excluded pane.
 """
 
 METRIC_CELLS: Final = tuple(m.name for m in METRICS)
 CELLS: Final = (*METRIC_CELLS, *(r.name for r in RATES))
-"""All that can be judged of a series; a watch leaves out the metrics that are not watched."""
+"""All cells that a series can have; a watch leaves out the metrics that are not watched."""
 
 LEARNED: Final = "learned"
-"""The array of a detector's state that counts the panes it has learned from; an alert tells how many they are."""
+"""The array of a detector's state that counts the panes it has learned from; an alert tells this number."""
 
 Finds = Literal["deviation", "outlier", "limit"]
-"""What a finding of a detector is: a horizon that deviates from the usual, one single request, or a broken limit."""
+"""The kind of a detector's findings: a horizon that deviates from the usual, one single request, or a broken limit."""
 
 
 class Traits(NamedTuple):
-    """What a detector promises; the contract tests check each.
+    """The promises of a detector; the contract tests check each one.
 
-    `judges` are the cells that it can judge, `votes_on` those of them that it judges where settings do not say. A
-    detector of limits judges where `detect.limits` has one: `detect.detectors` cannot name it, and the others do not
-    outvote it. Outliers and limits are judged by values as they are, without regard to the mix, and need not last.
-    `scale_free` and `shift_free`: scores stay when every total of a metric is multiplied by a constant, or has a
-    constant added per request, from the start. `answers_step`: a lasting change by far more than the metric's least
-    one reaches 0.5. `upward`: a decrease never does, even of a metric that is watched in both directions. What needs a
-    warm-up is calibrated as well (`operators.detect.engine.calibration`): `prior` is how many independent horizons the
-    detector's own tail weighs as much as. `keeps` are the arrays of its state that outlast a lasting change.
+    `judges` are the cells that it can judge; `votes_on` are those that it judges by default. A detector of limits
+    judges the cells with a limit in `detect.limits`: `detect.detectors` cannot name it, and the others do not outvote
+    it. Outliers and limits are judged by plain values, without regard to the mix, and need not last. `scale_free` and
+    `shift_free`: scores stay the same if, from the start, every total of a metric is multiplied by a constant, or a
+    constant is added to it per request. `answers_step`: a lasting change by far more than the metric's least one
+    reaches 0.5. `upward`: a decrease never reaches 0.5, even if the metric is watched in both directions. A detector
+    with a warm-up is also calibrated (`operators.detect.engine.calibration`): `prior` is the weight of its own tail in
+    independent horizons. `keeps` are the arrays of its state that remain when a lasting change becomes the usual.
     """
 
     needs_warm_up: bool
@@ -75,7 +75,10 @@ class Traits(NamedTuple):
 
 
 class Watch:
-    """What is judged: the watched metrics, then `requests` and `error_ratio`. A cell is one of these of one series."""
+    """The settings of detection and the cells to judge: the watched metrics, then `requests` and `error_ratio`.
+
+    A cell is one of these of one series.
+    """
 
     def __init__(self, config: DetectConfig, pane_s: int, open_panes: int = OPEN_PANES) -> None:
         self.config = config
@@ -87,22 +90,22 @@ class Watch:
         self.cells: tuple[str, ...] = (*(m.name for m in self.metrics), *(r.name for r in RATES))
         self.axis: Ints = np.array([METRIC_INDEX[m.name] for m in self.metrics], np.int64)
         self.horizons = Horizons(config.horizons_s, pane_s)
-        self.own_columns = count_column(len(self.metrics))  # of a statistic; see operators.kernels.detect
+        self.own_columns = count_column(len(self.metrics))  # those without limits; see operators.kernels.detect
         self.columns = self.own_columns + LIMIT_COLUMNS * len(config.limits)
-        # An episode takes `open_panes` anomalous panes, so there are no more episodes than anomalous panes over that
-        # number, however panes depend on each other: that gives the tail that a pane of one cell may have.
+        # An episode takes `open_panes` anomalous panes, so there are at most as many episodes as anomalous panes over
+        # that number, however panes depend on each other. That gives the tail of a pane of one cell.
         panes = 86_400 / pane_s * len(self.cells)
         self.tail = min(config.false_alarms_per_series_day / REAL * open_panes / panes, MOST_TAIL)
         self.boundary = NormalDist().inv_cdf(1.0 - self.tail)
         self.threshold = -log10(self.tail)
 
     def panes(self, seconds: float) -> int:
-        """So many seconds in panes, at least one."""
+        """This time in panes, at least one."""
         return max(1, round(seconds / self.pane_s))
 
     @property
     def form(self) -> dict[str, str]:
-        """By setting, what the arrays of what is learned are made for: with another form they mean something else."""
+        """The settings on which the meaning of learned arrays depends; a snapshot of another form cannot be used."""
         judged = (f"{m.name} {f'in logs + {m.offset:g}' if s.in_logs else 'as it is'}" for m, s in self._watched)
         return {
             "time.pane_s": str(self.pane_s),
@@ -117,13 +120,13 @@ class Watch:
 
     @property
     def keep(self) -> float:
-        """What one pane leaves of the weight of what was learned before it."""
+        """The factor by which one pane fades the weight of older panes."""
         return float(2.0 ** (-self.pane_s / self.config.half_life_s))
 
 
 @dataclass(slots=True)
 class Block:
-    """One pane of a shard, dense: a row a slot. Detectors read it and change nothing in it.
+    """One pane of a shard, dense: one row for each slot. Detectors only read it.
 
     Statistics have `Watch.columns` columns: requests, errors, then count and total of each watched metric, the total
     on the scale the metric is judged in (see `operators.detect.context.mix`); then those of each static limit
@@ -131,10 +134,10 @@ class Block:
     """
 
     seen: Seen
-    most: Floats  # [slots, K] largest value of this pane on the scale it is judged in, 0 without any
+    most: Floats  # [slots, K] largest value of this pane on the scale it is judged in, 0 if there is none
     requests: Requests
-    limited: Bools  # [slots, limits] which static limits are meant for the series
-    counts: Floats  # [slots, K] requests of this pane that carry the metric, whether or not they are judged by the mix
+    limited: Bools  # [slots, limits] which static limits apply to the series
+    counts: Floats  # [slots, K] all requests of this pane that carry the metric, judged or not
 
     @property
     def pane(self) -> int:
@@ -153,7 +156,7 @@ class Block:
         return self.seen.now
 
     def alone(self, slot: int) -> Block:
-        """The same with this slot as its only one."""
+        """The block of this slot alone."""
         one = slice(slot, slot + 1)
         metrics = self.most.shape[1]
         rows = np.flatnonzero(self.requests.slots == slot)
@@ -172,11 +175,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What a detector says of a pane: [used, its cells, FIELDS], without NaN.
+    """The verdicts of a detector on a pane: [used, its cells, FIELDS], without NaN.
 
-    Scores are in 0..1 with the boundary at 0.5. The values stand on the scale that the metric is judged in
-    (`operators.incidents.explain` turns them into units); they are 0 where nothing was judged, and then the span is 0
-    too.
+    Scores are in 0..1 with the boundary at 0.5. Values are on the scale that the metric is judged in
+    (`operators.incidents.explain` turns them into units). All fields of a cell that was not judged are 0.
     """
 
     table: Floats
@@ -203,35 +205,35 @@ class Verdicts:
 
     @property
     def span(self) -> Floats:
-        """Panes of the horizon that was judged."""
+        """Panes of the judged horizon."""
         return self.table[:, :, SPAN]
 
     @property
     def weight(self) -> Floats:
-        """Requests in the horizon that was judged."""
+        """Requests in the judged horizon."""
         return self.table[:, :, WEIGHT]
 
 
 class Detector(Protocol):
-    """One way to tell usual from unusual. Holds settings only; what it learns is in the state that it is handed."""
+    """One way to tell usual from unusual. It holds settings only; callers pass the learned state."""
 
     name: str
     traits: Traits
     cells: tuple[str, ...]
-    """The cells of the watch that it judges, neighbours in its order; they are the second axis of its verdicts."""
+    """The cells that it judges, a run of the watch's cells; they are the second axis of its verdicts."""
 
     def __init__(self, watch: Watch) -> None: ...
 
     def state(self, slots: int) -> State:
-        """What is known before anything was seen.
+        """The initial state of this number of slots.
 
-        If it judges several cells, they are the second axis of each array. If it needs a warm-up, the array `LEARNED`
-        counts the panes that it has learned from.
+        If the detector judges several cells, they are the second axis of each array. If it needs a warm-up, the array
+        `LEARNED` counts the panes that it has learned from.
         """
         ...
 
     def score(self, state: State, block: Block) -> Verdicts:
-        """Judge the pane by what was learned from the panes before it. Changes neither argument."""
+        """Judge the pane by the state learned from earlier panes. Changes neither argument."""
         ...
 
     def learn(self, state: State, block: Block, excluded: Bools) -> None:

@@ -1,7 +1,7 @@
 """Sliding horizons: each series' statistics over the last 10 s, minute, 5 minutes and half an hour, in little memory.
 
 A horizon of many panes is a ring of at most six aligned buckets; the youngest fills up while the oldest is still
-whole, so a horizon of width W spans between 5/6 W and W. Horizons that are no longer than one pane are one.
+whole, so a horizon of width W spans between 5/6 W and W. All horizons of at most one pane become a single one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ MAX_BUCKETS = 6
 
 
 class Horizons:
-    """The plan of the rings; the arrays belong to the caller (`blank`), so that they can be saved with the rest.
+    """The plan of the rings; the arrays (`blank`) belong to the caller, which saves them with the rest.
 
-    `widths` are in panes, ascending and different; `width` columns are kept per bucket.
+    `widths` are in panes, ascending and distinct.
     """
 
     def __init__(self, seconds: Sequence[int], pane_s: int) -> None:
@@ -35,16 +35,16 @@ class Horizons:
         return len(self.widths)
 
     def index_of(self, seconds: int, pane_s: int) -> int:
-        """The shortest horizon of so many seconds; the longest if all are shorter."""
+        """The index of the shortest horizon that spans this time, or of the longest one if all are shorter."""
         enough = self.widths >= -(-seconds // pane_s)
         return int(np.argmax(enough)) if enough.any() else len(self) - 1
 
     def blank(self, slots: int, columns: int) -> Learned:
-        """The rings of so many series: [slots, buckets of all horizons, columns]."""
+        """Empty rings: [slots, buckets of all horizons, columns]."""
         return np.zeros((slots, int(self.rings.buckets.sum()), columns), np.float32)
 
     def advance(self, seen: Seen, last: int, slots: Ints, stats: Floats, squares: Floats, ring: Learned) -> None:
-        """Enter the pane's rows into the ring, and leave in `seen` what they and each horizon hold.
+        """Enter the pane's rows into the rings, and write the sums of the pane and of each horizon to `seen`.
 
         `last` is the pane entered before, -1 for none; panes in between count as empty.
         """

@@ -1,7 +1,7 @@
-"""The detectors there are, by name: the only list of them. A new one is its file, its line here, and its test.
+"""The only list of the detectors, by name. A new detector takes a file, a line here, and a test.
 
-Settings name detectors by text. This file says which names there are, which cells each can judge, and which detectors
-judge a cell where the settings do not say.
+Settings name detectors by text. This module knows the names, the cells that each detector can judge, and the detectors
+that judge a cell by default.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ DETECTORS: Final[dict[str, type[Detector]]] = {
 }
 
 Fault = tuple[tuple[str, ...], str]
-"""The key of a setting below `detect`, and what is wrong with its value."""
+"""The key of a setting below `detect`, and the fault in its value."""
 
 
 def choices() -> tuple[str, ...]:
-    """The names that settings may choose from: all but those of detectors that judge where a limit is set."""
+    """The detectors that settings may name: all but the detectors of limits."""
     return tuple(name for name, detector in DETECTORS.items() if detector.traits.finds != "limit")
 
 
 def finds(name: str) -> Finds:
-    """What a finding of this detector is; a deviation for a name that only a snapshot still knows."""
+    """The kind of this detector's findings; a deviation if only a snapshot still knows the name."""
     return DETECTORS[name].traits.finds if name in DETECTORS else "deviation"
 
 
 def judging(config: DetectConfig, cell: str) -> tuple[str, ...]:
-    """The names of the detectors that judge the cell: those that the settings name, else those that do by default."""
+    """The names of the detectors that judge the cell: those of the settings, else the default ones."""
     default = (name for name in choices() if cell in DETECTORS[name].traits.votes_on)
     return config.detectors[cell] if cell in config.detectors else tuple(default)
 
 
 def completed(config: DetectConfig) -> DetectConfig:
-    """The settings with the detectors of every cell, those that judge by default too."""
+    """The settings with the detectors of every cell, the default ones filled in."""
     return config.model_copy(update={"detectors": {cell: judging(config, cell) for cell in CELLS}})
 
 
 def faults(config: DetectConfig) -> list[Fault]:
-    """What is wrong with the names of detectors in the settings."""
+    """The faults in the names of detectors in the settings."""
     found: list[Fault] = []
     for cell, names in config.detectors.items():
         able = tuple(name for name in choices() if cell in DETECTORS[name].traits.judges)
@@ -82,9 +82,10 @@ def _fault(wrong: Sequence[str], cannot: str, able: Sequence[str], can: str, cel
 
 
 def build(watch: Watch, others: Collection[str] = ()) -> tuple[Detector, ...]:
-    """Those that something is judged by, and `others`, in the order of the registry: of equals the earlier is named.
+    """The detectors that judge any cell, and `others`, in the order of the registry.
 
-    Raises `ConfigError` where the settings name a detector that is not there or cannot judge what it is named for.
+    The order decides between equal verdicts: the first one counts. Raises `ConfigError` if the settings name a detector
+    that does not exist or cannot judge its cell.
     """
     if wrong := faults(watch.config):
         raise ConfigError("; ".join(f"detect.{'.'.join(map(told, key))}: {what}" for key, what in wrong))
@@ -95,7 +96,7 @@ def build(watch: Watch, others: Collection[str] = ()) -> tuple[Detector, ...]:
 
 
 def votes(watch: Watch, detector: Detector) -> Floats:
-    """What the detector's vote weighs on each of its cells, in 0..1; 0 where it has none."""
+    """The weight of the detector's vote on each of its cells, in 0..1; 0 where it has no vote."""
     if detector.traits.finds == "limit":
         return np.ones(len(detector.cells))
     config = watch.config

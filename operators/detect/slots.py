@@ -1,4 +1,4 @@
-"""Where each series of a shard has its row in the arrays: slots that are reused, arrays that grow by a quarter."""
+"""The slots of a shard's series, which are reused, and arrays with a row for each slot, which grow by a quarter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from operators.detect.base import State
 
 
 class Slots:
-    """Series text to slot. The smallest free slot is taken first, so the same history gives the same slots."""
+    """The slot of each series, by its text. The smallest free slot is taken first, so slots repeat with the history."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self.texts: list[str] = list(texts)  # by slot, "" where free
@@ -25,14 +25,14 @@ class Slots:
 
     @property
     def used(self) -> int:
-        """Slots in use, free ones between them included."""
+        """The number of slots that were ever taken, free ones included."""
         return len(self.texts)
 
     def get(self, series: str) -> int | None:
         return self._index.get(series)
 
     def add(self, series: str) -> int:
-        """A slot for a series that has none."""
+        """Take a slot for a series that has none."""
         if self._free:
             slot = heappop(self._free)
             self.texts[slot] = series
@@ -49,7 +49,7 @@ class Slots:
 
 
 class Arrays:
-    """The arrays of one owner, all with a leading slot axis; `blank` makes them for a number of new slots."""
+    """The arrays of one owner, all with the slot as first axis; `blank` makes them for a number of new slots."""
 
     def __init__(self, blank: Callable[[int], State], capacity: int = 8) -> None:
         self._blank = blank
@@ -58,7 +58,7 @@ class Arrays:
         self.state = blank(capacity)
 
     def reserve(self, slots: int) -> None:
-        """Make room for so many slots; what is there keeps its place."""
+        """Make room for this number of slots; present values keep their places."""
         if slots <= self.capacity:
             return
         while self.capacity < slots:
@@ -69,12 +69,12 @@ class Arrays:
         self.state = grown
 
     def clear(self, slot: int) -> None:
-        """As if nothing was ever seen in the slot."""
+        """Set the slot back to its initial state."""
         for name, fresh in self._fresh.items():
             self.state[name][slot] = fresh[0]
 
     def save(self, used: int) -> dict[str, object]:
-        """What is known of the slots in use, `packed`."""
+        """The state of the slots in use, `packed`."""
         return packed({name: array[:used] for name, array in self.state.items()}, self._fresh)
 
     def load(self, saved: State) -> None:
@@ -85,10 +85,10 @@ class Arrays:
 
 
 def packed(state: State, fresh: State) -> dict[str, object]:
-    """Arrays for a snapshot; nothing of it changes later. `fresh` is what they are while nothing is known, of one slot.
+    """Copy arrays for a snapshot. `fresh` is the initial state of one slot.
 
-    By name: the shape, the value of what is as in `fresh`, a bit for each value that is not, and these. Histograms,
-    hours and what a series does not carry are mostly empty, and a snapshot costs what it holds.
+    By name: the shape, the initial value, a bit for each place that says whether it has another value, and these other
+    values. Histograms, hours and metrics that a series does not carry are mostly empty, so snapshots stay small.
     """
     out: dict[str, object] = {}
     for name, array in state.items():

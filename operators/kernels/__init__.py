@@ -1,7 +1,7 @@
 """Compiled loops. Each kernel is plain Python on arrays, so it also runs uncompiled (NUMBA_DISABLE_JIT=1).
 
 Kernels take their arrays as named tuples, which numba compiles to their fields. A call costs about half a microsecond
-a field, so a tuple holds what a kernel and its neighbours read, and those of settings are made once.
+a field, so a tuple holds only arrays that a kernel and its neighbours read, and tuples of settings are made once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile what kernels call as a part of each of them, with which it is kept on disk; it may take functions.
+    """Compile the function into each kernel that calls it, and so keep it on disk with them; it may take functions.
 
-    A kernel that is on disk is compiled anew when its own file changes, not when that of an inner function does.
+    A kernel on disk is compiled anew when its own file changes, but not when the file of an inner function does.
     """
     return cast(Callable[P, R], numba.njit(nogil=True, forceinline=True)(function))

@@ -1,4 +1,4 @@
-"""Compiled loops of what is expected: from verdicts on the scale that is judged to bands in units."""
+"""Compiled loops that turn verdicts on the judged scale into expected bands in units."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class CellUnits(NamedTuple):
     """The units of each cell [C]."""
 
     in_logs: Bools
-    offset: Floats  # of the logarithm
-    factor: Floats  # units in one of the scale that is judged
-    least: Floats  # that can be, in units
-    most: Floats
+    offset: Floats  # added to a value before its logarithm is taken
+    factor: Floats  # units in one of the judged scale
+    least: Floats  # least possible value, in units
+    most: Floats  # largest possible value, in units
 
 
 @compiled
 def bands_in_units(verdicts: Floats, slots: Ints, reference: Floats, units: CellUnits) -> Floats:
-    """What is expected in these slots, its lower and its upper end [R, C, 3]; NaN where nothing was judged.
+    """The bands of these slots: expected value, lower and upper end [R, C, 3]; NaN where nothing was judged.
 
-    `reference` [slots, K] is what the deviations of a metric are from, the first K of the cells that `verdicts`
-    [used, C, FIELDS] judge.
+    `verdicts` [used, C, FIELDS] begin with the K metrics; `reference` [slots, K] is the value from which a metric's
+    deviations count.
     """
     cells, metrics = verdicts.shape[1], reference.shape[1]
     out = np.full((len(slots), cells, 3), np.nan)

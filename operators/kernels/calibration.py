@@ -1,4 +1,4 @@
-"""Compiled loops of calibration: raw levels into histograms that fade, and back as empirical tail probabilities."""
+"""Compiled loops of calibration, which learn raw levels in fading histograms and replace them by empirical tails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from operators.model import Bools, Ints
 
 BUCKETS = 20
 STEP = 0.3
-"""Bucket b holds the levels whose square root lies in [b, b + 1) * STEP; the last one, all above as well."""
+"""Bucket b holds the levels whose square root lies in [b, b + 1) * STEP; the last one also holds all above."""
 
 TAIL = 0.02
 """The share of the highest levels to which an exponential tail is fitted."""
@@ -23,7 +23,7 @@ Counts = NDArray[np.float32]
 
 @compiled
 def tail_of(histograms: Counts, prior: Floats, s: int, c: int) -> tuple[float, float]:
-    """The level that the share TAIL of a histogram and the prior lie above, and the mean excess over it."""
+    """The level above which the share TAIL of a histogram and the prior lies, and the mean excess over it."""
     total = 0.0
     for b in range(BUCKETS):
         total += prior[b] + histograms[s, c, b]
@@ -49,13 +49,13 @@ def calibrate(
     table: Floats,  # [used, C, FIELDS]
     histograms: Counts,  # [slots, C, BUCKETS]
     prior: Floats,  # [BUCKETS]
-    blank: tuple[float, float],  # `tail_of` the prior alone: what buckets blur is the same in both
+    blank: tuple[float, float],  # `tail_of` the prior alone, which the buckets blur in the same way
     threshold: float,
     out: Floats,  # [used, C, FIELDS], written
 ) -> None:
-    """Turn each level into that of its empirical tail where this is lower, and widen the band by as much."""
+    """Replace each level by that of its empirical tail if that is lower, and widen the band accordingly."""
     at_start = -math.log10(TAIL)
-    model = 1.0 / LN10  # mean excess of a level over any other, were the detector's model right
+    model = 1.0 / LN10  # mean excess over any level if the detector's model is right
     for s in range(table.shape[0]):
         for c in range(table.shape[1]):
             out[s, c] = table[s, c]
@@ -82,7 +82,7 @@ def calibrate(
 
 @compiled
 def learn_levels(
-    table: Floats,  # [used, C, FIELDS] as the detector gave it
+    table: Floats,  # [used, C, FIELDS] the detector's own verdicts
     histograms: Counts,
     high: NDArray[np.int32],  # [slots, C] panes in a row with a level in the tail
     columns: Ints,  # [C] of `excluded`
@@ -90,7 +90,7 @@ def learn_levels(
     threshold: float,
     keep: float,
 ) -> None:
-    """Enter the levels of what was judged and is not excluded; in place. A stretch in the tail counts once."""
+    """Enter the levels of judged cells that are not excluded, in place. A stretch in the tail counts once."""
     for s in range(table.shape[0]):
         for c in range(table.shape[1]):
             if table[s, c, SPAN] == 0.0 or excluded[s, columns[c]]:

@@ -30,11 +30,11 @@ from operators.kernels.means import MeanRules
 from operators.model import Bools, Ints
 
 SLACK = 0.5
-"""k: what a pane may deviate, in standard deviations, before anything accumulates."""
+"""k: the deviation of a pane, in standard deviations, from which the sum grows."""
 
 
 class Cusums(NamedTuple):
-    """What is learned of a pane's mean, and what has accumulated above and below it."""
+    """The learned moments of a pane's mean, and the sums above and below it."""
 
     mean: Floats  # [slots, K] of a pane's mean
     between: Floats  # [slots, K] mean square deviation of a pane's mean
@@ -42,20 +42,20 @@ class Cusums(NamedTuple):
     learned: Ints  # [slots, K] panes with data
     sums: Floats  # [slots, K, 2] accumulated above and below
     panes: Floats  # [slots, K, 2] panes with data since the sum left zero
-    length: Floats  # [slots, K, 2] their requests
-    shift: Floats  # [slots, K, 2] their deviation, summed
-    dirty: Ints  # [slots, K] 1 where the pane before was excluded
+    length: Floats  # [slots, K, 2] requests of these panes
+    shift: Floats  # [slots, K, 2] sum of their deviations
+    dirty: Ints  # [slots, K] 1 if the last pane was excluded
 
 
 @inner
 def _sigma(cusums: Cusums, rules: MeanRules, s: int, k: int, n: float) -> float:
-    """What the mean of n requests varies by: as panes do, as samples do, and by the metric's least change."""
+    """The spread of the mean of n requests: at least that of panes, the sampling error and the least change."""
     return math.sqrt(max(cusums.between[s, k], cusums.within[s, k] / n, rules.least[k] * rules.least[k]))
 
 
 @compiled
 def score_cusum(seen: Seen, cusums: Cusums, rules: MeanRules) -> Floats:
-    """Verdicts [used, K, FIELDS]: how far the sum has come, and the mean deviation since it left zero."""
+    """Verdicts [used, K, FIELDS] on the larger sum of each metric; it observes the mean since the sum left zero."""
     metrics = cusums.mean.shape[1]
     out = np.zeros((seen.used, metrics, FIELDS))
     for s in range(seen.used):
@@ -78,7 +78,7 @@ def score_cusum(seen: Seen, cusums: Cusums, rules: MeanRules) -> Floats:
                 requests, moved = cusums.length[s, k, side] + n, cusums.shift[s, k, side] + n * sign * d
                 if total <= 0.0:
                     total, run, requests, moved = 0.0, 1.0, n, n * sign * d
-                # A smaller shift than the least one accumulates as well, where it lasts: it never is an anomaly.
+                # A lasting shift below the least change accumulates too, but it is never an anomaly.
                 if moved < least * requests:
                     total = min(total, 0.5 * rules.threshold * LN10 / (2.0 * SLACK))
                 if total > best:
@@ -98,7 +98,7 @@ def score_cusum(seen: Seen, cusums: Cusums, rules: MeanRules) -> Floats:
 
 @compiled
 def learn_cusum(seen: Seen, cusums: Cusums, rules: MeanRules, excluded: Bools) -> None:
-    """Accumulate and learn, in place; what is excluded stops both, and the sums begin anew after it."""
+    """Accumulate and learn, in place; an excluded pane stops both, and the sums begin anew after it."""
     sums, panes, length, shift = cusums.sums, cusums.panes, cusums.length, cusums.shift
     metrics = cusums.mean.shape[1]
     for s in range(seen.used):
@@ -130,7 +130,7 @@ def learn_cusum(seen: Seen, cusums: Cusums, rules: MeanRules, excluded: Bools) -
                 d = min(max(d, -4.0 * sigma), 4.0 * sigma)
             share = max(1.0 - rules.keep, 1.0 / (cusums.learned[s, k] + 1.0))
             cusums.mean[s, k] += share * d
-            if cusums.learned[s, k] > 0:  # the first value tells the mean, and nothing of the spread
+            if cusums.learned[s, k] > 0:  # the first value says nothing about the spread
                 cusums.between[s, k] += share * (d * d - cusums.between[s, k])
                 cusums.within[s, k] += share * (square_deviation(seen, s, k, cusums.mean[s, k]) - cusums.within[s, k])
             cusums.learned[s, k] += 1

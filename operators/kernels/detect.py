@@ -1,7 +1,7 @@
-"""What the detectors' loops share: columns of statistics and of verdicts, which slots are live, and scores.
+"""The common parts of the detectors' loops: columns of statistics and of verdicts, live slots, and scores.
 
-Layout of a statistic's columns: 0 requests, 1 errors, then for metric k its count (2 + 2k) and its total (3 + 2k). A
-slot is live from the pane it was born in; free slots have born = -1.
+The columns of a statistic are 0 requests, 1 errors, then for metric k its count (2 + 2k) and its total (3 + 2k). A slot
+is live from the pane in which it was born; free slots have born = -1.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from operators.model import Ints
 
 Floats = NDArray[np.float64]
 Learned = NDArray[np.float32]
-"""What is kept of a series from pane to pane, in seven digits: its own noise leaves fewer."""
+"""Values that a series keeps from pane to pane, in seven digits: its noise leaves fewer."""
 
 SCORE, OBSERVED, EXPECTED, LOWER, UPPER, SPAN, WEIGHT = range(7)
-"""Columns of a verdict: score, values in the detector's own scale, panes looked back over, requests judged."""
+"""Columns of a verdict: score, four values on the detector's own scale, panes and requests of the judged horizon."""
 FIELDS = 7
 
 REQUESTS_COLUMN, ERRORS_COLUMN = range(2)
 
 FAR = 3.5
-"""Deviations beyond so many times the spread are not learned, but for a lasting one."""
+"""Deviations beyond this number of spreads are not learned unless they last."""
 
 LN10 = math.log(10.0)
 LN_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class Seen(NamedTuple):
-    """What was seen of each slot: its statistics in a pane, and over the horizons that end with the pane."""
+    """The statistics of each slot in a pane, and over the horizons that end with the pane."""
 
     pane: int
     used: int  # slots in use; of these, those born at or before the pane are live
@@ -65,7 +65,7 @@ def is_live(seen: Seen, s: int) -> bool:
 
 @inner
 def is_excluded(excluded: bool, dirty: Ints, at: tuple[int, ...], longest: int) -> bool:
-    """The same as `excluded`; counts down, in place, the panes until the longest horizon holds nothing excluded."""
+    """Returns `excluded`; keeps `dirty`, the number of panes until the longest horizon holds nothing excluded."""
     if excluded:
         dirty[at] = longest
     elif dirty[at] > 0:
@@ -83,7 +83,7 @@ def surprise(z: float) -> float:
 
 @inner
 def score_of(level: float, threshold: float) -> float:
-    """The score of a level, -log10 of a tail: 0.5 where it is the threshold."""
+    """The score of a level, which is -log10 of a tail: 0.5 at the threshold."""
     return level / (level + threshold)
 
 

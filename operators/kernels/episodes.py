@@ -1,4 +1,4 @@
-"""Compiled loop of episodes: how each cell's goes on with a pane's verdicts."""
+"""Compiled loop that steps the episode of each cell with a pane's verdicts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from operators.kernels.detect import REQUESTS_COLUMN, SCORE, Floats, Seen, is_li
 from operators.model import Bools, Ints
 
 STEADY, OPENED, RISEN, RESOLVED, FADED, QUIET = range(6)
-"""What a step says of a cell: anomalous as before, the four changes, and not anomalous while its episode is open."""
+"""The outcomes of a cell's step: anomalous as before, the four changes, and not anomalous while its episode is open."""
 
 
 class EpisodeRules(NamedTuple):
@@ -20,14 +20,14 @@ class EpisodeRules(NamedTuple):
 
     open_panes: int
     resolve: int  # panes
-    at_once: Floats  # [N] score, by the number of a slot's settings
+    at_once: Floats  # [N] score at which one pane opens it, by the number of a slot's settings
     bands: Floats  # [3] scores at which severity rises
 
 
 class CellEpisodes(NamedTuple):
-    """What is known of each cell's episode."""
+    """The state of each cell's episode."""
 
-    recent: Ints  # [slots, C, N] the last panes with data: their number where anomalous, else -1
+    recent: Ints  # [slots, C, N] the last panes with data: the pane if it was anomalous, else -1
     opened: Ints  # [slots, C] first anomalous pane of the open episode, -1 where none is open
     last: Ints  # [slots, C] last anomalous pane
     severity: NDArray[np.int8]  # [slots, C]
@@ -43,11 +43,11 @@ def step_episodes(
     numbers: NDArray[np.int8],
     excluded: Bools,
 ) -> Ints:
-    """Step every cell by one pane; gives [n, 4] of (slot, cell, what, first pane of its episode or -1), in order.
+    """Step every cell by one pane; returns [n, 4] of (slot, cell, outcome, first pane of its episode or -1), in order.
 
     `counts` [slots, K] are this pane's requests that carry the metric, `best` [slots, C, FIELDS] the verdicts on the K
-    metrics, then requests, then the error ratio. `numbers` [used] are of the slots' settings; `excluded` [slots, C] is
-    written.
+    metrics, then requests, then the error ratio. `numbers` [used] are those of the slots' settings; `excluded`
+    [slots, C] is written.
     """
     recent, opened, last, severity = episodes.recent, episodes.opened, episodes.last, episodes.severity
     cells, window = recent.shape[1], recent.shape[2]

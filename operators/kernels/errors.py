@@ -1,4 +1,4 @@
-"""Loops over the share of errors: Chernoff's bound on the tail of a binomial that is over-dispersed."""
+"""Loops over the share of errors: Chernoff's bound on the tail of an over-dispersed binomial."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from operators.kernels.detect import (
 from operators.model import Bools, Ints
 
 PRIOR_PAIRS = 1e4
-"""Pairs of requests that the prior correlation of errors weighs as much as."""
+"""The weight of the prior correlation of errors, in pairs of requests."""
 
 
 class ErrorRules(NamedTuple):
     """How the share of errors is judged and learned."""
 
-    column: int  # of `excluded`
+    column: int  # its column in `excluded`
     warm: int
     min_ratio: float
     min_errors: int
@@ -43,16 +43,16 @@ class ErrorRules(NamedTuple):
     prior_requests: float
     dispersion: float
     threshold: float
-    keep: float  # what one pane leaves of what was learned
+    keep: float  # factor by which one pane fades the weight of older ones
 
 
 class Errors(NamedTuple):
-    """What is learned of a series' errors; all but the panes fade."""
+    """The learned errors of a series; all but the numbers of panes fade."""
 
     errors: Floats  # [slots]
     requests: Floats  # [slots]
     excess: Floats  # [slots, H] squared deviation beyond the binomial
-    pairs: Floats  # [slots, H] what a correlation of 1 would have given
+    pairs: Floats  # [slots, H] the excess that a correlation of 1 would give
     learned: Ints  # [slots] panes with data
     dirty: Ints  # [slots] panes until the longest horizon holds nothing excluded
 
@@ -70,14 +70,14 @@ def divergence(q: float, p: float) -> float:
 
 @inner
 def _base_rate(errors: Errors, rules: ErrorRules, s: int) -> float:
-    """The share of errors that is usual, drawn towards the prior."""
+    """The usual share of errors, drawn towards the prior."""
     prior = rules.prior_ratio * rules.prior_requests
     return float((errors.errors[s] + prior) / (errors.requests[s] + rules.prior_requests))
 
 
 @inner
 def _limit(p: float, effective: float, threshold: float) -> float:
-    """The share at which so many requests would be anomalous."""
+    """The share of errors at which a pane with this effective number of requests is anomalous."""
     below, above = p, 1.0
     for _ in range(20):
         middle = 0.5 * (below + above)
@@ -98,7 +98,7 @@ def score_errors(seen: Seen, errors: Errors, rules: ErrorRules) -> Floats:
         if errors.learned[s] < rules.warm or errors.requests[s] < rules.prior_requests:
             continue
         p = _base_rate(errors, rules, s)
-        least = 1.0  # share over the shorter horizons
+        least = 1.0  # least share over the shorter horizons
         best = -1.0
         for h in range(len(seen.widths)):
             n, k = seen.sums[s, h, REQUESTS_COLUMN], seen.sums[s, h, ERRORS_COLUMN]

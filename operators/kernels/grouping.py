@@ -1,4 +1,4 @@
-"""Stable grouping and sorting by integers: linear in the number of items, and of key values, where these are few."""
+"""Stable grouping and sorting by integers, for few key values: linear in the number of items and of key values."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def ranks(keys: Ints, low: int, span: int) -> tuple[Ints, Ints]:
 def sort_ties(order: Ints, first: Ints, second: Ints, third: Ints, longest: int) -> bool:
     """Sort, in place and stably, each run of items of equal `first` by (second, third); items are in order of `first`.
 
-    False, with the order half done, where a run is longer than `longest`: its cost is the square of that.
+    Returns False, with the order half done, if a run is longer than `longest`: the cost is the square of its length.
     """
     start = 0
     for i in range(1, len(order)):

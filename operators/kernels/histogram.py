@@ -1,7 +1,7 @@
-"""Histograms that fade: equal buckets on the scale a metric is judged in, laid around the first value that came.
+"""Fading histograms: equal buckets on the scale that a metric is judged in, laid around the first value.
 
-Both end buckets are open. When the median has moved out of the middle half, the buckets are moved after it, so a level
-that drifts over days stays in range. Where they lie depends on the values alone: scores are free of shift.
+Both end buckets are open. When the median has left the middle half, the buckets follow it, so a level that drifts over
+days stays in range. Their position depends on the values alone, so a shift of all values does not change scores.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Counts = NDArray[np.float32]
 
 @compiled
 def quantile(mass: Counts, low: float, width: float, share: float) -> float:
-    """The value that this share of the mass lies below; `low` is where bucket 0 begins. Within a bucket, linear."""
+    """The value below which this share of the mass lies, linear within a bucket; bucket 0 begins at `low`."""
     total = 0.0
     for b in range(len(mass)):
         total += float(mass[b])
@@ -34,7 +34,7 @@ def quantile(mass: Counts, low: float, width: float, share: float) -> float:
 
 @compiled
 def share_below(mass: Counts, low: float, width: float, value: float) -> float:
-    """The mass below the value; within a bucket, linear."""
+    """The mass below the value, linear within a bucket."""
     place = (value - low) / width
     if place <= 0.0:
         return 0.0
@@ -49,7 +49,7 @@ def share_below(mass: Counts, low: float, width: float, value: float) -> float:
 
 @compiled
 def distance(mass: Counts, low: float, width: float, centre: float) -> float:
-    """The distance from the centre that half of the mass is within."""
+    """The distance from the centre within which half of the mass lies."""
     total = 0.0
     for b in range(len(mass)):
         total += float(mass[b])
@@ -66,7 +66,7 @@ def distance(mass: Counts, low: float, width: float, centre: float) -> float:
 
 @compiled
 def enter(mass: Counts, low: float, width: float, value: float, weight: float, home: int) -> float:
-    """Add weight at the value, in place; gives where bucket 0 begins now. The first value lies in bucket `home`."""
+    """Add weight at the value, in place; returns the new beginning of bucket 0. The first value is in bucket `home`."""
     buckets = len(mass)
     total = 0.0
     for b in range(buckets):
@@ -96,6 +96,6 @@ def enter(mass: Counts, low: float, width: float, value: float, weight: float, h
 
 @compiled
 def fade(mass: Counts, keep: float) -> None:
-    """Let all that came before weigh less."""
+    """Multiply the mass by `keep`, in place."""
     for b in range(len(mass)):
         mass[b] *= keep

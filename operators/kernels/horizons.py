@@ -23,8 +23,8 @@ def advance_horizons(
 ) -> None:
     """Enter the pane's rows, `stats` [R, V] and `squares` [R, K] of the `slots` [R], into every horizon's ring.
 
-    Forgets what has left it and sums up: `now`, `square`, `sums` and `spans` are written, and `ring` [slots, B, V].
-    `last` is the pane before, -1 for none.
+    Clears the buckets that have left the ring and sums up the others. Writes `now`, `square`, `sums` and `spans`, and
+    `ring` [slots, B, V]. `last` is the pane before, -1 for none.
     """
     step, buckets, offset = rings.step, rings.buckets, rings.offset
     used, pane, spans = seen.used, seen.pane, seen.spans

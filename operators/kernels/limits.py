@@ -1,4 +1,4 @@
-"""Compiled loops of static limits: what a pane's requests say of each limit, and whether a horizon breaks it."""
+"""Compiled loops of static limits: their statistics of a pane's requests, and whether a horizon breaks them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from operators.kernels.rows import Rows
 from operators.model import Bools, Ints
 
 REQUESTS, ERRORS, MEAN, SUM, BEYOND = range(5)
-"""What a limit compares: requests a minute, the share of errors, a mean, a sum, the share of requests beyond it."""
+"""Kinds of limits: on requests a minute, the share of errors, a mean, a sum, the share of requests beyond the limit."""
 
 COLUMNS = 3
-"""Of a limit in a statistic: what it adds up, what goes with it, and the requests that carry the metric."""
+"""Columns of a limit in a statistic: its total or the requests beyond it, their excess, and all requests."""
 
 
 class Limits(NamedTuple):
-    """The static limits, of which each of the L has a place in every array."""
+    """The L static limits; each one has a place in every array."""
 
-    kind: Ints  # what it compares
+    kind: Ints  # REQUESTS, ERRORS, MEAN, SUM or BEYOND
     cell: Ints
     metric: Ints  # index on the metric axis
     scale: Floats  # fixed-point steps in a unit
@@ -45,7 +45,7 @@ class Limits(NamedTuple):
     sign: Floats  # 1 for an upper limit, -1 for a lower
     share: Floats  # of requests that may lie beyond
     min_count: Ints
-    first: int  # of the limits' columns in a statistic
+    first: int  # column of the first limit in a statistic
     cells: int
     per_minute: float  # panes in a minute
 
@@ -54,8 +54,8 @@ class Limits(NamedTuple):
 def limit_statistics(rows: Rows, limits: Limits, middle: Floats, stats: Floats) -> None:
     """Per row and limit: the total in units, or the requests beyond and their logarithmic excess; then all requests.
 
-    These are counted here, for the metrics' own counts hold only what is judged against the usual. `middle` is the
-    fixed-point value of each bucket; the limits' columns of `stats` [R, V] are written.
+    All requests are counted here, since the metrics' own counts have only those that are judged against the usual.
+    `middle` is the fixed-point value of each bucket; the limits' columns of `stats` [R, V] are written.
     """
     count, sketches = rows.sums.counts, rows.sketches
     kind, metric, scale, limit, sign = limits.kind, limits.metric, limits.scale, limits.limit, limits.sign
@@ -82,7 +82,7 @@ def limit_statistics(rows: Rows, limits: Limits, middle: Floats, stats: Floats) 
 def score_limits(seen: Seen, limits: Limits, limited: Bools) -> Floats:
     """Verdicts [used, cells, FIELDS] in units; of several limits on a cell, the one that is broken worst.
 
-    `limited` [slots, L]: whether the limit is meant for the series.
+    `limited` [slots, L] says whether the limit applies to the series.
     """
     sums, kind, limit, sign, share = seen.sums, limits.kind, limits.limit, limits.sign, limits.share
     out = np.zeros((seen.used, limits.cells, FIELDS))
@@ -96,7 +96,7 @@ def score_limits(seen: Seen, limits: Limits, limited: Bools) -> Floats:
                 continue
             if n < limits.min_count[i] and kind[i] != REQUESTS:
                 continue
-            # Before a series is as old as the horizon, what it lacks is not known to be zero.
+            # While a series is younger than the horizon, the requests before its birth are unknown, not zero.
             if kind[i] == REQUESTS and seen.pane - seen.born[s] + 1 < seen.widths[h]:
                 continue
             a, b = sums[s, h, column], sums[s, h, column + 1]
@@ -109,7 +109,7 @@ def score_limits(seen: Seen, limits: Limits, limited: Bools) -> Floats:
             elif kind[i] == SUM:
                 x = a
             else:
-                # The quantile itself, by the exponential tail of the logarithms of what lies beyond.
+                # The quantile itself is estimated by an exponential tail of the logarithms beyond the limit.
                 x = limit[i]
                 over = a / n
                 if over > share[i]:

@@ -1,7 +1,7 @@
 """Loops over the horizons' means of each metric.
 
-`judge_means` and `learn_means` stand once for all detectors that judge a horizon's mean by its past. A detector hands
-in its past, and a function that views it or one that enters a mean into it.
+All detectors that judge a horizon's mean by its past share `judge_means` and `learn_means`. A detector passes its past,
+and a function that views it or one that enters a mean into it.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from operators.kernels.detect import (
 from operators.model import Bools, Ints
 
 USUAL = 0.25
-"""A horizon is judged where it held enough in this share of the panes in which the next longer one did."""
+"""A horizon is judged if it held enough requests in this share of the panes in which the next longer one did."""
 
 
 class MeanRules(NamedTuple):
     """How means are judged and learned; arrays by metric."""
 
     warm: int  # panes to learn before anything is judged
-    patience: int  # panes in a row after which what is far out is learned all the same
+    patience: int  # panes in a row after which means that are far out are learned all the same
     direction: Ints  # 1 up, -1 down, 0 both
     least: Floats  # least change
     floor: Floats  # least spread
     min_count: Ints
     boundary: float  # z at which a pane is anomalous
     threshold: float  # surprise at which a pane is anomalous
-    keep: float  # what one pane leaves of the weight of what was learned
+    keep: float  # factor by which one pane fades the weight of older ones
 
 
 class View(NamedTuple):
-    """The past of a mean: its middle, from where deviations up and down are counted, and their units."""
+    """The past of a mean: its middle, the points from which deviations up and down count, and their units."""
 
     middle: float
     above: float
@@ -63,7 +63,7 @@ class View(NamedTuple):
 
 
 class _Past(Protocol):
-    """What the loops themselves read of a detector's past."""
+    """The part of a detector's past that the loops themselves read."""
 
     @property
     def learned(self) -> NDArray[Any]:
@@ -85,7 +85,7 @@ Learner = Callable[[Past, MeanRules, int, int, int, float], None]
 def is_known(learned: NDArray[Any], widths: Ints, warm: int, s: int, k: int, h: int) -> bool:
     """Whether enough was learned of the horizon to judge by it.
 
-    A horizon that seldom holds enough does so in bursts, and what it learned is of these alone.
+    A horizon that seldom holds enough requests does so in bursts, and has learned only from bursts.
     """
     panes = learned[s, k, h]
     if panes < warm or panes < 2 * widths[h]:
@@ -95,9 +95,10 @@ def is_known(learned: NDArray[Any], widths: Ints, warm: int, s: int, k: int, h: 
 
 @inner
 def judge_means(seen: Seen, past: Past, rules: MeanRules, view: Viewer[Past]) -> Floats:
-    """Verdicts [used, K, FIELDS] on the mean of each metric; all 0 where the pane has no data or nothing is warm.
+    """Verdicts [used, K, FIELDS] on the mean of each metric; all 0 if the pane has no data or no horizon is warm.
 
-    A longer horizon speaks only while all shorter ones bear it out: else it is over, or was a moment's.
+    A longer horizon counts only while all shorter ones show at least half of its deviation; else the deviation is over,
+    or lasted a moment.
     """
     metrics, horizons = past.learned.shape[1], past.learned.shape[2]
     out = np.zeros((seen.used, metrics, FIELDS))
@@ -118,7 +119,7 @@ def judge_means(seen: Seen, past: Past, rules: MeanRules, view: Viewer[Past]) ->
                 v = view(past, rules, seen, s, k, h)
                 d = x - v.middle
                 far = (x - v.above) / v.up if d >= 0.0 else (v.below - x) / v.down
-                # What lies nearer to the middle than the metric's least change is never an anomaly.
+                # A mean that is nearer to the middle than the metric's least change is never an anomaly.
                 z = max(min(far, abs(d) / rules.floor[k]), 0.0)
                 if rules.direction[k] * d < 0.0:
                     z = 0.0
@@ -140,7 +141,7 @@ def judge_means(seen: Seen, past: Past, rules: MeanRules, view: Viewer[Past]) ->
 
 @inner
 def learn_means(seen: Seen, past: Past, rules: MeanRules, excluded: Bools, learn: Learner[Past]) -> None:
-    """Learn the means of horizons that hold enough, and nothing excluded; metric k is column k of `excluded`."""
+    """Learn the means of horizons with enough requests and no excluded pane; metric k is column k of `excluded`."""
     metrics, horizons = past.learned.shape[1], past.learned.shape[2]
     longest = seen.widths[horizons - 1]
     for s in range(seen.used):

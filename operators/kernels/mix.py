@@ -1,4 +1,4 @@
-"""What the mix of a series' requests explains: loops over the values of one dimension within a row."""
+"""Loops that judge a series against its mix of requests, by the values of one dimension within a row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from operators.kernels.detect import Floats, Learned, count_column, total_column
 from operators.model import Bools, Ints
 
 KNOWN = 10.0
-"""Requests of a part, fading, from which its usual value counts."""
+"""Faded requests of a part from which its usual value counts."""
 
 RECENT = 100.0
 """Requests of a series over which the usual value of its recent mix is averaged."""
@@ -26,7 +26,7 @@ class Entries(NamedTuple):
 
 
 class KnownParts(NamedTuple):
-    """What is learned of each part."""
+    """The learned values of each part."""
 
     usual: Learned  # [P, K]
     weight: Learned  # [P, K]
@@ -35,7 +35,7 @@ class KnownParts(NamedTuple):
 
 @compiled
 def less_the_usual(entries: Entries, parts: KnownParts, stats: Floats, square: Floats, reference: Floats) -> None:
-    """Take from each row's totals what is usual for its parts, and leave out the parts of which too little was seen.
+    """Subtract the usual values of its parts from each row's totals, and leave out parts with too few requests so far.
 
     `stats` [R, V] (the metrics' counts and totals), `square` [R, K] and `reference` [slots, K], the usual value of the
     recent mix, are changed.
@@ -82,9 +82,9 @@ def less_the_usual(entries: Entries, parts: KnownParts, stats: Floats, square: F
 
 @compiled
 def learn_the_usual(pane: int, entries: Entries, parts: KnownParts, excluded: Bools, keep: float) -> None:
-    """Move what is usual for the parts towards this pane's, without what is excluded [slots, C].
+    """Move the usual values of the parts towards this pane's, without the cells of `excluded` [slots, C].
 
-    `keep` is what one pane leaves of a weight.
+    `keep` is the factor by which one pane fades a weight.
     """
     usual, weight = parts.usual, parts.weight
     for e in range(len(entries.part)):

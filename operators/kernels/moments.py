@@ -1,4 +1,4 @@
-"""Loops of the detector that judges a horizon's mean by moments of that same mean's own past."""
+"""Loops of the detector that judges a horizon's mean by the moments of its past."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from operators.kernels.means import MeanRules, View, judge_means, learn_means
 from operators.model import Bools, Ints
 
 YOUNG = 4.0
-"""Independent horizons that the prior spread weighs as much as: twice the least spread, until more was seen."""
+"""The weight of the prior spread, which is twice the least spread, in independent horizons."""
 
 
 class Moments(NamedTuple):
-    """What is learned of the horizons' means."""
+    """The learned moments of the horizons' means."""
 
     mean: Learned  # [slots, K, H] of the horizon's mean
-    above: Learned  # [slots, K, H] twice the mean of its squared deviations where above the mean, else 0
-    below: Learned
+    above: Learned  # [slots, K, H] twice the mean of squared deviations, in which those below the mean count as 0
+    below: Learned  # the same with the sides exchanged
     learned: Learned  # [slots, K, H] panes learned
     request: Floats  # [slots, K] mean square deviation of a single request
     dirty: Ints  # [slots, K] panes until the longest horizon holds nothing excluded
@@ -31,7 +31,7 @@ class Moments(NamedTuple):
 
 @inner
 def _view(moments: Moments, rules: MeanRules, seen: Seen, s: int, k: int, h: int) -> View:
-    """The mean and its spreads, which are no less than the error of sampling and the metric's least."""
+    """The mean and its spreads, which are at least the sampling error and the metric's least spread."""
     mean = float(moments.mean[s, k, h])
     # While few independent horizons were seen, a wide prior stands in for the spread.
     horizons = moments.learned[s, k, h] / seen.widths[h]
@@ -45,7 +45,7 @@ def _view(moments: Moments, rules: MeanRules, seen: Seen, s: int, k: int, h: int
 
 @inner
 def _learn(moments: Moments, rules: MeanRules, s: int, k: int, h: int, x: float) -> None:
-    """Move the moments towards this mean, unless it is far out: a slow drift would hide in the spread that it makes."""
+    """Move the moments towards this mean unless it is far out; else a drift would hide in the spread that it makes."""
     count = moments.learned[s, k, h]
     share = max(1.0 - rules.keep, 1.0 / (count + 1.0))
     d = x - moments.mean[s, k, h]
@@ -58,7 +58,7 @@ def _learn(moments: Moments, rules: MeanRules, s: int, k: int, h: int, x: float)
         moments.far[s, k, h] = 0 if abs(d) <= reach else rules.patience
         d = min(max(d, -reach), reach)
     moments.mean[s, k, h] += share * d
-    if count > 0.0:  # the first value tells the mean, and nothing of the spread
+    if count > 0.0:  # the first value says nothing about the spread
         moments.above[s, k, h] += share * ((2.0 * d * d if d > 0.0 else 0.0) - moments.above[s, k, h])
         moments.below[s, k, h] += share * ((2.0 * d * d if d < 0.0 else 0.0) - moments.below[s, k, h])
     moments.learned[s, k, h] = count + 1.0

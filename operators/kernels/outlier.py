@@ -1,4 +1,4 @@
-"""Compiled loops of the request outlier: a pane's largest request against the tail of all requests before."""
+"""Compiled loops of the request outlier: a pane's largest request against the tail of all earlier requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from operators.model import Bools, Ints
 BUCKETS = 24
 HOME = 8
 WIDTH = 0.35
-"""Of a bucket: a factor of 1.4, on the logarithmic scale; the first value that comes lies in bucket HOME."""
+"""The width of a bucket on the logarithmic scale, a factor of 1.4; the first value lies in bucket HOME."""
 
 TAIL = 0.02
 """The share of the largest requests to which an exponential tail (of the logarithms: Pareto's) is fitted."""
@@ -43,24 +43,24 @@ class OutlierRules(NamedTuple):
 
     judged: Bools  # [K]
     warm: int
-    least: float  # logarithm of the least factor over where the tail begins
+    least: float  # logarithm of the least factor over the beginning of the tail
     threshold: float
-    keep: float  # what one pane leaves of the weight of what was learned
+    keep: float  # factor by which one pane fades the weight of older ones
 
 
 class Tails(NamedTuple):
-    """What is learned of all requests of a series."""
+    """The learned past of all requests of a series."""
 
     past: Counts  # [slots, K, BUCKETS] of requests
     low: Floats  # [slots, K] where bucket 0 begins
-    requests: Floats  # [slots, K] entered, fading
+    requests: Floats  # [slots, K] faded number of entered requests
     learned: Ints  # [slots, K] panes with data
 
 
 class Requests(NamedTuple):
     """The requests of a pane, by value: row r and watched metric k have `[start[r * K + k], start[r * K + k + 1])`.
 
-    Values stand on the scale that the metric is judged in, within 1.6 % of the requests' own, in ascending order.
+    Values are on the scale that the metric is judged in, within 1.6 % of the requests' own, in ascending order.
     """
 
     slots: Ints  # [R] of the rows
@@ -71,7 +71,7 @@ class Requests(NamedTuple):
 
 @inner
 def tail_of(mass: Counts, low: float) -> tuple[float, float]:
-    """Where the tail begins, and the mean excess over that."""
+    """The beginning of the tail, and the mean excess over it."""
     start = quantile(mass, low, WIDTH, 1.0 - TAIL)
     above = 0.0
     excess = 0.0
@@ -87,9 +87,9 @@ def tail_of(mass: Counts, low: float) -> tuple[float, float]:
 
 @compiled
 def score_outliers(seen: Seen, counts: Floats, most: Floats, tails: Tails, rules: OutlierRules) -> Floats:
-    """Verdicts [used, K, FIELDS] on the pane's largest request: how rare is one as large among so many.
+    """Verdicts [used, K, FIELDS] on the pane's largest request: the rarity of one as large among the pane's requests.
 
-    `counts` and `most` [slots, K]: the requests of this pane, and the largest of them.
+    `counts` and `most` [slots, K] are the number of requests of this pane, and the largest of them.
     """
     metrics = tails.learned.shape[1]
     threshold, least = rules.threshold, rules.least

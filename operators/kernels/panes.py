@@ -12,7 +12,7 @@ from operators.model import MISSING, Bools, Ints
 
 
 class Sums(NamedTuple):
-    """What is added up, of N things: requests and errors [N], by metric [N, M] count, total and sum of logarithms."""
+    """Sums of N rows or groups: requests and errors [N], and by metric [N, M] count, total and sum of logarithms."""
 
     requests: Ints
     errors: Ints
@@ -101,9 +101,9 @@ def bound_rows(sources: Ints, start: Ints, least: Ints, most: Ints) -> tuple[Int
 def choose(entries: Ints, start: Ints, alike: Ints, values: Ints, error: Bools, high: Bools, most: int) -> Bools:
     """Which of `entries` are evidence: per group and metric the `most` worst values, and the first `most` errors.
 
-    Group g is `entries[start[g]:start[g + 1]]`, in the order that breaks ties. Entries index `alike` (equal numbers:
-    the same request, which counts once; they stand side by side), `values` [n, M] and `error`. `high` [M]: large values
-    are the bad ones.
+    Group g is `entries[start[g]:start[g + 1]]`, in the order that breaks ties. Entries index `alike`, `values` [n, M]
+    and `error`. Entries with equal numbers in `alike` stand side by side and are one request, which counts once.
+    `high` [M] says whether large values are the bad ones.
     """
     kept = np.zeros(len(entries), np.bool_)
     if most == 0:

@@ -1,4 +1,4 @@
-"""Loops of the detectors that judge a horizon's mean by quantiles of that same mean's own past."""
+"""Loops of the detectors that judge a horizon's mean by the quantiles of its past."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ QUARTILE = 0.6745
 
 
 class MeanHistograms(NamedTuple):
-    """What is learned of the horizons' means: fading histograms."""
+    """The learned past of the horizons' means: fading histograms."""
 
     past: Counts  # [slots, K, H, BUCKETS]
     low: Floats  # [slots, K, H] where bucket 0 begins
-    width: Floats  # [slots, K] of a bucket, 0 until it was needed
+    width: Floats  # [slots, K] of a bucket, 0 until it is needed
     learned: Floats  # [slots, K, H] panes learned
     dirty: Ints  # [slots, K] panes until the longest horizon holds nothing excluded
 
@@ -41,7 +41,7 @@ def hampel(histograms: MeanHistograms, rules: MeanRules, seen: Seen, s: int, k: 
 
 @inner
 def tukey(histograms: MeanHistograms, rules: MeanRules, seen: Seen, s: int, k: int, h: int) -> View:
-    """View the past by its quartiles: a value k interquartile ranges beyond one lies at QUARTILE * (1 + 2 k)."""
+    """View the past by its quartiles: k interquartile ranges beyond one are QUARTILE * (1 + 2 k) spreads."""
     mass, low, width = histograms.past[s, k, h], histograms.low[s, k, h], histograms.width[s, k]
     first, third = quantile(mass, low, width, 0.25), quantile(mass, low, width, 0.75)
     sigma = (third - first) / (2.0 * QUARTILE)
@@ -75,5 +75,5 @@ def score_iqr(seen: Seen, histograms: MeanHistograms, rules: MeanRules) -> Float
 
 @compiled
 def learn_past(seen: Seen, histograms: MeanHistograms, rules: MeanRules, excluded: Bools) -> None:
-    """Enter the horizons' means into their past, in place, without horizons that hold something excluded."""
+    """Enter the horizons' means into their past, in place, except for horizons that hold an excluded pane."""
     learn_means(seen, histograms, rules, excluded, _learn)

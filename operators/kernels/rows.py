@@ -14,7 +14,7 @@ from operators.model import Ints
 
 
 class Rows(NamedTuple):
-    """What is added up in the R rows of a pane table (`operators.panes.table`), totals in fixed-point units."""
+    """The sums and sketches of the R rows of a pane table (`operators.panes.table`), with totals in fixed point."""
 
     sums: Sums
     sketches: Sketches  # of R * M cells
@@ -24,8 +24,8 @@ class Scale(NamedTuple):
     """The scale that each watched metric is judged in."""
 
     metrics: Ints  # [K] index on the metric axis
-    value_of: Floats  # [K, buckets] what a value of the bucket is judged as
-    linear: Floats  # [K] fixed-point steps in a unit where the metric is judged as it is, else 0
+    value_of: Floats  # [K, buckets] judged value of the bucket
+    linear: Floats  # [K] fixed-point steps in a unit if the metric is judged without logarithms, else 0
     log_steps: float
 
 

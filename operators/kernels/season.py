@@ -1,4 +1,4 @@
-"""Loops over what a series usually has at an hour of the day and of the week."""
+"""Loops over the usual requests of a series at an hour of the day and of the week."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from operators.model import Bools, Ints
 WEEK = 168
 DAY = 24
 _DAYS = 7
-_KNOWN = 2  # days that an hour was seen on before it says anything
-_SURE = 4  # days after which it alone says what is usual
+_KNOWN = 2  # days on which an hour must be seen before it counts
+_SURE = 4  # days after which the hour alone gives the usual
 _TINY = 1.0 / 360.0  # requests a pane: one in an hour of panes of 10 s
-_DAMPING = 0.2  # of the mean of all hours: how far little traffic is from telling how the day differs from others
-_NORMAL = 1.4826  # spreads of a normal distribution in its median deviation
+_DAMPING = 0.2  # of the mean of all hours; added to both rates, so little traffic says little about a different day
+_NORMAL = 1.4826  # spread of a normal distribution, in median deviations
 
 
 class Times(NamedTuple):
-    """The hour that a pane lies in, and T times between the middles of two hours each."""
+    """The hour of a pane, and T times, each between the middles of two hours."""
 
-    hour: int  # counted on
+    hour: int  # its number, which goes on from week to week
     wanted: Ints  # [W] hours of the week
-    left: Ints  # [T] indexes into these
+    left: Ints  # [T] indexes into `wanted`
     right: Ints
     share: Floats  # [T] of the way from left to right
 
 
 class Hours(NamedTuple):
-    """What each slot had at the hours of the last week, and in the hour that is being added up."""
+    """The requests of each slot in the hours of the last week, and in the hour that is being added up."""
 
     hours: NDArray[np.float32]  # [slots, WEEK] mean requests a pane in the last such hour, negative where unknown
     hour: Ints  # [slots] the number of the hour that is being added up, -1 for none
@@ -42,18 +42,19 @@ class Hours(NamedTuple):
 
 
 class Usual(NamedTuple):
-    """Requests a pane that are usual at T times, those of the horizons and then that of the pane: [used, T]."""
+    """The usual requests a pane at T times, those of the horizons and then that of the pane: [used, T]."""
 
     rate: Floats
-    season: Floats  # what the season alone says of them
-    slack: Floats  # relative variance, on the square-root scale: of the days, and of when in two hours a change comes
+    season: Floats  # by the season alone
+    slack: Floats  # relative variance on the square-root scale: of the days, and of the time of a change in two hours
 
 
 @inner
 def _level(hours: NDArray[np.float32], hour: int, days: Floats) -> tuple[int, float, float]:
-    """How many days know this hour of the week's hour of the day; its level, and the median deviation from it.
+    """The number of days that know the hour of the day, its level, and the median deviation of the days from it.
 
-    The level is the median over the days, half-way to the same hour of the last week where that is known.
+    `hour` is one of the week. The level is the median over the days; if `hour` itself is known, it lies half-way
+    between the two.
     """
     known = 0
     for d in range(_DAYS):
@@ -82,10 +83,10 @@ def _level(hours: NDArray[np.float32], hour: int, days: Floats) -> tuple[int, fl
 
 @compiled
 def expect(used: int, times: Times, hours: Hours, rate: Floats, late: Floats) -> Usual:
-    """What is usual of the slots in use at each time; `rate` and `late` are those of `operators.kernels.traffic`.
+    """The usual requests of the slots in use at each time; `rate` and `late` are those of `operators.kernels.traffic`.
 
-    The usual is the rate of late, times how that time differs from the hours before it on other days. Between the
-    middles of two hours it moves from one to the other. Until `_SURE` days have shown both it stays nearer to the rate.
+    The usual is the recent rate times the ratio, on other days, of that time to the hours before it. Between the
+    middles of two hours it is interpolated. Until `_SURE` days have shown both hours, it stays nearer to the rate.
     """
     wanted, last = times.wanted, hours.hours
     usual = np.empty((used, len(times.left)))
@@ -121,7 +122,7 @@ def expect(used: int, times: Times, hours: Hours, rate: Floats, late: Floats) ->
             blend = (1.0 - sure) * math.log(rate[s] + _TINY) + sure * math.log(expected + _TINY)
             usual[s, t] = max(math.exp(blend) - _TINY, 0.0)
             spread = _NORMAL * max(deviation[a], deviation[b])
-            step = min(w, 1.0 - w) * (level[b] - level[a])  # a change at once, told as a slope between two middles
+            step = min(w, 1.0 - w) * (level[b] - level[a])  # a sudden change looks like a slope between two middles
             relative = sure * math.sqrt(spread * spread + step * step) / (season[s, t] + _TINY)
             root = 1.0 - math.sqrt(max(1.0 - relative, 0.0))
             slack[s, t] = root * root
@@ -130,9 +131,9 @@ def expect(used: int, times: Times, hours: Hours, rate: Floats, late: Floats) ->
 
 @compiled
 def remember(seen: Seen, hours: Hours, hour: int, least: int, excluded: Bools) -> None:
-    """Add the pane to its hour, and keep the hour before where the pane begins a new one; in place.
+    """Add the pane to its hour, and store the hour before if the pane begins a new one; in place.
 
-    `hour` is its number, counted on; `least` panes must be known of an hour; `excluded` [slots].
+    `hour` is its number, as in `Times`; an hour with fewer than `least` known panes is not stored; `excluded` [slots].
     """
     running, total, panes = hours.hour, hours.hour_total, hours.hour_panes
     for s in range(seen.used):

@@ -15,7 +15,7 @@ Singles = NDArray[np.float32]
 
 @compiled
 def add_entries(place: Ints, pane: Ints, added: NDArray[Any], keep: float, sums: Singles, last: Ints) -> None:
-    """Add each entry [E, V] to the sums [P, V] at its place, which fade by the panes since their last one."""
+    """Add each entry [E, V] to the sums [P, V] at its place; sums fade with each pane since their last entry."""
     for e in range(len(place)):
         p = place[e]
         fade = keep ** (pane[e] - last[p]) if last[p] >= 0 else 0.0
@@ -28,7 +28,7 @@ def add_entries(place: Ints, pane: Ints, added: NDArray[Any], keep: float, sums:
 def add_rows(
     slot: Ints, pane: Ints, added: Ints, held: Bools, keep: float, sums: Singles, panes: Singles, last: Ints
 ) -> None:
-    """As `add_entries`, of whole rows; `panes` counts those that were learned, the silent ones before a row with it."""
+    """As `add_entries`, for whole rows; `panes` counts the learned panes, silent ones with the row after them."""
     for r in range(len(slot)):
         s = slot[r]
         fade = keep ** (pane[r] - last[s]) if last[s] >= 0 else keep

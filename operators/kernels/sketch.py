@@ -17,11 +17,11 @@ BUCKETS = 1888
 """Buckets of all values below 2**63."""
 
 DENSE = 48
-"""Cells of more entries are counted in a dense array, smaller ones by insertion: about where their costs meet."""
+"""Cells with more entries are counted in a dense array, smaller ones by insertion; here both cost about the same."""
 
 
 class Sketches(NamedTuple):
-    """The sketches of cells: that of cell i is the entries `[start[i], start[i + 1])`, by ascending bucket."""
+    """The sketches of cells: cell i has the entries `[start[i], start[i + 1])`, in ascending order of buckets."""
 
     start: Ints  # [cells + 1]
     bucket: Buckets
@@ -59,7 +59,7 @@ def bucket_of(v: int) -> int:
 
 @inner
 def insert(bucket: Buckets, count: Ints, low: int, high: int, b: int, c: int) -> int:
-    """Add c to bucket b of the run [low, high), which has room behind it; the new end of the run."""
+    """Add c to bucket b of the run [low, high), which has room after it; returns the new end of the run."""
     j = high
     while j > low and bucket[j - 1] > b:
         j -= 1

@@ -15,7 +15,7 @@ _PLUS, _DASH, _COLON = ord("+"), ord("-"), ord(":")
 
 @compiled
 def _number(chars: Bytes, at: int, digits: int) -> int:
-    """The decimal number of so many digits, -1 where one is none."""
+    """The decimal number of this many digits, -1 if a character is no digit."""
     number = 0
     for i in range(at, at + digits):
         digit = int(chars[i]) - ord("0")
@@ -27,7 +27,7 @@ def _number(chars: Bytes, at: int, digits: int) -> int:
 
 @compiled
 def read_rfc3339(chars: Bytes, ends: Ints) -> tuple[Ints, Bools]:
-    """The times of texts that stand one after another, text i up to `ends[i]`; and which were read (0 where not).
+    """The times of texts that stand one after another, text i up to `ends[i]`; and whether each was read (else 0).
 
     Years 1900 to 2199; fraction digits beyond the sixth are cut off. A leap second is not read. Days since 1970 are
     counted in years that begin in March, so that a leap day is the last of its year.

@@ -31,36 +31,36 @@ from operators.kernels.season import Hours, Times, Usual, expect, remember
 from operators.model import Bools, Ints
 
 CLUSTERED = 1.0
-"""Variance of the square root of a count: four times Poisson's, for requests come in sessions of a few."""
+"""The variance of the square root of a count: four times Poisson's, since requests come in sessions of a few."""
 
 FAR_LEAST = 0.1
-"""The least relative spread of a number of requests, on the square-root scale, for being far out."""
+"""The least relative spread, on the square-root scale, by which a number of requests counts as far out."""
 
 
 class TrafficRules(NamedTuple):
     """How the number of requests is judged and learned."""
 
-    column: int  # of `excluded`
+    column: int  # its column in `excluded`
     first: int  # the shortest horizon that judges traffic
     warm: int
-    patience: int  # panes in a row after which what is far out is learned all the same
+    patience: int  # panes in a row after which numbers that are far out are learned all the same
     trusted_after: int  # panes
     surge: float
     drop: float
     boundary: float
     threshold: float
-    share_of_late: float  # of the new in the rate, once there is much
-    share_of_new: float  # of the new in the spreads, once there is much
-    hour: int  # panes that must be known of an hour
+    share_of_late: float  # weight of a new pane in the rate, once many were learned
+    share_of_new: float  # weight of a new pane in the spreads, once many were learned
+    hour: int  # least known panes of an hour
 
 
 class Deviations(NamedTuple):
-    """What requests deviate from the usual, relative to it, and the rate of late."""
+    """The recent rate, and the deviations of requests from the usual number, relative to it."""
 
-    rate: Floats  # [slots] requests a pane of late
+    rate: Floats  # [slots] recent requests a pane
     late: Floats  # [slots] the season of the panes that the rate was learned from
-    above: Floats  # [slots, H] twice the mean of the squared relative deviation where above the usual, else 0
-    below: Floats
+    above: Floats  # [slots, H] twice the mean of squared relative deviations, in which those below count as 0
+    below: Floats  # the same with the sides exchanged
     learned: Ints  # [slots, H] panes
     seen: Ints  # [slots] panes that the rate was learned from
     dirty: Ints  # [slots] panes until the longest horizon holds nothing excluded
@@ -69,13 +69,13 @@ class Deviations(NamedTuple):
 
 @inner
 def _requests(seen: Seen, s: int, h: int) -> float:
-    """Requests of the horizon, as though it spanned its whole width."""
+    """Requests of the horizon, scaled to its whole width."""
     return float(seen.sums[s, h, REQUESTS_COLUMN] * (seen.widths[h] / seen.spans[h]))
 
 
 @compiled
 def score_traffic(seen: Seen, deviations: Deviations, hours: Hours, times: Times, rules: TrafficRules) -> Floats:
-    """Verdicts [used, 1, FIELDS] on the requests."""
+    """Verdicts [used, 1, FIELDS] on the number of requests."""
     usual = expect(seen.used, times, hours, deviations.rate, deviations.late)
     out = np.zeros((seen.used, 1, FIELDS))
     for s in range(seen.used):
@@ -118,7 +118,7 @@ def score_traffic(seen: Seen, deviations: Deviations, hours: Hours, times: Times
 
 @inner
 def _is_far_out(seen: Seen, usual: Usual, deviations: Deviations, s: int) -> bool:
-    """Whether any horizon of which enough was learned, and that holds nothing excluded, deviates too far."""
+    """Whether any horizon deviates too far, of those with enough learned and no excluded pane."""
     longest = seen.widths[len(seen.widths) - 1]
     for h in range(len(seen.widths)):
         width = seen.widths[h]
@@ -137,9 +137,9 @@ def _is_far_out(seen: Seen, usual: Usual, deviations: Deviations, s: int) -> boo
 def learn_traffic(
     seen: Seen, deviations: Deviations, hours: Hours, times: Times, rules: TrafficRules, excluded: Bools
 ) -> None:
-    """Move the rate and what requests deviate from it, relative to it, towards this pane's, and its hour; in place.
+    """Move the rate, the relative deviations and the hour towards this pane's, in place.
 
-    What is far out over any horizon is not learned, but for a lasting change.
+    The rate and the deviations do not learn a pane that is far out over any horizon, unless the change lasts.
     """
     usual = expect(seen.used, times, hours, deviations.rate, deviations.late)
     remember(seen, hours, times.hour, rules.hour, excluded[:, rules.column])
@@ -154,7 +154,7 @@ def learn_traffic(
             deviations.far[s] += 1
             continue
         deviations.far[s] = rules.patience if out else 0
-        # Before the slot is as old as the horizon, what it lacks is not known to be zero.
+        # While a series is younger than the horizon, the requests before its birth are unknown, not zero.
         known = min(seen.pane - seen.born[s] + 1, deviations.seen[s])
         for h in range(horizons):
             width = seen.widths[h]

@@ -33,7 +33,7 @@ def write(numbers: Ints, start: Ints) -> tuple[Bytes, Ints]:
 
 @compiled
 def read(data: Bytes, room: int) -> tuple[Ints, int]:
-    """The numbers in the bytes, and how many bytes they took.
+    """The numbers in the bytes, and the number of bytes that they took.
 
     Stops early at the `room`-th number, at one that does not end, and at one of more than 64 bits.
     """

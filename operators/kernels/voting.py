@@ -16,8 +16,8 @@ def take_stronger(
 ) -> None:
     """Keep, per cell, the verdict with the highest weighted score; the detector's columns begin at cell `first`.
 
-    A verdict counts where the detector has a vote, and where it judged at all or nothing else did. A weight multiplies
-    the ratio of the level to the boundary, so with a half of it a detector must be twice as sure.
+    The first detector with a vote sets the verdict, and a higher score replaces it. A weight multiplies the ratio of
+    the level to the boundary, so a detector with half the weight must be twice as sure.
     """
     for s in range(verdicts.shape[0]):
         for k in range(verdicts.shape[1]):
@@ -35,7 +35,7 @@ def take_stronger(
 
 @compiled
 def add_up(verdicts: Floats, weights: Floats, first: int, total: Floats, mass: Floats) -> None:
-    """Add the weighted scores of those cells that the detector judged, and the weights."""
+    """Add the weighted scores of the cells that the detector judged, and the weights."""
     for s in range(verdicts.shape[0]):
         for k in range(verdicts.shape[1]):
             if weights[k] > 0.0 and verdicts[s, k, SPAN] > 0.0:
@@ -45,7 +45,7 @@ def add_up(verdicts: Floats, weights: Floats, first: int, total: Floats, mass: F
 
 @compiled
 def take_mean(total: Floats, mass: Floats, agreed: Bools, best: Floats) -> None:
-    """The score of the cells that are `agreed` is the weighted mean; the rest of the verdict stays as it is."""
+    """Set the score of the `agreed` cells to the weighted mean; the rest of the verdict stays as it is."""
     for s in range(total.shape[0]):
         for c in range(total.shape[1]):
             if agreed[c]:

@@ -1,1 +1,1 @@
-"""What a shard's series are usually like beside their cells: mix, shares, season, quantiles."""
+"""Knowledge of a shard's series that detectors and alerts share: mix, shares, season, quantiles, rules of means."""

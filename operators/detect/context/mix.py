@@ -1,10 +1,10 @@
-"""Judging a series against its mix: each request less what is usual for its part of the series.
+"""Judges a series against its mix: each request less the usual value of its part of the series.
 
 A service is slower when a tenant with long prompts sends more; that is no anomaly of the service. So each value of one
-dimension (`detect.mix_by`, the tenant) within a series is a part with a usual value of its own per metric, a faded
-mean, and the series is judged by the deviations from those. A part counts once enough of its requests were seen. What
-the rows do not tell apart (no value, or folded into `__other__`) is a part too. Series that name the dimension are
-judged as they are.
+dimension (`detect.mix_by`, the tenant) is a part of the series. Each part has its own usual value for each metric, a
+faded mean, and the series is judged by the deviations from these values. A part counts once enough of its requests were
+seen. Requests that the rows do not tell apart (without a value, or folded into `__other__`) are a part too. A series
+that names the dimension is judged by plain values.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from operators.panes.table import PaneTable
 from operators.series import dimension_set
 
 MOST_PARTS = 256
-"""Parts of a series; those that come later are one."""
+"""Most parts of a series; all later values are one part."""
 
 _REST = ""
 
 
 class Parts(NamedTuple):
-    """The parts of a table's rows, in the order of the rows: what the breakdown names, then what is left of the row."""
+    """The parts of a table's rows, in the order of the rows: the values of the breakdown, then the rest of the row."""
 
     row: Ints  # [E]
     value: list[str]
@@ -38,7 +38,7 @@ class Parts(NamedTuple):
 
 
 class Mix:
-    """The parts of a shard's series, and what is usual for them. State: the parts' names, and arrays by part."""
+    """The parts of a shard's series and their usual values. Its state is the parts' names, and arrays by part."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -61,13 +61,13 @@ class Mix:
         }
 
     def admit(self, slot: int, series: str) -> None:
-        """A series got this slot."""
+        """Begin with a series that got this slot."""
         self._reference.reserve(slot + 1)
         if self._label >= 0 and self._dimension not in dimension_set(series).split(","):
             self._parts_of[slot] = []
 
     def drop(self, slot: int) -> None:
-        """The series of this slot is forgotten."""
+        """Forget the series of this slot."""
         self._reference.clear(slot)
         for value in self._parts_of.pop(slot, ()):
             part = self._part_of.pop((slot, value))
@@ -75,7 +75,7 @@ class Mix:
             self._free.append(part)
 
     def parts(self, table: PaneTable) -> Parts | None:
-        """The parts of all rows whose series may have any; None where none has."""
+        """The parts of all rows whose series may have any; None if there are none."""
         if self._label < 0:
             return None
         mixed = np.array([self._dimension not in dimension_set(s).split(",") for s in table.series], np.bool_)
@@ -103,7 +103,7 @@ class Mix:
         return Parts(row[order], [values[o] for o in order.tolist()], count.astype(np.float64), totals)
 
     def entries(self, parts: Parts, first: int, slots: Ints) -> Entries | None:
-        """The parts of the rows from `first` on, one for each of `slots`; None where no series has any."""
+        """The parts of the rows from `first` on, one row for each of `slots`; None if there are none."""
         a, b = np.searchsorted(parts.row, (first, first + len(slots))).tolist()
         if a == b:
             return None
@@ -126,11 +126,11 @@ class Mix:
         return part
 
     def apply(self, entries: Entries, stats: Floats, square: Floats) -> None:
-        """Take from the pane's rows [R, V] and [R, K] what is usual for their parts, in place."""
+        """Subtract the usual values of the parts from the pane's rows [R, V] and [R, K], in place."""
         less_the_usual(entries, KnownParts(**self._learned.state), stats, square, self._reference.state["mean"])
 
     def reference(self, slot: int, cell: int) -> float:
-        """What the deviations of the cell are from, on the scale that is judged: the usual value of the recent mix."""
+        """The value from which the cell's deviations count: the usual value of the recent mix, on the judged scale."""
         if cell >= len(self._watch.metrics):
             return 0.0
         return float(self._reference.state["mean"][slot, cell])
@@ -146,7 +146,7 @@ class Mix:
         learn_the_usual(pane, entries, KnownParts(**self._learned.state), excluded, self._watch.keep)
 
     def forget(self, before: int) -> None:
-        """Forget the parts that were not seen since that pane."""
+        """Forget the parts that were last seen before that pane."""
         last = self._learned.state["last"]
         for (slot, value), part in list(self._part_of.items()):
             if last[part] < before:
@@ -156,14 +156,14 @@ class Mix:
                 self._free.append(part)
 
     def save(self, used: int) -> tuple[object, ...]:
-        """The parts by series and value, in the order in which they were met, and what is usual for them."""
+        """The parts by series and value, in the order in which they came, and their usual values."""
         parts = list(self._part_of)
         places = np.fromiter(self._part_of.values(), np.int64, len(parts))
         arrays = {name: array[places] for name, array in self._learned.state.items()}
         return parts, packed(arrays, self._blank(1)), self._reference.save(used)
 
     def load(self, saved: tuple[object, ...], texts: list[str]) -> None:
-        """Take over what was saved for the series in these slots."""
+        """Load a saved state; `texts` are the series by slot."""
         parts, arrays, reference = cast(Any, saved)
         for slot, series in enumerate(texts):
             if series:

@@ -1,4 +1,4 @@
-"""What `mad` and `iqr` have in common: a fading histogram of each horizon's mean, per series and metric."""
+"""The common part of `mad` and `iqr`: a fading histogram of each horizon's mean, per series and metric."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Kernel = Callable[[Seen, kernels.MeanHistograms, MeanRules], Floats]
 
 
 class Past:
-    """The past of every horizon's mean, and a kernel that judges by it.
+    """Judges every horizon's mean by its past, with one of the kernels.
 
-    3.6 kB a series with the default horizons and metrics.
+    The past takes 3.6 kB a series with the default horizons and metrics.
     """
 
     def __init__(self, watch: Watch, kernel: Kernel) -> None:

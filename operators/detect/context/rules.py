@@ -1,4 +1,4 @@
-"""How the watched metrics' means are judged, as the detectors of means hand it to their kernels."""
+"""The rules for the means of the watched metrics, as the kernels of the detectors of means take them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DIRECTION: Final = {"up": 1, "down": -1, "both": 0}
 
 
 def mean_rules(watch: Watch) -> MeanRules:
-    """The rules for the watched metrics, in their order; changes stand on the scale that the metric is judged in."""
+    """The rules for the watched metrics, in their order; changes are on the scale that the metric is judged in."""
     least = np.array([log(s.min_change) if s.in_logs else s.min_change for s in watch.settings])
     return MeanRules(
         warm=watch.config.warm_up_panes,

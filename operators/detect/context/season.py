@@ -1,4 +1,4 @@
-"""Local hours of panes and horizons, in the time zone of those who send the traffic."""
+"""Local hours of panes and horizons, in the time zone of the traffic's senders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOUR = 3_600
 
 
 class Clock:
-    """Local hours of panes. Where clocks are set back an hour has the same number twice."""
+    """Local hours of panes. When clocks are set back, two hours have the same number."""
 
     def __init__(self, time_zone: str, pane_s: int) -> None:
         self._zone: tzinfo = UTC if time_zone == "UTC" else ZoneInfo(time_zone)
@@ -28,7 +28,7 @@ class Clock:
         return self._local(self._middle(pane)) // HOUR
 
     def times(self, pane: int, widths: Ints) -> Times:
-        """The middles of the horizons of these widths, in panes, that end with the pane; and that of the pane."""
+        """The middles of the horizons that end with the pane, by their widths in panes; then the middle of the pane."""
         middle = self._middle(pane)
         back = [(w - 1) * self._pane_s // 2 for w in [*widths.tolist(), 1]]
         halves = [divmod(self._local(middle - b) - HOUR // 2, HOUR) for b in back]
@@ -49,6 +49,6 @@ class Clock:
         return seconds + self._offset(seconds // 900)
 
     def _offset_at(self, quarter: int) -> int:
-        """Seconds ahead of UTC in a quarter of an hour: offsets change only between these."""
+        """The offset from UTC in a quarter of an hour, in seconds; offsets change only between quarters."""
         offset = datetime.fromtimestamp(quarter * 900, UTC).astimezone(self._zone).utcoffset()
         return 0 if offset is None else round(offset.total_seconds())

@@ -1,9 +1,9 @@
-"""The usual shares of a shard's series: what part of each its models, tenants, regions, kinds of error usually are.
+"""The usual shares of a shard's series: the part that each model, tenant, region and kind of error usually has in it.
 
-By series, label and value the requests, errors and the counts and totals of all metrics fade with the half-life of what
-detection learns; nothing is learned while anything is abnormal on the series. They are needed when an alert is told,
-so panes wait until a few dozen are taken in at once. Sums are taken in pane by pane whenever that is done, so it does
-not matter when. About 100 bytes a value; at most `MOST` values of a label stay, the largest, and the rest is one.
+For each series, label and value it keeps the requests, errors, and counts and totals of all metrics. They fade with the
+half-life of detection, and nothing is learned while anything of the series is abnormal. Only alerts need them, so panes
+wait and are added a few dozen at once. They are added pane by pane in any case, so the time does not change the sums. A
+value takes about 100 bytes; the `MOST` largest values of a label stay, and the others become one.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from operators.panes.table import PaneTable
 from operators.series import OTHER
 
 MOST: Final = 8
-"""Values of a label that stay when the hour is over; up to twice as many are told apart until then."""
+"""Most values of a label that stay when an hour is over; up to twice as many are kept within the hour."""
 FAINT: Final = 0.5
-"""Requests, fading, below which a value is forgotten."""
+"""A value with fewer faded requests is forgotten."""
 TABLES: Final = 64
 ROWS: Final = 4_096
-"""Tables, and rows of them, that wait at most."""
+"""Most tables that wait, and most of their rows."""
 TEXTS: Final = 1_024
-"""Texts that nobody uses any more, beyond which they are forgotten."""
+"""Unused texts are forgotten once there are this many more texts than twice the values."""
 
 _LABELS: Final = 16  # room for labels in a key
 _TEXTS: Final = 32  # bits of a key for the number of the value's text
@@ -38,7 +38,7 @@ _TEXTS: Final = 32  # bits of a key for the number of the value's text
 
 @dataclass(slots=True)
 class _Waiting:
-    """Rows of one table, of neighbouring panes, that are not taken in yet."""
+    """Rows of one table, of neighbouring panes, that are not added yet."""
 
     table: PaneTable
     first: int
@@ -48,7 +48,10 @@ class _Waiting:
 
 
 class Shares:
-    """`note` each pane, ask for the `usual` of a series. State: arrays by slot, and by value in the order of keys."""
+    """Learns shares from each pane (`note`), and gives those of a series (`usual`).
+
+    Its state is arrays by slot, and arrays by value in the order of the keys.
+    """
 
     def __init__(self, keep: float, pane_s: int) -> None:
         self._keep = keep
@@ -71,12 +74,12 @@ class Shares:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is learned."""
+        """Bytes of the learned arrays."""
         arrays = (*self._whole.state.values(), *self._values.values(), self._keys)
         return sum(a.nbytes for a in arrays)
 
     def note(self, table: PaneTable, first: int, slots: Ints, pane: int, held: Collection[int]) -> None:
-        """Take in the pane's rows from `first` on, one for each of `slots`, without the slots that are held."""
+        """Learn the pane's rows from `first` on, one for each of `slots`, without the slots in `held`."""
         if pane // self._hour != self._pruned:
             self._take_in()
             self._prune(pane)
@@ -95,7 +98,7 @@ class Shares:
             self._take_in()
 
     def usual(self, slot: int, pane: int) -> Usual:
-        """What is usual for the series in this slot; all is 0 where nothing was learned."""
+        """The usual shares of the series in this slot; all are 0 if nothing was learned."""
         self._take_in()
         self._whole.reserve(slot + 1)
         state = self._whole.state
@@ -168,7 +171,7 @@ class Shares:
         return numbers[index]
 
     def _places(self, key: Ints) -> Ints:
-        """The place of each key; keys that are new get one while their label has room, else that of `__other__`."""
+        """The place of each key; a new key gets a place while its label has room, else the one of `__other__`."""
         place = np.searchsorted(self._keys, key)
         known = np.append(self._keys, -1)[place] == key
         if known.all():
@@ -207,7 +210,7 @@ class Shares:
             self._values = {name: a[which] for name, a in self._values.items()}
 
     def _prune(self, pane: int) -> None:
-        """Forget what is faint, and make one of what is not among the largest of its label."""
+        """Forget faint values, and merge those that are not among the largest of their label."""
         if not len(self._keys):
             return
         requests = self._values["sums"][:, 0] * self._keep ** (pane - self._values["last"])
@@ -235,7 +238,7 @@ class Shares:
         self._number = {text: i for i, text in enumerate(self._texts)}
 
     def _in_order(self) -> tuple[list[str], Ints, State]:
-        """The texts in use in order, `__other__` first, and the values by them: the same whenever they were met."""
+        """The texts in use in order, `__other__` first, and the values in that order, whatever order they came in."""
         number = self._keys & (1 << _TEXTS) - 1
         used = sorted({self._texts[i] for i in np.unique(number).tolist()} - {OTHER})
         texts = [OTHER, *used]
@@ -246,14 +249,14 @@ class Shares:
         return texts, keys[order], {name: a[order] for name, a in self._values.items()}
 
     def save(self, used: int) -> tuple[object, ...]:
-        """What is learned of the slots in use; what waits is taken in first."""
+        """The learned shares of the slots in use; waiting rows are added first."""
         self._take_in()
         self._whole.reserve(used)
         texts, keys, values = self._in_order()
         return self._pruned, self._whole.save(used), texts, keys, packed(values, _no_values(1))
 
     def load(self, saved: tuple[object, ...]) -> None:
-        """Take over what was saved."""
+        """Load a saved state."""
         pruned, whole, texts, keys, values = cast(Any, saved)
         self._pruned, self._texts, self._keys = pruned, list(texts), keys.copy()
         self._values = unpacked(values)

@@ -1,9 +1,10 @@
-"""Cumulative sums of a pane's mean, above and below: for small changes that last.
+"""Cumulative sums of the deviations of a pane's mean, above and below: for small changes that last.
 
-S = max(0, S + d / sigma - k) on each side (E. S. Page, Continuous inspection schemes, 1954), with k = 0.5 and sigma the
-largest of what panes vary by, the error of sampling, and the metric's least change; so nothing accumulates below half
-of that. A stationary sum of normal values lies above h in about exp(-2 k h) of the panes, which is its tail. The
-sums stand still while the cell is anomalous and begin anew when it is not any more.
+On each side the sum is S = max(0, S + d / sigma - k) with k = 0.5 (E. S. Page, Continuous inspection schemes, 1954).
+Here d is the deviation of the pane's mean, and sigma is the largest of the spread of such means, the sampling error,
+and the metric's least change. So a deviation below half of sigma does not accumulate. The stationary sum of normal
+values lies above h in about exp(-2 k h) of the panes, which is its tail. The sums stand still while the cell is
+anomalous and begin anew afterwards.
 """
 
 from __future__ import annotations

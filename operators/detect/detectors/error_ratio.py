@@ -1,9 +1,9 @@
 """The share of errors against a learned base rate, by the tail of an over-dispersed binomial.
 
-The base rate is the faded share of errors, drawn towards a prior while little was seen. Errors come in clusters, so n
-requests count as n / (1 + (n - 1) rho), with rho, the correlation of errors within a horizon, learned per series and
-horizon by the method of moments. The tail is Chernoff's bound exp(-n KL(share, base)): closed, cheap at any n, never
-too small.
+The base rate is the faded share of errors, drawn towards a prior while few requests were seen. Errors come in clusters,
+so n requests count as n / (1 + (n - 1) rho). Here rho is the correlation of errors within a horizon, learned per series
+and horizon by the method of moments. The tail is Chernoff's bound exp(-n KL(share, base)), which has a closed form, is
+cheap at any n, and is never too small.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from operators.model import Bools
 
 
 class ErrorRatio:
-    """Watches `error_ratio`."""
+    """Judges `error_ratio`."""
 
     name = "error_ratio"
     traits = Traits(

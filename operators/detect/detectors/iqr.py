@@ -1,7 +1,7 @@
-"""Tukey's fences: how many interquartile ranges a horizon's mean lies beyond the quartiles of its past.
+"""Tukey's fences: the distance of a horizon's mean from the quartiles of its past, in interquartile ranges.
 
-A fence of k ranges is 0.6745 (1 + 2 k) standard deviations of a normal distribution (J. W. Tukey, Exploratory Data
-Analysis, 1977), by which it becomes a probability. Quartiles on each side: it suits series that are skewed.
+A fence at k ranges lies at 0.6745 (1 + 2 k) standard deviations of a normal distribution, which gives its probability
+(J. W. Tukey, Exploratory Data Analysis, 1977). Each side has its own quartile, so the detector suits skewed series.
 """
 
 from __future__ import annotations

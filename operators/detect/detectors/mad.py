@@ -1,7 +1,8 @@
-"""Hampel's identifier: the distance from the median of a horizon's mean, in median absolute deviations.
+"""Hampel's identifier: the distance of a horizon's mean from the median of its past, in median absolute deviations.
 
-1.4826 MAD stands for a standard deviation (F. R. Hampel, The influence curve and its role in robust estimation, 1974).
-Half of the past may be anything at all before it is misled, which is what it is for: series that are abnormal often.
+1.4826 median absolute deviations stand for a standard deviation (F. R. Hampel, The influence curve and its role in
+robust estimation, 1974). Up to half of the past may be abnormal before the detector is misled, so it suits series that
+are abnormal often.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""A single monstrous request: the largest of a pane against the tail of all the series' requests before.
+"""A single monstrous request: the largest request of a pane, against the tail of all earlier ones of the series.
 
-The requests' values are kept as a fading histogram of logarithms; above its 98 % quantile u an exponential tail with
-mean excess b is fitted, which is Pareto's (B. M. Hill, A simple general approach to inference about the tail of a
-distribution, 1975). Among n requests one as large as x has the probability n 0.02 exp(-(x - u) / b). Stragglers that
-come every day are part of that tail. Judged are the metrics in logs whose large values are anomalies.
+The detector keeps a fading histogram of the logarithms of the requests' values. Above its 98 % quantile u it fits an
+exponential tail with mean excess b, which is a Pareto tail of the values themselves (B. M. Hill, A simple general
+approach to inference about the tail of a distribution, 1975). The probability that one of n requests has a logarithm as
+large as x is n 0.02 exp(-(x - u) / b). Everyday stragglers are part of that tail. The detector judges only metrics in
+logarithms whose large values are anomalies.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from operators.model import Bools
 
 
 class RequestOutlier:
-    """Judges the watched metrics; those that are not judged in logs, or only downwards, never are an anomaly."""
+    """Judges the watched metrics; one that is not in logarithms, or is watched only downwards, is never an anomaly."""
 
     name = "request_outlier"
     traits = Traits(

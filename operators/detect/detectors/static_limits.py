@@ -1,8 +1,9 @@
 """Limits that need no history: on a mean, a sum, a quantile, the traffic or the share of errors.
 
-Evaluated on closed panes over a configured horizon. A quantile is beyond its limit when more requests than its share
-are, which needs a few numbers a pane and no sketch; the value told for it is estimated from the tail beyond the limit.
-The score is that of the ratio to the limit: 0.5 at it, 0.67 at twice, 0.9 at nine times. Nothing is learned.
+A limit is checked on closed panes, over a configured horizon. A quantile breaks its limit if more requests are beyond
+the limit than the quantile allows. This takes a few numbers a pane and no sketch; the value in the alert is estimated
+from the tail beyond the limit. The score follows from the ratio to the limit: 0.5 at the limit, 0.67 at twice the
+limit, 0.9 at nine times. The detector learns nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _SHARE = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01, "max": 0.0}
 
 
 def applying(limits: tuple[LimitConfig, ...], series: str) -> Bools:
-    """Which of the limits are meant for the series."""
+    """Which of the limits apply to the series."""
     return np.array([patterns.matches(series, limit.series) for limit in limits], np.bool_)
 
 
@@ -81,11 +82,11 @@ class StaticLimits:
         return Verdicts(table)
 
     def learn(self, state: State, block: Block, excluded: Bools) -> None:
-        """Nothing is learned: what a limit compares stands in the horizons."""
+        """Does nothing: limits compare the horizons alone."""
 
 
 def _kind(limit: LimitConfig) -> int:
-    """What the limit compares."""
+    """The kind of statistic that the limit compares."""
     return _KINDS.get(limit.metric, _STATISTICS.get(limit.statistic, kernels.BEYOND))
 
 
@@ -96,12 +97,12 @@ def _share(limit: LimitConfig) -> float:
 
 
 def names_of(limits: Sequence[LimitConfig]) -> tuple[str, ...]:
-    """What tells limits apart in a snapshot."""
+    """The texts by which a snapshot identifies the limits."""
     return tuple(limit.model_dump_json() for limit in limits)
 
 
 def refitted(watch: Watch, panes: State, limits: tuple[str, ...]) -> State:
-    """The arrays of a snapshot that had these limits (`names_of`); the horizons of another limit begin anew."""
+    """The arrays of a snapshot with these limits (`names_of`), fitted to the watch; new limits have empty horizons."""
     ring, own = panes["ring"], watch.own_columns
     out = np.zeros((*ring.shape[:2], watch.columns), ring.dtype)
     out[:, :, :own] = ring[:, :, :own]

@@ -1,11 +1,13 @@
-"""Surges, drops and silence: the number of requests over horizons of a minute and more, against the usual of this time.
+"""Surges, drops and silence: the number of requests over horizons of a minute and more, against the usual number.
 
-On the square-root scale, where the variance of a Poisson count is 1/4 at any level, which is the floor. What a series
-varies beyond it (bursts, the slopes of the day) is learned per horizon relative to the usual, separately above and
-below. The usual is the rate of late, a faded mean of the last hour or so which stands still while something is wrong,
-times how this hour of the day and of the week differs from those before it, once a few days have shown that
-(`operators.kernels.season`). So what falls silent every evening is not missed at night, and is by day. Until a day was
-seen its slopes are not known, so scores are drawn down.
+The detector compares square roots, because the square root of a Poisson count has the variance 1/4 at any level.
+Requests come in sessions of a few, so the floor of the variance is 1. The detector learns how much a series varies
+beyond the floor (bursts, the slopes of the day), per horizon, relative to the usual number, separately above and below.
+
+The usual number is the recent rate times the season. The recent rate is a faded mean of about an hour, which stands
+still during an anomaly. The season is the ratio of this hour of the day and of the week to the hours before it, once a
+few days have shown it (`operators.kernels.season`). So the silence of every night is no anomaly, but silence by day is
+one. The slopes of the day are unknown until a series is a day old, so until then its deviations count half.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from operators.model import Bools
 
 
 class Traffic:
-    """Watches `requests`."""
+    """Judges `requests`."""
 
     name = "traffic"
     traits = Traits(

@@ -1,10 +1,10 @@
-"""Standard score of a metric's mean against exponentially weighted moments of that same mean.
+"""The standard score of a metric's mean, against exponentially weighted moments of that same mean.
 
-Per series, metric and horizon the mean of the requests' (log) values is learned together with its spread, separately
-above and below. A pane is judged over the shortest horizon that holds enough requests and over those longer ones that
-the present bears out. The spread is never less than the sampling error of the horizon's mean, nor than the metric's
-least deviation over the boundary: so a series that never varied neither fires on every change nor is blind, and no
-deviation smaller than the metric's least one ever reaches 0.5.
+For each series, metric and horizon the detector learns the mean of the requests' values (or of their logarithms) and
+its spread, separately above and below. It judges a pane over the shortest horizon that holds enough requests, and over
+each longer one if all shorter ones show at least half of its deviation. The spread is at least the sampling error of
+the horizon's mean, and at least the metric's least change over the boundary. So a series that never varied neither
+fires on every change nor is blind, and a deviation below the metric's least change never reaches 0.5.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from operators.model import Bools
 
 
 class ZScore:
-    """Watches every watched metric."""
+    """Judges every watched metric."""
 
     name = "zscore"
     traits = Traits(

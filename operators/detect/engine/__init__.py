@@ -1,1 +1,1 @@
-"""What runs the detectors over a shard: the monitor, its panels, and what they tell."""
+"""Runs the detectors over a shard: the monitor, its panels, and the teller of findings and alerts."""

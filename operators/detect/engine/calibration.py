@@ -1,12 +1,12 @@
-"""Calibration: a detector's level becomes an empirical tail probability on the series' own history.
+"""Calibration: a detector's level becomes an empirical tail probability, by the series' own history.
 
-A level is -log10 of a tail probability under a detector's model. Were the model right, levels would be distributed
-exponentially with mean 1 / ln 10. Per detector and cell a histogram of the levels of ordinary panes is kept, fading,
-beside that distribution, which counts as `Traits.prior` independent horizons. A pane's level counts as one over the
-panes of its horizon, for panes that share a horizon are hardly two observations; and a stretch in the tail, however
-long, counts as one horizon: else a slow drift would be taken for the way the series is. Above the 98 % quantile an
-exponential tail is fitted, and where the tail says that a level is more frequent than the model says, the tail is
-believed. It is never believed where it says less: no deviation below the metric's least change becomes an anomaly.
+A level is -log10 of a tail probability under a detector's model. If the model were right, levels would have an
+exponential distribution with mean 1 / ln 10. Each detector keeps a fading histogram of the levels of ordinary panes for
+each cell. That distribution is its prior and weighs `Traits.prior` independent horizons. A pane weighs one over the
+panes of its horizon, since panes that share a horizon are hardly two observations. A stretch in the tail counts as one
+horizon, however long it is; else a slow drift would be taken for the nature of the series. An exponential tail is
+fitted above the 98 % quantile. The tail is believed if it makes a level more frequent than the model does, and never if
+it makes it less frequent: no deviation below the metric's least change becomes an anomaly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from operators.model import Bools, Ints
 
 
 class Calibration:
-    """The calibration of one detector. Holds settings only; what it learns is in the state that it is handed."""
+    """The calibration of one detector. It holds settings only; callers pass the learned state."""
 
     def __init__(self, watch: Watch, detector: Detector) -> None:
         self._threshold = watch.threshold
@@ -40,7 +40,7 @@ class Calibration:
         return Verdicts(out)
 
     def learn(self, state: State, verdicts: Verdicts, excluded: Bools) -> None:
-        """Learn from the verdicts as the detector gave them, in place."""
+        """Learn from the detector's own verdicts, in place."""
         learn_levels(
             verdicts.table, state["levels"], state["high"], self._columns, excluded, self._threshold, self._keep
         )

@@ -1,10 +1,9 @@
-"""What detection expects of its series, once a minute, for the store: the bands that are drawn beside what came.
+"""The expected bands of the series, once a minute, for the store: dashboards draw them beside the observed values.
 
-At the pane that a minute ends with, the detectors that judge more than single requests are asked once more, as though
-that pane held all requests of its minute: so a series with one request a minute has its band too. It is the band that
-an alert of this pane would tell, in the same units; of the number of requests and the share of errors that of the
-minute itself, for bands of a minute and of half an hour in turn could not be read. Nothing is remembered of it: it
-follows from what was learned.
+At the last pane of a minute the detectors of deviations judge once more, as if that pane held all requests of the
+minute; so a series with one request a minute has a band too. It is the band that an alert of this pane would tell, in
+the same units. For the number of requests and the share of errors it is always the band of the minute, since bands that
+alternate between a minute and half an hour would be unreadable. No state is kept: bands follow from the learned state.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ from operators.model import SECOND, Bools, Ints
 
 MINUTE_S: Final = 60
 BAND: Final = ("expected", "lower", "upper")
-"""What is said of a cell, in this order."""
+"""The values of a band, in order."""
 
 
 class Expected(NamedTuple):
-    """What was expected of R series in the minute, or in the pane where that is longer, that begins at `start`.
+    """The bands of R series in the minute that begins at `start`, or in the pane if it is longer than a minute.
 
-    Only of series that had requests in it and of which anything is known.
+    Series without requests in it, and series of which nothing is known, have no bands.
     """
 
     start: int  # microseconds
     cells: tuple[str, ...]
     series: tuple[str, ...]
-    bands: Floats  # [R, C, BAND] in the cells' units, NaN where nothing was expected
+    bands: Floats  # [R, C, BAND] in the cells' units, NaN where nothing is known
 
 
 class Expectations:
-    """Asks what is expected where a minute ends, if it is `on`. Holds nothing but what was not yet taken away."""
+    """Finds the bands at the end of each minute, if it is `on`. It holds only the bands that were not yet taken."""
 
     def __init__(self, watch: Watch, panel: Panels, mix: Mix, *, on: bool) -> None:
         self._on = on
@@ -58,16 +57,16 @@ class Expectations:
             in_logs=in_logs,
             offset=np.array([m.offset for m in watch.metrics] + [0.0] * others),
             factor=np.where(np.array(watch.cells) == REQUESTS, 60.0 / watch.pane_s, 1.0),
-            # A band is as wide below as above, whatever can be.
+            # Detectors do not limit their bands to possible values.
             least=np.where(in_logs | np.isin(watch.cells, (REQUESTS, ERROR_RATIO)), 0.0, -np.inf),
             most=np.where(np.array(watch.cells) == ERROR_RATIO, 1.0, np.inf),
         )
         self._found: list[Expected] = []
 
     def note(self, block: Block, seen: Ints, texts: Sequence[str]) -> None:
-        """Note what is expected of the block's series if a minute ends with its pane, before the pane is learned.
+        """Note the bands of the block's series if a minute ends with its pane; to be called before the pane is learned.
 
-        By slot: `seen`, the last pane with requests, and `texts`, the series.
+        By slot: `seen` is the last pane with requests, and `texts` the series.
         """
         if not self._on or (block.pane + 1) % self._panes:
             return
@@ -83,15 +82,15 @@ class Expectations:
             self._found.append(Expected(first * self._start, self._cells, series, bands))
 
     def _minute(self, block: Block) -> Block:
-        """The block as though the pane were its minute; without longer horizons for the requests of a busy one."""
+        """The block as if the pane held its whole minute; a busy series has no requests in longer horizons."""
         sums, at = block.seen.sums[: block.used].copy(), self._horizon
         now = sums[:, at].copy()
         sums[:, :at, 0] = 0.0
         sums[now[:, 0] >= self._busy, at + 1 :, 0] = 0.0
-        sums[:, :, 1] = 0.0  # the shortest horizon with requests enough is the one that is told
+        sums[:, :, 1] = 0.0  # without errors the shortest horizon with enough requests gives the band
         return replace(block, seen=block.seen._replace(now=now, sums=sums))
 
     def taken(self) -> list[Expected]:
-        """What was noted since the last call, in order."""
+        """The bands noted since the last call, in order."""
         found, self._found = self._found, []
         return found

@@ -1,8 +1,8 @@
 """The detection of one shard: closed panes in, alerts out.
 
-Per judged pane, in order: enter the rows into the horizons, let every detector score, take the strongest verdict of
-each cell, step the episodes, and let the detectors learn what was not anomalous. Only this order and the panes
-decide, so the alerts are the same however the panes were handed over.
+For each judged pane, in order: enter the rows into the horizons, let every detector score, take the strongest verdict
+of each cell, step the episodes, and let the detectors learn the cells that are not anomalous. Alerts depend only on the
+panes and this order, so they are the same for any cut into batches.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from operators.panes.table import Closed, PaneTable
 VERSION = 7
 _NOTHING = (0.0,) * FIELDS
 YOUNG_S = 120
-"""For so long after its first anomalous pane an episode that nobody may have told of yet says what it would tell."""
+"""How long after its first anomalous pane an untold episode keeps refreshing the alert it would send, in seconds."""
 EXPIRY_S: int = PanesConfig.model_fields["expiry_s"].default
 
 
 class ShardMonitor:
-    """Judges the series of one shard. `take` is the only way in; it never raises on data.
+    """Judges the series of one shard. `take` is the only way in; no data makes it raise.
 
-    `expiry_s`: a series without requests for so long is forgotten, as in `PanesConfig`. Of `dimension_sets`, also as
-    there, those that hold another one do not judge traffic: requests that move between models are no surge. With
-    `expectations` what is expected can be taken from `expected`. A series takes kilobytes, and a pane microseconds.
+    `expiry_s` and `dimension_sets` are those of `PanesConfig`. A series without requests for `expiry_s` is forgotten. A
+    set that contains another one does not judge traffic, since requests that move between models are no surge. With
+    `expectations`, `expected` holds the expected bands. A series takes kilobytes, and a pane microseconds.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ShardMonitor:
         self._panes = Arrays(self._blank)
         self._owners = (*self._panel.owners, self._open, self._panes)
         self._trails: dict[tuple[int, int], ep.Trail] = {}
-        self._last = -1  # the pane judged before
+        self._last = -1  # the last judged pane
         self._next_expiry = 0
         self._scratch(self._panes.capacity)
 
@@ -92,7 +92,7 @@ class ShardMonitor:
         }
 
     def _scratch(self, capacity: int) -> None:
-        """Room for one pane; nothing in it outlives the pane."""
+        """Make room for the values of one pane; none of them outlives the pane."""
         columns, metrics, cells = self.watch.columns, len(self.watch.metrics), len(self.watch.cells)
         self._now = np.zeros((capacity, columns))
         self._square = np.zeros((capacity, metrics))
@@ -110,23 +110,23 @@ class ShardMonitor:
         self._excluded: Bools = np.zeros((capacity, cells), np.bool_)
 
     def __len__(self) -> int:
-        """Series that are known."""
+        """The number of known series."""
         return len(self._slots)
 
     def time_by(self, clock: Callable[[], float]) -> dict[str, float]:
-        """Measure by this clock from now on; what each detector has taken is kept in the dict that is returned."""
+        """Measure the detectors by this clock from now on; the returned dict keeps the seconds of each one."""
         return self._panel.time_by(clock)
 
     @property
     def open_episodes(self) -> int:
-        """Cells with an episode that is open."""
+        """The number of cells with an open episode."""
         return int((self._open.state["opened"][: self._slots.used] >= 0).sum())
 
     def take(self, closed: Closed) -> list[Finding]:
-        """Judge the closed panes; what they show of open episodes, in the order of (at, series, metric).
+        """Judge the closed panes; returns their findings in the order of (at, series, metric).
 
-        Panes that were judged before are passed over. Everything is remembered, of a final `closed` too: a caller
-        that will see those panes again judges them on a copy (`load` of `save`).
+        Panes that were judged before are skipped. All panes are remembered, those of a final `closed` too: a caller
+        that will see these panes again judges them on a copy (`load` of `save`).
         """
         table = closed.table
         high = min(closed.high, closed.judged)
@@ -147,7 +147,7 @@ class ShardMonitor:
             else:
                 a, b = np.searchsorted(table.pane, (pane, pane + 1)).tolist()
             if a == b and not len(self._slots):
-                # Nothing is known and nothing came: on to the next row, however far.
+                # No series is known and the pane has no row: go on to the next row, however far.
                 pane = min(int(table.pane[a]), high) if a < len(table.pane) else high
                 self._last = pane - 1
                 continue
@@ -171,7 +171,7 @@ class ShardMonitor:
         return self._reader.read(table)
 
     def _where(self, table: PaneTable) -> Ints:
-        """The slot of each series of the table, -1 where it has none."""
+        """The slot of each series of the table, -1 if it has none."""
         get = self._slots.get
         return np.array([-1 if (slot := get(s)) is None else slot for s in table.series], np.int64)
 
@@ -192,12 +192,12 @@ class ShardMonitor:
         self._next_expiry = min(self._next_expiry, pane + self._expiry)
 
     def _is_combined(self, series: str) -> bool:
-        """Whether a wider series is watched too, that has these requests and others: the place to judge traffic."""
+        """Whether a wider series, which is watched too, has these requests and others; that one judges the traffic."""
         named = set(names.dimension_set(series).split(","))
         return any(s < named for s in self._sets)
 
     def _expire(self, pane: int, told: list[Finding]) -> bool:
-        """Forget series that were silent too long, closing what is open on them; whether there were any."""
+        """Forget series that were silent too long, and close their episodes; returns whether there were any."""
         born, seen = self._panes.state["born"], self._panes.state["seen"]
         live = np.flatnonzero(born[: self._slots.used] >= 0)
         gone = live[pane - seen[live] >= self._expiry]
@@ -256,7 +256,7 @@ class ShardMonitor:
         return found + self._candidates(table, first, pane, slots) if pane >= self._tells_from else found
 
     def _tell(self, steps: list[ep.Step], table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
-        """Keep the trails of what is anomalous, and make the alerts of what changed."""
+        """Keep the trails of the episodes; returns the findings, with an alert for each change."""
         row_of = {slot: first + i for i, slot in enumerate(slots.tolist())}
         found: list[Finding] = []
         for step in steps:
@@ -288,7 +288,7 @@ class ShardMonitor:
                 trail.peak, trail.by = verdict, by
             if step.slot in row_of:
                 self._teller.witness(trail, step, table, row_of[step.slot], pane, verdict, by)
-            if step.since >= 0 and not trail.sequence:  # it opens now, or while nothing was to be told
+            if step.since >= 0 and not trail.sequence:  # it opens now, or has opened while alerts were off
                 step = step._replace(what=ep.OPENED)
             if step.what == ep.STEADY:
                 if step.since >= 0:
@@ -309,7 +309,7 @@ class ShardMonitor:
         return found
 
     def _candidates(self, table: PaneTable, first: int, pane: int, slots: Ints) -> list[Finding]:
-        """Series of this pane's rows that stand out too little for an episode, but might lead a group."""
+        """Findings of this pane's series that stand out too little for an episode, but might lead a group."""
         scores = self._best[slots, :, SCORE]
         stands = np.broadcast_to(self._panel.spread(self._stands, slots), (len(slots), 1))
         places = np.argwhere((scores >= stands) & ~self._excluded[slots])
@@ -328,14 +328,14 @@ class ShardMonitor:
         return found
 
     def _expect(self, trail: ep.Trail, slot: int, cell: int) -> None:
-        """Note what was expected of the cell, the first time that it is known."""
+        """Note the expected value of the cell when it is first known."""
         if trail.expected is None:
             verdict, _ = self._panel.lasting(slot, cell)
             if verdict[SPAN] > 0.0:
                 trail.expected = verdict[EXPECTED]
 
     def _over(self, step: ep.Step, trail: ep.Trail, pane: int, reason: Why) -> Finding:
-        """The end of an episode, told with its peak."""
+        """The finding that ends an episode; its alert tells the peak."""
         return self._finding(step, trail, pane, _NOTHING, self._alert(step, trail, pane, trail.peak, trail.by, reason))
 
     def _alert(
@@ -361,7 +361,7 @@ class ShardMonitor:
         return self._teller.finding(step, self._slots.texts[step.slot], trail, pane, verdict, explained, alert)
 
     def _restart(self, slot: int, cell: int) -> None:
-        """End the episode of the cell; what it was like in the last hour is what is usual from now on."""
+        """End the episode of the cell; the cell's last hour becomes the usual."""
         del self._trails[slot, cell]
         self._open.state["opened"][slot, cell] = -1
         self._open.state["recent"][slot, cell] = -1
@@ -369,9 +369,9 @@ class ShardMonitor:
         self._shares.drop(np.array([slot]))
 
     def retire(self, dimension_sets: Collection[tuple[str, ...]]) -> None:
-        """Forget, at the next pane, the series of all other dimension sets; what is open on them resolves.
+        """Forget the series of all other dimension sets at the next pane; their episodes resolve.
 
-        For a set that is no longer configured: nothing will come for its series, which is no silence.
+        Their sets are no longer configured: the series will get no more requests, which is no silence.
         """
         kept = {",".join(s) for s in dimension_sets}
         for slot, text in enumerate(self._slots.texts):
@@ -380,7 +380,7 @@ class ShardMonitor:
                 self._next_expiry = 0
 
     def save(self) -> tuple[object, ...]:
-        """Everything that is known, as arrays and builtins; nothing of it changes later."""
+        """The whole state, as arrays and builtins; later panes do not change them."""
         used = self._slots.used
         return (
             VERSION,
@@ -408,7 +408,7 @@ class ShardMonitor:
         dimension_sets: Collection[tuple[str, ...]] = (),
         expectations: bool = False,
     ) -> ShardMonitor:
-        """Go on from a snapshot.
+        """Continue from a snapshot.
 
         Raises `FatalError` for a state of another version, `ConfigError` for one that does not fit the settings.
         """
@@ -424,8 +424,8 @@ class ShardMonitor:
         other = [f"{k} = {was.get(k)} (now {v})" for k, v in self.watch.form.items() if was.get(k) != v]
         if other:
             raise ConfigError(
-                f"what detection has learned (in the recovery store) is for {'; '.join(other)}; set that back, or set "
-                "recovery.relearn to learn anew, or give -r a new folder to start over"
+                f"the learned state of detection (in the recovery store) is for {'; '.join(other)}; set that back, or "
+                "set recovery.relearn to learn anew, or give -r a new folder to start over"
             )
         self._last = last
         self._slots = Slots(texts)
@@ -434,7 +434,7 @@ class ShardMonitor:
         self._shares.load(shares)
         self._open.load(self._episodes.fitted(unpacked(opened)))
         self._panes.load(refitted(self.watch, unpacked(panes), limits))
-        for owner in self._owners:  # that of a detector which is new knows nothing, and has room for all
+        for owner in self._owners:  # a new detector has loaded nothing, and needs room for all slots
             owner.reserve(self._slots.used)
         self._scratch(self._panes.capacity)
         self._shadows.load(shadows)

@@ -1,4 +1,4 @@
-"""The detectors that vote on a shard's panes, each with its calibration and with what it has learned."""
+"""The detectors that vote on a shard's panes, each with its calibration and its learned state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Panel:
     """Scores with every detector, takes the strongest verdict of each cell, and lets all of them learn."""
 
     def __init__(self, watch: Watch, beside: Panel | None = None) -> None:
-        """With the detectors and on the arrays of another panel, where it stands `beside` one."""
+        """A panel `beside` another one has the detectors of that one too, and shares its arrays."""
         others = [d.name for d in beside.detectors] if beside else ()
         self.detectors: tuple[Detector, ...] = registry.build(watch, others)
         self._calibrations = [Calibration(watch, d) if d.traits.needs_warm_up else None for d in self.detectors]
@@ -32,7 +32,7 @@ class Panel:
         votes = watch.config.votes
         self._agreed: Bools = np.array([c in votes and votes[c].combine == "agreement" for c in watch.cells], np.bool_)
         self._any_agreed = bool(self._agreed.any())
-        # What is told of a mean is the verdict with the highest score of its own, so there all weigh the same.
+        # If detectors are to agree, alerts tell the verdict with the highest own score, so all weigh the same here.
         self._votes = [
             np.where(self._agreed[a : a + len(w)], np.sign(w), w)
             for a, w in zip(self._first, self._weights, strict=True)
@@ -50,16 +50,16 @@ class Panel:
         self._seconds = {d.name: 0.0 for d in self.detectors}
 
     def time_by(self, clock: Callable[[], float], seconds: dict[str, float] | None = None) -> dict[str, float]:
-        """Measure by this clock from now on; the seconds of each detector are added to the dict that is returned."""
+        """Measure by this clock from now on; the returned dict sums up the seconds of each detector."""
         self._clock = clock
         self._seconds = self._seconds if seconds is None else seconds
         return self._seconds
 
     def judge(self, block: Block, best: Floats, winner: NDArray[np.int8], combined: Bools) -> None:
-        """Write the verdict of each cell, and whose it is (-1 where nobody has a vote).
+        """Write the verdict of each cell to `best`, and the number of its detector to `winner` (-1 if none has a vote).
 
-        It is the strongest calibrated one, by weight; where detectors are to agree its score is their weighted mean.
-        `combined` [slots]: where a wider series has the requests too; there only a limit judges how many they are.
+        It is the strongest calibrated verdict, by weight; if detectors are to agree, its score is their weighted mean.
+        `combined` [slots] says whether a wider series has the requests too; if so, only limits judge their number.
         """
         self._raw = [self._score(d, owner, block) for d, owner in zip(self.detectors, self._learned, strict=True)]
         self._verdicts = []
@@ -72,7 +72,7 @@ class Panel:
             self._agree(best)
         best[: block.used, self._requests][combined[: block.used]] = 0.0
         winner[: block.used, self._requests][combined[: block.used]] = -1
-        self._take(self._limits, best, winner)  # a limit speaks for itself
+        self._take(self._limits, best, winner)  # last, since nothing outvotes a limit
 
     def _score(self, detector: Detector, owner: Arrays, block: Block) -> Verdicts:
         began = self._clock()
@@ -91,7 +91,7 @@ class Panel:
         take_mean(total, mass, self._agreed, best)
 
     def learn(self, block: Block, excluded: Bools) -> None:
-        """Learn from the block that was judged last, without what is excluded [slots, cells]."""
+        """Learn from the block that was judged last, without the cells of `excluded` [slots, cells]."""
         for detector, owner in zip(self.detectors, self._learned, strict=True):
             began = self._clock()
             detector.learn(owner.state, block, excluded)
@@ -101,7 +101,7 @@ class Panel:
                 calibration.learn(levels.state, raw, excluded)
 
     def blank(self, slot: int, cell: int) -> dict[str, State]:
-        """By detector that judges the cell: a state of one slot that knows nothing but what the detector `keeps`."""
+        """For each detector that judges the cell, an initial state of one slot, with the arrays that it `keeps`."""
         found: dict[str, State] = {}
         for detector, owner, first in zip(self.detectors, self._learned, self._first, strict=True):
             if first <= cell < first + len(detector.cells):
@@ -110,15 +110,15 @@ class Panel:
         return found
 
     def learn_apart(self, states: dict[str, State], block: Block, excluded: Bools) -> None:
-        """Learn from a block of one slot into states that are not the panel's."""
+        """Let states that are not the panel's own learn from a block of one slot."""
         for detector in self.detectors:
             if detector.name in states:
                 detector.learn(states[detector.name], block, excluded)
 
     def restart(self, slot: int, cell: int, states: dict[str, State]) -> None:
-        """Put these states (see `blank`) in the place of what was learned of the cell; its levels are kept.
+        """Replace the learned state of the cell by these states (see `blank`).
 
-        Where there is none the cell is learned anew. What a detector `keeps` it keeps.
+        A detector without such a state learns the cell anew. Levels stay, and so do the arrays that a detector `keeps`.
         """
         for detector, owner, first in zip(self.detectors, self._learned, self._first, strict=True):
             if not first <= cell < first + len(detector.cells):
@@ -129,7 +129,7 @@ class Panel:
                     owner.state[name][slot, *at] = fresh[0, *at]
 
     def lasting(self, slot: int, cell: int) -> tuple[tuple[float, ...], str]:
-        """The strongest verdict of the detectors that judge more than single requests, and whose it is."""
+        """The strongest verdict of the detectors of deviations on the cell, and the name of its detector."""
         found: tuple[tuple[float, ...], str] = ((0.0,) * FIELDS, "")
         for detector, verdicts, votes, first in zip(
             self.detectors, self._verdicts, self._votes, self._first, strict=True
@@ -142,7 +142,7 @@ class Panel:
         return found
 
     def expect(self, block: Block) -> Floats:
-        """As `lasting`, of all cells at once, judged anew and of any block: [used, cells, FIELDS]."""
+        """The verdicts of `lasting` on all cells of any block, judged anew: [used, cells, FIELDS]."""
         best = np.zeros((block.used, len(self._agreed), FIELDS))
         whose = np.full(best.shape[:2], -1, np.int8)
         mine = zip(self.detectors, self._learned, self._calibrations, self._levels, strict=True)
@@ -156,7 +156,7 @@ class Panel:
         return best
 
     def agreeing(self, slot: int, cell: int) -> tuple[str, ...]:
-        """The detectors that called the cell anomalous in the block that was judged last."""
+        """The detectors that called the cell anomalous in the last judged block."""
         return tuple(
             d.name
             for d, v, votes, c in zip(self.detectors, self._verdicts, self._votes, self._first, strict=True)
@@ -164,7 +164,7 @@ class Panel:
         )
 
     def learned_panes(self, slot: int, cell: int, by: str) -> int:
-        """Panes that this detector has learned the cell from; 0 for one that learns nothing, or learns otherwise."""
+        """The number of panes from which this detector has learned the cell; 0 if it does not count them."""
         for detector, owner, first in zip(self.detectors, self._learned, self._first, strict=True):
             if detector.name == by and LEARNED in owner.state:
                 learned = owner.state[LEARNED][slot]
@@ -172,14 +172,14 @@ class Panel:
         return 0
 
     def save(self, used: int) -> dict[str, object]:
-        """By detector: what it has learned, and the levels it gave."""
+        """By detector: its learned state and its levels."""
         return {
             d.name: (a.save(used), c.save(used) if c else {})
             for d, a, c in zip(self.detectors, self._learned, self._levels, strict=True)
         }
 
     def load(self, saved: dict[str, object]) -> None:
-        """Take over what was saved; a detector that is new begins cold, what another one had learned is forgotten."""
+        """Load a saved state; a new detector begins cold, and the state of a removed one is dropped."""
         for detector, learned, levels in zip(self.detectors, self._learned, self._levels, strict=True):
             if detector.name in saved:
                 mine, calibrated = cast(tuple[dict[str, object], dict[str, object]], saved[detector.name])

@@ -18,7 +18,7 @@ from operators.panes.table import PaneTable
 
 
 class RowValues(NamedTuple):
-    """What the rows of a table say, row by row, on the scale that metrics are judged in."""
+    """The values of a table's rows, on the scale that each metric is judged in."""
 
     stats: Floats  # [R, V]
     square: Floats  # [R, K]
@@ -29,9 +29,9 @@ class RowValues(NamedTuple):
 
 
 class RowReader:
-    """Reads the rows of tables. Where requests tell their decoding speed, latency is not judged beside it.
+    """Reads the rows of tables. A row with decoding speeds has no latency to judge, since a long answer takes long.
 
-    Nor is that of a single one: a long answer takes long.
+    This holds for the mean latency and for that of a single request.
     """
 
     def __init__(self, watch: Watch) -> None:
@@ -45,7 +45,7 @@ class RowReader:
         )
 
     def read(self, table: PaneTable) -> RowValues:
-        """What the rows of the table say, all at once."""
+        """The values of all rows of the table."""
         rows, metrics = len(table.pane), len(self._watch.metrics)
         stats, square = np.empty((rows, self._watch.columns)), np.empty((rows, metrics))
         start = np.zeros(rows * metrics + 1, np.int64)
@@ -74,7 +74,7 @@ class RowReader:
 
 
 def _places(watch: Watch, *metrics: str) -> tuple[int, ...] | None:
-    """Where these metrics are among the watched ones; None where one is not."""
+    """The places of these metrics among the watched ones; None if one of them is not watched."""
     names_ = [m.name for m in watch.metrics]
     return tuple(names_.index(m) for m in metrics) if set(metrics) <= set(names_) else None
 

@@ -1,8 +1,8 @@
-"""What a cell looks like since it changed: learned beside what is usual, until that is given up for it.
+"""Second states of cells that have changed, learned beside the usual ones until they replace them.
 
-While an episode is open its cell is not learned. In the last hour before a lasting change is taken for the new normal
-(`detect.adopt_after_s`) a state of its own learns from it, which then takes the place of the old one: the cell is
-judged by it from the next pane on, and need not warm up anew.
+While an episode is open, its cell is not learned. In the last hour before a lasting change becomes the usual
+(`detect.adopt_after_s`), a second state learns the cell. It then replaces the old one, so the cell is judged by it from
+the next pane on and need not warm up again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HOUR_S = 3_600
 
 
 class Shadows:
-    """The states that learn apart, by (slot, cell). Few: one an episode that is an hour old or more."""
+    """The second states, by (slot, cell). They are few: one for each episode that is about to become the usual."""
 
     def __init__(self, watch: Watch, panel: Panels) -> None:
         self._panel = panel
@@ -30,7 +30,7 @@ class Shadows:
         self._states: dict[tuple[int, int], dict[str, State]] = {}
 
     def learn(self, block: Block, steps: Iterable[Step]) -> None:
-        """Learn from the pane the cells whose episodes have lasted; forget those whose episodes are over."""
+        """Learn cells whose episodes have lasted from the pane; forget cells whose episodes are over."""
         for step in steps:
             key = step.slot, step.cell
             if step.what == RESOLVED:
@@ -43,23 +43,23 @@ class Shadows:
                 self._panel.learn_apart(*key, self._states[key], block.alone(step.slot), others)
 
     def adopt(self, slot: int, cell: int) -> None:
-        """Put what was learned apart in the place of what was usual; without any the cell is learned anew."""
+        """Replace the usual state of the cell by the second one; without one, the cell is learned anew."""
         self._panel.restart(slot, cell, self._states.pop((slot, cell), {}))
 
     def drop(self, slot: int) -> None:
-        """The series is gone."""
+        """Forget the series of the slot."""
         for key in [k for k in self._states if k[0] == slot]:
             del self._states[key]
 
     def save(self) -> list[tuple[object, ...]]:
-        """As builtins and arrays; nothing of it changes later."""
+        """The states as builtins and arrays; later panes do not change them."""
         return [
             (slot, cell, {d: {n: a.copy() for n, a in state.items()} for d, state in states.items()})
             for (slot, cell), states in sorted(self._states.items())
         ]
 
     def load(self, saved: Iterable[Any]) -> None:
-        """Take over what was saved; of a detector that is new nothing was learned."""
+        """Load saved states; a new detector begins with its initial state."""
         for slot, cell, states in saved:
             blank = self._panel.blank(slot, cell)
             self._states[slot, cell] = {d: {**state, **states.get(d, {})} for d, state in blank.items()}

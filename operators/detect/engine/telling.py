@@ -1,4 +1,4 @@
-"""What the episodes of a shard have to tell: their trails, the requests that show them, findings and alerts."""
+"""Makes the findings and alerts of a shard's episodes, with their trails and the requests that show them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Why = Literal["", "quiet", "level_shift", "expired"]
 _STATUS: dict[int, Status] = {ep.OPENED: "firing", ep.RISEN: "updated"}
 
 HOLDS = 0.45
-"""The score at which a series is still all but anomalous. What fades from that before it is told was chance."""
+"""The least score of a series that is still close to anomalous. A finding that falls below it untold was chance."""
 
 
 class Teller:
-    """Makes findings and alerts of steps. Holds settings only; what is remembered stands in the trails."""
+    """Makes findings and alerts of steps. It holds settings only; the state of an episode is in its trail."""
 
     def __init__(
         self, watch: Watch, mix: Mix, shares: Shares, time: TimeConfig, threshold: Callable[[int], float]
     ) -> None:
-        """`threshold`: the level at which a pane of the slot is anomalous."""
+        """`threshold` gives the level at which a pane of a slot is anomalous."""
         self._watch = watch
         self._threshold = threshold
         self._mix = mix
@@ -43,15 +43,15 @@ class Teller:
         self._lateness = round(time.lateness_s * SECOND)
 
     def kind(self, cell: int, verdict: tuple[float, ...], by: str, quiet: int) -> str:
-        """The kind of an episode that opens with this verdict; `quiet`: panes since the series had requests."""
+        """The kind of an episode that opens with this verdict; `quiet` counts the panes since the last request."""
         up, missing = verdict[OBSERVED] >= verdict[EXPECTED], quiet * verdict[EXPECTED]
         return explain.kind(self._watch.cells[cell], up, missing >= explain.SILENT_REQUESTS, registry.finds(by))
 
     def explained(self, trail: ep.Trail, cell: int, sums: Floats, panes: int) -> float:
-        """What goes of the squared deviations of a minute's requests if the series' own shift is taken out.
+        """The part of the squared deviations of a minute's requests that the series' own shift explains.
 
-        The same minute for all, however long an episode lasts: so those of one metric compare. `sums` are of the
-        minute, which is of so many panes. Nothing is explained where only single requests stand out.
+        It is the last minute for all series, however long an episode lasts, so values of one metric compare. `sums` are
+        those of the minute, which spans `panes` panes. The part is 0 if only single requests stand out.
         """
         if trail.expected is None:
             return 0.0
@@ -75,7 +75,7 @@ class Teller:
         explained: float,
         alert: Alert | None = None,
     ) -> Finding:
-        """What the cell shows at the pane, with the transition, if there is one."""
+        """The finding of the cell at the pane, with the alert of its change, if there is one."""
         metric = self._watch.cells[step.cell]
         score = verdict[SCORE]
         return Finding(
@@ -93,14 +93,14 @@ class Teller:
         )
 
     def _in_unit(self, step: ep.Step, judged: float, by: str) -> float:
-        """A value of a verdict by this detector in the unit of its cell."""
+        """A value of this detector's verdict in the unit of its cell."""
         usual = self._mix.reference(step.slot, step.cell) if registry.finds(by) == "deviation" else 0.0
         return explain.in_unit(self._watch, step.cell, judged + usual)
 
     def witness(
         self, trail: ep.Trail, step: ep.Step, table: PaneTable, row: int, pane: int, verdict: tuple[float, ...], by: str
     ) -> None:
-        """Add the requests of the row that show the deviation, the worst of all panes first."""
+        """Add the row's requests that show the deviation to the trail, which keeps the worst of all panes in order."""
         cell = self._watch.cells[step.cell]
         if cell == REQUESTS:
             return
@@ -140,8 +140,8 @@ class Teller:
     ) -> Alert:
         """The next alert of the episode; `seen` is the last pane in which the series had requests.
 
-        `learned`: the panes that the verdict's detector learned from, and the first pane of the series. `again`: the
-        first alert once more, as it would be told now.
+        `learned` is the number of panes that the verdict's detector learned from, and the first pane of the series.
+        `again` makes the first alert once more, as it would be told now.
         """
         watch, cell = self._watch, step.cell
         status: Status = "resolved" if reason else _STATUS[ep.OPENED if again else step.what]
@@ -194,7 +194,7 @@ class Teller:
     def _why(
         self, step: ep.Step, trail: ep.Trail, pane: int, verdict: tuple[float, ...], by: str
     ) -> tuple[tuple[decompose.Told, ...], tuple[decompose.Told, ...]]:
-        """What the excess comes from, and the factors of the mean; nothing of a single request, which is its own."""
+        """The contributors to the excess, and the factors of the mean; none for a single request."""
         if registry.finds(by) == "outlier" or not trail.observed.panes:
             return (), ()
         cell, up = self._watch.cells[step.cell], verdict[OBSERVED] >= verdict[EXPECTED]
@@ -207,7 +207,7 @@ class Teller:
 
 
 def see(trail: ep.Trail, table: PaneTable, row: int, series: str) -> None:
-    """Note, by dimension that the series does not name, the values of its requests in this pane."""
+    """Note the values that the series' requests have in this pane, for each dimension that the series does not name."""
     named = names.dimension_set(series).split(",")
     a, b = np.searchsorted(table.breakdown_row, (row, row + 1)).tolist()
     for label, value in zip(table.breakdown_label[a:b].tolist(), table.breakdown_value[a:b].tolist(), strict=True):
@@ -217,7 +217,7 @@ def see(trail: ep.Trail, table: PaneTable, row: int, series: str) -> None:
 
 
 def look(trail: ep.Trail, table: PaneTable, row: int | None) -> None:
-    """Add an anomalous pane to what is observed of the episode; `row`: the series' own, None without requests."""
+    """Add an anomalous pane to the episode's observations; `row` is the series' own, None if it has no requests."""
     trail.observed.panes += 1
     if row is not None:
         a, b = np.searchsorted(table.breakdown_row, (row, row + 1)).tolist()

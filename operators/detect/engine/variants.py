@@ -1,8 +1,8 @@
 """Series with settings of their own: a panel for each override, all on the same arrays.
 
-Which override a series is meant by is decided once, when it gets its slot. A detector judges the live slots of a block
-and passes over the others, so each panel is handed a block in which the slots that are not its own are not live. What
-is learned stands in the same place whichever panel judges a slot: overrides can come and go on a state that lives.
+A series gets its override together with its slot. A detector judges the live slots of a block and skips the others, so
+each panel gets a block in which only its own slots are live. The learned state of a slot has the same place whichever
+panel judges it, so overrides can come and go on a running state.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from operators.overrides import matching_override
 
 
 class Panels:
-    """The panel of everything, and one for each override; to the outside, one panel.
+    """The general panel and one for each override; callers use them as one panel.
 
-    A slot's number is 0, or that of its override, from 1 on. By number: `thresholds`, the levels at which a pane is
-    anomalous, and `muted`, whether nothing is to be told.
+    A slot's number is 0, or that of its override, counted from 1. By number: `thresholds` are the levels at which a
+    pane is anomalous, and `muted` says whether alerts are off.
     """
 
     def __init__(self, watch: Watch, open_panes: int) -> None:
@@ -40,7 +40,7 @@ class Panels:
 
     @property
     def detectors(self) -> tuple[Detector, ...]:
-        """In the order of the numbers that `judge` writes; the same in every panel."""
+        """The detectors in the order of the numbers that `judge` writes; every panel has the same."""
         return self._panels[0].detectors
 
     def time_by(self, clock: Callable[[], float]) -> dict[str, float]:
@@ -52,14 +52,14 @@ class Panels:
         return seconds
 
     def place(self, slots: Sequence[str], capacity: int) -> None:
-        """Find the numbers of all slots anew: the series' texts by slot, "" where free."""
+        """Find the numbers of all slots anew; `slots` are the series' texts, "" for a free slot."""
         self._of = np.zeros(capacity, np.int8)
         if self._overrides:
             for slot, series in enumerate(slots):
                 self.admit(slot, series)
 
     def admit(self, slot: int, series: str) -> None:
-        """A series got this slot."""
+        """Find the number of a slot for its new series."""
         if slot < len(self._of):
             number = matching_override(self._overrides, series)
             self._of[slot] = 0 if number is None else number + 1
@@ -69,11 +69,11 @@ class Panels:
         return self._of[slots]
 
     def spread(self, values: Floats, slots: Ints) -> Floats:
-        """What stands by number, for each of the slots: [slots, 1], or [1] where all have the same number."""
+        """The value of each slot, from values by number: [slots, 1], or [1] if there are no overrides."""
         return values[self._of[slots], np.newaxis] if self._overrides else values
 
     def is_muted(self, slot: int) -> bool:
-        """Whether nothing is to be told of the slot."""
+        """Whether alerts of the slot are off."""
         return bool(self.muted[self._of[slot]])
 
     def threshold(self, slot: int) -> float:
@@ -97,7 +97,7 @@ class Panels:
             self._panels[number].learn(part, excluded)
 
     def _parts(self, block: Block) -> Iterator[tuple[int, Block]]:
-        """The numbers that there are among the slots in use, and the block as their panels see it."""
+        """The numbers of the slots in use, each with the block for its panel."""
         if not self._overrides:
             yield 0, block
             return
@@ -146,7 +146,7 @@ class Panels:
         return panel.learned_panes(slot, cell, by)
 
     def save(self, used: int) -> dict[str, object]:
-        """As `Panel.save`: which override a series is meant by is no part of it."""
+        """As `Panel.save`; the numbers of slots are not saved."""
         return self._panels[0].save(used)
 
     def load(self, saved: dict[str, object]) -> None:

@@ -56,7 +56,7 @@ def test_a_horizon_holds_exactly_the_panes_that_it_spans(
     seconds=st.lists(st.integers(1, 86_400), min_size=1, max_size=6),
     pane_s=st.sampled_from([1, 2, 10, 30, 60, 300, 3600]),
 )
-def test_the_plan_covers_what_was_asked_in_few_buckets(seconds: list[int], pane_s: int) -> None:
+def test_the_plan_covers_the_configured_horizons_in_few_buckets(seconds: list[int], pane_s: int) -> None:
     horizons = Horizons(seconds, pane_s)
     widths = horizons.widths.tolist()
     assert widths == sorted(widths)

@@ -1,4 +1,4 @@
-"""What the registry says of its detectors, and what it refuses of settings."""
+"""The registry's knowledge of its detectors, and the settings that it refuses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def able(cell: str) -> str:
 
 
 @detectors
-def test_a_detector_judges_what_is_watched_of_the_cells_that_it_names(name: str) -> None:
+def test_a_detector_judges_those_of_its_cells_that_are_watched(name: str) -> None:
     traits = registry.DETECTORS[name].traits
     assert set(traits.votes_on) <= set(traits.judges) <= set(CELLS)
     for metrics in (DetectConfig().metrics, EVERY, {"latency": {"watch": False}}):
@@ -37,7 +37,7 @@ def test_a_detector_judges_what_is_watched_of_the_cells_that_it_names(name: str)
 
 
 @detectors
-def test_the_second_axis_of_what_is_learned_is_the_cells(name: str) -> None:
+def test_the_second_axis_of_learned_arrays_is_the_cell(name: str) -> None:
     detector = registry.DETECTORS[name](Watch(config(limits=LIMITS), 10))
     state = detector.state(3)
     if len(detector.cells) > 1:
@@ -54,7 +54,7 @@ def test_every_cell_is_judged_by_default_and_settings_decide_cell_by_cell() -> N
     assert registry.completed(chosen).detectors == {cell: registry.judging(chosen, cell) for cell in CELLS}
 
 
-def test_a_detector_of_limits_is_there_where_a_limit_is_and_votes_on_all() -> None:
+def test_a_limit_brings_a_detector_that_votes_on_all_cells() -> None:
     of_limits = {name for name in registry.DETECTORS if registry.finds(name) == "limit"}
     assert of_limits.isdisjoint(registry.choices())
     for limits, found in (([], set()), (LIMITS, of_limits)):
@@ -64,7 +64,7 @@ def test_a_detector_of_limits_is_there_where_a_limit_is_and_votes_on_all() -> No
         assert all((registry.votes(watch, d) == 1.0).all() for d in built)
 
 
-def test_a_name_that_the_registry_does_not_know_found_deviations() -> None:
+def test_findings_of_an_unknown_name_are_deviations() -> None:
     assert registry.finds("of another release") == "deviation"
 
 
@@ -98,7 +98,7 @@ def test_a_name_that_the_registry_does_not_know_found_deviations() -> None:
         ),
     ],
 )
-def test_a_panel_refuses_detectors_that_cannot_do_it(detect: Mapping[str, Any], said: str) -> None:
+def test_a_panel_refuses_detectors_that_cannot_judge_or_vote(detect: Mapping[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as refused:
         monitor(DetectConfig.model_validate(detect))
     assert said in str(refused.value)

@@ -33,7 +33,7 @@ def blank(slots: int) -> dict[str, np.ndarray]:
     return {"a": np.full((slots, 2), -1.0), "b": np.zeros(slots, np.int64)}
 
 
-def test_arrays_grow_by_doubling_and_keep_what_is_there() -> None:
+def test_arrays_grow_and_keep_their_values() -> None:
     arrays = Arrays(blank, 2)
     arrays.state["a"][1] = 7.0
     arrays.reserve(2)
@@ -64,7 +64,7 @@ def test_arrays_are_saved_as_copies_and_loaded(used: int, data: st.DataObject) -
     np.testing.assert_array_equal(other.state["a"][:used], expected["a"])
 
 
-def test_what_is_as_at_first_takes_a_bit() -> None:
+def test_an_initial_value_takes_a_bit() -> None:
     arrays = Arrays(blank, 8_000)
     arrays.state["a"][7, 1] = 2.0
     assert len(pickle.dumps(arrays.save(8_000))) < 3 * 8_000 / 8 + 500

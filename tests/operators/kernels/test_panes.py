@@ -14,7 +14,7 @@ from operators.model import MISSING, Ints
 
 M = 3
 LOG_OF = np.arange(M * BUCKETS).reshape(M, BUCKETS) ** 2 % 9973 - 4000
-"""Any number by metric and bucket, for the logarithm of a value."""
+"""Arbitrary numbers by metric and bucket, in place of logarithms."""
 
 value = st.one_of(st.just(MISSING), st.integers(0, 5), st.integers(0, 10**12))
 rows = st.lists(st.tuples(value, value, value), min_size=1, max_size=30)

@@ -1,4 +1,4 @@
-"""The mix of a series explains what it can: a shift between its parts is no deviation, a shift of a part is one."""
+"""The mix of a series: a shift between its parts is no deviation, a shift of a part is one."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Run:
         self.pane = 0
 
     def __call__(self, requests: list[tuple[str, float]], keep: int = 100, excluded: bool = False) -> Floats:
-        """What is left to judge of the pane: the statistics of the service's row."""
+        """The statistics of the service's row in the pane, less the usual values of its parts."""
         rows = table(requests, keep)
         own = rows.series.index("service=s")
         (row,) = np.flatnonzero(rows.row_series == own)
@@ -138,7 +138,7 @@ def test_a_part_counts_once_enough_of_its_requests_were_seen() -> None:
     assert mean(judged) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_what_is_excluded_is_not_learned() -> None:
+def test_excluded_cells_are_not_learned() -> None:
     run = warmed()
     before = run.usual("large")
     for _ in range(30):
@@ -148,7 +148,7 @@ def test_what_is_excluded_is_not_learned() -> None:
     assert run.usual("large") > before
 
 
-def test_what_was_learned_fades_with_time() -> None:
+def test_usual_values_fade_with_time() -> None:
     watch = Watch(DetectConfig(half_life_s=60), PANE_S)
     run = Run(watch)
     for _ in range(100):
@@ -158,7 +158,7 @@ def test_what_was_learned_fades_with_time() -> None:
     assert run.usual("t") == pytest.approx((np.log(101.0) + np.log(1001.0)) / 2, abs=0.05)
 
 
-def test_what_the_rows_do_not_tell_apart_is_a_part_too() -> None:
+def test_requests_that_rows_do_not_tell_apart_are_a_part_too() -> None:
     run = Run()
     for _ in range(20):
         judged = run([("a", 100.0), ("b", 200.0), ("c", 400.0), ("", 1600.0)], keep=2)
@@ -224,7 +224,7 @@ pane = st.lists(st.tuples(st.sampled_from(["", "a", "b", "c"]), st.sampled_from(
 
 @examples(25)
 @given(st.lists(pane, min_size=1, max_size=8), st.integers(0, 7), st.integers(1, 4))
-def test_it_goes_on_the_same_from_what_was_saved(history: list[list[tuple[str, float]]], cut: int, keep: int) -> None:
+def test_a_loaded_mix_goes_on_the_same(history: list[list[tuple[str, float]]], cut: int, keep: int) -> None:
     run, other = Run(), Run()
     for i, requests in enumerate(history):
         if i == cut:

@@ -1,4 +1,4 @@
-"""Hours of the day and of the week: what is usual at a time, and what that does to silence, surges and drops."""
+"""Hours of the day and of the week: the usual traffic at a time, and its effect on silence, surges and drops."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Days:
         self.pane = 0
 
     def __call__(self, panes: int, requests: int | None = None) -> list[np.ndarray]:
-        """The verdicts of the next panes; with so many requests in each in place of the usual nothing is learned."""
+        """The verdicts of the next panes; if `requests` replaces the usual number, nothing is learned."""
         found = []
         for _ in range(panes):
             day, hour = self.pane // PANES, self.pane % PANES / 12
@@ -54,7 +54,7 @@ class Days:
         return found
 
     def at(self, requests: int, panes: int = 6) -> float:
-        """The highest score of so many panes like this from now on; this run itself does not move."""
+        """The highest score of this number of such panes from now on, on a copy of this run."""
         return max(float(v[SCORE]) for v in copy.deepcopy(self)(panes, requests))
 
 
@@ -69,14 +69,14 @@ def office_week() -> Days:
     return days
 
 
-def test_what_opens_and_closes_every_day_raises_nothing_once_that_is_known(office_week: Days) -> None:
+def test_daily_opening_and_closing_is_no_anomaly_once_it_is_known(office_week: Days) -> None:
     verdicts = copy.deepcopy(office_week)(PANES)
     assert max(v[SCORE] for v in verdicts) < 0.5
     assert verdicts[12 * 12][EXPECTED] == pytest.approx(60, rel=0.2)
     assert verdicts[23 * 12][EXPECTED] < 0.5
 
 
-def test_before_that_is_known_it_does() -> None:
+def test_daily_opening_and_closing_is_an_anomaly_before_it_is_known() -> None:
     days = Days(office)
     days(2 * PANES)
     assert max(v[SCORE] for v in days(PANES)) >= 0.5
@@ -110,7 +110,7 @@ def test_the_hours_are_those_of_the_time_zone() -> None:
     assert Clock("UTC", 3_600).hour(BEGIN // 360) == BEGIN // 360
 
 
-def test_a_time_zone_that_is_none_is_refused() -> None:
+def test_an_unknown_time_zone_is_refused() -> None:
     for name in ("Europe/Nowhere", "", "../etc/passwd"):
         with pytest.raises(ValidationError, match="no such time zone"):
             TrafficConfig(time_zone=name)

@@ -1,4 +1,4 @@
-"""The usual shares: fading sums, the same however panes are cut, without what is held, bounded, forgotten in time."""
+"""The usual shares: fading sums, the same for any cut of panes, without held slots, bounded, forgotten in time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def requests(pane: int, *tenants: str, service: str = "a", latency: float = 5.0)
 
 
 def note(shares: Shares, of: PaneTable, held: Collection[int] = ()) -> None:
-    """Hand over all panes of the table, one by one."""
+    """Note all panes of the table, one by one."""
     for pane in np.unique(of.pane).tolist():
         a, b = np.searchsorted(of.pane, (pane, pane + 1)).tolist()
         slots = np.array([SLOTS[of.series[i]] for i in of.row_series[a:b].tolist()], np.int64)
@@ -93,7 +93,7 @@ def test_the_sums_fade_and_are_the_same_however_panes_come_and_wherever_it_is_re
 
 @examples(25)
 @given(histories, st.integers(0, 41), st.integers(1, 9))
-def test_where_values_are_too_many_it_does_not_matter_how_panes_come_either(
+def test_too_many_values_give_the_same_sums_however_panes_come(
     history: list[tuple[int, str, str, int]], cut: int, waiting: int
 ) -> None:
     made = [Request(p * 20 * PANE_S + 1.0, {"latency": v}, labels={"tenant": t}, service=s) for p, t, s, v in history]
@@ -138,7 +138,7 @@ def test_values_are_bounded_and_the_largest_stay() -> None:
     assert total == pytest.approx(usual.whole[0], rel=0.05)
 
 
-def test_what_faded_and_series_that_are_gone_are_forgotten() -> None:
+def test_faded_values_and_dropped_series_are_forgotten() -> None:
     shares = Shares(KEEP, PANE_S)
     note(shares, table([*requests(0, "old", "new"), *requests(0, "b", service="b")]))
     for hour in range(1, 4):
@@ -150,7 +150,7 @@ def test_what_faded_and_series_that_are_gone_are_forgotten() -> None:
     assert shares.usual(3, BEGIN + 1_200).whole[0] > 0
 
 
-def test_texts_of_values_that_found_no_room_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_of_values_without_room_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TEXTS", 20)
     shares = Shares(KEEP, PANE_S)
     for p in range(60):
@@ -160,7 +160,7 @@ def test_texts_of_values_that_found_no_room_are_not_kept(monkeypatch: pytest.Mon
     assert set(shares.usual(0, BEGIN + 60).values["tenant"]) > {OTHER, "t0-0", "t1-6"}
 
 
-def test_labels_are_told_apart() -> None:
+def test_labels_are_kept_apart() -> None:
     shares = Shares(KEEP, PANE_S)
     made = [Request(1.0, {}, labels={"tenant": "x", "region": "x", "finish_reason": "stop"}, service="a")]
     note(shares, table(made))

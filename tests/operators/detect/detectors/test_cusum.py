@@ -100,7 +100,7 @@ def test_a_shift_below_the_least_change_is_never_an_anomaly_however_long_it_last
 
 
 def test_prices_of_a_thousandth_of_a_cent_accumulate() -> None:
-    """In the metric's own unit nothing would: k = 0.5 is in standard deviations, not in dollars."""
+    """The slack k = 0.5 is in standard deviations; in dollars such prices would never accumulate."""
     run = warmed(0.1, config("cost"), math.log(1e-5))
     assert panes_until_it_answers(run, math.log(5e-5)) < 40
 
@@ -122,7 +122,7 @@ def test_it_stands_still_while_excluded_and_begins_anew_afterwards() -> None:
     assert run.state["sums"].max() < 0.5
 
 
-def test_what_it_tells_is_the_mean_since_the_sum_left_zero() -> None:
+def test_it_tells_the_mean_since_the_sum_left_zero() -> None:
     run = warmed(0.0)
     verdicts = [run(7.0, 7.0) for _ in range(5)]
     assert verdicts[-1][WEIGHT] == 10

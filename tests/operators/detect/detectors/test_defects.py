@@ -1,4 +1,4 @@
-"""The ways in which simple detectors are known to go wrong, held against every detector that judges metrics."""
+"""Known mistakes of simple detectors, tested on every detector that judges metrics."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from operators.config import DetectConfig, EpisodesConfig, TimeConfig
 from operators.detect import registry
 from operators.detect.base import Detector, Watch
 from operators.detect.engine.monitor import ShardMonitor
+from operators.errors import ConfigError
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, UPPER
 from operators.model import Alert
 from tests.conftest import examples
@@ -52,7 +53,7 @@ class Run:
         return verdicts
 
     def lasting(self, panes: int, **values: float) -> np.ndarray:
-        """The highest score of each metric over so many panes alike."""
+        """The highest score of each metric over this number of equal panes."""
         scores = [self.pane_of(values)[:, SCORE] for _ in range(panes)]
         worst: np.ndarray = np.max(scores, axis=0)
         return worst
@@ -76,7 +77,7 @@ def test_a_series_that_never_varied_is_not_blind_to_a_large_change(
     name: str, value: float, factor: float, sign: int
 ) -> None:
     if name == "request_outlier":
-        sign = 1  # a small request is nobody's worry
+        sign = 1  # a small request is no anomaly
     run = Run(name, "latency")
     run.lasting(80, latency=value)
     assert run.lasting(20, latency=value + sign * math.log(factor)) >= 0.5
@@ -101,7 +102,7 @@ def test_every_metric_is_judged_and_the_first_finding_does_not_hide_the_next(nam
 
 @learning
 def test_a_metric_of_tiny_values_is_judged_in_proportion(name: str) -> None:
-    """A call of a hundredth of a cent that becomes one of half a dollar; nothing here is in dollars."""
+    """The price of a call rises from a hundredth of a cent to half a dollar; no threshold is in dollars."""
     run = Run(name, "cost")
     run.lasting(80, cost=math.log(1e-4))
     assert run.lasting(12, cost=math.log(0.5)) >= 0.5
@@ -119,7 +120,7 @@ def test_a_pane_is_counted_once_and_a_full_window_is_not_waited_for(name: str) -
 
 
 @pytest.mark.parametrize("name", [n for n in MEANS if n != "cusum"])  # whose sum decides, not the band
-def test_the_bound_that_is_told_is_where_it_begins_to_fire(name: str) -> None:
+def test_it_begins_to_fire_at_the_bound_that_it_tells(name: str) -> None:
     run, draw = Run(name, "latency"), random.Random(3)
     for _ in range(300):
         run(latency=6.0 + draw.gauss(0, 0.1))
@@ -169,7 +170,7 @@ def test_detectors_that_agree_are_all_named_and_one_incident_is_one_episode() ->
 
 @learning
 def test_the_incident_is_not_learned(name: str) -> None:
-    """After half an hour of incident a second one like it is found just the same."""
+    """After an incident of half an hour a second one like it is found too."""
 
     def twice(pane: int, draw: random.Random) -> dict[str, float]:
         return {k: v * (40 if 120 <= pane < 300 or 400 <= pane < 420 else 1) for k, v in usual(pane, draw).items()}
@@ -190,7 +191,7 @@ def test_a_detector_that_is_switched_on_later_begins_cold_and_the_others_go_on()
     assert len(ShardMonitor.load(after.save(), everything(("iqr",)), *args)) == 1
 
 
-def test_what_votes_can_be_chosen_by_metric_and_is_checked() -> None:
+def test_detectors_can_be_chosen_by_metric_and_are_checked() -> None:
     watch = Watch(everything(("mad",)), 10)
     built = {d.name: d for d in registry.build(watch)}
     assert list(built) == ["zscore", "traffic", "error_ratio", "mad", "request_outlier"]
@@ -202,7 +203,7 @@ def test_what_votes_can_be_chosen_by_metric_and_is_checked() -> None:
     assert voting["zscore"] == {"ttft", "tokens_per_second", "prompt_tokens", "completion_tokens", "quality"}
     mistakes = (("latency", "traffic"), ("requests", "zscore"), ("nonsense", "zscore"), ("latency", "nonsense"))
     for metric, name in mistakes:
-        with pytest.raises(ValueError, match=r"cannot judge|no such metric|Input should be"):
-            DetectConfig.model_validate({"detectors": {metric: [name]}})
+        with pytest.raises((ValueError, ConfigError), match=r"cannot judge|no such metric|there is no detector"):
+            registry.build(Watch(DetectConfig.model_validate({"detectors": {metric: [name]}}), 10))
     with pytest.raises(ValueError, match="valid dictionary"):
         DetectConfig.model_validate({"detectors": "all"})

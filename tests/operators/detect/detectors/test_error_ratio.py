@@ -44,7 +44,7 @@ def warmed(requests: int = 10, every: int = 10, panes: int = 400, **settings: ob
     return run
 
 
-def test_a_burst_of_errors_is_an_anomaly_and_the_usual_ones_are_none() -> None:
+def test_a_burst_of_errors_is_an_anomaly_and_usual_errors_are_none() -> None:
     run = warmed()
     assert run(10, 1)[SCORE] < 0.5
     verdict = run(10, 8)
@@ -55,12 +55,12 @@ def test_a_burst_of_errors_is_an_anomaly_and_the_usual_ones_are_none() -> None:
     assert verdict[WEIGHT] == 10
 
 
-def test_fewer_errors_than_the_least_number_never_are() -> None:
+def test_fewer_errors_than_the_least_number_are_no_anomaly() -> None:
     run = warmed()
     assert run(3, 3)[SCORE] == 0.0
 
 
-def test_a_share_below_the_least_never_is() -> None:
+def test_a_share_below_the_least_is_no_anomaly() -> None:
     run = warmed(requests=2000, every=2)
     assert run(2000, 190, learn=False)[SCORE] == 0.0
     assert run(2000, 400, learn=False)[SCORE] >= 0.5
@@ -80,20 +80,20 @@ def test_sparse_errors_are_found_over_a_longer_horizon() -> None:
     assert scores[-1] >= 0.5
 
 
-def test_it_is_over_when_the_present_is_well_again() -> None:
+def test_an_anomaly_ends_when_the_present_is_usual_again() -> None:
     run = warmed()
     for _ in range(6):
         assert run(10, 9, learn=False)[SCORE] >= 0.5
     assert run(40, 0)[SCORE] == 0.0
 
 
-def test_nothing_is_said_of_a_pane_without_requests() -> None:
+def test_a_pane_without_requests_is_not_judged() -> None:
     run = warmed()
     run(10, 9, learn=False)
     assert run(0, 0).tolist() == [0.0] * 7
 
 
-def test_errors_that_use_to_cluster_weigh_less() -> None:
+def test_errors_weigh_less_in_a_series_where_they_cluster() -> None:
     draw = random.Random(4)
     even, clustered = Run(horizons_s=(10,)), Run(horizons_s=(10,))
     for _ in range(1000):

@@ -1,4 +1,4 @@
-"""One default configuration, whatever the traffic: one request a minute, and ten thousand a second."""
+"""One default configuration for all traffic: one request a minute, and ten thousand a second."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def latency_alerts(watcher: ShardMonitor, pieces: Iterator[Closed]) -> list[Aler
 
 @pytest.mark.compiled
 def test_one_request_a_minute() -> None:
-    """Four times slower after two days: that is told within forty requests, and nothing before."""
+    """A service four times slower after two days is told within forty requests, and nothing before."""
     day, slow = 8640, 2 * 8640
     first, *_ = latency_alerts(monitor(), closings(PANE_S / 60, slow + day // 24, slow, 4.0))
     assert (first.kind, first.status) == ("latency_spike", "firing")
@@ -63,7 +63,7 @@ def test_one_request_a_minute() -> None:
 
 @pytest.mark.compiled
 def test_ten_thousand_requests_a_second() -> None:
-    """Two thirds slower after ten minutes: that is told within three panes and the lateness, and nothing before."""
+    """A service two thirds slower after ten minutes is told within three panes and the lateness, and nothing before."""
     first, *_ = latency_alerts(monitor(), closings(10_000 * PANE_S, 64, 60, 1.65))
     assert (first.kind, first.status) == ("latency_spike", "firing")
     assert first.since == (BEGIN + 60) * PANE_S * SECOND

@@ -1,4 +1,4 @@
-"""Single requests: a monstrous one is an anomaly at once, the stragglers of every day are none."""
+"""Single requests: a monstrous one is an anomaly at once, everyday stragglers are none."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Run:
 
 
 def natural(draw: random.Random) -> float:
-    """Logarithm of a latency: 0.8 % of the requests are stragglers, two to six times slower."""
+    """The logarithm of a latency: 0.8 % of the requests are stragglers, two to six times slower."""
     return 6.0 + draw.gauss(0, 0.5) + (math.log(draw.uniform(2, 6)) if draw.random() < 0.008 else 0.0)
 
 
@@ -62,7 +62,7 @@ def test_a_monstrous_request_among_ordinary_ones_is_an_anomaly_that_opens_at_onc
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_natural_stragglers_are_none(seed: int) -> None:
+def test_natural_stragglers_are_no_anomaly(seed: int) -> None:
     run, draw = warmed(seed), random.Random(seed + 100)
     found = [run([natural(draw) for _ in range(6)])[SCORE] for _ in range(4000)]
     assert max(found) < 0.5

@@ -1,4 +1,4 @@
-"""MAD and IQR: against plain quantiles, and against the ways in which such detectors go wrong."""
+"""MAD and IQR: against plain quantiles, and against the known mistakes of such detectors."""
 
 from __future__ import annotations
 

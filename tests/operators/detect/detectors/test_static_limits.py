@@ -1,4 +1,4 @@
-"""Static limits: each kind against its meaning, from the first pane on, for the series that are meant."""
+"""Static limits: each kind against its meaning, from the first pane on, for the series that match."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_limit_is_broken_exactly_when_the_statistic_lies_beyond_it(
         return
     limit = factor * float(np.median(values))
     if any(abs(v / limit - 1) < 0.02 for v in values):
-        return  # a bucket's width from the limit
+        return  # the statistic is within a bucket's width of the limit
     share = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}.get(statistic)
     if share is None:
         value = sum(values) / (len(values) if statistic == "mean" else 1)
@@ -61,7 +61,7 @@ def test_a_limit_is_broken_exactly_when_the_statistic_lies_beyond_it(
     else:
         beyond = sum(v < limit for v in values) > share * len(values) + 1e-9
     config = limited({"metric": "latency", "statistic": statistic, side: limit, "horizon_s": 10})
-    # Twice the same pane: two of three open an episode.
+    # The same pane twice, since two of three open an episode.
     assert (firing(alerts_of(config, [values, values])) == ["latency_limit"]) == beyond
 
 
@@ -98,7 +98,7 @@ def test_fewer_requests_than_asked_for_break_no_limit() -> None:
     assert firing(alerts_of(limited(few), [[99.0]] * 4)) == ["latency_limit"]
 
 
-def test_of_two_limits_the_one_that_is_broken_worse_is_told() -> None:
+def test_the_worse_broken_of_two_limits_is_told() -> None:
     mild = {"metric": "cost", "statistic": "sum", "above": 1.0, "horizon_s": 10}
     found = alerts_of(limited(mild, {**mild, "above": 0.5}), [[0.8, 0.8]] * 2, "cost")
     assert found[0].expected == pytest.approx(0.5)
@@ -154,7 +154,7 @@ def test_the_value_told_for_a_quantile_is_near_it() -> None:
 
 
 def test_limits_hold_for_all_requests_whatever_the_mix_or_the_speed_explains() -> None:
-    """What is judged against the usual leaves out latencies of known speed, and tenants seen too little."""
+    """Judging against the usual leaves out latencies of known speed, and tenants with too few requests."""
     config = limited({"metric": "latency", "statistic": "mean", "above": 1000.0, "horizon_s": 10})
     for more in ({}, {"tokens_per_second": 50.0}):
         requests = [Request(10 * p + 1.0 + i, {"latency": 1500.0, **more}) for p in range(30) for i in range(4)]

@@ -36,7 +36,7 @@ class Run:
 
 
 def poisson(draw: random.Random, mean: float) -> int:
-    """So many arrivals of a Poisson process in one unit of time."""
+    """The number of arrivals of a Poisson process in one unit of time."""
     n, t = 0, draw.expovariate(mean)
     while t < 1:
         n, t = n + 1, t + draw.expovariate(mean)
@@ -52,7 +52,7 @@ def warmed(mean: float = 5.0, panes: int = 600, **settings: object) -> Run:
 
 
 def most(run: Run, requests: int, panes: int) -> np.ndarray:
-    """The verdict with the highest score over so many panes of so many requests, nothing learned."""
+    """The verdict with the highest score over this number of panes with this number of requests; nothing is learned."""
     return max((run(requests, learn=False) for _ in range(panes)), key=lambda v: float(v[SCORE]))
 
 
@@ -65,14 +65,14 @@ def test_a_surge_and_a_drop_are_anomalies() -> None:
     assert drop[OBSERVED] < drop[LOWER] < drop[EXPECTED] == pytest.approx(20.0, rel=0.1)
 
 
-def test_silence_is_an_anomaly_where_traffic_is_usual() -> None:
+def test_silence_of_steady_traffic_is_an_anomaly() -> None:
     verdict = most(warmed(), 0, 30)
     assert verdict[SCORE] >= 0.5
     assert verdict[WEIGHT] == 0
     assert verdict[OBSERVED] == 0.0
 
 
-def test_silence_is_none_where_traffic_is_rare() -> None:
+def test_silence_of_rare_traffic_is_no_anomaly() -> None:
     assert most(warmed(mean=0.05), 0, 30)[SCORE] < 0.5
 
 
@@ -82,7 +82,7 @@ def test_ordinary_traffic_raises_nothing_over_a_day() -> None:
     assert max(float(run(poisson(draw, 3.0))[SCORE]) for _ in range(8640)) < 0.5
 
 
-def test_a_change_below_the_least_is_none_however_even_the_traffic() -> None:
+def test_a_change_below_the_least_is_no_anomaly_however_even_the_traffic() -> None:
     run = Run()
     for _ in range(600):
         run(100)
@@ -90,8 +90,8 @@ def test_a_change_below_the_least_is_none_however_even_the_traffic() -> None:
     assert most(run, 300, 40)[SCORE] >= 0.5
 
 
-def test_bursts_that_are_usual_are_none() -> None:
-    """Dispersion is learned: a series that always comes in bursts is allowed them."""
+def test_usual_bursts_are_no_anomaly() -> None:
+    """Dispersion is learned: bursts are usual in a series that always has them."""
     bursty = Run()
     for minute in range(600):
         for _ in range(6):
@@ -108,11 +108,11 @@ def test_it_is_trusted_less_before_a_day_was_seen() -> None:
 
 
 def test_it_is_trusted_in_full_once_a_day_was_seen() -> None:
-    run, later = (warmed(mean=20.0, trusted_after_s=s) for s in (6100, 6000))  # about as long as it was watched
+    run, later = (warmed(mean=20.0, trusted_after_s=s) for s in (6100, 6000))  # about the age of the series
     assert most(run, 80, 6)[SCORE] < 0.5 <= most(later, 80, 6)[SCORE]
 
 
-def test_it_is_over_when_the_present_is_well_again() -> None:
+def test_an_anomaly_ends_when_the_present_is_usual_again() -> None:
     run = warmed()
     for _ in range(12):
         run(60, learn=False)
@@ -126,16 +126,16 @@ def test_horizons_under_a_minute_do_not_judge() -> None:
     assert run(30)[SPAN] >= 6
 
 
-def test_where_all_horizons_are_short_the_longest_judges() -> None:
+def test_the_longest_horizon_judges_if_all_are_short() -> None:
     run = warmed(horizons_s=(10, 30))
     assert most(run, 60, 3)[SPAN] == 3
 
 
-def test_what_was_before_the_first_request_is_not_taken_for_silence() -> None:
+def test_the_time_before_the_first_request_is_no_silence() -> None:
     run = Run()
     run(50)
     assert run.state["rate"][0] == 50.0
-    assert not run.state["learned"].any()  # what it deviates from is learned first
+    assert not run.state["learned"].any()  # the rate is learned before the deviations from it
     for _ in range(40):
         run(50)
     assert run.state["rate"][0] == pytest.approx(50.0)
@@ -155,12 +155,12 @@ def test_the_rate_follows_the_hours_of_the_day() -> None:
     assert run(10)[EXPECTED] > at_noon + 2.0
 
 
-def test_the_rate_stands_still_while_something_is_far_out_and_follows_what_lasts() -> None:
+def test_the_rate_stands_still_for_far_panes_and_follows_a_lasting_change() -> None:
     run = warmed(mean=20.0, adopt_after_s=600)
     before = run.state["rate"][0]
     for _ in range(66):
         run(100)
-    assert run.state["rate"][0] == pytest.approx(before, rel=0.15)  # of the first minute, not far out yet
+    assert run.state["rate"][0] == pytest.approx(before, rel=0.15)  # the first minute is not far out yet
     for _ in range(3000):
         run(100)
     assert run.state["rate"][0] == pytest.approx(100, rel=0.1)

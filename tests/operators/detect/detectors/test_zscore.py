@@ -1,4 +1,4 @@
-"""The standard score: against a plain reference, and against the ways in which such a detector goes wrong."""
+"""The standard score: against a plain reference, and against the known mistakes of such detectors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Run:
         self.pane = BEGIN
 
     def __call__(self, learn: bool = True, **values: list[float]) -> np.ndarray:
-        """One pane: its verdicts [metrics, fields]; `learn` off marks every cell as excluded."""
+        """One pane: its verdicts [metrics, fields]; without `learn` every cell is excluded."""
         n = max(len(v) for v in values.values())
         block = self.feed.pane(
             self.pane, {0: Row(n, 0, {k.replace("completion", "completion_tokens"): v for k, v in values.items()})}
@@ -87,7 +87,7 @@ class Reference:
             d = sum(values) / len(values) - self.mean
             share = max(self.rate, 1 / (self.learned + 1))
             reach = 3.5 * max(math.sqrt(self.above if d > 0 else self.below), self.floor)
-            if self.learned < self.warm or abs(d) <= reach:  # what is further out is not learned
+            if self.learned < self.warm or abs(d) <= reach:  # means that are further out are not learned
                 self.mean += share * d
                 if self.learned:
                     self.above += share * (2 * d * d * (d > 0) - self.above)
@@ -106,7 +106,7 @@ def test_it_equals_the_plain_reference(history: list[tuple[list[float], bool]]) 
     reference = Reference(chosen, run.watch)
     for values, learn in history:
         table = run(latency=values, learn=learn)
-        # What is learned is kept in seven digits.
+        # Learned values are kept in seven digits.
         assert table[LATENCY, SCORE] == pytest.approx(reference.score(values), abs=1e-4)
         if learn:
             reference.learn(values)
@@ -145,7 +145,7 @@ def test_every_metric_is_judged_the_first_finding_does_not_hide_the_next() -> No
 
 
 def test_a_metric_of_tiny_values_is_judged_in_proportion() -> None:
-    """Prices of a thousandth of a cent: what counts is the factor, not dollars."""
+    """Prices of a thousandth of a cent: the factor counts, not dollars."""
     watch = {name: {"watch": name == "cost", "min_count": 4} for name in DetectConfig().metrics}
     run = Run(DetectConfig.model_validate({"horizons_s": (10,), "metrics": watch}))
     for _ in range(100):
@@ -178,7 +178,7 @@ def test_few_requests_are_judged_with_those_before_them() -> None:
     assert verdict[SCORE] >= 0.5
 
 
-def test_a_long_horizon_is_not_heard_when_the_present_is_well_again() -> None:
+def test_a_long_horizon_does_not_count_when_the_present_is_usual_again() -> None:
     run = warmed(config())
     for _ in range(4):
         run(latency=[9.0] * 8, learn=False)
@@ -187,7 +187,7 @@ def test_a_long_horizon_is_not_heard_when_the_present_is_well_again() -> None:
 
 
 def test_the_spread_never_falls_below_the_error_of_sampling() -> None:
-    """Requests vary by a factor of e: the mean of eight of them lies half as far off quite by chance."""
+    """Requests vary by a factor of e, so the mean of four of them is off by half of that by chance alone."""
     run = Run(config(horizons_s=(10,), metrics={"latency": {"min_change": 1.05}}))
     for _ in range(300):
         run(latency=[5.0, 7.0] * 8)  # the pane's mean never varies

@@ -1,4 +1,4 @@
-"""Calibration: what it leaves alone, what it draws down, and how often chance gets past the boundary."""
+"""Calibration: the levels that it keeps and those that it lowers, and the rate at which chance passes the boundary."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ def trained(levels: list[float], span: float = 1.0) -> tuple[Calibration, dict[s
 
 
 def by_model(draw: random.Random, scale: float = 1.0) -> float:
-    """A level as chance gives it, were the model right; times `scale`."""
+    """A random level of the model's distribution, times `scale`."""
     return -math.log10(1.0 - draw.random()) * scale
 
 
 @given(st.floats(0, 60))
-def test_before_anything_was_seen_levels_stay_what_they_are(level: float) -> None:
+def test_levels_stay_the_same_before_anything_was_seen(level: float) -> None:
     made = calibration()
     assert level_of(made.score(made.state(1), verdict(level))) == pytest.approx(level, abs=1e-9)
 
 
 @examples(30)
 @given(st.lists(st.floats(0, 100), max_size=200), st.floats(0, 100), st.floats(0, 100), st.sampled_from([1.0, 30.0]))
-def test_it_never_raises_a_level_keeps_their_order_and_changes_no_argument(
+def test_it_never_raises_a_level_and_keeps_their_order_and_its_arguments(
     seen: list[float], a: float, b: float, span: float
 ) -> None:
     made, state = trained(seen, span)
@@ -78,7 +78,7 @@ def test_a_level_becomes_the_frequency_with_which_it_really_comes(scale: float) 
         assert level_of(made.score(state, verdict(true * scale))) == pytest.approx(true, rel=0.25)
 
 
-def test_the_band_widens_with_what_is_needed() -> None:
+def test_the_band_widens_with_the_needed_level() -> None:
     draw = random.Random(6)
     made, state = trained([by_model(draw, 4.0) for _ in range(6000)])
     table = made.score(state, verdict(5.0)).table[0, 0]
@@ -92,7 +92,7 @@ def test_panes_that_share_a_horizon_count_as_one_observation() -> None:
     assert level_of(once[0].score(once[1], verdict(level))) > level_of(many[0].score(many[1], verdict(level))) + 0.5
 
 
-def test_what_is_excluded_or_was_not_judged_is_not_learned() -> None:
+def test_excluded_and_unjudged_cells_are_not_learned() -> None:
     made = calibration()
     state = made.state(1)
     made.learn(state, verdict(50.0), ~NONE)
@@ -100,7 +100,7 @@ def test_what_is_excluded_or_was_not_judged_is_not_learned() -> None:
     assert not state["levels"].any()
 
 
-def test_what_was_seen_fades() -> None:
+def test_levels_fade() -> None:
     made, state = trained([6.0] * 50)
     mass = float(state["levels"].sum())
     for _ in range(WATCH.panes(WATCH.config.half_life_s)):
@@ -108,12 +108,12 @@ def test_what_was_seen_fades() -> None:
     assert state["levels"][0, 0, 3:].sum() == pytest.approx(mass / 2, rel=0.02)
 
 
-def test_the_boundary_follows_from_the_false_alarms_that_are_accepted() -> None:
+def test_the_boundary_follows_from_the_accepted_false_alarms() -> None:
     for accepted in (0.002, 0.02, 2.0):
         for open_panes in (1, 2, 3):
             watch = Watch(DetectConfig(false_alarms_per_series_day=accepted), 10, open_panes)
             panes = 8640 * len(watch.cells)
-            # No more episodes than anomalous panes over those that one episode takes.
+            # There are at most as many episodes as anomalous panes over the number that one episode takes.
             assert watch.tail * panes / open_panes * REAL == pytest.approx(accepted)
             assert watch.threshold == pytest.approx(-math.log10(watch.tail))
     assert Watch(DetectConfig(false_alarms_per_series_day=100), 3600).tail == MOST_TAIL

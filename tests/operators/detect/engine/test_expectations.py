@@ -1,4 +1,4 @@
-"""What is expected of a series once a minute: known values, the bands of alerts, and what leaves no trace."""
+"""The expected bands of a series once a minute: known values, the bands of alerts, and no effect on detection."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def expected(watcher: ShardMonitor, pieces: Sequence[Closed]) -> list[Expected]:
 
 
 def bands(found: Sequence[Expected], series: str, cell: str) -> dict[int, list[float]]:
-    """By minute since the begin: expected, lower and upper of a cell, where anything was expected of it."""
+    """The expected value, lower and upper end of a cell, by minute since the beginning; only minutes with a band."""
     out = {}
     for e in found:
         if series in e.series:
@@ -61,7 +61,7 @@ def whole() -> list[Expected]:
     return expected(watching(), PIECES)
 
 
-def test_of_what_never_varies_the_value_itself_is_expected_and_around_it_the_least_change() -> None:
+def test_the_band_of_a_constant_is_its_value_and_the_least_change_around_it() -> None:
     requests = steady(600, 4, lambda *_: {"latency": 400.0, "cost": 0.25, "quality": 0.75})
     found = expected(watching(), closings(table(requests), 600))
     by_cell = {cell: bands(found, "service=chat", cell) for cell in found[-1].cells}
@@ -78,7 +78,7 @@ def test_of_what_never_varies_the_value_itself_is_expected_and_around_it_the_lea
     assert last["error_ratio"][0] < 0.01 and last["error_ratio"][1] == 0.0 and 0.1 <= last["error_ratio"][2] < 1.0
 
 
-def test_nothing_is_expected_before_it_is_warm_nor_of_a_minute_without_requests(whole: list[Expected]) -> None:
+def test_there_is_no_band_before_the_warm_up_or_in_a_minute_without_requests(whole: list[Expected]) -> None:
     latency = bands(whole, "service=well", "latency")
     assert list(latency) == list(range(min(latency), COUNT // MINUTE)) and min(latency) >= 2
     minutes = {(e.start - at(0)) // (60 * SECOND) for e in whole if "service=silent" in e.series}
@@ -86,7 +86,7 @@ def test_nothing_is_expected_before_it_is_warm_nor_of_a_minute_without_requests(
     assert all(not np.isnan(e.bands[:, :, 0]).all(axis=1).any() for e in whole), "no row without anything"
 
 
-def test_it_is_what_an_alert_of_the_same_pane_says() -> None:
+def test_the_band_is_that_of_an_alert_at_the_same_pane() -> None:
     begin = 14 * MINUTE - 1  # the last pane of a minute
 
     def slow(pane: int, draw: random.Random) -> dict[str, float]:
@@ -99,7 +99,7 @@ def test_it_is_what_an_alert_of_the_same_pane_says() -> None:
     assert band == [alert.expected, alert.lower, alert.upper] and alert.observed > band[2]
 
 
-def test_an_incident_does_not_move_what_is_expected(whole: list[Expected]) -> None:
+def test_an_incident_does_not_move_the_band(whole: list[Expected]) -> None:
     latency = bands(whole, "service=slow", "latency")
     before, within = latency[12], latency[16]
     assert within == pytest.approx(before, rel=0.25)
@@ -113,7 +113,7 @@ def test_a_request_a_minute_has_its_band_in_every_minute() -> None:
     assert latency[179][0] == pytest.approx(300, rel=0.016)
 
 
-def test_off_nothing_is_noted_and_the_findings_are_the_same() -> None:
+def test_without_expectations_there_are_no_bands_and_the_same_findings() -> None:
     on, off = watching(), watching(on=False)
     assert [on.take(c) for c in PIECES] == [off.take(c) for c in PIECES]
     assert off.expected.taken() == []
@@ -137,7 +137,7 @@ def test_the_same_however_panes_come_and_wherever_it_is_resumed(cuts: list[int],
     assert told(found) == told(expected(watching(), PIECES))
 
 
-def test_a_series_with_settings_of_its_own_is_expected_by_these() -> None:
+def test_an_override_decides_the_band_of_its_series() -> None:
     def of(overrides: list[dict[str, Any]]) -> list[Expected]:
         config = DetectConfig.model_validate({**QUICK.model_dump(), "overrides": overrides})
         return expected(watching(config), PIECES)
@@ -154,7 +154,7 @@ def test_a_series_with_settings_of_its_own_is_expected_by_these() -> None:
     assert bands(mixed, "service=silent", "latency") == {} != bands(mixed, "service=silent", "cost")
 
 
-def test_traffic_is_expected_of_narrower_series_too() -> None:
+def test_narrower_series_have_a_band_of_traffic_too() -> None:
     sets = (("service",), ("service", "model"))
     requests = [Request(r.end, r.values, labels={"model": "m"}) for r in steady(60, 4, lambda *_: {"latency": 1.0})]
     found = expected(watching(sets=sets), closings(table(requests, sets), 60))
@@ -162,7 +162,7 @@ def test_traffic_is_expected_of_narrower_series_too() -> None:
     assert wide == narrow != {}
 
 
-def test_what_is_as_wide_as_a_pane_or_wider_has_a_band_a_pane() -> None:
+def test_each_pane_of_a_minute_or_more_has_a_band() -> None:
     for pane_s in (60, 300):
         config = DetectConfig.model_validate({"horizons_s": (pane_s, 5 * pane_s), "warm_up_panes": 12})
         watcher = ShardMonitor(config, EpisodesConfig(), TimeConfig(pane_s=pane_s), 86_400, SERVICE, True)

@@ -1,4 +1,4 @@
-"""A shard's detection: the same alerts however its panes come, what it learns, what it forgets."""
+"""A shard's detection: the same alerts however its panes come; learning and forgetting."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def usual(_: int, draw: random.Random) -> dict[str, float]:
 
 
 def incident(pane: int, draw: random.Random) -> dict[str, float]:
-    """Latency tenfold and dear in panes 80 to 99."""
+    """Requests with ten times the usual latency and high costs in panes 80 to 99."""
     values = usual(pane, draw)
     if 80 <= pane < 100:
         values["latency"] *= 10
@@ -48,7 +48,7 @@ def incident(pane: int, draw: random.Random) -> dict[str, float]:
 
 
 def scenario() -> list[Request]:
-    """Three series: one with slow and dear requests for a while, one that fails and then falls silent, one in order."""
+    """Three series: one is slow and costly for a while, one fails and then falls silent, one is healthy."""
     requests = steady(COUNT, 6, incident, 1, "slow") + steady(COUNT, 6, usual, 3, "well")
     for r in steady(COUNT, 6, usual, 2, "silent"):
         pane = r.end // PANE_S
@@ -67,7 +67,7 @@ def alerts() -> list[Alert]:
 
 
 def at(pane: int) -> int:
-    """Microseconds of the start of a pane of the scenario."""
+    """The start of a pane of the scenario in microseconds."""
     return (BEGIN + pane) * PANE_S * SECOND
 
 
@@ -324,12 +324,12 @@ def test_a_lasting_change_becomes_the_new_normal_and_the_next_is_told_against_it
     latency = watcher.watch.cells.index("latency")
     assert watcher._open.state["opened"][0, latency] == -1
     zscore = watcher._panel.owners[0].state
-    assert zscore["learned"][0, latency, 0] == 79 + 31  # of the panes since, and of half the time before
+    assert zscore["learned"][0, latency, 0] == 79 + 31  # the panes since, and half the time before
     assert zscore["learned"][0, watcher.watch.cells.index("quality"), 0] > 200
     again = watch_all(watcher, [Closed(BEGIN + 220, BEGIN + 250, BEGIN + 250, rows)])
     assert again[0].status == "firing"
     assert again[0].since == at(220)
-    # What the tenant usually has moves to the new level too, the sooner the less was known of it.
+    # The usual value of the tenant moves to the new level too, the faster the less was known of it.
     assert 10 * math.exp(6.0) <= again[0].expected <= 20 * math.exp(6.0)
 
 
@@ -422,7 +422,7 @@ def test_traffic_is_judged_where_no_wider_series_holds_the_requests() -> None:
     assert {tuple(a.series) for a in found} == {("service",)}
 
 
-def test_of_a_dimension_set_that_is_gone_all_is_forgotten_at_the_next_pane() -> None:
+def test_series_of_a_removed_dimension_set_are_forgotten_at_the_next_pane() -> None:
     sets = (("service",), ("service", "model"))
     requests = [r for r in scenario() if r.service == "slow"]
     watcher = ShardMonitor(QUICK, EpisodesConfig(), TimeConfig(), 86_400, sets)
@@ -435,7 +435,7 @@ def test_of_a_dimension_set_that_is_gone_all_is_forgotten_at_the_next_pane() -> 
     assert {(tuple(a.series), a.status, a.reason) for a in found} == {(("service", "model"), "resolved", "expired")}
 
 
-def test_what_stands_out_without_an_episode_is_a_candidate_and_says_how_much_it_explains() -> None:
+def test_a_cell_that_stands_out_without_an_episode_is_a_candidate_and_tells_its_explained_part() -> None:
 
     def mild(pane: int, draw: random.Random) -> dict[str, float]:
         return {"latency": 400 * draw.lognormvariate(0, 0.1) * (1.4 if pane >= 80 else 1.0)}
@@ -449,7 +449,7 @@ def test_what_stands_out_without_an_episode_is_a_candidate_and_says_how_much_it_
     assert not [f for f in found if f.sure]
 
 
-def test_what_is_explained_is_of_the_last_minute_whether_or_not_there_is_an_episode() -> None:
+def test_the_explained_part_is_that_of_the_last_minute_with_or_without_an_episode() -> None:
     watcher = monitor(QUICK)
     found = [f for c in PIECES for f in watcher.take(c)]
     latency = {f.at: f.explained for f in found if (f.series, f.metric) == ("service=slow", "latency")}
@@ -484,7 +484,7 @@ def test_a_large_request_does_not_hide_that_the_mean_stands_out() -> None:
     ]
 
 
-def test_of_an_open_episode_there_is_a_finding_for_each_pane_with_data() -> None:
+def test_an_open_episode_has_a_finding_for_each_pane_with_data() -> None:
     watcher = monitor(QUICK)
     found = [f for closed in PIECES for f in watcher.take(closed)]
     episode = next(f for f in found if f.sure and f.alert is not None and f.alert.kind == "latency_spike").episode
@@ -494,8 +494,8 @@ def test_of_an_open_episode_there_is_a_finding_for_each_pane_with_data() -> None
     assert len(ats) >= 20 + 29
 
 
-def test_what_is_open_and_what_detectors_take_can_be_asked(alerts: list[Alert]) -> None:
-    """Asking changes nothing."""
+def test_open_episodes_and_the_seconds_of_detectors_are_counted(alerts: list[Alert]) -> None:
+    """Reading these values changes nothing."""
     watched = monitor(QUICK)
     looks = iter(range(10**9))
     seconds = watched.time_by(lambda: float(next(looks)))
@@ -520,7 +520,7 @@ def by_tenant(pane: int, i: int, draw: random.Random) -> Request:
     return Request(pane * PANE_S + (i + 0.5), values, service="shared", labels={"tenant": tenant, "region": "eu"})
 
 
-def test_an_alert_names_what_the_excess_comes_from_and_what_the_usual_was_learned_from() -> None:
+def test_an_alert_names_the_contributors_to_the_excess_and_the_basis_of_the_usual() -> None:
     draw = random.Random(5)
     requests = [by_tenant(pane, i, draw) for pane in range(150) for i in range(10)]
     detect = QUICK.model_copy(update={"mix_by": ""})

@@ -1,4 +1,4 @@
-"""One score of many: weighted votes, and what an agreement takes."""
+"""One score from many: weighted votes and agreements."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def agreed(cast: Votes) -> Floats:
 
 
 @given(cast=votes)
-def test_one_score_in_the_unit_interval_that_all_together_are_never_beyond(cast: Votes) -> None:
+def test_the_score_lies_between_0_and_the_highest_score(cast: Votes) -> None:
     scores = [s for s, w, judged in cast if judged and w > 0] or [0.0]
     for score in (strongest(cast)[0][SCORE], agreed(cast)[SCORE]):
         assert 0.0 <= score <= max(scores) + 1e-12
@@ -60,7 +60,7 @@ def test_one_score_in_the_unit_interval_that_all_together_are_never_beyond(cast:
 
 
 @given(cast=votes)
-def test_what_is_told_is_beyond_its_own_boundary_where_the_score_is(cast: Votes) -> None:
+def test_an_anomalous_score_comes_with_a_verdict_that_is_anomalous_alone(cast: Votes) -> None:
     for verdict in (strongest(cast)[0], agreed(cast)):
         if verdict[SCORE] >= 0.5:
             assert cast[int(verdict[OBSERVED])][0] >= 0.5 - 1e-12
@@ -81,7 +81,7 @@ def test_a_weight_multiplies_the_ratio_to_the_boundary(score: float, weight: flo
 
 
 @given(cast=votes, by=st.floats(0.01, 1))
-def test_an_agreement_is_the_mean_by_weight_of_those_that_judged(cast: Votes, by: float) -> None:
+def test_an_agreement_is_the_weighted_mean_of_those_that_judged(cast: Votes, by: float) -> None:
     heard = [(s, w) for s, w, judged in cast if judged and w > 0]
     mean = sum(s * w for s, w in heard) / sum(w for _, w in heard) if heard else 0.0
     assert agreed(cast)[SCORE] == pytest.approx(mean)
@@ -99,7 +99,7 @@ def alerts(**detect: Any) -> list[Alert]:
 
 
 def test_votes_in_the_flow() -> None:
-    """Ten times the latency is beyond doubt for the mean; `mad` says so too, but no request is a thousand times off."""
+    """Ten times the latency is a clear anomaly of the mean, for `mad` too, but no single request is an outlier."""
     pair = {"latency": ["zscore", "mad"]}
     alone = alerts(detectors={"latency": ["zscore"]})
     assert alerts(detectors=pair, votes={"latency": {"weights": {"mad": 0.01}}})[0].score == alone[0].score
@@ -127,6 +127,6 @@ def test_a_limit_is_not_outvoted() -> None:
         {"latency": {"weights": {"zscore": 1.5}}},
     ],
 )
-def test_votes_of_nobody_are_refused(wrong: dict[str, Any]) -> None:
+def test_votes_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         DetectConfig.model_validate({"votes": wrong})

@@ -1,4 +1,4 @@
-"""Series with settings of their own are judged as if these were everybody's."""
+"""Series with settings of their own are judged as if all series had these settings."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def plain() -> list[Finding]:
 
 
 def transitions(config: DetectConfig) -> tuple[list[Alert], bytes]:
-    """The alerts, and what is known at the end."""
+    """The alerts, and the state at the end."""
     watcher = monitor(config)
     return watch_all(watcher, PIECES), pickle.dumps(watcher._panel.save(3))
 
@@ -63,7 +63,7 @@ def loud() -> tuple[list[Alert], bytes]:
 @pytest.mark.parametrize("change", OTHERS)
 def test_each_series_is_judged_as_if_its_settings_were_those_of_all(plain: list[Finding], change: str) -> None:
     other = findings(with_overrides({"series": "*", **OTHERS[change]}).of_override(0))
-    assert other != plain  # it changes something somewhere, or this test would say nothing
+    assert other != plain  # the override must change something, or this test would prove nothing
     for service in ("slow", "silent"):
         mixed = findings(
             with_overrides({"series": "service=nobody"}, {"series": f"service={service}", **OTHERS[change]})
@@ -73,7 +73,7 @@ def test_each_series_is_judged_as_if_its_settings_were_those_of_all(plain: list[
             assert of(rest, mixed) == of(rest, plain)
 
 
-def test_what_is_known_does_not_depend_on_when_it_was_saved_or_how_panes_came() -> None:
+def test_the_state_does_not_depend_on_saves_or_on_how_panes_came() -> None:
     config = with_overrides({"series": "service=s*", **OTHERS["a preset"]})
     whole = findings(config, closings(ROWS, COUNT, (40, 41, 97)))
     assert whole == findings(config)
@@ -102,9 +102,7 @@ def test_slots_that_are_used_again_and_arrays_that_grow_get_the_settings_of_thei
 MUTED = with_overrides({"series": "service=slow", "mute": True})
 
 
-def test_nothing_is_told_of_a_muted_series_that_learns_as_ever(
-    plain: list[Finding], loud: tuple[list[Alert], bytes]
-) -> None:
+def test_a_muted_series_has_no_alerts_and_learns_as_ever(plain: list[Finding], loud: tuple[list[Alert], bytes]) -> None:
     muted = findings(MUTED)
     assert of("slow", muted) == []
     assert of("silent", muted) == of("silent", plain)
@@ -112,7 +110,7 @@ def test_nothing_is_told_of_a_muted_series_that_learns_as_ever(
 
 
 def changed_at(pane: int, before: DetectConfig, after: DetectConfig) -> list[Alert]:
-    """The alerts of a run whose settings change at the pane, and on which batch it does."""
+    """The alerts of a run whose settings change at the pane, and the number of the batch in which they change."""
     watcher, alerts = monitor(before), []
     for n, piece in enumerate(PIECES):
         if n == pane:
@@ -145,8 +143,8 @@ def until(pane: int) -> DetectConfig:
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("pane", [0, 60, 81, 82, 83, 95, 100, 129, COUNT, 10 * COUNT])
-def test_panes_before_a_time_teach_and_never_tell(loud: tuple[list[Alert], bytes], pane: int) -> None:
-    """Later episodes are told as ever, those that last by their first anomalous pane after it, others not at all."""
+def test_panes_before_silent_until_are_learned_and_never_told(loud: tuple[list[Alert], bytes], pane: int) -> None:
+    """Later episodes are told as ever, running ones at their first anomalous pane after the time, others not at all."""
     (told_anyway, learned), (silent, learned_silent) = loud, transitions(until(pane))
     assert all(a.at > at(pane) for a in silent)
     later = {a.episode_id for a in told_anyway if a.status == "firing" and a.at > at(pane) + 10 * SECOND}
