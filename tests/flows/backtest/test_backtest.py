@@ -204,7 +204,7 @@ def test_episodes_are_the_same_where_series_metric_and_time_are() -> None:
         (["p0.jsonl", "--set", "store.kind=none"], "decides this itself"),
         (["p0.jsonl", "--alerts", "none/out.jsonl"], "has no folder"),
         (["p0.jsonl", "--report", "none/out"], "cannot be made"),
-        (["p0.jsonl", "--scores", "out"], "are of --series"),
+        (["p0.jsonl", "--scores", "out"], "go with --series"),
         (["p0.jsonl", "--workers", "0"], "--workers 0"),
         (["p0.jsonl", "--series", "x.csv"], "--series takes no events"),
         (["--series", "x.csv", "--labels", "labels.jsonl"], "--series takes no --labels"),

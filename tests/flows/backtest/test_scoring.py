@@ -153,9 +153,9 @@ def test_only_the_primary_metric_is_exact(tmp_path: Path) -> None:
     [
         ("no json\n", "line 1"),
         ("[]\n", "line 1"),
-        ('{"anomaly_id": "A"}\n', "label 1 is not one"),
-        (json.dumps(label(0, 1) | {"start": "yesterday"}), "label 1 is not one"),
-        (json.dumps(label(0, 1) | {"entity": "chat"}), "label 1 is not one"),
+        ('{"anomaly_id": "A"}\n', "label 1 is wrong"),
+        (json.dumps(label(0, 1) | {"start": "yesterday"}), "label 1 is wrong"),
+        (json.dumps(label(0, 1) | {"entity": "chat"}), "label 1 is wrong"),
     ],
 )
 def test_foreign_labels_are_refused_in_one_sentence(text: str, said: str, tmp_path: Path) -> None:
@@ -175,5 +175,5 @@ def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_line_that_is_no_alert_is_refused() -> None:
-    with pytest.raises(ConfigError, match="alert 2 is not one"):
+    with pytest.raises(ConfigError, match="alert 2 is wrong"):
         scoring.episodes([alert("a", 0), {"alert_id": "x"}])

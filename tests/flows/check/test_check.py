@@ -95,7 +95,7 @@ def of_series(capsys: pytest.CaptureFixture[str], series: str, *key: str) -> tup
     return head, dict(line.split(" = ", 1) for line in lines)
 
 
-def test_explain_a_series_that_an_override_is_meant_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_a_series_with_an_override(capsys: pytest.CaptureFixture[str]) -> None:
     head, found = of_series(capsys, "service=batch-day,model=m,operation=chat")
     assert head.startswith("service=batch-day,model=m,operation=chat: entry 1 of detect.overrides")
     assert head.endswith("sentinel.toml, line 10)")
@@ -109,7 +109,7 @@ def test_explain_a_series_that_an_override_is_meant_for(capsys: pytest.CaptureFi
 
 def test_explain_a_series_without_override_names_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
     head, found = of_series(capsys, "service=chat")
-    assert head == "service=chat: no override is meant for it"
+    assert head == "service=chat: no override applies"
     shown = found["detect.false_alarms_per_series_day"]
     assert shown.startswith("0.002  (the preset, detect.preset = quiet, set by ") and "line 3" in shown
     assert '"above": 5000' in found["detect.limits"]
@@ -118,9 +118,9 @@ def test_explain_a_series_without_override_names_the_preset(capsys: pytest.Captu
 def test_explain_the_series_of_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
     head, found = of_series(capsys, "service=*,model=*", "detect.metrics.latency")
     assert len(found) == 5
-    assert head.splitlines()[0] == "service=*,model=*: no override is meant for it"
+    assert head.splitlines()[0] == "service=*,model=*: no override applies"
     assert [line.split(":")[0] for line in head.splitlines()[1:]] == [
-        "  but of these, those like *service=batch-*", "  but of these, those like service=batch-night,*",
+        "  but for those like *service=batch-*", "  but of these, those like service=batch-night,*",
     ]  # fmt: skip
     assert "nothing is told of it" in head
     head, _ = of_series(capsys, "service=batch-*")
