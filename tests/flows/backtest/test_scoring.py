@@ -1,4 +1,4 @@
-"""Our figures are those of the scorer beside the recorded traffic, and each definition holds by itself."""
+"""Our figures equal those of the scorer beside the recorded traffic, and each definition holds by itself."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def random_case(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Labels one after the other, and episodes of which many lie near one."""
+    """Labels one after the other, and episodes, many of which lie near a label."""
     rng = random.Random(seed)
     labels, alerts, at = [], [], 0.0
     for number in range(12):
@@ -133,7 +133,7 @@ def test_an_earlier_episode_belongs_where_it_overlaps_more_than_half(tmp_path: P
     assert more.found and more.delay_s == 0
 
 
-def test_what_both_name_must_not_differ(tmp_path: Path) -> None:
+def test_dimensions_that_both_name_must_not_differ(tmp_path: Path) -> None:
     elsewhere = alert("a", 60, series={"service": "search"})
     unrelated = alert("b", 60, series={"tenant": "t1"})
     found = scored([elsewhere, unrelated], [label(0, 600)], tmp_path)
