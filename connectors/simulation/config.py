@@ -31,7 +31,7 @@ _HOUR_US = 3_600_000_000
 
 
 class IncidentsConfig(Section):
-    """What goes wrong in the simulation, and how often. At most one incident at a time; each has a label."""
+    """The incidents of the simulation and their number. At most one at a time; each has a label."""
 
     per_day: float = Field(
         default=28, ge=0, le=288, description="Incidents in a day, after the calm hours; 0 for none."
