@@ -1,4 +1,4 @@
-"""How long to wait before something that failed is tried again: the one rule for neighbours, peers and restarts."""
+"""The wait before another try: one rule for neighbours, peers and restarts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from random import Random
 from typing import Final
 
 _DOUBLED: Final = 60
-"""More doublings than this change nothing: every longest wait is reached before."""
+"""The most doublings; every longest wait is reached earlier."""
 
 
 def pause_s(owner: str, failures: int, first_s: float, most_s: float) -> float:
-    """The wait after so many failures in a row: it doubles from `first_s` up to `most_s`, less up to half by chance.
+    """The wait after this many failures in a row, in seconds.
 
-    Chance keeps those who failed together from coming back together, so `owner` must tell one who waits from all
-    others, in other processes too. The same owner draws the same waits, so a test can repeat them.
+    It doubles from `first_s` up to `most_s`, less up to half by chance. Chance spreads the retries of owners that
+    failed together, so `owner` must be unique, over all processes too. The same owner draws the same waits, so a test
+    can repeat them.
     """
     whole = min(first_s * 2.0 ** min(failures - 1, _DOUBLED), most_s)
     return whole * Random(f"{owner} {failures}").uniform(0.5, 1.0)  # noqa: S311 - it keeps no secret

@@ -1,8 +1,8 @@
 """A Bytewax sink at best effort: a bounded queue and a thread beside the flow, which it can neither end nor delay.
 
-The writer is opened and used by that thread alone, so whatever it does (hang, fail for ever, raise what it should not)
-happens there. What cannot be delivered is dropped, counted and logged. What waits when a snapshot is taken is part of
-it: the next process sends it, under the same ids.
+Only that thread opens and uses the writer, so a writer that hangs, fails for ever or raises an unexpected error harms
+nothing else. Items that cannot be delivered are dropped, counted and logged. A snapshot holds the waiting items; the
+next process sends them, under the same ids.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from operators.stored import Stored, stored
 log = logging.getLogger(__name__)
 
 QUEUE: Final = 1_000
-"""Most items that wait for one partition; a snapshot holds them all."""
+"""The most items that wait for one partition; a snapshot holds them all."""
 CLOSE_S: Final = 5.0
-"""How long a partition may go on sending when the flow ends."""
+"""How long a partition may continue to send when the flow ends, in seconds."""
 
 FULL, BUDGET, FAULT, CLOSED = "full", "budget", "fault", "closed"
-"""Why an item was dropped."""
+"""The reasons why items are dropped."""
 
 _QUEUE_VERSION: Final = 1
 
 
 class ChannelPartition(StatefulSinkPartition[Message, Stored]):
-    """One open partition of a `ChannelSink`. No method waits for the system but `close`, for `close_s` at most."""
+    """One open partition of a `ChannelSink`. Only `close` waits for the system, for at most `close_s`."""
 
     def __init__(
         self,
@@ -69,17 +69,17 @@ class ChannelPartition(StatefulSinkPartition[Message, Stored]):
         self._clock = clock
         self._most = queue
         self._close_s = close_s
-        self._waiting = deque((item, clock.monotonic()) for item in waiting)  # the first one until it is done with
+        self._waiting = deque((item, clock.monotonic()) for item in waiting)  # the first stays until sent or dropped
         self._changed = threading.Condition()
         self._closing = False
-        self._given_up = False  # `close` has waited long enough, and has counted what was left
-        self._dropped = 0  # since the system took an item
+        self._given_up = False  # `close` has waited long enough, and has counted the rest as dropped
+        self._dropped = 0  # items dropped since the system last took one
         self._retry = retry(lambda: self._given_up)
         self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
         self._thread.start()
 
     def write_batch(self, values: list[Message]) -> None:
-        """Let the items wait; those that there is no room for are dropped."""
+        """Add the items to the queue; those that have no room are dropped."""
         now = self._clock.monotonic()
         with self._changed:
             room = max(self._most - len(self._waiting), 0)
@@ -89,17 +89,17 @@ class ChannelPartition(StatefulSinkPartition[Message, Stored]):
             self._drop(FULL, len(values) - room, f"{self._most} items wait for it already")
 
     def snapshot(self) -> Stored:
-        """Hand the items that wait to the successor; a writer at best effort has no state of its own."""
+        """The waiting items, for the successor; a writer at best effort has no state of its own."""
         waiting = tuple(_packed(item) for item in self.waiting())
         return stored((VERSION, (_QUEUE_VERSION, waiting) if waiting else None))
 
     def waiting(self) -> list[Message]:
-        """The items that are not yet done with, in order; the first one may be under way."""
+        """The items that are neither sent nor dropped, in order; the first one may be on its way."""
         with self._changed:
             return [item for item, _ in self._waiting]
 
     def close(self) -> None:
-        """Let what waits be sent within `close_s`, and drop the rest. Never raises."""
+        """Wait at most `close_s` for the waiting items to be sent, and drop the rest. Never raises."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -122,11 +122,11 @@ class ChannelPartition(StatefulSinkPartition[Message, Stored]):
         if self._writer is not None:
             try:
                 self._writer.close()
-            except Exception as e:  # noqa: BLE001 - whatever it is, it concerns nobody any more
+            except Exception as e:  # noqa: BLE001 - an error at the end harms nothing any more
                 log.warning("closing sink %s: %s", self._name, e)
 
     def _next(self) -> tuple[Message, float] | None:
-        """The first item that waits, which stays there, and since when; None when all is over."""
+        """The first waiting item, which stays in the queue, and the time when it came; None at the end."""
         with self._changed:
             while not self._waiting:
                 if self._closing:
@@ -135,10 +135,10 @@ class ChannelPartition(StatefulSinkPartition[Message, Stored]):
             return None if self._given_up else self._waiting[0]
 
     def _give(self, item: Message, since: float) -> Exception | None:
-        """Try until the system has taken the item; why it has not, if so."""
+        """Try until the system has taken the item; returns None, or the error that prevented it."""
         try:
             self._retry(lambda: self._try(item), since)
-        except Exception as e:  # noqa: BLE001 - a fault of the writer, of whatever kind, must stay here
+        except Exception as e:  # noqa: BLE001 - no fault of the writer may leave this thread
             return e
         return None
 
@@ -166,14 +166,14 @@ class ChannelPartition(StatefulSinkPartition[Message, Stored]):
     def _keep(self, item: Message, error: DataError) -> None:
         try:
             self._rejected(self._name, item, error)
-        except Exception as e:  # noqa: BLE001 - a disk that is full concerns the sinks that must not lose anything
+        except Exception as e:  # noqa: BLE001 - a full disk ends the flow by the sinks that must not lose items
             log.warning("sink %s refused an item, which could not be kept: %s", self._name, e)
 
     def _drop(self, reason: str, items: int, why: str) -> None:
         with self._changed:
             first = not self._dropped
             self._dropped += items
-        if first:  # once, until an item is taken again
+        if first:  # log once until an item is taken again
             log.warning("sink %s gives up items: %s", self._name, why)
         self._observer.dropped(self._name, reason, items)
 
@@ -181,8 +181,8 @@ class ChannelPartition(StatefulSinkPartition[Message, Stored]):
 class ChannelSink(FixedPartitionedSink[Message, Stored]):
     """A Bytewax sink of (key, message) that gives the messages to the factory's writers one by one, beside the flow.
 
-    Each partition holds at most `queue` items and has a thread of its own. An item is tried again until `budget_s` has
-    passed since it came, and once at least. The partitions of the factory must be known without asking its system.
+    Each partition holds at most `queue` items and has a thread of its own. An item is tried at least once, and again
+    until `budget_s` has passed since it came. The factory must know its partitions without asking its system.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class ChannelSink(FixedPartitionedSink[Message, Stored]):
         return self._factory.route(item_key)
 
     def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> ChannelPartition:
-        """A partition that goes on with what waited in the snapshot; its writer is opened with the first item."""
+        """A partition that begins with the waiting items of the snapshot; its writer is opened for the first item."""
         name = self._factory.name
 
         def retry(stopping: Callable[[], bool]) -> Retry:
@@ -243,7 +243,7 @@ def sink_of(
     observer: Observer | None = None,
     clock: Clock = time,
 ) -> ReliableSink[Message] | ChannelSink:
-    """The Bytewax sink of messages that gives them to these writers as their guarantee asks for."""
+    """The Bytewax sink that gives messages to the factory's writers in the way that their guarantee requires."""
     if guarantee == "best_effort":
         return ChannelSink(factory, config, rejected=rejected, observer=observer, clock=clock)
     return ReliableSink(

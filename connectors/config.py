@@ -1,4 +1,4 @@
-"""What can be set about connectors: one model a system, with defaults, units in the names and bounds on each.
+"""The settings of connectors: one model for each system, with defaults, units in the names, and bounds.
 
 `flows.settings` fills these from its layers; nothing here reads a file or the environment.
 """
@@ -28,7 +28,7 @@ def _host_port(text: str) -> str:
 
 
 def brokers(text: str) -> str:
-    """The text, a list of brokers that holds no credentials; ValueError where it is none."""
+    """The text, if it is a list of brokers without credentials; else raises `ValueError`."""
     if not all(_BROKER.fullmatch(part.strip()) for part in text.split(",")):
         raise ValueError(
             "must be host:port of one or more brokers, separated by commas; a user and a password belong into "
@@ -57,7 +57,7 @@ def _local(path: Path) -> Path:
 
 
 LocalPath = Annotated[Path, AfterValidator(_local)]
-"""A path, which may be shown: an address could hold a secret, and is refused."""
+"""A path, which may be shown; an address is refused because it could hold a secret."""
 
 
 class Endpoint(SecretStr):
@@ -68,7 +68,7 @@ class Endpoint(SecretStr):
         return f"{parts.scheme}://{parts.netloc}/{MASK}"
 
     def secrets(self) -> list[str]:
-        """What of it no log may show: the query, the values in it, and a path that is not the usual one."""
+        """The parts that must not appear in a log: the query, its values, and a path that is not the usual one."""
         parts = urlsplit(self.get_secret_value())
         path = [] if parts.path in ("", "/", "/v1/traces") else [parts.path]
         return [*path, parts.query, *(part for pair in parse_qsl(parts.query) for part in pair[1:])]

@@ -1,4 +1,4 @@
-"""What all that prints for people shares: the colours of severities, and a console that outlives its reader."""
+"""Shared by all output for people: the colours of severities, and a console that survives the end of its reader."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SEVERITY_STYLES: Final[Mapping[str, str]] = {
     "high": "red",
     "critical": "bold white on red",
 }
-"""The rich style of each severity; text that is no severity of ours has none."""
+"""The rich style of each severity; text that is not one of our severities has none."""
 
 
 class PipeConsole(Console):
-    """A console that raises BrokenPipeError when its reader has gone away, where rich would end the process."""
+    """A console that raises `BrokenPipeError` if its reader ends early; rich would end the process."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

@@ -1,4 +1,4 @@
-"""Dead letters as records: one encoding for every sink that takes them."""
+"""Dead letters as messages, with one encoding for all sinks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def encode_dead_letter(letter: DeadLetter) -> bytes:
 
 
 def dead_letter_record(letter: DeadLetter) -> Message:
-    """The dead letter as a sink takes it: its id makes it once, its source partition is the key."""
+    """The dead letter as a message, known by its id; its key is the source partition."""
     source = f"{letter.origin}/{letter.partition}"
     headers = {
         "ce_specversion": "1.0",

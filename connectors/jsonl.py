@@ -1,4 +1,4 @@
-"""Alerts, or dead letters, as JSON lines in a file: each exactly once, over kill -9 at any moment."""
+"""Alerts or dead letters as JSON lines in a file, each exactly once, also over kill -9 at any moment."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _PASSING: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 class JsonlWriter:
     """Appends each write and forces it to the disk; `key` is the field of a line that holds the record's id.
 
-    Opening takes a lock on the file for as long as the writer lives, cuts a torn last line off, and reads back what
-    stands behind the position in the snapshot. Cost: one fsync a write.
+    Opening locks the file for as long as the writer lives, cuts off a torn last line, and reads back the lines after
+    the position in the snapshot. Cost: one fsync for each write.
     """
 
     def __init__(self, path: Path, key: str, resume: State | None) -> None:
@@ -91,10 +91,10 @@ class JsonlWriter:
             record = orjson.loads(line)
             self._once.saw(str(record[self._key]), end, _time(record.get("at")))
         except (ValueError, KeyError, TypeError, AttributeError):
-            self._once.passed(end)  # not ours: someone else's line is left alone
+            self._once.passed(end)  # another program's line, which stays
 
     def write(self, items: Sequence[Message]) -> None:
-        """Append those that do not stand in the file yet; the file is as before when this raises."""
+        """Append the items that are not in the file yet; if this raises, the file is as before."""
         for item in items:
             if b"\n" in item.value:
                 raise DataError("bad_row", f"{item.id} is not one line of JSON")
@@ -127,16 +127,16 @@ class JsonlWriter:
         raise kind(f"the file {self._path}: {why}") from e
 
     def snapshot(self) -> State | None:
-        """The end of the file, and the ids that were read back and have not come by again."""
+        """The end of the file, and the ids that may come again."""
         return self._once.state()
 
     def close(self) -> None:
-        """Close the file and let go of its lock."""
+        """Close the file and release its lock."""
         os.close(self._fd)
 
 
 def _time(text: object) -> int:
-    """Microseconds of an RFC 3339 time; 0 where there is none."""
+    """Microseconds of an RFC 3339 time; 0 if the value is none."""
     try:
         return microseconds(text) if isinstance(text, str) else 0
     except ValueError:
@@ -159,15 +159,15 @@ class JsonlFactory:
         return ["jsonl"]
 
     def route(self, key: str) -> int:
-        """Every key to the one partition."""
+        """Every key goes to the one partition."""
         return 0
 
     def open(self, partition: str, resume: State | None) -> JsonlWriter:
-        """Lock the file and read it back; RetryableError while another process holds it."""
+        """Lock the file and read it back. Raises `RetryableError` while another process holds it."""
         return JsonlWriter(self._path, self._key, resume)
 
     def ask(self) -> str:
-        """Look whether the file may be written; a writer would lock it, and cut a line that another one is writing."""
+        """Check whether the file may be written, without a writer, which would lock it and cut a half-written line."""
         if not self._path.parent.is_dir():
             raise ConfigError(f"the file {self._path} has no folder {self._path.parent}: make it, or set another path")
         if not os.access(self._path if self._path.exists() else self._path.parent, os.W_OK):

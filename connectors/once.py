@@ -1,12 +1,16 @@
-"""What a writer must remember so that each item reaches its topic or file exactly once, over any number of crashes.
+"""The memory of a writer with which each item reaches its topic or file exactly once, over any number of crashes.
 
-A writer that takes over reads back what its predecessors wrote, from the position in its snapshot (from the start
-where there is none) to the end, and then skips what comes by again. The snapshot holds the position and also the ids
-that were read back and have not come by again: a replayed epoch may hold fewer items than the one that died, so the
-position alone would move past ids that are still to come, and a second crash would write them twice. It also holds the
-ids of the last epoch that wrote any: what the end of a finite source has brought comes again when the finished run is
-started once more. And it holds the id of the log that the position counts in, where it has one: a topic that was made
-anew under the same name is read back from its start.
+A writer that takes over reads back the items of its predecessors, from the position in its snapshot (from the start if
+there is none) to the end, and then skips items that come again. The snapshot holds:
+
+- The position.
+- The ids that were read back and have not come again. A replayed epoch may hold fewer items than the one that died.
+  With the position alone, a snapshot would move past ids that are still to come, and a second crash would write them
+  twice.
+- The ids of the last epoch that wrote any: the last items of a finite source come again when the finished run is
+  started once more.
+- The id of the log that the position counts in, if it has one: a topic that was made anew under the same name is read
+  back from its start.
 """
 
 from __future__ import annotations
@@ -20,14 +24,14 @@ from operators.model import SECOND
 
 VERSION: Final = 2
 KEEP: Final = 86_400 * SECOND
-"""How far, in event time, items may come by out of order: an id older than the newest item by more is forgotten."""
+"""How far items may be out of order, in event time: an id that is older than the newest item by more is forgotten."""
 MOST_TIMELESS: Final = 100_000
-"""How many ids without an event time (dead letters) are kept of those read back, the last ones. Where the epoch that
-died had written more of them to one partition, the first of these are written again."""
+"""How many ids without an event time (dead letters) are kept of those read back, the last ones. If the epoch that died
+had written more of them to one partition, the first of them are written again."""
 
 
 class Identified(Protocol):
-    """An item that is written once: its id, and its event time in microseconds (0 where it has none)."""
+    """An item that is written once: its id, and its event time in microseconds (0 if it has none)."""
 
     @property
     def id(self) -> str: ...
@@ -40,26 +44,26 @@ Item = TypeVar("Item", bound=Identified)
 
 
 class Once:
-    """The ids that stand in the topic or file already, and the position up to which it has been read back or written.
+    """The ids that are already in the topic or file, and the position up to which it was read back or written.
 
-    The order of use: `load` the snapshot, `saw` for everything from `end` on, then for each write `fresh`, and `wrote`
-    once what it gave is durable. `fresh` changes nothing, so a failed write may be tried again; after a failure that
-    leaves the outcome open, read back from `end` (`saw`) before trying again.
+    The order of use: `load` the snapshot; `saw` for each id from `end` on; then for each write `fresh`, and `wrote`
+    once its items are durable. `fresh` changes nothing, so a failed write may be tried again; after a failure that
+    leaves the outcome open, read back from `end` (`saw`) before the next try.
     """
 
     def __init__(self, end: int = 0, pending: Iterable[tuple[str, int]] = (), log: str = "") -> None:
         self.end = end
         self._log = log
         self._pending: dict[str, int] = {}  # id -> at
-        self._timeless: dict[str, None] = {}  # in the order they were read back
+        self._timeless: dict[str, None] = {}  # ids without an event time, in the order of reading back
         for item_id, at in pending:
             self._remember(item_id, at)
-        self._written: dict[str, int] = {}  # id -> at, by this process, since its last snapshot
-        self._last: dict[str, int] = {}  # those of the last epoch before that wrote any, where they have a time
+        self._written: dict[str, int] = {}  # id -> at, written by this process since its last snapshot
+        self._last: dict[str, int] = {}  # id -> at, written in the last earlier epoch that wrote any with a time
 
     @classmethod
     def load(cls, state: State | None) -> Once:
-        """From what `state` gave, or from nothing; raises FatalError where another version wrote it."""
+        """The memory from a `state`, or an empty one. Raises `FatalError` where another version wrote the state."""
         if state is None:
             return cls()
         match state:
@@ -73,9 +77,9 @@ class Once:
         )
 
     def counts_in(self, log: str) -> bool:
-        """From now on positions count in the log with this id ("" where it has none); whether they did not before.
+        """Let positions count in the log with this id ("" if it has none); returns whether that is another log.
 
-        Then the position is the start. A log whose id was not known before, or is not now, is taken for the same.
+        For another log the position is its start. A log counts as the same if its id was unknown before or is now.
         """
         replaced = bool(log and self._log and log != self._log)
         if replaced:
@@ -84,7 +88,7 @@ class Once:
         return replaced
 
     def saw(self, item_id: str, end: int, at: int = 0) -> None:
-        """Reading back met this id; `end` is the position after it."""
+        """Note an id that was read back; `end` is the position after it."""
         self._remember(item_id, at)
         self.end = end
 
@@ -97,11 +101,11 @@ class Once:
             del self._timeless[next(iter(self._timeless))]
 
     def passed(self, end: int) -> None:
-        """Reading back went past something without an id (someone else's record); `end` is the position after it."""
+        """Note a record without an id (another program's) that was read back; `end` is the position after it."""
         self.end = end
 
     def fresh(self, items: Iterable[Item]) -> list[Item]:
-        """Those items, each once, that are not there yet, in order."""
+        """The items that are not there yet, each once, in order."""
         out: dict[str, Item] = {}
         for item in items:
             if item.id not in self._pending and item.id not in self._timeless and item.id not in self._written:
@@ -109,7 +113,7 @@ class Once:
         return list(out.values())
 
     def wrote(self, items: Sequence[Identified], end: int) -> None:
-        """All `items` that were given to `fresh` are durable now; `end` is the position after the last one."""
+        """Note that all `items` that were given to `fresh` are durable; `end` is the position after the last one."""
         for item in items:
             self._written[item.id] = item.at
             self._pending.pop(item.id, None)
@@ -122,7 +126,7 @@ class Once:
                 del self._pending[item_id]
 
     def state(self) -> State:
-        """For the snapshot of the epoch: the position after what was written in it, and the ids that may come again."""
+        """The state for the epoch's snapshot: the position after its items, the ids that may come again, the log."""
         if timed := {item_id: at for item_id, at in self._written.items() if at > 0}:
             self._last = timed
         self._written.clear()

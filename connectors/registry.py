@@ -1,4 +1,4 @@
-"""Every source and sink by the name that settings know it by.
+"""Every source and sink, by its name in the settings.
 
 The flow, `check --connect`, backtests and the laws in `tests/contracts` take them from here and name none themselves.
 """
@@ -26,7 +26,7 @@ X_contra = TypeVar("X_contra", contravariant=True)
 
 
 class ConnectorSettings(Protocol):
-    """What of the settings says which connectors there are, and how they are made."""
+    """The part of the settings that connectors are made from."""
 
     @property
     def source(self) -> SourceConfig: ...
@@ -43,16 +43,16 @@ class ConnectorSettings(Protocol):
 
 
 First = Mapping[str, int]
-"""How many partitions a topic had at the first start of the recovery store, where it is known."""
+"""The number of partitions that each topic had at the first start of the recovery store, as far as known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sink(Generic[X_contra]):
-    """One sink: what it promises, the setting that asks for it, and what makes it from the settings.
+    """One sink: its guarantee, the setting that asks for it, and the function that makes it from the settings.
 
-    `make` gives None where the settings do not ask for it, and connects to nothing. `pages`: whether people are called
-    by what it gets. `file` is the setting with the path of its file, for a sink that writes one. `step` gives the id of
-    its output step where its partitions depend on settings: Bytewax cannot resume with other partitions.
+    `make` returns None if the settings do not ask for the sink, and connects to nothing. `pages`: whether people are
+    paged by its items. `file` is the setting with the path of its file, for a sink that writes one. `step` gives the id
+    of its output step if its partitions depend on settings: Bytewax cannot resume with other partitions.
     """
 
     guarantee: Guarantee
@@ -74,7 +74,7 @@ def _greptime(s: ConnectorSettings, _: First) -> GreptimeFactory | None:
 def _alert_terminal(s: ConnectorSettings, _: First) -> WriterFactory[Message] | None:
     if not s.alerts.terminal:
         return None
-    from connectors.terminal import TerminalFactory  # what draws takes its time to import, and pods do not draw
+    from connectors.terminal import TerminalFactory  # imports a slow package for drawing, which pods do not need
 
     return TerminalFactory(TerminalConfig(width=s.alerts.width))
 
@@ -104,7 +104,7 @@ STORES: Final[dict[str, Sink[Row]]] = {
         "exactly_once", "store.kind", _greptime, step=lambda s: f"store_greptime_{s.store.greptime.partitions}"
     ),
 }
-"""Where rows are kept for queries: those of panes, what was expected of them, and alerts. Settings ask for one."""
+"""The stores for rows of panes, expected values and alerts. Settings ask for at most one."""
 
 ALERTS: Final[dict[str, Sink[Message]]] = {
     "terminal": Sink("best_effort", "alerts.terminal", _alert_terminal),
@@ -113,7 +113,7 @@ ALERTS: Final[dict[str, Sink[Message]]] = {
         "exactly_once", "alerts.kafka", _alert_kafka, pages=True, step=lambda s: f"alerts_kafka_{s.kafka.alert_topic}"
     ),
 }
-"""Where alerts are sent."""
+"""The sinks of alerts."""
 
 DEAD_LETTERS: Final[dict[str, Sink[Message]]] = {
     "jsonl": Sink("exactly_once", "dead_letters.jsonl", _letter_jsonl, file="dead_letters.jsonl"),
@@ -124,34 +124,34 @@ DEAD_LETTERS: Final[dict[str, Sink[Message]]] = {
         step=lambda s: f"dead_letters_kafka_{s.kafka.dead_letter_topic}",
     ),
 }
-"""Where records are sent that could not be used."""
+"""The sinks of dead letters."""
 
 SINKS: Final[tuple[Sink[Never], ...]] = (*STORES.values(), *ALERTS.values(), *DEAD_LETTERS.values())
-"""All of them."""
+"""All sinks."""
 
 SOURCES: Final[dict[str, Callable[[ConnectorSettings], ReaderFactory]]] = {
     "files": lambda s: FilesFactory(_given(s.source.files), s.decode.max_record_bytes),
     "simulator": lambda s: Simulator(s.source.simulator),
     "kafka": lambda s: KafkaSource(s.kafka),
 }
-"""Where telemetry comes from, by `source.kind`."""
+"""The sources of telemetry, by `source.kind`."""
 
 
 def asked_for(
     sinks: Mapping[str, Sink[X]], settings: ConnectorSettings, first: First | None = None
 ) -> dict[str, WriterFactory[X]]:
-    """Those of these sinks that the settings ask for, by name; none is connected yet."""
+    """The sinks that the settings ask for, by name; none is connected yet."""
     made = {name: sink.make(settings, first or {}) for name, sink in sinks.items()}
     return {name: factory for name, factory in made.items() if factory is not None}
 
 
 def heartbeats(settings: ConnectorSettings) -> KafkaOnce | None:
-    """The topic of heartbeats; None where there are none."""
+    """The topic of heartbeats; None if the settings ask for none."""
     if not settings.alerts.kafka or not settings.kafka.heartbeat_s:
         return None
     return KafkaOnce(settings.kafka, settings.kafka.heartbeat_topic, "heartbeat")
 
 
 def _given(files: X | None) -> X:
-    assert files is not None  # the settings ask for paths where the source is files
+    assert files is not None  # `SourceConfig` requires paths for this source
     return files

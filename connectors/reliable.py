@@ -1,7 +1,7 @@
-"""A Bytewax sink of any writer: chunks, tries again, splits out the bad item, flushes with the snapshot, and counts.
+"""A Bytewax sink of any writer: makes chunks, retries, isolates bad items, flushes with the snapshot, and counts.
 
-Bytewax holds an epoch back only for sinks with a snapshot, so this is a `FixedPartitionedSink` and everything given to
-it is durable when `snapshot` returns. Without that a crash would lose what still stood in a buffer.
+Bytewax holds an epoch back only for sinks with a snapshot, so this is a `FixedPartitionedSink`, and all its items are
+durable when `snapshot` returns. Otherwise a crash would lose the items in a buffer.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ T = TypeVar("T")
 
 VERSION: Final = 1
 SLICE_S: Final = 0.2
-"""Longest sleep without a look at the stop flag, in seconds."""
+"""The longest sleep without a check of the stop flag, in seconds."""
 
 
 class Observer(Protocol):
-    """What wants to know how sinks fare. Called once a chunk, try or item; must not raise."""
+    """Watches sinks, for metrics and traces. Called once for each chunk, try or item; must not raise."""
 
     def written(self, sink: str, items: int, seconds: float) -> None:
-        """A chunk is durable; `seconds` is what it took, all tries included."""
+        """A chunk is durable after `seconds`, all tries included."""
         ...
 
     def retried(self, sink: str) -> None: ...
@@ -46,12 +46,12 @@ class Observer(Protocol):
     def rejected(self, sink: str, reason: str) -> None: ...
 
     def dropped(self, sink: str, reason: str, items: int) -> None:
-        """A sink at best effort gave up items that its system might have taken."""
+        """A sink at best effort dropped items that its system might have taken."""
         ...
 
 
 class NullObserver:
-    """The observer that looks away."""
+    """An observer that does nothing."""
 
     def written(self, sink: str, items: int, seconds: float) -> None: ...
 
@@ -71,7 +71,7 @@ def _plain(value: object) -> object:
 
 
 class RejectedFile:
-    """Appends each refused item to a file as one JSON line (sink, reason, detail, item); at least once over crashes."""
+    """Appends each refused item to a file as one JSON line (sink, reason, detail, item), at least once over crashes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -99,7 +99,7 @@ def log_rejected(sink: str, item: object, error: DataError) -> None:
 
 
 def keeper(config: ReliabilityConfig) -> Rejected:
-    """What becomes of refused items by the settings: they are kept in a file, or only logged."""
+    """The handler of refused items that the settings ask for: it keeps them in a file, or only logs them."""
     return RejectedFile(config.rejected_file) if config.rejected_file else log_rejected
 
 
@@ -109,9 +109,9 @@ def never() -> bool:
 
 
 class Retry:
-    """Calls something again while it raises RetryableError, with growing waits, until the budget is spent.
+    """Repeats a call while it raises `RetryableError`, with growing waits, until the budget is spent.
 
-    `partition` tells this one from all others of the sink: `pause_s` has the reason.
+    `partition` distinguishes this one from all others of the sink; `pause_s` has the reason.
     """
 
     def __init__(
@@ -129,12 +129,13 @@ class Retry:
         self._observer = observer
         self._stopping = stopping
         self._clock = clock
-        self.patient = True  # whether it tries again at all
+        self.patient = True  # False: one try only
 
     def __call__(self, call: Callable[[], T], since: float | None = None) -> T:
-        """The result of `call`; FatalError when the budget is spent or the program stops first.
+        """The result of `call`, which is tried at least once.
 
-        The budget is counted from `since`, or from the first failure. One try is made in any case.
+        The budget counts from `since`, or else from the first failure. Raises `FatalError` when it is spent, or when
+        the program stops first.
         """
         first, failures = since, 0
         while True:
@@ -194,21 +195,21 @@ class ReliablePartition(StatefulSinkPartition[X, Stored], Generic[X]):
         self._failed = False
 
     def write_batch(self, values: list[X]) -> None:
-        """Write whole chunks, keep the rest for the next call or the snapshot; write all where `at_once` is set."""
+        """Write whole chunks and keep the rest for the next call or the snapshot; if `at_once` is set, write all."""
         self._buffer.extend(values)
         whole = len(self._buffer) if self._at_once else len(self._buffer) // self._chunk * self._chunk
         if whole:
             self._flush(whole)
 
     def snapshot(self) -> Stored:
-        """Make everything durable, then say what a successor needs."""
+        """Make everything durable, then return the state for a successor."""
         self._flush(len(self._buffer))
         return stored((VERSION, self._writer.snapshot()))
 
     def close(self) -> None:
-        """Try once to flush what is left, which a flow that fails has not in a snapshot, and close the writer.
+        """Try once to flush the rest, which a failing flow has in no snapshot, and close the writer.
 
-        Never raises: Bytewax closes sinks while an error is on its way, and a second one would abort the process.
+        Never raises: Bytewax closes sinks while it passes an error on, and a second error would abort the process.
         """
         self._retry.patient = False
         for part in (self._flush_rest, self._writer.close):
@@ -234,7 +235,7 @@ class ReliablePartition(StatefulSinkPartition[X, Stored], Generic[X]):
             del self._buffer[:done]
 
     def _write(self, items: Sequence[X]) -> int:
-        """Write the items, those its store refuses aside; how many were written."""
+        """Write the items except those that the store refuses; returns the number of written items."""
         try:
             self._failed = True
             self._retry(lambda: self._writer.write(items))
@@ -251,7 +252,7 @@ class ReliablePartition(StatefulSinkPartition[X, Stored], Generic[X]):
 
 
 def resumed(sink: str, partition: str, snapshot: State | None) -> State | None:
-    """What a sink partition's snapshot holds for its successor; FatalError where another version wrote it."""
+    """The writer's state in a sink partition's snapshot. Raises `FatalError` where another version wrote it."""
     if snapshot is None:
         return None
     match restored(snapshot, f"partition {partition} of sink {sink}"):
@@ -270,10 +271,10 @@ class ReliableSink(FixedPartitionedSink[X, Stored], Generic[X]):
     """A Bytewax sink of (key, item) that writes through the factory's writers.
 
     `at_once` writes every batch as it comes (alerts); otherwise items wait for a whole chunk or the epoch's snapshot.
-    `singly` hands items over one by one, so that what was taken is not given again when another one fails: for writers
-    that neither undo nor overwrite (`Guarantee`).
-    `stopping` is asked between slices of at most 0.2 s of every wait. Writing and opening raise FatalError when the
-    budget is spent, when the program stops while a neighbour is away, or where the writer says that nothing helps.
+    `singly` hands items over one by one, so that items already taken do not come again when another one fails. It is
+    for writers that neither undo nor overwrite (`Guarantee`).
+    `stopping` is checked at least every 0.2 s of a wait. Writing and opening raise `FatalError` when the budget is
+    spent, when the program stops while a neighbour is away, or when the writer raises it.
     """
 
     def __init__(
@@ -306,7 +307,7 @@ class ReliableSink(FixedPartitionedSink[X, Stored], Generic[X]):
         return self._factory.route(item_key)
 
     def build_part(self, step_id: str, for_part: str, resume_state: State | None) -> ReliablePartition[X]:
-        """Open the writer of the partition; None as the state does not mean that nothing was written."""
+        """Open the writer of the partition. Even without a state something may have been written to it before."""
         state = resumed(self._factory.name, for_part, resume_state)
         retry = Retry(self._factory.name, for_part, self._config, self._observer, self._stopping, self._clock)
         writer = retry(lambda: self._factory.open(for_part, state))

@@ -1,8 +1,8 @@
-"""The embedded source: simulated LLM traffic with labelled incidents, deterministic by its settings.
+"""The embedded source: simulated LLM traffic with labelled incidents, determined by its settings.
 
-Records are in the order of the requests' ends, as a live collector gets them; the requests go to the partitions in
-turn, so that every series is in every partition. Offsets count the records of a partition; those of a live simulation
-are made of the block that a record belongs to and its place there, so that they ascend over any restart.
+Records are in the order of the requests' ends, as a live collector gets them. The requests go to the partitions in
+turn, so every series is in every partition. Offsets count the records of a partition; an offset of a live simulation
+consists of the record's block and its place there, so offsets ascend over any restart.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from operators.model import Ints
 
 __all__ = ["LivePartition", "SimulatedPartition", "Simulator", "SimulatorConfig"]
 
-_VERSION = 2  # of the simulated world: another one gives other records for the same settings
+_VERSION = 2  # of the simulated world; another version gives other records for the same settings
 _PLACES = 24
 """Bits of a live offset that hold the place within the block."""
 _PACING = {"history_h", "backfill_h", "speed"}
-"""Settings that change when records come, and not what they are."""
+"""Settings that change the times at which records come, but not the records."""
 
 
 def wall_clock() -> int:
@@ -38,7 +38,7 @@ def _nothing(at_end: bool, finished: bool = False) -> Chunk:
 
 
 class SimulatedPartition:
-    """One partition. Opening at a position makes again what lies before it, as columns only: some 2 us a request."""
+    """One partition. Opening at a position makes the requests before it again, as columns: some 2 us for each."""
 
     def __init__(self, config: SimulatorConfig, partition: int, position: int) -> None:
         self._traffic = Traffic(config)
@@ -56,10 +56,10 @@ class SimulatedPartition:
                 f"the simulator has no record {position} in partition {partition}: it has {position - skip}. "
                 "The stored position belongs to other settings of the simulator; start in a new run folder"
             )
-        self._given = skip  # of the current part
+        self._given = skip  # number of requests of the current part that were given out
 
     def _next(self) -> Requests | None:
-        """The next part that has requests of this partition; None after the last."""
+        """The requests of this partition in the next part that has any; None after the last."""
         for part in self._parts:
             mine = part.take(_mine(part, self._partition, self._config.partitions))
             if len(mine):
@@ -103,9 +103,9 @@ class SimulatedPartition:
 
 
 class LiveClock:
-    """How far a live simulation is: the backfill at once, then `speed` times as fast as the clock until the present.
+    """The time of a live simulation: the backfill at once, then `speed` times as fast as the clock until the present.
 
-    All microseconds since 1970. The present is never overtaken.
+    All times are microseconds since 1970. The simulation never overtakes the present.
     """
 
     def __init__(self, now: Callable[[], int], begin: int, backfill: int, speed: float) -> None:
@@ -117,7 +117,7 @@ class LiveClock:
         """Whether the simulation has reached the present."""
 
     def time(self) -> int:
-        """What has ended by this simulated time may be given."""
+        """The simulated time: requests that have ended by then may be given out."""
         now = self._now()
         if not self.present:
             since = now if self._since is None else self._since
@@ -128,15 +128,15 @@ class LiveClock:
         return now
 
     def go(self) -> None:
-        """The backfill has been read: from now on the clock decides."""
+        """End the backfill: from now on the simulated time follows the clock."""
         if self._since is None:
             self._since = self._now()
 
 
 class LivePartition:
-    """One partition of a live simulation: each record is given once its request has ended; their arrival is now.
+    """One partition of a live simulation: gives each record once its request has ended, and `now` as its arrival.
 
-    Opened at a position it goes on now: what would have come while nobody read is left out, as nobody made it.
+    Opened at a position it goes on at the present; the requests between the position and the present are left out.
     """
 
     def __init__(self, config: SimulatorConfig, partition: int, position: int | None, now: Callable[[], int]) -> None:
@@ -160,7 +160,7 @@ class LivePartition:
         self._position = max(stored, block << _PLACES)
 
     def _load(self) -> None:
-        """Make the next block's part; the first is entered where reading begins."""
+        """Make the next block's part; the first part is entered at the place where reading begins."""
         self._block += 1
         part = next(self._parts)
         part = part.take(_mine(part, self._partition, self._config.partitions))
@@ -170,7 +170,7 @@ class LivePartition:
         self._part = part
 
     def poll(self, most: int) -> Chunk:
-        """The next records that have ended, at most `most`; at the end only in the present, when there are none."""
+        """The next records whose requests have ended, at most `most`; `at_end` only in the present and without any."""
         if self._closed:
             return _nothing(at_end=False)
         until = self._clock.time()
@@ -193,7 +193,7 @@ class LivePartition:
             if last < len(self._part):
                 break
             if self._traffic.until(self._block) > until:
-                break  # more of this block's part may be said to have ended later
+                break  # requests of this part may still end before the block does
             self._part = None
         if len(values) < most:
             self._clock.go()
@@ -225,7 +225,7 @@ def _mine(part: Requests, partition: int, partitions: int) -> np.ndarray[tuple[i
 
 
 class Simulator:
-    """The source of a configuration; see `SimulatorConfig`. `now` gives microseconds, for a live simulation alone."""
+    """The source of a configuration; see `SimulatorConfig`. `now` gives microseconds, only for a live simulation."""
 
     def __init__(self, config: SimulatorConfig, now: Callable[[], int] = wall_clock) -> None:
         self.config = config
@@ -249,9 +249,9 @@ class Simulator:
         return f"simulator {_VERSION}: {settings}"
 
     def labels(self, begin: int | None = None, end: int | None = None) -> list[dict[str, object]]:
-        """The incidents that share time with begin <= t < end, by start, in the form of a labels file.
+        """The incidents that overlap begin <= t < end (microseconds), by start, in the form of a labels file.
 
-        Without bounds those of the whole simulation; a live one, which has no end, needs both (microseconds).
+        Without bounds those of the whole simulation; a live simulation has no end, so it needs both bounds.
         """
         traffic = Traffic(self.config)
         if end is None:

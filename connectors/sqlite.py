@@ -13,14 +13,14 @@ from connectors.tables import TABLES, Role, Table, Type
 from operators.errors import ConfigError, DataError, FatalError, RetryableError
 
 APPLICATION: Final = 0x4C4C4D53
-"""The file's application_id: tells our files from those of other programs."""
+"""The file's application_id, which distinguishes our files from those of other programs."""
 SCHEMA: Final = 4
 """The file's user_version; goes up with every change of the tables."""
 
 PAGE_BYTES: Final = 16_384
-"""Rows take one to three KiB: of pages of 4 KiB a third would stay empty."""
+"""The page size. Rows take one to three KiB, and would leave a third of each page of 4 KiB empty."""
 CACHE_KIB: Final = 32_768
-"""Pages in memory: with many series the index by key is written all over, and would not fit into the usual 2 MiB."""
+"""The page cache in memory. With many series, writes touch the whole index by key, which does not fit into 2 MiB."""
 
 _TYPES: Final = {
     Type.TEXT: "TEXT",
@@ -45,7 +45,7 @@ _SENTENCES: Final = {
 
 
 def create_statements(table: Table) -> list[str]:
-    """The statements that make the table, and `<table>_readable`: the same with times as text and without blobs."""
+    """The statements that make the table, and its view `<table>_readable` with times as text and without blobs."""
     columns = [f'"{c.name}" {_TYPES[c.type]}{"" if c.null else " NOT NULL"}' for c in table.columns]
     key = ", ".join(f'"{name}"' for name in table.key)
     shown = [
@@ -64,7 +64,7 @@ def create_statements(table: Table) -> list[str]:
 
 
 def upsert_statement(table: Table) -> str:
-    """Inserts a row, or replaces every field of the row of the same key."""
+    """The statement that inserts a row, or replaces every field of the row with the same key."""
     names = ", ".join(f'"{c.name}"' for c in table.columns)
     marks = ", ".join("?" * len(table.columns))
     key = ", ".join(f'"{name}"' for name in table.key)
@@ -93,7 +93,7 @@ class SqliteWriter:
 
     def _prepare(self) -> None:
         try:
-            # WAL lets readers read while we write; FULL because a row must survive a power cut once its epoch does.
+            # WAL lets readers read while we write. FULL, because a row must survive a power cut if its epoch does.
             (application,) = self._db.execute("PRAGMA application_id").fetchone()
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             (objects,) = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -104,7 +104,7 @@ class SqliteWriter:
                     f"the SQLite file {self._path} has schema {version}, this program writes schema {SCHEMA}: "
                     "set another path, or use the program that made it"
                 )
-            self._db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is made now, and before the next line
+            self._db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # works on a new file only, and before the next line
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -118,7 +118,7 @@ class SqliteWriter:
     def _create(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            # Another process may have made the tables between the look and the lock.
+            # Another process may have made the tables between the first check and the lock.
             (objects,) = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             if not objects:
                 for table in TABLES.values():
@@ -132,7 +132,7 @@ class SqliteWriter:
             raise
 
     def write(self, items: Sequence[Row]) -> None:
-        """Upsert the rows; none of them is there when this raises."""
+        """Upsert the rows; if this raises, none of them is there."""
         if self._inode != _inode(self._path):
             raise FatalError(f"the SQLite store {self._path} was removed while it was written: start again")
         try:
@@ -155,7 +155,7 @@ class SqliteWriter:
         return None
 
     def close(self) -> None:
-        """Close the file; its write-ahead log is folded in."""
+        """Close the file, which also merges its write-ahead log."""
         self._db.close()
 
     def _roll_back(self) -> None:
@@ -176,7 +176,7 @@ class SqliteWriter:
 
 
 def _inode(path: Path) -> int | None:
-    """What tells the file from another one at its place; None where there is none."""
+    """The number that distinguishes the file from another one with the same path; None if there is no file."""
     try:
         return path.stat().st_ino
     except OSError:
@@ -184,7 +184,7 @@ def _inode(path: Path) -> int | None:
 
 
 def _runs(items: Iterable[Row]) -> list[tuple[str, list[tuple[object, ...]]]]:
-    """Neighbouring rows of one table together: order within a key is kept."""
+    """Runs of neighbouring rows of one table, so that the order within a key is kept."""
     out: list[tuple[str, list[tuple[object, ...]]]] = []
     for item in items:
         if not out or out[-1][0] != item.table:
@@ -206,23 +206,23 @@ class SqliteFactory:
         return ["sqlite"]
 
     def route(self, key: str) -> int:
-        """Every key to the one partition."""
+        """Every key goes to the one partition."""
         return 0
 
     def open(self, partition: str, resume: State | None) -> SqliteWriter:
-        """Open the file, making it where it is not there; ConfigError where it is another program's or schema's."""
+        """Open the file, or make it. Raises `ConfigError` where it is another program's, or has another schema."""
         return SqliteWriter(self._config.path, self._config.busy_timeout_s)
 
     def ask(self) -> str:
-        """Open the file, making it where it is not there, and close it."""
+        """Open the file, or make it, and close it."""
         self.open("sqlite", None).close()
         return "the file can be opened"
 
 
 def read(path: Path, query: str, parameters: Sequence[object] = ()) -> list[dict[str, object]]:
-    """The rows that a query gives, as dicts, read-only; ConfigError where the file is not there.
+    """The result of a query as dicts; the file is opened read-only. Raises `ConfigError` where it is not there.
 
-    Beside each table stands a view `<table>_readable` with times as RFC 3339 text and without blobs.
+    Each table has a view `<table>_readable` with times as RFC 3339 text and without blobs.
     """
     if not path.is_file():
         raise ConfigError(f"there is no SQLite store {path}: run the flow first, or set another path")

@@ -21,7 +21,7 @@ from operators.units import readable
 log = logging.getLogger(__name__)
 
 _NARROW: Final = 100
-"""Below this many columns an alert takes two lines."""
+"""An alert takes two lines on a terminal with fewer columns than this."""
 
 
 def _value(alert: Mapping[str, object], name: str) -> str:
@@ -32,7 +32,7 @@ def _value(alert: Mapping[str, object], name: str) -> str:
 
 
 def alert_line(alert: Mapping[str, object], narrow: bool) -> Text:
-    """One alert, as its JSON fields, in readable form: when, how bad, which transition, where, what."""
+    """One alert, from its JSON fields, as text: time, severity, transition, series, values."""
     severity, status = printable(alert.get("severity", "?")), printable(alert.get("status", "?"))
     line = Text(printable(alert.get("at", "?")).replace("T", " ") + "  ")
     line.append(f"{severity:<8}", style=SEVERITY_STYLES.get(severity, ""))
@@ -49,20 +49,20 @@ def alert_line(alert: Mapping[str, object], narrow: bool) -> Text:
 
 
 class TerminalWriter:
-    """Prints each alert once a write; when the terminal has gone away it says so in the log and stops printing."""
+    """Prints the alerts of each write; if the terminal goes away, it logs that once and stops printing."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._gone = False
 
     def write(self, items: Sequence[Message]) -> None:
-        """Print the alerts; DataError where one is not a JSON object."""
+        """Print the alerts. Raises `DataError` where one is not a JSON object."""
         lines = [self._line(item) for item in items]
         if self._gone:
             return
         try:
             for line in lines:
-                # Only a terminal is worth wrapping for; in a file or pipe one alert stays one line.
+                # Lines wrap only on a terminal; in a file or pipe an alert stays one line.
                 self._console.print(line, soft_wrap=not self._console.is_terminal, highlight=False)
         except OSError as e:
             self._gone = True
@@ -86,7 +86,7 @@ class TerminalWriter:
 
 
 class TerminalFactory:
-    """The terminal as a sink of alerts; colours only on a terminal, and none where NO_COLOR is set."""
+    """The terminal as a sink of alerts; colours only on a terminal, and none if NO_COLOR is set."""
 
     name = "terminal"
 
@@ -98,7 +98,7 @@ class TerminalFactory:
         return ["terminal"]
 
     def route(self, key: str) -> int:
-        """Every key to the one partition."""
+        """Every key goes to the one partition."""
         return 0
 
     def open(self, partition: str, resume: State | None) -> TerminalWriter:
@@ -106,5 +106,5 @@ class TerminalFactory:
         return TerminalWriter(self._console)
 
     def ask(self) -> str:
-        """There is nothing to ask: standard output is there, or goes away while the flow runs."""
+        """There is nothing to ask: standard output needs no connection."""
         return "1 partition"

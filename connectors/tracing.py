@@ -1,8 +1,8 @@
-"""Traces by OTLP over HTTP: a span for each write of a sink, and for one poll of the source in so many.
+"""Traces by OTLP over HTTP: a span for each write of a sink, and for every nth poll of a partition.
 
 Off unless `traces.endpoint` is set; only then are the packages of the extra `otel` imported. Spans are roots: panes
-add up what many polls brought, so a write belongs to no poll alone. A span holds names and numbers, and nothing that
-came with an event. Exporting has a thread and a bounded queue; where the collector is away, spans are dropped.
+add up the events of many polls, so a write belongs to no single poll. A span holds names and numbers, and nothing from
+an event. The exporter has a thread and a bounded queue; while the collector is away, spans are dropped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EVERY_MS: Final = 2_000
 
 
 class Seldom(logging.Filter):
-    """Lets one line through and then none for a while: a collector that is away is no news every other second."""
+    """Passes one line and then none for `seconds`, since an absent collector is no news every other second."""
 
     def __init__(self, seconds: float = 60, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Seldom(logging.Filter):
 
 
 def _name_exceptions(record: logging.LogRecord) -> bool:
-    """Leaves of an exception its kind: its text has the whole address, whose query may be a secret."""
+    """Replaces exceptions in a record by their type: the text has the whole address, whose query may be a secret."""
     if isinstance(record.args, tuple):
         record.args = tuple(type(arg).__name__ if isinstance(arg, Exception) else arg for arg in record.args)
     return True
@@ -89,7 +89,7 @@ def _provider(config: TracesConfig, version: str, run: str, process: int) -> Tra
 
 
 class Traces:
-    """Makes spans of what has happened. Several worker threads may share it. `now` gives nanoseconds since 1970.
+    """Makes spans of polls and writes. Several worker threads may share it. `now` gives nanoseconds since 1970.
 
     Raises `ConfigError` where the packages are not installed.
     """
@@ -105,10 +105,10 @@ class Traces:
         self._timeout = config.timeout_s
         self._over = threading.Event()
         self._closing = threading.Thread(target=self._end, name="traces", daemon=True)
-        self._closing.start()  # now, for at the end of the process no thread can be started any more
+        self._closing.start()  # now, since no thread can be started at the end of the process
 
     def polled(self, partition: str, seconds: float, records: int) -> None:
-        """A poll of a partition has brought records, and was judged; the first one and then one in so many is told."""
+        """A poll has brought records, and they were judged; the first and then every nth poll becomes a span."""
         count = self._polls[partition]
         self._polls[partition] += 1
         if self._every and count % self._every == 0:
@@ -124,7 +124,7 @@ class Traces:
         span.end(end)
 
     def close(self) -> None:
-        """Send what is left, for no longer than the timeout of the settings."""
+        """Send the remaining spans, for at most the timeout of the settings."""
         self._over.set()
         self._closing.join(self._timeout)
 
@@ -134,7 +134,7 @@ class Traces:
 
 
 class TracedSinks:
-    """An observer of sinks that makes a span of each chunk, and tells another observer everything."""
+    """An observer of sinks that makes a span of each chunk, and passes everything on to another observer."""
 
     def __init__(self, traces: Traces, observer: Observer) -> None:
         self._traces = traces
@@ -156,5 +156,5 @@ class TracedSinks:
         self._observer.rejected(sink, reason)
 
     def dropped(self, sink: str, reason: str, items: int) -> None:
-        """A sink at best effort gave up items."""
+        """A sink at best effort dropped items."""
         self._observer.dropped(sink, reason, items)

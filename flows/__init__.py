@@ -1,3 +1,3 @@
-"""The wiring: settings in, a dataflow out, and the commands around it."""
+"""The wiring, which turns settings into a dataflow, and the commands around it."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m flows.formats`: the reference of events, alerts and tables, made from what reads and writes them."""
+"""`python -m flows.formats`: prints the reference of events, alerts and tables, made from the types in the code."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _EVENT_NOTES: Final[dict[str, str]] = {
 
 
 def _words(kind: Any) -> str:
-    """A type as a reader of JSON would call it."""
+    """The name of a type in terms of JSON."""
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
         return _words(inside[0])
@@ -114,7 +114,7 @@ def _table_rows() -> Iterator[str]:
 
 
 def _of_metrics(column: str) -> str:
-    """The name of a column, with `<metric>` for what there is one of for each metric."""
+    """The name of a column, with `<metric>` in place of the metric if each metric has such a column."""
     names = (name for name in MEASURES if column.startswith(f"{name}_"))
     return next((f"<metric>{column.removeprefix(name)}" for name in names), column)
 

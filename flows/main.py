@@ -1,13 +1,13 @@
 """The main flow: `python -m bytewax.run flows.main` calls `flow()`.
 
 Importing this module does nothing. `flow()` reads the settings, claims the recovery folder, connects to the source, and
-returns the dataflow. A wrong set-up ends the process with one message and exit code 78, a neighbour that stays away
-with exit code 1.
+returns the dataflow. The process ends with one message and exit code 78 if the set-up is wrong, or exit code 1 if a
+neighbour stays away.
 """
 
 from __future__ import annotations
 
-import flows.process.early  # noqa: F401 - before the imports that take their time
+import flows.process.early  # noqa: F401 - must come before the slow imports
 
 # isort: split
 import atexit
@@ -37,13 +37,13 @@ from flows.settings.schema import secrets_of
 from operators.errors import ConfigError, SentinelError
 
 WATCH_S: Final = 5.0
-"""How often the brokers are asked whether topics that are read were made anew or have grown, in seconds."""
+"""How often the flow asks the brokers whether a topic of the source was made anew or has grown, in seconds."""
 
 
 def flow() -> Dataflow:
     """The dataflow that `bytewax.run` runs.
 
-    Ends the process with one message where it cannot start: with code 78 where the set-up is wrong, with code 1 where a
+    If the flow cannot start, the process ends with one message: code 78 means that the set-up is wrong, code 1 that a
     neighbour was away for longer than the start waits for it.
     """
     panics = keep_back()

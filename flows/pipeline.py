@@ -2,7 +2,7 @@
 
 telemetry ─┬─> dead letters ─> sinks
            └─> partial panes ══ by shard ══> merge ─┬─> detect ══ one key ══> groups ─> alert sinks, store
-                                                    │            └──> what was expected ─> store
+                                                    │            └──> expected values ──> store
                                                     └─ by bucket ══> rollup ─────────────> store
 """
 
@@ -56,7 +56,7 @@ STORE: Final = "store"
 
 @dataclass(frozen=True)
 class Shape:
-    """What the pure part of the graph is made with."""
+    """The settings of the pure part of the graph: the steps between the source and the sinks."""
 
     shards: int
     time: TimeConfig
@@ -64,14 +64,17 @@ class Shape:
     detect: DetectConfig
     episodes: EpisodesConfig
     groups: GroupsConfig
-    relearn: bool = False  # whether detection starts cold where what it had learned is of another form
-    expectations: bool = True  # whether the store gets what detection expected
-    row_keys: tuple[int, ...] = ()  # see `operators.panes.shard.row_keys`; those of `time` where empty
+    relearn: bool = False  # whether detection starts cold if its learned state has another form
+    expectations: bool = True  # whether the store gets the expected values
+    row_keys: tuple[int, ...] = ()  # see `operators.panes.shard.row_keys`; if empty, those of `time`
 
 
 @dataclass(frozen=True)
 class PipelineIO:
-    """Where the graph begins and ends; sinks by the name of their output step, `store` takes pane rows and alerts."""
+    """The ends of the graph: its source, and its sinks by the name of their output step.
+
+    `store` takes rows of panes, expected values and alerts.
+    """
 
     source: Source[Batch]
     store: Sink[tuple[str, Row]] | None
@@ -80,17 +83,17 @@ class PipelineIO:
     steps: Mapping[str, str] = field(default_factory=dict)
 
     def step(self, name: str) -> str:
-        """The step id of a sink: its name, or what `steps` says in its place.
+        """The step id of a sink: its name, unless `steps` gives another.
 
-        Bytewax cannot go on with the state of a sink partition that is no longer there, so who has other partitions
-        under other settings must be another step.
+        Bytewax cannot resume the state of a sink partition that is no longer there. A sink whose partitions depend on
+        settings is therefore another step under other settings.
         """
         return self.steps.get(name, name)
 
 
 @dataclass(frozen=True)
 class Taps:
-    """Who wants to see what passes; `replayed` tells whether an alert is too old to page for."""
+    """Callbacks that observe the graph; `replayed` tells whether an alert is too old to page for."""
 
     replayed: Callable[[Alert], bool]
     alerted: Callable[[Alert], None]
@@ -99,7 +102,7 @@ class Taps:
 
 
 def detection(shape: Shape, *, expectations: bool = False) -> Detect:
-    """Detection of one shard, from nothing; `expectations`: whether it says what it expected, too."""
+    """The detection of one shard, without learned state; `expectations`: whether it also gives expected values."""
     width = shape.time.pane_s * SECOND
 
     panes = shape.panes
@@ -119,27 +122,27 @@ def detection(shape: Shape, *, expectations: bool = False) -> Detect:
 
 
 def stored_rows(item: tuple[str, StoredRows]) -> Iterator[tuple[str, Row]]:
-    """The rows of the store, keyed by their bucket."""
+    """The store's rows of these panes, keyed by their bucket."""
     key, stored = item
     for row in pane_rows(stored.table, stored.width_s):
         yield key, row
 
 
 def expected_rows(item: tuple[str, Expected]) -> Iterator[tuple[str, Row]]:
-    """The rows of the store, keyed by their shard."""
+    """The store's rows of these expected values, keyed by their shard."""
     key, expected = item
     for row in expectation_rows(expected):
         yield key, row
 
 
 def alert_record(alert: Alert, replayed: bool) -> Message:
-    """The alert as it is sent; `replayed` marks one that is too old to page anybody for."""
+    """The alert as a message; `replayed` marks one that is too old to page for."""
     headers = alert_json.headers(alert, replayed)
     return Message(alert.alert_id, alert.episode_id, headers, alert_json.to_json(alert), alert.at)
 
 
 def letter_record(item: tuple[str, DeadLetter]) -> tuple[str, Message]:
-    """The dead letter as it is sent, keyed by the partition it came from."""
+    """The dead letter as a message, keyed by the partition that it came from."""
     return item[0], dead_letter_record(item[1])
 
 

@@ -1,4 +1,4 @@
-"""`python -m flows.rescale`: moves the recovery partitions of stopped pods for another number of pods."""
+"""`python -m flows.rescale`: moves the recovery partitions of stopped pods, so that their number can change."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.rescale",
-        description='Move recovery partitions between the volumes of pods (recovery.layout = "own") that were stopped, '
+        description='Move recovery partitions between the volumes of stopped pods (recovery.layout = "own"), '
         "so that another number of pods can go on from the last snapshot.",
-        epilog=f"exit code: 0; {CONFIG_EXIT_CODE} where something must be put right first, 1 where the move broke off. "
-        "The reason is said, and then it can be run again.",
+        epilog=f"exit code: 0; {CONFIG_EXIT_CODE} if something must be put right first, 1 if the move broke off. "
+        "The command prints the reason and can then be run again.",
     )
-    parser.add_argument("--to", type=int, required=True, metavar="PODS", help="how many pods there are to be")
+    parser.add_argument("--to", type=int, required=True, metavar="PODS", help="the new number of pods")
     parser.add_argument("folders", nargs="+", type=Path, help="the recovery folder of each pod, old and new, in order")
     args = parser.parse_args(argv)
     try:

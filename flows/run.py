@@ -1,7 +1,7 @@
-"""`python -m flows.run`: the main job in a folder of its own, then its report; or one that was stopped, resumed.
+"""`python -m flows.run`: runs the main job in a folder of its own, or resumes a stopped one, then prints its report.
 
 It only starts `python -m bytewax.run flows.main` with the store, the alert file and the recovery store in the folder,
-and says how. Production starts Bytewax itself (`k8s/`).
+and prints that command. Production starts Bytewax directly (`k8s/`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from operators.errors import ConfigError, SentinelError
 from operators.section import MASK
 
 SNAPSHOT_S: Final = 5
-"""How often the state is stored, in seconds: what a resumed run does again at most."""
+"""How often the state is stored, in seconds; a resumed run repeats at most the work of this time."""
 
 RECOVERY: Final = "recovery"
 _STATUS_FILE: Final = "run.json"
@@ -42,7 +42,7 @@ _FILES: Final = {
     "sinks.rejected_file": "rejected.jsonl",
     "metrics.balance_file": "balance.json",
 }
-"""The settings that point into the run's folder unless they are set elsewhere, and the files' names."""
+"""The settings that point into the run's folder unless they are set elsewhere, and the names of the files."""
 
 
 def new_folder(runs: Path) -> Path:
@@ -60,7 +60,7 @@ def new_folder(runs: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a run was asked to do: the files to read, the settings over the others, and what they come to."""
+    """The order of a run: the files to read, the settings over the others, and the resulting settings."""
 
     events: list[str]
     sets: list[str]
@@ -68,7 +68,7 @@ class Order:
 
 
 def order(events: Sequence[str], sets: Sequence[str]) -> Order:
-    """Raises `ConfigError` where a file is not there or a setting is wrong."""
+    """The order with its settings loaded. Raises `ConfigError` where a file is missing or a setting is wrong."""
     files = {"source.kind": ("files", "--events"), "source.files.paths": (events, "--events")} if events else {}
     loaded = load(os.environ, Path.cwd(), {**set_options(sets), **files})
     if missing := [e for e in events if not Path(e).is_file()]:
@@ -77,9 +77,10 @@ def order(events: Sequence[str], sets: Sequence[str]) -> Order:
 
 
 def resumed(folder: Path, more: Sequence[str] = ()) -> Order:
-    """What the run in this folder goes on with, `more` set over it. Raises `SentinelError` where it cannot be resumed.
+    """The order that the run in this folder resumes with, `more` set over it.
 
-    Nothing is changed, but what the start of the flow itself forgets of an epoch that was not finished.
+    Changes nothing, except that it removes an unfinished epoch, as the start of the flow does. Raises `SentinelError`
+    where the run cannot be resumed.
     """
     status = read_status(folder)
     match status.get("status"):
@@ -90,7 +91,7 @@ def resumed(folder: Path, more: Sequence[str] = ()) -> Order:
     found = order(status.get("events", []), [*status.get("set", []), *more])
     if not (folder / RECOVERY / MANIFEST).exists():
         raise ConfigError("it ended before its recovery store was made")
-    # These take their time to import, and only a run that is resumed needs them.
+    # These imports are slow, and only a resumed run needs them.
     from flows.process.start import claim
     from flows.wiring import reader
 
@@ -102,9 +103,9 @@ def resumed(folder: Path, more: Sequence[str] = ()) -> Order:
 
 
 def newest_to_resume(runs: Path, more: Sequence[str] = ()) -> tuple[Path, Order, dict[str, str]]:
-    """The newest run that can be resumed, and for each newer one why it cannot.
+    """The newest run that can be resumed, its order, and for each newer run the reason why it cannot be resumed.
 
-    ConfigError, with the reason of each, where none can.
+    Raises `ConfigError` with the reason of each run where none can be resumed.
     """
     refused: dict[str, str] = {}
     for folder in sorted((p for p in runs.glob("*") if p.name.isdigit()), key=lambda p: int(p.name), reverse=True):
@@ -117,7 +118,7 @@ def newest_to_resume(runs: Path, more: Sequence[str] = ()) -> tuple[Path, Order,
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """What run.json of the folder holds; empty where it cannot be read."""
+    """The entries of the folder's run.json; empty where it cannot be read."""
     try:
         found = json.loads((folder / _STATUS_FILE).read_bytes())
     except (OSError, ValueError):
@@ -133,7 +134,7 @@ def write_status(folder: Path, **changes: object) -> None:
 
 
 def variables(loaded: Loaded, folder: Path) -> dict[str, str]:
-    """The environment that points the flow at its folder, and gives it what the command line set."""
+    """The variables that point the flow at its folder and hand on the settings of the command line."""
     found = {variable(key): str(folder / name) for key, name in _FILES.items() if loaded.origin(key).layer == "default"}
     for parts, _ in values_of(loaded.settings):
         setting = setting_at(Settings, parts)
@@ -149,7 +150,7 @@ def _at(node: Any, part: str) -> Any:
 
 
 def _told(value: object) -> object:
-    """What the flow itself is told, secrets as well."""
+    """The value as the flow needs it: secrets are not masked."""
     return value.get_secret_value() if isinstance(value, SecretStr) else as_json(value)
 
 
@@ -159,7 +160,7 @@ def variable(key: str) -> str:
 
 
 def changed(loaded: Loaded) -> dict[str, list[str]]:
-    """What is not the default: key to [value, where it was set], secrets masked."""
+    """The settings that are not at their default: key to [value, origin], secrets masked."""
     return {
         name: [show(setting_at(Settings, parts), value), str(loaded.origin(name))]
         for parts, value in values_of(loaded.settings)
@@ -168,7 +169,7 @@ def changed(loaded: Loaded) -> dict[str, list[str]]:
 
 
 def masked(loaded: Loaded, ours: Mapping[str, str]) -> dict[str, str]:
-    """The same, but a table that holds a secret as it may be shown."""
+    """The same variables, with secrets in tables masked."""
     found = dict(ours)
     for setting in settings_of(Settings):
         name = variable(dotted(setting.key))
@@ -179,10 +180,10 @@ def masked(loaded: Loaded, ours: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(folder: Path, environ: Mapping[str, str], ours: Mapping[str, str], shown: Mapping[str, str]) -> int:
-    """Run the flow to its end and return its exit code; 128 and the signal's number where one ended it.
+    """Run the flow to its end and return its exit code: 128 plus the signal's number if a signal ended it.
 
-    `ours` are variables beside those of `environ`, and `shown` is how the printed command has them.
-    SIGINT and SIGTERM are handed on to the flow; its state is stored until then, so the run can be resumed.
+    `ours` are variables over those of `environ`; the printed command has them as in `shown`. SIGINT and SIGTERM are
+    handed on to the flow, which then stores its state, so the run can be resumed.
     """
     command = [sys.executable, "-m", "bytewax.run", "flows.main", "-r", str(folder / RECOVERY)]
     command += ["-s", str(SNAPSHOT_S), "-b", "0"]
@@ -198,9 +199,9 @@ def run(folder: Path, environ: Mapping[str, str], ours: Mapping[str, str], shown
 
     before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        # A group of its own: Ctrl-C reaches the flow once, through the handler.
+        # In a process group of its own the flow gets Ctrl-C only once, from the handler.
         flow = subprocess.Popen(command, env={**environ, **ours}, process_group=0)
-        for number in tuple(caught):  # came before there was a flow to hand it to
+        for number in tuple(caught):  # signals that came before the flow was started
             flow.send_signal(number)
         code = flow.wait()
     finally:
@@ -216,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m flows.run",
         description="Run the main job in a new folder below runs/, then show its report. Settings come from "
         "sentinel.toml and SENTINEL_ variables, as everywhere (`python -m flows.check`).",
-        epilog=f"exit code: that of the job; {CONFIG_EXIT_CODE} where the settings are wrong",
+        epilog=f"exit code: that of the job; {CONFIG_EXIT_CODE} if the settings are wrong",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--events", nargs="+", default=[], metavar="FILE", help="read these files instead of the source")
@@ -228,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="one setting over the others; may be repeated",
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where run folders are made")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="the folder for run folders")
     return parser
 
 
@@ -237,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         if args.resume:
-            order([], args.set)  # what is wrong for every run is said once
+            order([], args.set)  # a wrong --set would fail in every run: say it once
             folder, found, refused = newest_to_resume(args.runs, args.set)
             for newer, why in refused.items():
                 print(f"flows.run: {newer} cannot be resumed: {why}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`python -m flows.simulate`: simulated LLM traffic to a file, a pipe or Kafka, with the labels of its incidents."""
+"""`python -m flows.simulate`: writes simulated LLM traffic to a file, a pipe or Kafka, and labels of its incidents."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         "python -m flows.simulate --kafka localhost:9092 --live --rate 50",
     )
     to = parser.add_mutually_exclusive_group(required=True)
-    to.add_argument("--out", metavar="FILE", help="where to; compressed if it ends in .gz; - is standard output")
-    to.add_argument("--kafka", metavar="BROKERS", help="to Kafka; its other options come from the settings ([kafka])")
-    parser.add_argument("--topic", help="the topic, made where it is missing. Default: the first of kafka.topics")
+    to.add_argument("--out", metavar="FILE", help="the file, compressed if it ends in .gz; - for standard output")
+    to.add_argument("--kafka", metavar="BROKERS", help="write to Kafka; other options come from the settings ([kafka])")
+    parser.add_argument("--topic", help="the topic, made if it is missing. Default: the first of kafka.topics")
     parser.add_argument("--labels", metavar="FILE", help="write the incidents here, one JSON object a line")
     for name, unit in (("hours", "HOURS"), ("rate", "PER_SECOND"), ("seed", "NUMBER"), ("start", "TIME")):
         default = getattr(_DEFAULTS, name)
@@ -53,10 +53,10 @@ def _parser() -> argparse.ArgumentParser:
         about = SimulatorConfig.model_fields[name].description
         parser.add_argument(f"--{name}", metavar=unit, help=f"{about} Default: {shown}")
     live = parser.add_argument_group("live")
-    live.add_argument("--live", action="store_true", help="events of now, as time passes, until Ctrl-C")
-    live.add_argument("--history", metavar="HOURS", help="begin so long ago. Default: 0")
+    live.add_argument("--live", action="store_true", help="write events of the present as time passes, until Ctrl-C")
+    live.add_argument("--history", metavar="HOURS", help="begin this many hours ago. Default: 0")
     live.add_argument(
-        "--speed", metavar="TIMES", help=f"how fast the history is caught up with. Default: {_DEFAULTS.speed:g}"
+        "--speed", metavar="TIMES", help=f"speed of the history in times of real time. Default: {_DEFAULTS.speed:g}"
     )
     wrong = parser.add_argument_group("incidents")
     wrong.add_argument("--no-incidents", action="store_true", help="ordinary traffic only")
@@ -90,7 +90,7 @@ def _config(args: argparse.Namespace) -> SimulatorConfig:
 
 
 def _is_regular(path: Path) -> bool:
-    """Whether the path is, or would become, an ordinary file (not a pipe or a device)."""
+    """Whether the path is, or would become, a regular file (not a pipe or a device)."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
@@ -99,9 +99,9 @@ def _is_regular(path: Path) -> bool:
 
 @contextmanager
 def _opened(out: str, live: bool = False) -> Iterator[IO[bytes]]:
-    """The place to write to. A file appears under its name when it is complete, and not at all after a failure.
+    """The opened output. A file gets its name when it is complete, and is removed after a failure.
 
-    Live there is no such moment: the file is there at once, and stays.
+    The file of a live simulation is never complete: it has its name at once and stays.
     """
     if out == "-":
         yield sys.stdout.buffer
@@ -140,7 +140,7 @@ def _to_file(out: str, live: bool) -> Iterator[Target]:
 
 @contextmanager
 def _to_kafka(brokers: str, topic: str | None) -> Iterator[Target]:
-    """The topic; at the end, an interrupted one too, everything that was handed over is delivered."""
+    """The topic as a target; at the end, also after an interrupt, all records handed over are delivered."""
     settings = load(os.environ, Path.cwd(), {"kafka.brokers": (brokers, "--kafka")}).settings.kafka
     feed = Feed(settings, topic or settings.topics[0])
 
@@ -155,10 +155,10 @@ def _to_kafka(brokers: str, topic: str | None) -> Iterator[Target]:
 
 
 class Written(Progress):
-    """How much has been written, instead of how much has been read."""
+    """The progress of writing instead of reading."""
 
     def line(self, seconds: float) -> str:
-        """The state after so many seconds, as text."""
+        """The progress after this many seconds, as text."""
         parts = [f"{self.events:,} requests"]
         if seconds >= 0.5:
             parts.append(f"{self.events / seconds:,.0f}/s")
@@ -168,7 +168,7 @@ class Written(Progress):
 
 
 class _Count:
-    """What has been written so far, and from and to which arrival; shown as progress where somebody looks."""
+    """The number of requests written so far and the last arrival; `shown`: whether progress is printed."""
 
     def __init__(self, shown: bool) -> None:
         self.requests = 0
@@ -188,7 +188,7 @@ class _Count:
 
 
 def pump(simulator: Simulator, to: Target, count: _Count) -> None:
-    """Hand every record of the simulator to the target, partition after partition; a live one never ends."""
+    """Hand every record of the simulator to the target, one partition after the other; a live simulator never ends."""
     for partition in simulator.partitions():
         reader = simulator.open(partition, None)
         finished = False
@@ -213,7 +213,7 @@ def _write_labels(path: str, labels: Sequence[dict[str, object]]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code (78: an option is wrong, 1: what is written to fails, 130: Ctrl-C)."""
+    """Run the command; returns the exit code (78: an option is wrong, 1: the output fails, 130: Ctrl-C)."""
     args = _parser().parse_args(argv)
     count = _Count(bool(args.kafka) or (sys.stderr.isatty() and args.out != "-"))
     began = wall_clock()
@@ -242,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flows.simulate: {e}", file=sys.stderr)
         return CONFIG_EXIT_CODE if isinstance(e, ConfigError) else 1
     except BrokenPipeError:
-        # The reader has gone, as `head` does. Python would complain once more when it flushes at exit.
+        # The reader of the pipe ended early, as `head` does. Without this Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as e:

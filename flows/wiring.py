@@ -1,4 +1,4 @@
-"""What settings turn into: the source, the sinks, the shape of the pure part, and the dataflow of them all."""
+"""Builds from the settings: the source, the sinks, the shape of the pure part, and the dataflow of them all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def reader(settings: Settings) -> ReaderFactory:
 
 @dataclass(frozen=True)
 class Writers:
-    """The sinks of one run by their names in the registry: none but those given, and one store at most."""
+    """The sinks of one run by their names in the registry; at most one store."""
 
     stores: Mapping[str, WriterFactory[Row]] = field(default_factory=dict)
     alerts: Mapping[str, WriterFactory[Message]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Writers:
 def writers(settings: Settings, first: Mapping[str, int] | None = None) -> Writers:
     """The sinks that the settings name; none is connected yet.
 
-    `first` says how many partitions a topic had at the first start of the recovery store, where it is known.
+    `first`: the number of partitions that each topic had at the first start of the recovery store, as far as known.
     """
     return Writers(
         asked_for(STORES, settings, first),
@@ -54,7 +54,7 @@ def writers(settings: Settings, first: Mapping[str, int] | None = None) -> Write
 
 
 def enricher(settings: Settings, run: Run) -> Enricher:
-    """What fills in costs and families, with the price file that the settings name."""
+    """The enricher, which fills in costs and families, with the price file that the settings name."""
     if settings.enrich.prices is None:
         return Enricher(settings.enrich)
     return Enricher(settings.enrich, PriceFile(Path(settings.enrich.prices), run.telemetry.prices_loaded))
@@ -63,7 +63,7 @@ def enricher(settings: Settings, run: Run) -> Enricher:
 def pipeline_io(
     settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[], int], to: Writers
 ) -> PipelineIO:
-    """The source and these sinks, as the graph takes them."""
+    """The source and these sinks as the ends of the graph."""
     source = SourceSettings(
         factory=factory,
         decoder=decoder("native"),
@@ -85,7 +85,7 @@ def pipeline_io(
     watching = run.telemetry if run.traces is None else TracedSinks(run.traces, run.telemetry)
 
     def store(name: str, rows: WriterFactory[Row]) -> BytewaxSink[tuple[str, Row]]:
-        rows.partitions()  # asks the neighbour now: a start that cannot work must not wait for its first row
+        rows.partitions()  # asks the neighbour now, so that a start that cannot work fails before the first row
         singly = STORES[name].guarantee != "exactly_once"
         return ReliableSink(rows, settings.sinks, singly=singly, stopping=run.stop.is_set, observer=watching)
 
@@ -120,7 +120,7 @@ def pipeline_io(
 
 
 def steps(settings: Settings) -> dict[str, str]:
-    """The step ids of the sinks whose partitions depend on settings: another topic or store is another step."""
+    """The step ids of the sinks whose partitions depend on settings; another topic or store gets another step id."""
     named = {f"alerts_{name}": sink.step for name, sink in ALERTS.items()}
     named |= {f"dead_letters_{name}": sink.step for name, sink in DEAD_LETTERS.items()}
     if settings.store.kind in STORES:
@@ -129,7 +129,7 @@ def steps(settings: Settings) -> dict[str, str]:
 
 
 def shape(settings: Settings) -> Shape:
-    """What these settings say of the pure part."""
+    """The settings of the pure part."""
     return Shape(
         settings.recovery.shards,
         settings.time,
@@ -143,9 +143,9 @@ def shape(settings: Settings) -> Shape:
 
 
 def build(settings: Settings, run: Run, factory: ReaderFactory, now: Callable[[], int], to: Writers) -> Dataflow:
-    """The dataflow of these settings from this source to these sinks, whatever sinks the settings name.
+    """The dataflow of these settings, from this source to these sinks instead of those that the settings name.
 
-    Connects to the source and to what the sinks need to know at the start.
+    Connects to the source, and asks the neighbours of the sinks for their partitions.
     """
     oldest = round(settings.alerts.max_age_s * SECOND)
 

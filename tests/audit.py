@@ -1,6 +1,6 @@
-"""`python -m tests.audit LOCK`: known vulnerabilities of the pinned packages, as far as a database can be reached.
+"""`python -m tests.audit LOCK`: checks the pinned packages for known vulnerabilities, if a database can be reached.
 
-pip-audit alone would call packages well that it could not look up: its exit code is 0 for "not found" too.
+pip-audit alone would pass packages that it could not look up: its exit code is 0 for "not found" too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DATABASES: Final = (("--vulnerability-service", "pypi"), ("--vulnerability-servi
 
 
 def audit(lock: Path, databases: Sequence[Sequence[str]] = DATABASES) -> tuple[int, str]:
-    """The exit code (1 where something is known to be vulnerable) and what is to be said.
+    """The exit code (1 if a package is known to be vulnerable) and the message.
 
     Databases are asked in turn, until one knows the packages. A lock that is not pinned with hashes is an error.
     """
@@ -39,7 +39,7 @@ def audit(lock: Path, databases: Sequence[Sequence[str]] = DATABASES) -> tuple[i
 
 
 def _ask(lock: Path, database: Sequence[str]) -> list[dict[str, Any]]:
-    """What one database says of each package; nothing where it does not answer."""
+    """The answer of one database about each package; empty if it does not answer."""
     command = [sys.executable, "-m", "pip_audit", "--require-hashes", "--disable-pip", "--progress-spinner", "off"]
     done = subprocess.run(
         [*command, "--format", "json", "--requirement", str(lock), *database],

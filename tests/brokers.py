@@ -1,4 +1,4 @@
-"""Brokers for tests: Tansu from its wheel (everywhere), Apache Kafka from `make services` (where Java is).
+"""Brokers for tests: Tansu from its wheel (everywhere), Apache Kafka from `make services` (if there is Java).
 
 A test asks for the fixture `tansu`, `kafka` or `broker` (each of the two in turn).
 """
@@ -39,7 +39,7 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Start the broker; returns when it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=self._env)
         deadline = time.monotonic() + 60
@@ -61,14 +61,14 @@ class Broker:
         self._process.send_signal(number)
 
     def stop(self) -> None:
-        """Ask it to stop, and wait: it gives up what it leads."""
+        """Ask it to stop, and wait while it hands its partitions over."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(60)
             self._process = None
 
     def ended(self) -> bool:
-        """Whether it was started and has ended by itself."""
+        """Whether it was started and then ended by itself."""
         return self._process is not None and self._process.poll() is not None
 
     def _answers(self) -> bool:
@@ -123,7 +123,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 @pytest.fixture(scope="session", params=["tansu", "kafka"])
 def broker(request: pytest.FixtureRequest) -> Broker:
-    """Each of the two."""
+    """Tansu and Apache Kafka in turn."""
     found: Broker = request.getfixturevalue(request.param)
     return found
 
@@ -131,7 +131,7 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 def kafka_broker(folder: Path, more: str = "", address: str = "") -> Broker:
     """An Apache Kafka of the test's own with a formatted store, not started; it keeps its data over a restart.
 
-    `more` are lines for its settings, of which the last one counts. `address` is where it is to listen.
+    `more` are lines for its settings; the last line of a setting counts. `address` is the address that it listens on.
     """
     java = shutil.which("java")
     if java is None:
@@ -172,7 +172,7 @@ log.cleaner.enable=false
 
 
 def second_broker(folder: Path, first: Path, settings: str = "") -> Broker:
-    """A second node, 2, of the cluster whose node 1 `kafka_broker` has made in the folder `first`: a broker alone.
+    """Node 2, only a broker, of the cluster whose node 1 `kafka_broker` has made in the folder `first`.
 
     `settings` are lines for its settings.
     """
@@ -188,7 +188,7 @@ advertised.listeners=PLAINTEXT://{address}"""
 
 
 def kafka_pair(folder: Path) -> list[Broker]:
-    """Two brokers of one Apache Kafka, to be started in this order; whoever loses a leader has the other one soon."""
+    """Two brokers of one Apache Kafka, to be started in this order; a client that loses one leader finds the other."""
     replicated = """offsets.topic.replication.factor=2
 transaction.state.log.replication.factor=2
 default.replication.factor=2
@@ -224,7 +224,7 @@ def produce(
     partition: int = 0,
     timestamps: Sequence[int] | None = None,
 ) -> None:
-    """Writes the values in order; timestamps are milliseconds, now where none are given."""
+    """Writes the values in order; timestamps are in milliseconds, by default now."""
     failures: list[KafkaError] = []
     producer = Producer({"bootstrap.servers": broker.address, "linger.ms": "5"})
     for i, value in enumerate(values):

@@ -1,4 +1,4 @@
-"""Certificates for tests, made by openssl when they are wanted: a CA, and what it signs."""
+"""Certificates for tests, made by openssl on demand: a CA, and the certificates that it signs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Certificate:
     key: Path
 
     def store(self, path: Path) -> Path:
-        """Both in one file, as Kafka wants a key store of type PEM."""
+        """Both in one file, as Kafka needs them for a key store of type PEM."""
         path.write_text(self.key.read_text() + self.cert.read_text())
         return path
 
 
 class Authority:
-    """A CA of its own."""
+    """A new CA."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ class Authority:
         _openssl("req", "-x509", *CURVE, "-keyout", self._key, "-out", self.cert, "-subj", f"/CN={name}", "-days", "2")
 
     def issued(self, name: str, host: str = "IP:127.0.0.1", expires_in_s: float = 86_400) -> Certificate:
-        """Valid since yesterday, for this host, until so many seconds from now (which may be before now)."""
+        """A certificate for this host, valid from yesterday until this many seconds from now (may be negative)."""
         found = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         request, extensions = self._folder / f"{name}.csr", self._folder / f"{name}.ext"
         extensions.write_text(f"subjectAltName={host}\n")

@@ -1,4 +1,4 @@
-"""A headless Chromium that looks at a file, spoken to in its own protocol over two pipes."""
+"""A headless Chromium that shows a file, driven by its own protocol over two pipes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUIET = (
 
 
 def program() -> str | None:
-    """Where Chromium is; None where it is not."""
+    """The path of Chromium; None if there is none."""
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -64,7 +64,7 @@ class Browser:
         os.close(self._from)
 
     def call(self, method: str, **parameters: object) -> dict[str, Any]:
-        """What the browser answers; fails where it refuses or says nothing for 30 s."""
+        """The answer of the browser; fails if it refuses, or does not answer for 30 s."""
         self._last += 1
         message: dict[str, object] = {"id": self._last, "method": method, "params": parameters}
         if self._session is not None:

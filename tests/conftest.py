@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and hooks of all tests."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ settings.load_profile("default")
 
 
 def pytest_configure() -> None:
-    """Some tests send Ctrl-C, which a shell that starts them in the background has them and their children ignore."""
+    """Some tests send Ctrl-C, which a shell lets its background processes and their children ignore."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is pure comes first: it fails soonest, and does not mind what `make test` runs beside it."""
+    """Pure tests come first: they fail soonest, and do not suffer from what `make test` runs beside them."""
     first = ("tests/operators/", "tests/contracts/", "tests/connectors/", "tests/flows/")
     items.sort(key=lambda item: [item.nodeid.startswith(folder) for folder in first], reverse=True)
 
 
 def examples(most: int) -> settings:
-    """So many examples of a law, but no more than its profile says in the pass that counts branches."""
+    """This many examples of a law, but in the pass that counts branches no more than its profile says."""
     uncompiled = settings.get_current_profile_name() == "uncompiled"
     return settings(max_examples=min(most, settings().max_examples) if uncompiled else most)
 
 
 def leave_out(why: str) -> NoReturn:
-    """End the test as left out, with the reason; under LLMS_TEST_STRICT=1 that is a failure."""
+    """End the test as left out, with the reason; under LLMS_TEST_STRICT=1 the test fails."""
     if STRICT:
         pytest.fail(f"left out under LLMS_TEST_STRICT=1: {why}")
     pytest.skip(why)
@@ -70,7 +70,7 @@ def logging_as_it_was() -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """Name what was left out and why, at the end and in the file of LLMS_TEST_SUMMARY."""
+    """Name the tests that were left out and the reasons, at the end and in the file of LLMS_TEST_SUMMARY."""
     reports = terminalreporter.stats.get("skipped", [])
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
     lines = [

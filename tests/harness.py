@@ -28,7 +28,7 @@ from operators.enrich.enricher import Enrich, Enricher
 from operators.model import Alert
 
 BEGAN = 1_767_225_600_000_000
-"""2026-01-01T00:00:00Z: when every run of the harness began, in microseconds."""
+"""2026-01-01T00:00:00Z, the begin of every run of the harness, in microseconds."""
 
 
 class Crash(Exception):
@@ -161,7 +161,7 @@ class MemoryLogWriter:
 
 @dataclass
 class World:
-    """What stays when a run dies: the topic, the store, the alert topic, the dead letters, the recovery store."""
+    """The survivors of a dead run: the topic, the store, the alert topic, the dead letters, the recovery store."""
 
     topic: MemoryTopic
     shape: Shape
@@ -183,7 +183,7 @@ class World:
     def lagging(self, partition: str, records: int) -> None: ...
 
     def run(self, batch_size: int, workers: int = 1) -> None:
-        """Run until the topic's end, on from the recovery store where there is one. Raises what the flow raises."""
+        """Run until the topic's end, from the recovery store if there is one. Raises the errors of the flow."""
         settings = SourceSettings(
             factory=self.topic,
             decoder=DECODERS["native"],
@@ -224,7 +224,7 @@ class World:
             )
 
     def run_through(self, batch_size: int, workers: Sequence[int] = (1,)) -> int:
-        """Run, and again after each crash, with the next number of workers in turn; how many runs it took."""
+        """Run, and again after each crash, with the next number of workers in turn; returns the number of runs."""
         runs = 0
         while True:
             count = workers[runs % len(workers)]
@@ -239,7 +239,7 @@ class World:
             return runs
 
     def outcome(self) -> tuple[object, ...]:
-        """All that a user sees of a run, comparable."""
+        """All results of a run that a user sees, in a form that can be compared."""
         alerts = [a.value for a in self.alerts.lines]
         letters = sorted((d.id, d.value) for d in self.letters.lines)
         return self.store.rows, alerts, letters, self.balances

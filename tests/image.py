@@ -1,8 +1,8 @@
 """The image without a container engine: the Dockerfile's own steps, in a folder that stands for its root.
 
-Linux alone is needed, and root: mount and process namespaces, and `chroot`. The base image is this machine's `/usr`
-with the running Python. One thing is not done as written: packages are not fetched again but linked from the
-environment of the tests, those of `requirements.lock` and no others.
+It needs only Linux and root, for mount and process namespaces and `chroot`. The base image is this machine's `/usr`
+with the running Python. One step differs: packages are not fetched again but linked from the environment of the tests,
+only those of `requirements.lock`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Instruction:
 
 @dataclass(slots=True)
 class Image:
-    """A built root folder, and what the Dockerfile says of running it; `base` is the image it is made from."""
+    """A built root folder, and the Dockerfile's settings for running it; `base` is the image that it is made from."""
 
     root: Path
     base: str = ""
@@ -59,7 +59,7 @@ class Image:
 
 
 def instructions(text: str) -> list[Instruction]:
-    """What a Dockerfile says, in order: lines are joined, comments left out."""
+    """The instructions of a Dockerfile, in order: lines are joined, comments left out."""
     found: list[Instruction] = []
     lines = iter(text.splitlines())
     for line in lines:
@@ -80,7 +80,7 @@ def instructions(text: str) -> list[Instruction]:
 
 
 def bases(dockerfile: str, arguments: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """Each stage's name and the image it is made from, with these arguments of the build."""
+    """Each stage's name and the image that it is made from, with these arguments of the build."""
     given: dict[str, str] = {}
     found: list[tuple[str, str]] = []
     for step in instructions(dockerfile):
@@ -145,7 +145,7 @@ def _do(step: Instruction, image: Image, stages: Mapping[str, Image]) -> None:
 
 
 def _base(root: Path) -> None:
-    """What stands for the base image: mount points, this machine's accounts, and `python`."""
+    """Make the base image: mount points, this machine's accounts, and `python`."""
     for name in ("usr", "etc", "proc", "dev", "tmp", "base/bin"):
         (root / name).mkdir(parents=True)
     for name in ("bin", "sbin", "lib", "lib64"):
@@ -159,7 +159,7 @@ def _base(root: Path) -> None:
 
 
 def _borrowed() -> list[Path]:
-    """Folders of this machine that the image sees, for reading alone: the running Python, and its packages."""
+    """Folders of this machine that the image sees read-only: the running Python, and its packages."""
     places = {Path(sys.base_prefix).resolve(), Path(sysconfig.get_path("platlib")).resolve()}
     return sorted(p for p in places if not p.is_relative_to("/usr"))
 
@@ -169,7 +169,7 @@ def _inside(image: Image, path: str) -> Path:
 
 
 def _run(command: str, image: Image) -> None:
-    """A RUN; of one that installs packages the first half, and then the links."""
+    """Do a RUN; of one that installs packages only the first half, and then make the links."""
     before, installs, rest = command.partition(_INSTALL)
     subprocess.run(_enter(image, ["sh", "-ec", before], user="0:0", read_only=False), check=True)
     if installs:
@@ -233,7 +233,7 @@ def _enter(
 
 
 class Container:
-    """The image run as with `--read-only` and a volume each for what it declares, kept below `folder`."""
+    """The image, run as with `--read-only` and a volume for each one that it declares, kept below `folder`."""
 
     def __init__(self, image: Image, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.image = image
@@ -245,7 +245,7 @@ class Container:
             os.chown(outside, int(owner), int(group))
 
     def command(self, *arguments: str) -> list[str]:
-        """What runs it with these arguments; the image's own where there are none."""
+        """The command that runs it with these arguments, by default the image's own."""
         inside = [*self.image.entrypoint, *(arguments or self.image.command)]
         return _enter(self.image, inside, self.image.user, True, self._environment, self.volumes)
 
@@ -254,7 +254,7 @@ class Container:
         return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=100, check=False)
 
     def healthy(self, process: int) -> bool:
-        """What the image's health check says of the one that runs as this process 1."""
+        """The result of the image's health check for the container with this process 1."""
         pairs = [f"{key}={value}" for key, value in self.image.environment.items()]
         beside = ["nsenter", "-t", str(process), "-m", "-n", "-p", f"--root=/proc/{process}/root", "env", "-i", *pairs]
         return (
@@ -263,7 +263,7 @@ class Container:
 
 
 def first_process(unshare: int) -> int | None:
-    """The process number, here outside, of process 1 inside; None until it is there."""
+    """The process id outside of process 1 inside; None until it is there."""
     try:
         children = Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()
     except OSError:

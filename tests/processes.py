@@ -1,4 +1,4 @@
-"""The main job as its users start it: a process with settings in its environment, all that it writes in one folder."""
+"""The main job as its users start it: a process with settings in its environment, and all its files in one folder."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Process:
         self._process.wait()
 
     def said(self) -> str:
-        """What it has written to its standard output and error so far."""
+        """The text that it has written to its standard output and error so far."""
         return self._log.read_bytes()[self._from :].decode()
 
     def wait_for(self, text: str, seconds: float = 120, times: int = 1) -> None:
-        """Returns when it has said so, so many times; AssertionError if it ends before, or takes longer."""
+        """Wait until its output has the text `times` times; AssertionError if it ends before, or takes too long."""
         deadline = time.monotonic() + seconds
         while self.said().count(text) < times:
             assert self._process.poll() is None, f"it ended without {text!r}:\n{self.said()}"
@@ -60,7 +60,7 @@ class Process:
         self._process.send_signal(number)
 
     def limit_descriptors(self, most: int) -> None:
-        """From now on it may have so many open."""
+        """Limit the number of files that it may have open from now on."""
         resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, (most, most))
 
     def alive(self) -> bool:
@@ -71,12 +71,12 @@ class Process:
         return [int(pid) for pid in re.findall(r"started \d+ processes: ([\d, ]+)\n", self.said())[-1].split(",")]
 
     def children(self) -> list[int]:
-        """The processes that it has started and that still live, oldest first."""
+        """The processes that it has started and that are still alive, oldest first."""
         pid = self._process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def finish(self, seconds: float = 200) -> int:
-        """Its exit code: minus the number of the signal that ended it, if one did."""
+        """Its exit code, or minus the number of the signal that ended it."""
         return self._process.wait(seconds)
 
     def finish_watched(self, seconds: float = 200) -> tuple[int, float]:
@@ -98,8 +98,8 @@ class Process:
 class Job:
     """Settings and a folder with the job's store, alerts, dead letters, balance, recovery store and log.
 
-    Where it is not `measured`, its processes do not report which lines they ran: that takes up to half of their time,
-    and one that is killed reports nothing anyway.
+    Unless it is `measured`, its processes do not report the lines that they ran: this takes up to half of their time,
+    and a killed process reports nothing anyway.
     """
 
     def __init__(self, folder: Path, settings: Settings, *, measured: bool = True) -> None:
@@ -117,7 +117,7 @@ class Job:
         }
 
     def environment(self, changes: Settings) -> dict[str, str]:
-        """That of this process without what is set for the job there, and the job's own settings."""
+        """The environment of this process without settings of the job, and with the job's own settings."""
         left_behind = ("SENTINEL_", "BYTEWAX_") if self.measured else ("SENTINEL_", "BYTEWAX_", "COVERAGE_")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(left_behind)}
         ours = {
@@ -139,11 +139,11 @@ class Job:
         return Process(command, self.environment(changes or {}), self.folder / log)
 
     def recovered(self, snapshot_s: int = 0) -> tuple[str, ...]:
-        """The arguments of a run whose state is stored, after each batch or so many seconds."""
+        """The arguments of a run whose state is stored, after each batch or this many seconds."""
         return "-r", str(self.folder / "recovery"), "-s", str(snapshot_s), "-b", "0"
 
     def run(self, *arguments: str, seconds: float = 200) -> str:
-        """Run it to its end and return what it said; AssertionError unless it ends well."""
+        """Run it to its end and return its output; AssertionError unless it ends well."""
         with self.start(*arguments) as process:
             code = process.finish(seconds)
         assert code == 0, process.said()
@@ -175,17 +175,17 @@ class Job:
             return dict(db.execute(query, (dimension_set,)))
 
     def balance(self) -> dict[str, Any]:
-        """What became of every record, of the last run (and of all runs that it resumed)."""
+        """The balance of all records of the last run (and of all runs that it resumed)."""
         found: dict[str, Any] = json.loads((self.folder / "balance.json").read_bytes())
         return found
 
     def outcome(self) -> tuple[object, ...]:
-        """All that a user sees of it, comparable."""
+        """All its results that a user sees, in a form that can be compared."""
         return self.alerts(), self.letters(), self.balance(), *self.tables()
 
 
 def files(*paths: Path) -> dict[str, object]:
-    """The settings of a run over these files, a partition each."""
+    """The settings of a run over these files; each is a partition."""
     return {"source.kind": "files", "source.files.paths": paths}
 
 

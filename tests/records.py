@@ -112,7 +112,7 @@ RECORDS: Final[dict[str, st.SearchStrategy[bytes]]] = {"native": NATIVE}
 
 
 def _json_with(secret: str) -> list[bytes]:
-    """Native records that carry a secret text in every place where senders put content, most of them faulty."""
+    """Native records that carry a secret text in every place where senders put content; most are faulty."""
     inside = json.dumps(secret)
     head = b'{"timestamp":"2025-03-03T00:00:00Z","service":"chat-api","latency_ms":-1'
 

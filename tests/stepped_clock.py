@@ -1,4 +1,4 @@
-"""A wall clock that a test sets while a process runs, as somebody may set that of a host."""
+"""A wall clock that a test sets while a process runs, like a host's clock that is set."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ class SteppedClock:
         return {"LD_PRELOAD": str(self._library), "CLOCK_OFFSET_FILE": str(self._offset)}
 
     def set(self, seconds: int) -> None:
-        """From now on the clock is so far ahead of the host's."""
+        """Set the clock this far ahead of the host's."""
         with self._offset.open("r+b") as file:
             file.write(struct.pack("=q", seconds))

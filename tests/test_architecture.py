@@ -1,4 +1,4 @@
-"""What the packages may import, and what no file of the repository may hold."""
+"""The imports that packages may have, and the content that no file of the repository may have."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ OPERATORS = (
     ("observe",),
     ("steps",),
 )
-"""The layers of `operators` from the ground up: a file imports of its own layer and of those before it."""
+"""The layers of `operators` from the ground up: a file imports only from its own layer and from those before it."""
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -100,7 +100,7 @@ def modules(*packages: str) -> dict[str, Path]:
 
 
 def imported_modules(path: Path, known: Mapping[str, Path]) -> set[str]:
-    """The modules among `known` that a file imports, wherever the import stands and whatever it is for."""
+    """The modules among `known` that a file imports, anywhere in the file and for any purpose."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""The audit of dependencies against a small database on loopback, and where there is none; the bill of materials."""
+"""The audit of dependencies with a small database on loopback, and without one; the bill of materials."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def at(url: str) -> list[tuple[str, ...]]:
     return [("--vulnerability-service", "osv", "--osv-url", url)]
 
 
-def test_what_is_known_to_be_vulnerable_fails_the_check(tmp_path: Path, database: str) -> None:
+def test_a_vulnerable_package_fails_the_check(tmp_path: Path, database: str) -> None:
     assert audit(lock(tmp_path, "calm", "frail"), at(database)) == (
         1, "some.lock: 2 packages audited, 1 vulnerabilities known\nfrail 1.0: PYSEC-1, mended in 1.1"
     )  # fmt: skip

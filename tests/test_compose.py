@@ -1,4 +1,4 @@
-"""compose.yaml: right by the schema of its specification, by our settings and commands, and in itself."""
+"""compose.yaml fits the schema of its specification, our settings and commands, and itself."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_images_are_pinned_and_ports_are_bound_to_loopback(name: str) -> None:
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
 
 
-def test_each_service_starts_after_what_it_needs_is_well() -> None:
+def test_each_service_starts_after_its_dependencies_are_healthy() -> None:
     needs = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
     assert set(TopologicalSorter({name: set(on) for name, on in needs.items()}).static_order()) == set(SERVICES)
     for on in needs.values():
@@ -72,7 +72,7 @@ def test_each_service_starts_after_what_it_needs_is_well() -> None:
     assert set(SERVICES) - asked == {"topics", "simulator", "otel-collector", "tempo"}
 
 
-def test_what_is_mounted_is_there() -> None:
+def test_mounted_files_exist() -> None:
     volumes = set()
     for service in SERVICES.values():
         for source, _, to in (str(v).partition(":") for v in service.get("volumes", [])):
@@ -185,7 +185,7 @@ def test_the_collector_removes_content_before_it_writes_anything() -> None:
             assert set(pipeline[part]) <= config[part].keys(), name
 
 
-def test_grafana_is_given_what_its_provisioning_asks_for() -> None:
+def test_grafana_is_given_the_variables_of_its_provisioning() -> None:
     grafana = SERVICES["grafana"]
     mounted = dict(v.removesuffix(":ro").split(":") for v in grafana["volumes"])
     provisioning = OBSERVABILITY / "grafana" / "provisioning"

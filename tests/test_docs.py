@@ -1,4 +1,4 @@
-"""What the documents name exists: files, anchors, make targets, commands and their options, settings."""
+"""Everything that the documents name exists: files, anchors, make targets, commands and their options, settings."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_settings_that_are_named_exist(path: Path) -> None:
 
 @documents
 def test_files_that_are_named_exist(path: Path) -> None:
-    """Paths in code marks that begin with a folder of the repository; what a command makes is not part of it."""
+    """Paths in code marks that begin with a folder of the repository, without files that commands make."""
     places = {p.relative_to(ROOT).parts[0] for p in tracked() if p.parent != ROOT}
     folders = "|".join(sorted(name for name in places if not name.startswith(".")))
     for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", path.read_text()):

@@ -22,7 +22,7 @@ from tests.image import Container, Image, bases, build, first_process, instructi
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 TOOLS = ("unshare", "nsenter", "setpriv", "chroot", "mount", "groupadd", "useradd")
-PLAIN = {"NUMBA_DISABLE_JIT": "1"}  # compiling takes longer than all that is asked here
+PLAIN = {"NUMBA_DISABLE_JIT": "1"}  # compiling takes longer than all of these tests
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def container(image: Image, tmp_path: Path) -> Container:
 
 
 def test_the_packages_are_installed_before_the_code_is_copied_from_the_lock_with_hashes() -> None:
-    """So that their layer is made again only when the lock changes."""
+    """Then their layer is made again only when the lock changes."""
     steps = instructions(DOCKERFILE)
     stages = [i for i, step in enumerate(steps) if step.name == "FROM"]
     assert [s.name for s in steps[: stages[1]]] == ["ARG", "FROM", "COPY", "RUN"]
@@ -104,7 +104,7 @@ def test_its_user_has_no_rights_and_its_root_cannot_be_written(container: Contai
 
 
 def test_sqlite_has_room_to_sort(container: Container, tmp_path: Path) -> None:
-    """A recovery store of some size is not read again without: what SQLite cannot hold it writes to a file."""
+    """SQLite sorts in a file if memory does not suffice: without room for it, a large recovery store cannot be read."""
     asked = (
         "import sqlite3\n"
         "store = sqlite3.connect('/data/sorted.sqlite3')\n"
@@ -119,7 +119,7 @@ def test_sqlite_has_room_to_sort(container: Container, tmp_path: Path) -> None:
 
 
 def run_until_healthy_and_stop(container: Container) -> str:
-    """What it said; raises where it does not become healthy, or does not end well when it is stopped."""
+    """Its output; raises if it does not become healthy, or does not end well when it is stopped."""
     with subprocess.Popen(container.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             deadline = time.monotonic() + 100

@@ -1,4 +1,4 @@
-"""The manifests as kustomize renders them: right by the schemas of Kubernetes, by our settings, and by each other."""
+"""The manifests as kustomize renders them fit the schemas of Kubernetes, our settings, and each other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.conftest import ROOT, leave_out
 
 KUSTOMIZE = ROOT / ".services" / "kustomize"
 OVERLAYS = ("dev", "prod")
-MONITORING = {"ServiceMonitor", "PrometheusRule"}  # kinds of the Prometheus operator: no schema of theirs is at hand
+MONITORING = {"ServiceMonitor", "PrometheusRule"}  # kinds of the Prometheus operator, without a schema here
 TEXT = "".join(p.read_text() for p in sorted((ROOT / "k8s").rglob("*")) if p.is_file())
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
@@ -136,7 +136,7 @@ def test_files_that_are_mounted_are_in_the_settings(
 
 
 def test_each_pod_is_its_process_with_its_own_partition(tmp_path: Path) -> None:
-    """What `bytewax.run` and the recovery folder make of the arguments and the environment of each pod."""
+    """The place that `bytewax.run` and the recovery folder derive from the arguments and environment of each pod."""
     stateful, service = one("StatefulSet", "prod"), one("Service", "prod")["metadata"]
     (container,) = stateful["spec"]["template"]["spec"]["containers"]
     deployed, spec = settings_of("prod", tmp_path), stateful["spec"]
@@ -171,7 +171,7 @@ def test_each_pod_is_its_process_with_its_own_partition(tmp_path: Path) -> None:
 
 
 def test_pods_that_settle_snapshots_know_each_other_by_a_secret(tmp_path: Path) -> None:
-    """Those of prod meet at addresses that others can reach; without the Secret they are not started."""
+    """The pods of prod meet at addresses that others can reach; without the Secret they do not start."""
     (container,) = one("StatefulSet", "prod")["spec"]["template"]["spec"]["containers"]
     (token,) = [e for e in container["env"] if e["name"] == variable("recovery.token")]
     (secret,) = [e["secretRef"]["name"] for e in container["envFrom"]]
@@ -241,7 +241,7 @@ def test_objects_belong_together(overlay: str, container: dict[str, Any]) -> Non
 def test_pods_start_together_and_give_up_all_rights(
     overlay: str, pod: dict[str, Any], container: dict[str, Any]
 ) -> None:
-    """What the profile `restricted`, which the namespace enforces, asks for, and more."""
+    """The pods meet the profile `restricted`, which the namespace enforces, and stricter rules."""
     enforced = one("Namespace", overlay)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
     assert enforced == "restricted"
     assert one("StatefulSet", overlay)["spec"]["podManagementPolicy"] == "Parallel"
@@ -260,7 +260,7 @@ def test_pods_start_together_and_give_up_all_rights(
     }
 
 
-def test_nothing_goes_in_or_out_but_what_is_allowed(overlay: str, deployed: Settings) -> None:
+def test_only_allowed_connections_go_in_or_out(overlay: str, deployed: Settings) -> None:
     deny = one("NetworkPolicy", overlay, "deny")["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     allow = one("NetworkPolicy", overlay)["spec"]
@@ -300,7 +300,7 @@ def test_pods_of_prod_are_kept_apart() -> None:
     assert rule["podAffinityTerm"]["labelSelector"]["matchLabels"].items() <= labels.items()
 
 
-def test_the_resources_are_more_than_what_was_measured(container: dict[str, Any]) -> None:
+def test_the_resources_are_more_than_measured(container: dict[str, Any]) -> None:
     measured = re.search(r"\| `flow_1` \|.*\| (\d+) \|\n", (ROOT / "docs" / "performance.md").read_text())
     assert measured is not None
     asked = container["resources"]
@@ -310,7 +310,7 @@ def test_the_resources_are_more_than_what_was_measured(container: dict[str, Any]
     assert f"{measured[1]} MiB" in (ROOT / "k8s" / "base" / "statefulset.yaml").read_text()
 
 
-def test_what_is_watched() -> None:
+def test_the_service_monitor_fits_the_service() -> None:
     monitor, service = one("ServiceMonitor", "prod")["spec"], one("Service", "prod")
     assert set(monitor) == {"jobLabel", "selector", "endpoints"}
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
@@ -321,7 +321,7 @@ def test_what_is_watched() -> None:
 
 
 def test_the_rules_are_those_of_prometheus() -> None:
-    """Fails where a rule was changed: `make docs`."""
+    """Fails if a rule was changed without `make docs`."""
     made = yaml.safe_load((ROOT / "k8s" / "monitoring" / "prometheusrule.yaml").read_text())
     assert made == rule_object()
     assert one("PrometheusRule", "prod")["spec"] == made["spec"]
@@ -373,7 +373,7 @@ def test_the_settings_inside_the_image(tmp_path: Path) -> None:
     assert settings.metrics.host == "127.0.0.1"
 
 
-def test_what_the_image_copies_is_sent_to_the_builder() -> None:
+def test_files_that_the_image_copies_are_sent_to_the_builder() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     copied = set(re.findall(r"(?m)^COPY (?!--from|<<)(\S+) ", DOCKERFILE))
     assert {line[1:] for line in ignored if line.startswith("!")} == copied

@@ -1,4 +1,4 @@
-"""The Makefile: its targets, what it says where there is no suitable Python, and the locks it installs from."""
+"""The Makefile: its targets, its message without a suitable Python, and the locks that it installs from."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bare(tmp_path: Path) -> Path:
 
 
 def pretend_python(folder: Path, name: str, version: str) -> None:
-    """A `python` that answers the Makefile's question as that version would."""
+    """A `python` that answers the Makefile's question like this version."""
     ok = "0" if version in ("3.11", "3.12") else "1"
     script = folder / name
     lines = ["#!/bin/sh", f'[ "$1" = -c ] && exit {ok}', f'echo "{version} $*" >> "{folder}/calls"']

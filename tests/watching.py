@@ -1,4 +1,4 @@
-"""How tests hand panes to detectors: dense blocks for one detector, closed panes for a whole shard."""
+"""Panes for detectors in tests: dense blocks for one detector, closed panes for a whole shard."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BEGIN = 174_096_000
 
 @dataclass
 class Row:
-    """One series in one pane: requests, errors, and the values of its metrics on the scale they are judged in."""
+    """One series in one pane: requests, errors, and the values of its metrics on the scale of judging."""
 
     requests: int
     errors: int = 0
@@ -58,7 +58,7 @@ def _beyond(watch: Watch, limit: LimitConfig) -> Callable[[Row], tuple[float, ..
 
 
 class Feed:
-    """Makes the blocks that a detector is given, pane by pane."""
+    """Makes the blocks for a detector, pane by pane."""
 
     def __init__(self, watch: Watch, slots: int) -> None:
         self.watch = watch
@@ -69,7 +69,7 @@ class Feed:
         self._last = -1
 
     def fork(self) -> Feed:
-        """A feed that goes on from here by itself."""
+        """A copy of the feed that goes on from here independently."""
         other = copy.copy(self)
         other._ring, other._born = self._ring.copy(), self._born.copy()
         return other
@@ -114,7 +114,7 @@ class Feed:
 
 @dataclass
 class Request:
-    """One request of a series: when it ended (seconds since BEGIN), its values in the metrics' units, other labels."""
+    """One request of a series: its end (seconds since BEGIN), its values in the metrics' units, other labels."""
 
     end: float
     values: Mapping[str, float]
@@ -124,7 +124,7 @@ class Request:
 
 
 def table(requests: Sequence[Request], sets: tuple[tuple[str, ...], ...] = (("service",),)) -> PaneTable:
-    """The pane rows of the requests; a request is named for its place in the list."""
+    """The pane rows of the requests; a request is named by its place in the list."""
     ends = [BEGIN * PANE_S * SECOND + round(r.end * SECOND) for r in requests]
     values = np.full((len(METRICS), len(requests)), MISSING, np.int64)
     for i, r in enumerate(requests):
@@ -149,7 +149,7 @@ def table(requests: Sequence[Request], sets: tuple[tuple[str, ...], ...] = (("se
 
 
 def closings(rows: PaneTable, count: int, cuts: Sequence[int] = (), final: bool = False) -> list[Closed]:
-    """`count` panes from BEGIN on, handed over in pieces that end at the `cuts` (panes after BEGIN)."""
+    """`count` panes from BEGIN on, in pieces that end at the `cuts` (panes after BEGIN)."""
     edges = sorted({0, count, *(c for c in cuts if 0 < c < count)})
     pieces = [(BEGIN + a, BEGIN + b) for a, b in pairwise(edges)]
     return [Closed(a, b, b, fold.between(rows, a, b), final=final and b == BEGIN + count) for a, b in pieces]
@@ -172,7 +172,7 @@ def steady(
     seed: int = 1,
     service: str = "chat",
 ) -> list[Request]:
-    """`each` requests in each of `count` panes; `values` gives a request's by its pane and a seeded random."""
+    """`each` requests in each of `count` panes; `values` gives a request's values from its pane and a seeded random."""
     draw = random.Random(seed)
     return [
         Request(p * PANE_S + (i + 0.5) * PANE_S / each, values(p, draw), service=service)

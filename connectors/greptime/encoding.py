@@ -33,7 +33,7 @@ COLUMNS: Final = {name: columns(table) for name, table in TABLES.items()}
 
 
 def batches(items: Iterable[Row]) -> list[tuple[str, list[Values]]]:
-    """(table, values of its rows, in order) for each table that the items name; DataError for one that is not ours."""
+    """(table, values of its rows, in order) for each table of the items. Raises `DataError` for an unknown table."""
     out: dict[str, list[Values]] = {}
     for item in items:
         if item.table not in COLUMNS:

@@ -1,9 +1,9 @@
 """GreptimeDB as a sink of rows, by its official client: gRPC row inserts, which replace rows of the same key.
 
-The client's errors say whether something failed before it was sent (`retriable` is False: the row cannot be encoded)
-or after (True, whatever the server answered: away, busy, wrong password, or a row that it refuses). What the server
-means is told apart by a control: if a row that it took before is taken again while the chunk is refused, the chunk is
-at fault. No answer in time is no refusal, and is told by the clock.
+The client's errors tell only whether the failure came before sending (`retriable` is False: the row cannot be encoded)
+or after it (True for all causes: the server is away or busy, the password is wrong, or it refuses a row). A control
+distinguishes these: if the server takes a row again that it took before, but refuses the chunk, the chunk is at fault.
+A missing answer is no refusal; it is known by the time that it took.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from operators.series import rank
 log = logging.getLogger(__name__)
 
 _ROUNDS: Final = 3
-"""How often a chunk must be refused, each time beside a control that is taken, before its rows are called bad."""
+"""How often a chunk must be refused, each time while a control is taken, before its rows count as bad."""
 
 
 class _NoAnswer(RetryableError):
-    """The server did not answer in time, which says nothing of the rows."""
+    """The server did not answer in time, which tells nothing about the rows."""
 
 
 class GreptimeWriter:
-    """Writes each chunk by one request a table; the tables are made by the first one."""
+    """Writes each chunk by one request for each table; the first request makes the table."""
 
     def __init__(self, client: Client, config: GreptimeConfig) -> None:
         self._client = client
@@ -42,7 +42,7 @@ class GreptimeWriter:
         self._taken: dict[str, Values] = {}  # the last row of each table that the server took
 
     def write(self, items: Sequence[Row]) -> None:
-        """Insert the rows; some may be there when this raises, and are replaced by the next try."""
+        """Insert the rows; if this raises, some may be there, and the next try replaces them."""
         for table, rows in batches(items):
             try:
                 self._insert(table, rows)
@@ -66,7 +66,7 @@ class GreptimeWriter:
             raise DataError("bad_row", self._config.masked(str(e))) from None
 
     def _at_fault(self, table: str, rows: list[Values]) -> bool:
-        """Whether the rows are refused again and again while a control is taken each time."""
+        """Whether the server refuses the rows again and again, but takes a control each time."""
         control = self._control(table, rows)
         if control is None:
             return False
@@ -74,11 +74,11 @@ class GreptimeWriter:
             if not self._takes(table, [control]):
                 return False
             if self._takes(table, rows):
-                return False  # it was the server after all; the next try writes them again
+                return False  # the server was at fault; the next try writes the rows again
         return True
 
     def _control(self, table: str, rows: list[Values]) -> Values | None:
-        """A row that the server takes: one that it took before or, at first, one end of the chunk."""
+        """A row that the server takes: one that it took before or, if there is none, the first or last of the chunk."""
         candidates = [self._taken[table]] if table in self._taken else [rows[0], rows[-1]] if len(rows) > 1 else []
         for row in candidates:
             if self._takes(table, [row]):
@@ -108,11 +108,11 @@ class GreptimeWriter:
         return None
 
     def close(self) -> None:
-        """Nothing to close: the client's connection goes with it."""
+        """Nothing to close: the connection ends with the client."""
 
 
 class GreptimeFactory:
-    """GreptimeDB as a sink of rows, over several fixed partitions: writers side by side."""
+    """GreptimeDB as a sink of rows, over several fixed partitions, whose writers work in parallel."""
 
     name = "greptime"
 
@@ -124,11 +124,14 @@ class GreptimeFactory:
         return [f"greptime/{i:02d}" for i in range(self._config.partitions)]
 
     def route(self, key: str) -> int:
-        """By what is before the first `/`: the shard, so that all rows of a series go one way, in order."""
+        """By the shard, the part before the first `/`, so that all rows of a series have one writer, in order."""
         return rank(key.split("/", 1)[0]) % self._config.partitions
 
     def open(self, partition: str, resume: State | None) -> GreptimeWriter:
-        """A client of its own; it connects with the first write. ConfigError where its options or files are wrong."""
+        """A writer with a client of its own, which connects at the first write.
+
+        Raises `ConfigError` where its options or files are wrong.
+        """
         c = self._config
         try:
             client = Client(

@@ -1,1 +1,1 @@
-"""A simulated fleet of LLM services: who calls what, how it behaves, and what goes wrong when."""
+"""A simulated fleet of LLM services: its calls, its behaviour, and its incidents."""

@@ -1,4 +1,4 @@
-"""What can be set about the simulator."""
+"""The settings of the simulator."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ KindName = Literal[
     "tenant_quality_drop",
     "stuck_stream",
 ]
-"""The kinds of incidents; `connectors.simulation.incidents` says what each one does."""
+"""The kinds of incidents; `connectors.simulation.incidents` describes each one."""
 
 _HOUR_US = 3_600_000_000
 
 
 class IncidentsConfig(Section):
-    """What goes wrong in the simulation, and how often. At most one incident at a time; each has a label."""
+    """The incidents of the simulation and their number. At most one at a time; each has a label."""
 
     per_day: float = Field(
         default=28, ge=0, le=288, description="Incidents in a day, after the calm hours; 0 for none."
@@ -83,20 +83,20 @@ class SimulatorConfig(Section):
 
     @property
     def start_us(self) -> int:
-        """Start of the simulated time, microseconds, cut to the minute."""
+        """Start of the simulated time in microseconds, cut to the minute."""
         return int(self.start.timestamp()) // 60 * 60_000_000
 
     @property
     def minutes(self) -> int | None:
-        """Length of the simulated time in whole minutes; None where it has no end."""
+        """Length of the simulated time in whole minutes; None if it has no end."""
         return None if self.live else max(1, round(self.hours * 60))
 
     @property
     def history_us(self) -> int:
-        """How far before the present a live simulation begins, microseconds."""
+        """How long before the present a live simulation begins, in microseconds."""
         return round(self.history_h * _HOUR_US)
 
     @property
     def backfill_us(self) -> int:
-        """How much of the history comes without waiting, microseconds."""
+        """Length of the part of the history that comes without waiting, in microseconds."""
         return round(self.backfill_h * _HOUR_US)

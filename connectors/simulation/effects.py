@@ -1,4 +1,4 @@
-"""What the incidents of a moment do to each request."""
+"""The effects of incidents on each request."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from operators.model import Bools, Ints
 
 UPDATE_SLOWER: Final = 1.5
 UPDATE_LONGER: Final = 1.3
-"""What a model's new version does beside its price: see `incidents.KINDS`."""
+"""Factors on the latency and on the answers' length of a model's new version, beside its price (`incidents.KINDS`)."""
 STORM_SLOWER: Final = 1.5
-"""How much longer the calls of a retry storm take that do not fail."""
+"""The factor on the latency of calls in a retry storm."""
 
 
 @dataclass(slots=True)
 class Effects:
-    """Factors, shifts and probabilities for n requests; of shape () where no incident touches any."""
+    """Factors, shifts and probabilities for n requests; of shape () if no incident touches any."""
 
     slow: Floats  # on the whole latency
-    decode: Floats  # on the time for decoding alone
+    decode: Floats  # on the time for decoding only
     prompt: Floats  # on the lengths
     completion: Floats
     price: Floats
     quality: Floats  # added to the mean score
     fails: Floats  # probability of an error beside the usual ones
-    failure: Ints  # its type, an index into `world.ERRORS`
-    dearer: Bools  # goes to a dearer model
-    stubborn: Bools  # tries again at once, and again
+    failure: Ints  # type of that error, an index into `world.ERRORS`
+    dearer: Bools  # whether the request goes to a dearer model
+    stubborn: Bools  # whether the caller tries again at once, several times
 
     @classmethod
     def none(cls) -> Effects:
-        """All as usual."""
+        """No effects."""
         one, zero = np.ones(()), np.zeros(())
         return cls(one, one, one, one, one, zero, zero, np.zeros((), np.int64), zero > 0, zero > 0)
 
 
 def rate_factor(incident: Incident) -> float:
-    """What the incident multiplies its entity's rate by."""
+    """The factor of the incident on its entity's rate."""
     match incident.kind:
         case "traffic_surge" | "traffic_drop":
             return incident.size
@@ -53,7 +53,10 @@ def rate_factor(incident: Incident) -> float:
 
 
 def effects(incidents: Sequence[Incident], fleet: Fleet, start: Ints, combo: Ints, share: Floats) -> Effects:
-    """What happens to requests of these combinations at these times; `share` in [0, 1) decides who is hit in part."""
+    """The effects on requests of these combinations at these times.
+
+    `share`, in [0, 1) for each request, decides which ones an incident hits if it hits only some.
+    """
     e = Effects.none()
     for i in incidents:
         hit = (i.begin <= start) & (start < i.end) & fleet.mask(i.entity)[combo]
@@ -81,7 +84,7 @@ def _apply(e: Effects, i: Incident, hit: Bools, start: Ints, share: Floats) -> N
                 e.stubborn = e.stubborn | hit
                 e.slow = np.where(hit, e.slow * STORM_SLOWER, e.slow)
         case "tenant_abuse":
-            part = share * (1 + i.size) / i.size  # even in [0, 1) over the flood, beyond for the usual calls
+            part = share * (1 + i.size) / i.size  # uniform in [0, 1) for the flood, 1 or more for the usual calls
             flood = hit & (part < 1)
             e.prompt = np.where(flood, e.prompt * (1 + 2 * part), e.prompt)
             _fail(e, i, flood)
@@ -94,7 +97,7 @@ def _apply(e: Effects, i: Incident, hit: Bools, start: Ints, share: Floats) -> N
         case "stuck_stream":
             e.decode = np.where(hit, e.decode * i.size, e.decode)
         case "traffic_surge" | "traffic_drop":
-            pass  # changes how many there are
+            pass  # changes the number of requests only
 
 
 def _fail(e: Effects, i: Incident, hit: Bools) -> None:

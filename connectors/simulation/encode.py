@@ -1,4 +1,4 @@
-"""Simulated requests as native JSON records, one a request, without line ends."""
+"""Simulated requests as native JSON records, one for each request, without line ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RECORD: Final = '{"event_id":"%s","timestamp":"%s",%s,%s%s,"trace_id":"%s","spa
 
 
 def _mixed(seed: int, numbers: Ints, stream: int) -> NDArray[np.uint64]:
-    """Well spread 64-bit values, one a number: the finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
+    """A well spread 64-bit value for each number, by the finaliser of splitmix64 (Steele, Lea and Flood, 2014)."""
     z = numbers.astype(np.uint64) + np.uint64(
         (0x9E3779B97F4A7C15 * (2 * seed + 1) + stream * 0xD1B54A32D192ED03) % (1 << 64)
     )
@@ -42,7 +42,7 @@ def _hex(values: NDArray[np.uint64]) -> list[str]:
 
 
 def _values(requests: Requests) -> dict[str, Ints | NDArray[np.float64]]:
-    """What the simulation makes of each metric, in its unit and in the order of writing; below 0 is none."""
+    """The simulated values of each metric, in its unit and in the order of writing; below 0 means none."""
     return {
         "latency": requests.latency / 10,
         "ttft": requests.ttft / 10,
@@ -56,7 +56,7 @@ def _values(requests: Requests) -> dict[str, Ints | NDArray[np.float64]]:
 
 
 def _written(metric: str, values: Ints | NDArray[np.float64]) -> list[str]:
-    """The field of the metric with each value, "" for none."""
+    """The JSON field of the metric with each value; "" for none."""
     field = MEASURES[metric].field
     return ["" if v < 0 else f',"{field}":{v}' for v in values.tolist()]
 

@@ -1,7 +1,7 @@
-"""What goes wrong in the simulation, when, and the labels that say so.
+"""The incidents of the simulation, their times, and their labels.
 
-The time after the calm hours is cut into slots of equal length; each holds one incident, somewhere inside it. A slot's
-incident depends on the seed and the slot's number alone, so that a longer simulation begins with the same incidents.
+The time after the calm hours is cut into slots of equal length; each slot holds one incident, somewhere inside it. A
+slot's incident depends only on the seed and the slot's number, so a longer simulation begins with the same incidents.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _ALL: Final[Range] = (1, 1)
 
 
 class Kind(NamedTuple):
-    """One kind of incident: the metric it shows in first, which way, where it shows as well, and what it draws from.
+    """One kind of incident: its primary metric, the direction there, secondary metrics, and its parameters.
 
-    `entities`: the labels it may happen to. `minutes`, `size`, `share`, `errors`: ranges, drawn from evenly.
+    `entities`: the labels that it may happen to. `minutes`, `size`, `share`, `errors`: ranges of uniform draws.
     """
 
     metric: str
@@ -43,7 +43,7 @@ class Kind(NamedTuple):
 
 
 KINDS: Final[dict[KindName, Kind]] = {
-    # Everything takes `size` times as long.
+    # Each call takes `size` times as long.
     "latency_spike": Kind("latency_ms", "up", ("ttft_ms",), ("model", "service"), (6, 20), (3, 6)),
     # The same, growing from 1 over the first 80 % of the time.
     "latency_drift": Kind("latency_ms", "up", ("ttft_ms",), ("model",), (60, 120), (1.8, 2.6)),
@@ -57,7 +57,7 @@ KINDS: Final[dict[KindName, Kind]] = {
     ),
     # `share` of the calls goes to a dearer model.
     "cost_surge": Kind("cost_usd", "up", ("latency_ms", "ttft_ms"), ("service",), (30, 60), share=(0.7, 1)),
-    # Calls fail with the probability `errors`, in one way.
+    # Calls fail with the probability `errors`, all with the same type of error.
     "error_burst": Kind(
         "error_rate", "up", ("completion_tokens", "cost_usd", "latency_ms"), ("service", "model"), (5, 20),
         errors=(0.25, 0.6),
@@ -65,35 +65,37 @@ KINDS: Final[dict[KindName, Kind]] = {
     # `size` times the requests.
     "traffic_surge": Kind("request_count", "up", ("latency_ms",), ("service",), (10, 30), (3, 6)),
     "traffic_drop": Kind("request_count", "down", (), ("service",), (15, 40), (0, 0.1)),
-    # `size` times the usual on top of it, prompts up to three times as long, `errors` of it refused by the rate limit.
+    # `size` times the usual requests are added. Of these, prompts are up to three times as long, and the rate limit
+    # refuses a share of `errors`.
     "tenant_abuse": Kind(
         "request_count", "up", ("prompt_tokens", "error_rate", "cost_usd"), ("tenant",), (15, 45), (10, 25),
         errors=(0.1, 0.4),
     ),
     # The mean of the quality scores is shifted by `size`.
     "quality_degradation": Kind("quality_score", "down", (), ("model", "service"), (60, 180), (-0.30, -0.15)),
-    # Calls fail with the probability `errors`, and callers try again at once, four times; the rest is slower.
+    # Calls fail with the probability `errors`, and callers try again at once, up to four times; other calls are slower.
     "retry_storm": Kind(
         "error_rate", "up", ("request_count", "latency_ms", "cost_usd"), ("service",), (5, 20), errors=(0.4, 0.7)
     ),
-    # Behind the same name a version that is `size` times as dear, 1.5 times as slow and says 1.3 times as much.
+    # A new version under the same name is `size` times as dear and 1.5 times as slow, and its answers are 1.3 times as
+    # long.
     "model_update": Kind(
         "cost_usd", "up", ("latency_ms", "ttft_ms", "completion_tokens"), ("model",), (30, 60), (2, 3)
     ),
-    # As quality_degradation, for one tenant, whatever service and model it uses.
+    # Like quality_degradation, but for one tenant with all its services and models.
     "tenant_quality_drop": Kind("quality_score", "down", (), ("tenant",), (60, 180), (-0.35, -0.2)),
-    # Streams begin as usual and then crawl: decoding takes `size` times as long.
+    # Streams begin as usual, but decoding takes `size` times as long.
     "stuck_stream": Kind("tokens_per_second", "down", ("latency_ms",), ("model",), (10, 30), (4, 8)),
 }  # fmt: skip
 
 _ERRORS: Final = ("rate_limit", "timeout", "server_error")
-"""The ways in which an incident lets calls fail."""
+"""The types of errors that incidents cause."""
 
 
 class Incident(NamedTuple):
     """One incident: `begin` <= start of a request < `end` (microseconds, whole minutes), for requests of `entity`.
 
-    `size`, `share` and `errors` are what `KINDS` says of them; `error` is the type of the added errors.
+    `KINDS` has the meanings of `size`, `share` and `errors`; `error` is the type of the added errors.
     """
 
     kind: KindName
@@ -130,7 +132,7 @@ class Incident(NamedTuple):
 
 
 class Schedule:
-    """The incidents of a simulation. `candidates`: for each kind and label, the values it can happen to."""
+    """The incidents of a simulation. `candidates`: for each kind and label, the values that it can happen to."""
 
     def __init__(self, config: SimulatorConfig, candidates: Mapping[KindName, Mapping[str, Sequence[str]]]) -> None:
         wanted = config.incidents
@@ -152,7 +154,7 @@ class Schedule:
         self._incident = lru_cache(maxsize=64)(self._make)
 
     def between(self, begin: int, end: int) -> list[Incident]:
-        """The incidents that share time with begin <= t < end (microseconds), in order of time."""
+        """The incidents that overlap begin <= t < end (microseconds), in order of time."""
         if not self._slot:
             return []
         first = max(0, int((begin / MINUTE - self._first) / self._slot) - 1)

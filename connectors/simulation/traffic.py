@@ -1,24 +1,25 @@
 """The requests of the simulated fleet, block by block, as columns.
 
 Model. Arrivals: the combination's weight times the service's day shape (a raised cosine), times the service's weekend
-factor, times a slow wandering of the tenant (AR(1) by the minute, phi 0.97, stationary sd 0.15), times one Gamma factor
-a service and one a tenant for each 10 s; counts are Poisson of that, so over-dispersed. How bursty a tenant is
-differs (`world.BURSTS`). Tokens are log-normal, with a length of each service and tenant. Time to first token is
-(base + prefill * prompt tokens) * F * LogNormal(0, 0.18); latency adds completion tokens / decode speed * F *
-LogNormal(0, 0.06). F is load ** 0.2 (of the model's minute), clipped to [0.8, 1.6], times a slow wandering of the model
-(AR(1) by the minute, phi 0.98, stationary sd 0.1), times the region's factor. 0.8 % of the requests are stragglers
-(latency times 2 to 6). No request takes longer than `LONGEST`. A call that failed for a reason that may pass is tried
-again with the probability 0.6, after 1 to 4 s, at most twice; in a retry storm always, after 0.1 to 1 s, at most four
-times.
+factor, times a slow random factor of the tenant (exp of an AR(1) by the minute, phi 0.97, stationary sd 0.15), times a
+Gamma factor of the service and one of the tenant for each 10 s. Counts are Poisson with this mean, so over-dispersed.
+Tenants differ in burstiness (`world.BURSTS`). Tokens are log-normal, with a length of each service and tenant. Time to
+first token is (base + prefill * prompt tokens) * F * LogNormal(0, 0.18); latency adds completion tokens / decode speed
+* F * LogNormal(0, 0.06). F is load ** 0.2 (of the model's minute), clipped to [0.8, 1.6], times a slow random factor of
+the model (exp of an AR(1) by the minute, phi 0.98, stationary sd 0.1), times the region's factor. 0.8 % of the requests
+are stragglers (latency times 2 to 6). No request takes longer than `LONGEST`. A call that failed with a transient error
+is tried again with the probability 0.6, after 1 to 4 s, at most twice; in a retry storm always, after 0.1 to 1 s, at
+most four times.
 
-Calibration. Figures of recorded traffic that the tests compute, and hold the simulation to, within the bounds they
-state: from ServeGen's statistics (Alibaba, 2025) the coefficient of variation of a tenant's gaps between calls, how the
-calls a minute vary beyond Poisson, for tenants and for the whole, and the swing of the rate over a day; from Azure's
-traces (Patel et al., 2024), Mooncake's and ServeGen's the spread and the tail of prompt and completion lengths; from
-the llmperf leaderboard (2023) the spread of the logarithms of time to first token and of decode speed at one model.
+Calibration. The tests compute figures of recorded traffic and hold the simulation to them, within the bounds that they
+state. From ServeGen's statistics (Alibaba, 2025): the coefficient of variation of a tenant's gaps between calls, the
+variation of the calls a minute beyond Poisson, for tenants and for the whole, and the swing of the rate over a day.
+From Azure's traces (Patel et al., 2024), Mooncake's and ServeGen's: the spread and the tail of prompt and completion
+lengths. From the llmperf leaderboard (2023): the spread of the logarithms of time to first token and of decode speed
+at one model.
 
-Every block draws from a generator of its own, seeded by (seed, number of the block), so a block depends on nothing
-before it but its position in time.
+Every block draws from a generator of its own, seeded by (seed, number of the block), so a block depends only on its
+position in time and on no earlier block.
 """
 
 from __future__ import annotations
@@ -38,29 +39,29 @@ from connectors.simulation.world import ERRORS, MODELS, Fleet, Floats
 from operators.model import MISSING, Bools, Ints
 
 SLOT: Final = 10_000_000
-"""Length of the time in which the rate is constant, microseconds."""
+"""Length of the time in which the rate is constant, in microseconds."""
 _SLOTS: Final = MINUTE // SLOT
 _EVEN: Final = 3.0
 """The shape of the Gamma factor on a service's rate."""
 LONGEST: Final = 600_000_000
-"""The longest latency, microseconds: callers give up then."""
+"""The longest latency in microseconds: callers give up then."""
 STOP, LENGTH, TOOL_CALLS, EMBEDDED, FAILED = range(5)
-"""Outcomes: the ways to finish, then FAILED + index of the error type in `world.ERRORS`."""
+"""Outcomes: the reasons to finish, then FAILED + index of the error type in `world.ERRORS`."""
 RATE_LIMIT, TIMEOUT, SERVER_ERROR, CONTEXT_LENGTH = (
     FAILED + list(ERRORS).index(name) for name in ("rate_limit", "timeout", "server_error", "context_length")
 )
 _RETRIED: Final = (RATE_LIMIT, TIMEOUT, SERVER_ERROR)
 _TRIES, _STUBBORN_TRIES = 2, 4
 _PATIENCE: Final = 600_000
-"""Nobody tries again after a call that took longer, tenths of a millisecond."""
+"""The longest call that is tried again, in tenths of a millisecond."""
 _REACH: Final = _STUBBORN_TRIES * (_PATIENCE * 100 + 5_000_000) + LONGEST
-"""A request and the calls made because it failed have all ended so long after its start, microseconds."""
+"""The time within which a request and all its retries have ended, in microseconds from its start."""
 _STREAM_PACE, _STREAM_BLOCK, _STREAM_RATE = 1, 2, 5
 
 
 @dataclass(slots=True)
 class Requests:
-    """n requests as columns. Times in microseconds; `MISSING` where a request has no such value."""
+    """n requests as columns. Times in microseconds; `MISSING` if a request has no such value."""
 
     number: Ints  # block << 32 | place in the block: unique
     start: Ints
@@ -76,19 +77,19 @@ class Requests:
     cost: Ints  # nano-USD
     quality: Ints  # ten-thousandths
     trace: Ints  # number of the session: requests of one session share it
-    stubborn: Bools  # whoever made it tries again at once when it fails
+    stubborn: Bools  # whether the caller tries again at once if the request fails
 
     def __len__(self) -> int:
         return len(self.start)
 
     def take(self, index: Ints | Bools | slice) -> Requests:
-        """Those at `index`, in its order."""
+        """The requests at `index`, in its order."""
         return Requests(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """What the requests of one block have in common: its first number, its begin, the pace, what goes wrong."""
+    """The common values of the requests of one block: its first number, its begin, the pace, the incidents."""
 
     number: int
     begin: int
@@ -102,9 +103,9 @@ def concatenate(parts: list[Requests]) -> Requests:
 
 
 class _Wander:
-    """Slow factors, one a minute and column: exp of an AR(1) that can be entered anywhere.
+    """Slow random factors, one for each minute and column: exp of an AR(1) that can be entered anywhere.
 
-    A chunk of minutes starts from rest a whole chunk earlier, by when phi has forgotten where it started.
+    The process starts at 0 a whole chunk before each chunk of minutes, early enough to forget that start.
     """
 
     CHUNK: Final = 512
@@ -144,15 +145,15 @@ class Traffic:
         self.config = config
         self.start = config.start_us
         self.schedule = Schedule(config, self.fleet.candidates())
-        # About ten thousand requests a block at most, so that memory does not grow with the rate. Live there is no
-        # waiting for a long block to be over.
+        # At most about ten thousand requests a block, so that memory does not grow with the rate. Live blocks are
+        # short, since a block is made as a whole when it begins.
         self.block_minutes = 1 if config.live else max(1, min(10, int(10_000 / (config.rate * 60))))
         self.blocks = None if config.minutes is None else -(-config.minutes // self.block_minutes)
         self._pace = _Wander(config.seed, _STREAM_PACE, len(MODELS), 0.98, 0.1)
         self._rate = _Wander(config.seed, _STREAM_RATE, len(self.fleet.tenants), 0.97, 0.15)
 
     def block_of(self, time: int) -> int:
-        """The number of the block that this time lies in; 0 before the start."""
+        """The number of the block at this time; 0 before the start."""
         return max(0, (time - self.start) // (self.block_minutes * MINUTE))
 
     def until(self, number: int) -> int:
@@ -184,7 +185,7 @@ class Traffic:
         return rates, by_minute / usual[:, None]
 
     def block(self, number: int) -> Requests:
-        """The requests that start in a block, by start, and then those that are made when one of them has failed."""
+        """The requests that start in a block, by start, and then the retries of those that failed."""
         config = self.config
         rng = np.random.default_rng([config.seed, _STREAM_BLOCK, number])
         first = number * self.block_minutes
@@ -212,7 +213,10 @@ class Traffic:
         return found
 
     def _sessions(self, combo: Ints, rng: np.random.Generator) -> Ints:
-        """Within a block a tenant's next call belongs to the session of its last one with probability 0.65."""
+        """The number of each call's session in the block.
+
+        A tenant's call belongs to the session of its last one with the probability 0.65.
+        """
         order = np.argsort(self.fleet.tenant[combo], kind="stable")
         whose = self.fleet.tenant[combo][order]
         fresh = rng.random(len(combo)) < 0.35
@@ -225,7 +229,7 @@ class Traffic:
     def _retries(
         self, failed: Requests, attempt: int, latest: int | None, moment: _Moment, rng: np.random.Generator
     ) -> Requests | None:
-        """The calls made because these failed; None where there are none."""
+        """The retries of these failed calls; None if there are none."""
         may = np.flatnonzero(np.isin(failed.outcome, _RETRIED) & (failed.latency <= _PATIENCE))
         if not len(may):
             return None
@@ -310,7 +314,8 @@ class Traffic:
     def emitted(self, first: int = 0) -> Iterator[Requests]:
         """All requests in the order of their end, as a live collector gets them; one part for each block from `first`.
 
-        What ends after its block waits for a later part; the last part holds what ends after the simulated time.
+        A request that ends after its block waits for a later part; the last part also holds requests that end after the
+        simulated time.
         """
         waiting: list[Requests] = []
         before = max(0, first - -(-_REACH // (self.block_minutes * MINUTE)))

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 class Model(NamedTuple):
-    """How one model behaves and what it costs; prices in USD for a million tokens."""
+    """The behaviour and the prices of one model; prices in USD for a million tokens."""
 
     provider: str
     operation: str
@@ -42,7 +42,7 @@ MODELS: Final[dict[str, Model]] = {
 
 
 class Service(NamedTuple):
-    """One application: its share of the traffic, whom it serves, which models it calls, and how long its texts are."""
+    """One application: its share of the traffic, its tenants, the models that it calls, and the length of its texts."""
 
     share: float
     tenants: tuple[str, ...]  # by falling volume
@@ -87,17 +87,17 @@ SERVICES: Final[dict[str, Service]] = {
 
 TENANTS: Final = tuple(dict.fromkeys(t for s in SERVICES.values() for t in s.tenants))
 BURSTS: Final = (30.0, 0.4, 3.0, 0.25, 12.0, 1.0)
-"""How even tenants call, in turn: the shape of the Gamma factor on their rate; small is bursty."""
+"""The shape of the Gamma factor on a tenant's rate, for the tenants in turn; a small one is bursty."""
 LENGTHS: Final = (1.0, 0.6, 1.6, 0.8, 1.25, 0.5, 2.0)
-"""How long the tenants' prompts are against their service's, in turn."""
+"""The factor on a tenant's prompt length, for the tenants in turn."""
 REGIONS: Final = {"us-east": 1.0, "eu-west": 1.06, "ap-south": 1.18}
-"""The regions with the factor on their latency; a tenant lives in one."""
+"""The regions with the factor on their latency; each tenant lives in one."""
 
 _LEAST_SHARE: Final = 0.03
-"""What has less of the traffic is too quiet for an incident to show."""
+"""The least share of the traffic at which an incident shows."""
 
 _MOST_ABUSED: Final = 0.1
-"""A tenant with more of the traffic is no candidate for a flood of many times its rate: it would drown the rest."""
+"""The share of the traffic from which a tenant is no candidate for a flood of its rate, which would drown the rest."""
 
 DEARER: Final = "north-large"
 """The model that a cost surge moves calls to."""
@@ -152,7 +152,7 @@ class Fleet:
         self.weekend: Floats = np.array([a.weekend for a in SERVICES.values()])
         self.day: Floats = np.array([a.day for a in SERVICES.values()])
         self.peak: Floats = np.array([a.peak_hour for a in SERVICES.values()])
-        # A cost surge moves a call to the same caller's combination with the dearer model; no such one: it stays.
+        # A cost surge moves a call to the same caller's combination with the dearer model, if there is one.
         same = {(r[0], r[1]): k for k, r in enumerate(rows) if models[r[2]] == DEARER}
         self.dearer = np.array([same.get((r[0], r[1]), k) if self.chat[k] else k for k, r in enumerate(rows)])
         self.fragment = [
@@ -163,7 +163,7 @@ class Fleet:
         ]
 
     def candidates(self) -> dict[KindName, dict[str, list[str]]]:
-        """For each kind of incident and each label, the values with traffic enough that the kind shows there."""
+        """For each kind of incident and each label, the values with enough traffic that the kind shows there."""
         names = {"service": self.services, "model": self.models, "tenant": self.tenants}
         answers = self.chat & (self.weight > 0)
         shows = {"completion_collapse": answers, "quality_degradation": answers}

@@ -1,1 +1,1 @@
-"""`python -m flows.backtest`: the flow of production on recorded events, and how good it was."""
+"""`python -m flows.backtest`: runs the flow of production on recorded events and scores its alerts."""

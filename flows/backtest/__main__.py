@@ -1,4 +1,4 @@
-"""`python -m flows.backtest`: what the flow of production would have said of recorded events, and how good that is."""
+"""`python -m flows.backtest`: runs the flow of production on recorded events and scores its alerts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from operators.incidents.episodes import SEVERITIES
 
 INTERRUPTED_EXIT_CODE: Final = 130
 GONE_EXIT_CODE: Final = 141
-"""The reader of standard output went away, as `head` does."""
+"""The exit code if the reader of standard output ended early, as `head` does."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run recorded events through the flow of production, by event time alone, as fast as they can be "
         "read. Nothing of a deployment is touched: no topic is written, no offset committed, no store opened. Settings "
         "come from sentinel.toml and SENTINEL_ variables, as everywhere; source and sinks are the backtest's own.",
-        epilog=f"exit code: 0; 1 where the run failed; {CONFIG_EXIT_CODE} where settings, files or options are wrong; "
+        epilog=f"exit code: 0; 1 if the run failed; {CONFIG_EXIT_CODE} if settings, files or options are wrong; "
         f"{INTERRUPTED_EXIT_CODE} after Ctrl-C",
     )
     parser.add_argument(
@@ -49,13 +49,13 @@ def _parser() -> argparse.ArgumentParser:
         help="files of JSON lines, plain or gzip; or kafka://BROKERS/TOPIC?from=..&to=.., where each bound is an "
         "offset (of every partition) or an RFC 3339 time, and [kafka] says how to connect",
     )
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="labelled incidents: how good are the alerts?")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings; default: as for the flow itself")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="labelled incidents to score the alerts by")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings file; default: as for the flow itself")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be given several times"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting over the others; may be repeated"
     )
     parser.add_argument(
-        "--compare", nargs=2, type=Path, metavar=("A", "B"), help="run two settings files: what would B change?"
+        "--compare", nargs=2, type=Path, metavar=("A", "B"), help="run two settings files and show what B changes"
     )
     parser.add_argument("--alerts", type=Path, metavar="FILE", help="write the alerts here, as they are on the topic")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="write a store and an HTML page into this folder")
@@ -77,14 +77,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raises `ConfigError` where options do not go together."""
+    """Raises `ConfigError` if options do not go together."""
     if args.series is not None:
         wrong = [f"--{name}" for name in ("labels", "compare", "alerts", "report") if getattr(args, name) is not None]
         if wrong or args.events:
             raise ConfigError(f"--series takes no {wrong[0] if wrong else 'events'}: leave one of the two out")
         return
     if args.scores is not None or args.every_point:
-        raise ConfigError("--scores and --every-point are of --series: name a file or folder of series")
+        raise ConfigError("--scores and --every-point go with --series: name a file or folder of series")
     if not args.events:
         raise ConfigError("no events: name files, or kafka://BROKERS/TOPIC; --help says more")
     if args.compare is not None and (args.report is not None or args.config is not None or args.alerts is not None):
@@ -96,7 +96,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 class _Backtest:
-    """One call of the command over events."""
+    """One call of the command with events."""
 
     def __init__(self, args: argparse.Namespace, environ: Mapping[str, str], stop: threading.Event) -> None:
         self._args = args
@@ -126,7 +126,7 @@ class _Backtest:
         return result, episodes, scoring.score(episodes, self._labels, result.extent, pane_s=pane_s)
 
     def run(self, console: Console) -> None:
-        """One configuration: replay, write what is asked for, print."""
+        """Replay one configuration, write the files that the options name, and print the result."""
         args = self._args
         loaded = self._load(args.config)
         set_up_logging(loaded.settings.log.level, loaded.settings.log.format, None, secrets_of(loaded.settings))
@@ -150,7 +150,7 @@ class _Backtest:
             console.print(f"page: {folder / PAGE_FILE}", highlight=False, markup=False, soft_wrap=True)
 
     def compare(self, console: Console) -> None:
-        """Two configurations over the same events."""
+        """Replay two configurations over the same events, and print their differences."""
         first, second = self._args.compare
         loaded = [self._load(path) for path in (first, second)]
         secrets = [secret for one in loaded for secret in secrets_of(one.settings)]
@@ -188,7 +188,7 @@ def _episode(episode: PredictedEpisode) -> dict[str, Any]:
 def summary(
     result: Replayed, episodes: Sequence[PredictedEpisode], score: Score | None, labels: Sequence[Incident] | None
 ) -> dict[str, Any]:
-    """The result as builtins: what was read, every episode, and with labels the figures and what became of each."""
+    """The result for JSON: the records read, every episode, and with labels the figures and each incident's outcome."""
     extent = result.extent
     out: dict[str, Any] = {
         "balance": asdict(result.balance),
@@ -217,7 +217,7 @@ def _print_json(value: dict[str, Any]) -> None:
 
 
 def _series(args: argparse.Namespace, environ: Mapping[str, str], stop: threading.Event, console: Console) -> None:
-    """Score plain series; print how many anomalies (with --every-point: anomalous points) each has."""
+    """Score plain series, and print the number of anomalies (with --every-point: anomalous points) of each."""
     loaded = settings_of(args.config, args.set, environ, Path.cwd())
     set_up_logging(loaded.settings.log.level, loaded.settings.log.format, None, secrets_of(loaded.settings))
     files = series_input.find(args.series)
@@ -265,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("flows.backtest: stopped before the end of the events; nothing was written")
         return INTERRUPTED_EXIT_CODE
     except BrokenPipeError:
-        # Python would complain once more when it flushes at exit.
+        # Without this Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GONE_EXIT_CODE
     except SentinelError as error:

@@ -1,4 +1,4 @@
-"""What another configuration would have changed: the episodes of two runs over the same events, one by one."""
+"""The effect of another configuration: compares the episodes of two runs over the same events, one by one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from flows.backtest.scoring import PredictedEpisode
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The episodes that both runs have, as pairs, and those of one alone, each in the order they were known."""
+    """The episodes of both runs as pairs, and those of only one run, each in the order in which they were known."""
 
     both: list[tuple[PredictedEpisode, PredictedEpisode]]
     only: tuple[list[PredictedEpisode], list[PredictedEpisode]]
 
 
 def compare(a: Sequence[PredictedEpisode], b: Sequence[PredictedEpisode]) -> Difference:
-    """Episodes of one series and metric whose times touch are the same; each is paired once, in order."""
+    """Pair the episodes of the same series and metric whose times touch; each is paired once, in order."""
     waiting: dict[tuple[object, ...], list[PredictedEpisode]] = {}
     for episode in b:
         waiting.setdefault(_key(episode), []).append(episode)

@@ -1,8 +1,8 @@
-"""Recorded events through the dataflow of production, as fast as they can be read: what a backtest runs.
+"""The run of a backtest: recorded events pass the dataflow of production as fast as they can be read.
 
-Source, settings and steps are those of `flows.main`; only the ends differ. A backtest begins with no sink and adds its
-own, so nothing of a deployment is touched: no store, topic, channel, recovery folder or listener of the settings is
-opened or asked, and no offset is committed.
+Settings and steps are those of `flows.main`; only the ends differ. A backtest has only sinks of its own, so it touches
+nothing of a deployment: it opens and asks no store, topic, channel, recovery folder or listener of the settings, and
+commits no offset.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ _OURS: Final = (
 
 
 class Interrupted(Exception):
-    """Somebody asked the backtest to stop before its end."""
+    """A signal stopped the backtest before its end."""
 
 
 @dataclass
 class Observed(Run):
-    """The run of a backtest: it also notes over what time and how many series the figures are."""
+    """The run of a backtest, which also notes the time and the number of series that the figures refer to."""
 
     pairs: set[tuple[str, str]] = field(default_factory=set)
     tenants: set[str] = field(default_factory=set)
@@ -82,7 +82,7 @@ class Observed(Run):
 
     @property
     def extent(self) -> Extent | None:
-        """From the first event to the last, and the number of pairs (service, model) and of tenants."""
+        """The times of the first and the last event; as series count pairs of service and model, and tenants."""
         if not self.first:
             return None
         return Extent(min(self.first.values()), max(self.last.values()), len(self.pairs) + len(self.tenants))
@@ -90,7 +90,7 @@ class Observed(Run):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of it: alerts as on the topic, in order; what the figures refer to; and what became of the records."""
+    """The result of a replay: alerts as on the topic, in order; extent of the figures; balance of the records."""
 
     alerts: list[bytes]
     extent: Extent | None
@@ -103,7 +103,10 @@ class Replayed:
 
 
 def choices(sets: Sequence[str]) -> Overrides:
-    """What `--set KEY=VALUE` asks for. ConfigError where one is not of this form, or not for a backtest to be told."""
+    """The overrides of `--set KEY=VALUE`.
+
+    Raises `ConfigError` where one is not of this form, or sets what a backtest decides itself.
+    """
     found = set_options(sets)
     for key in found:
         if any(key == ours or key.startswith(f"{ours}.") for ours in _OURS):
@@ -112,14 +115,14 @@ def choices(sets: Sequence[str]) -> Overrides:
 
 
 def settings_of(config: Path | None, sets: Sequence[str], environ: Mapping[str, str], cwd: Path) -> Loaded:
-    """The settings that a deployment here would have, of the file `config` if given, with `sets` over them."""
+    """The settings of a deployment in this folder, from the file `config` if given, with `sets` over them."""
     if config is not None:
         environ = {**environ, CONFIG_VARIABLE: str(config)}
     return load(environ, cwd, choices(sets))
 
 
 def sinks_of(settings: Settings, alerts: Path, store: Path | None) -> wiring.Writers:
-    """The sinks of a backtest, whatever the settings name: a file of alerts, and one of rows where `store` is given."""
+    """The sinks of a backtest, instead of those of the settings: a file of alerts, and `store` for rows if given."""
     stores = {}
     if store is not None:
         stores["sqlite"] = SqliteFactory(settings.store.sqlite.model_copy(update={"path": store}))
@@ -141,7 +144,10 @@ def reader(settings: Settings, events: Sequence[str]) -> ReaderFactory:
 
 @contextmanager
 def stopping(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM set `stop` meanwhile, a second one ends the process at once; only in the main thread."""
+    """While entered, Ctrl-C and SIGTERM set `stop`, and a second one ends the process at once.
+
+    Does nothing outside the main thread.
+    """
 
     def handler(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
@@ -168,9 +174,9 @@ def replay(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> Replayed:
-    """Run the dataflow over the events, to their end; `workers` are threads.
+    """Run the dataflow over all events; `workers` is the number of threads.
 
-    Raises `Interrupted` once `stop` is set, and errors of ours as they are (`ConfigError`, `FatalError`).
+    Raises `Interrupted` once `stop` is set, and our own errors unchanged (`ConfigError`, `FatalError`).
     """
     with tempfile.TemporaryDirectory(prefix="backtest-") as folder:
         alerts = Path(folder) / "alerts.jsonl"
@@ -201,7 +207,7 @@ def replay(
 
 
 def write_whole(path: Path, lines: Sequence[bytes]) -> None:
-    """Write the lines, whole or not at all; ConfigError where the file cannot be written."""
+    """Write all lines or none. Raises `ConfigError` where the file cannot be written."""
     partial = path.with_name(f"{path.name}.tmp")
     try:
         partial.write_bytes(b"".join(line + b"\n" for line in lines))
@@ -213,6 +219,6 @@ def write_whole(path: Path, lines: Sequence[bytes]) -> None:
 
 
 def say(text: str) -> None:
-    """One line to standard error; nobody may be there to read it."""
+    """Print a line to standard error, which may be closed."""
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The folder of a backtest's report: the store, the alerts, what was set, and the page with the labels drawn in."""
+"""The folder of a backtest's report: the store, the alerts, the changed settings, and the page with the labels."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from operators.model import SECOND
 STORE_FILE: Final = "sentinel.db"
 ALERTS_FILE: Final = "alerts.jsonl"
 MISSED: Final = 50
-"""Most missed incidents that get a chart."""
+"""The most missed incidents that get a chart."""
 _SAID: Final = ("recall", "recall_exact", "precision", "f1", "false_per_series_day", "median_delay_abrupt_s")
 _OURS: Final = {of.in_labels: of.name for of in reversed(MEASURES.values())}
-"""A label's metric by the name that series have it under: the first of those that labels call so."""
+"""The name of a metric in labels, to its name in series; if several have one name in labels, the first."""
 
 
 def new_folder(path: Path) -> Path:
-    """Make the folder; ConfigError where it cannot be made, or holds the store of a run already."""
+    """Make the folder. Raises `ConfigError` where it cannot be made, or already holds the store of a run."""
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
@@ -47,13 +47,13 @@ def new_folder(path: Path) -> Path:
 
 
 def remove_store(folder: Path) -> None:
-    """Remove the store of a backtest that did not come to its end; it was made by this one."""
+    """Remove the store that this backtest made, because it did not come to its end."""
     for path in folder.glob(f"{STORE_FILE}*"):
         path.unlink(missing_ok=True)
 
 
 def write(folder: Path, loaded: Loaded, result: Replayed, score: Score | None) -> None:
-    """Write what belongs beside the store, then the page. ConfigError where a file cannot be written."""
+    """Write the files beside the store, then the page. Raises `ConfigError` where a file cannot be written."""
     write_whole(folder / ALERTS_FILE, result.alerts)
     status = {"status": "finished", "settings": changed(loaded)}
     write_whole(folder / STATUS_FILE, [orjson.dumps(status, option=orjson.OPT_INDENT_2)])
@@ -75,7 +75,7 @@ def write(folder: Path, loaded: Loaded, result: Replayed, score: Score | None) -
 
 
 def _series(store: Path) -> dict[str, dict[str, str]]:
-    """The dimensions of every stored series, by its text."""
+    """The dimensions of every stored series, by the text of the series."""
     rows: list[dict[str, Any]] = read(store, "SELECT DISTINCT series FROM llm_panes ORDER BY series")
     return {row["series"]: names.parse(row["series"]) for row in rows}
 
@@ -97,7 +97,7 @@ def _label(outcome: Outcome, series: Sequence[str]) -> Label:
 
 
 def _missed(store: Path, incident: Incident, series: Sequence[str], last: int, loaded: Loaded) -> Chart | None:
-    """The values around an incident that nothing was said of, on the fullest of its series; None without any."""
+    """The chart of a missed incident, on the one of its series with the most requests; None if none is stored."""
     if not series:
         return None
     marks = ",".join("?" * len(series))

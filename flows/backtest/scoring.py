@@ -1,9 +1,10 @@
-"""How good alerts are, by labelled incidents: precision, recall, false episodes, delay, by kind of incident.
+"""Scores alerts by labelled incidents: precision, recall, false episodes, delay, by kind of incident.
 
-An episode BELONGS to an incident when it opened between the incident's start and its end and a grace, or was known
-earlier but overlaps more than half of the incident, and when no dimension that both name has different values. An
-incident is found by an episode that belongs to it and shows one of its metrics; exactly so by one whose series holds
-the incident's whole entity and which shows its primary metric. Episodes that belong to no incident are false.
+An episode BELONGS to an incident if it meets two conditions. Its time: it was known between the incident's start and a
+grace after its end, or it overlaps more than half of the incident. Its series: no dimension that both name has
+different values. An episode that belongs to an incident finds it if it shows one of its metrics. It finds it exactly if
+it shows the primary metric and its series holds the incident's whole entity. Episodes that belong to no incident are
+false.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ ABRUPT: Final = frozenset({
 _DAY: Final = 86_400 * SECOND
 _STATISTICS: Final = ("_p50", "_p95", "_p99", "_mean", "_max", "_sum")
 _SAME: Final = {name: of.in_labels for of in MEASURES.values() for name in (of.name, *of.aliases)}
-"""A metric by the name that labels use for what it measures."""
+"""The name or an alias of a metric, to its name in labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One labelled incident; times in microseconds, `metrics` by the names of `canonical`, the primary one too."""
+    """One labelled incident; times in microseconds; `metrics` as `canonical` names them, with the primary one."""
 
     id: str
     kind: str
@@ -52,7 +53,7 @@ class Incident:
 
 @dataclass(slots=True)
 class PredictedEpisode:
-    """One episode as its alerts tell it; `at` is when it was known, `until` is None while it is open."""
+    """One episode, from its alerts; `at` is the time of the first one, `until` is None while the episode is open."""
 
     id: str
     series: Mapping[str, str]
@@ -62,12 +63,12 @@ class PredictedEpisode:
     since: int
     until: int | None
     kind: str
-    metric: str  # of its first alert, as the alert has it
+    metric: str  # of its first alert, not canonical
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one incident. `episodes` is how many belong to it; `delay_s` is None where it was not found."""
+    """The outcome of one incident: `episodes` is how many belong to it; `delay_s` is None if it was not found."""
 
     incident: Incident
     found: bool
@@ -78,7 +79,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What the figures by day and series refer to: first and last event time in microseconds, number of series."""
+    """The base of the figures by day and series: first and last event time in microseconds, number of series."""
 
     first: int
     last: int
@@ -91,7 +92,7 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Incidents in the order of the labels, and the false episodes in the order they were known."""
+    """The outcomes in the order of the labels, and the false episodes in the order in which they were known."""
 
     outcomes: list[Outcome]
     episodes: int
@@ -102,7 +103,7 @@ class Score:
 
 
 def canonical(metric: str | None) -> str:
-    """The metric by the name that labels use, without its statistic: `latency_p95` is `latency_ms`."""
+    """The name of the metric in labels, without its statistic: `latency_p95` is `latency_ms`."""
     base = (metric or "").split(":")[0].split(".")[0]
     for suffix in _STATISTICS:
         base = base.removesuffix(suffix)
@@ -110,14 +111,14 @@ def canonical(metric: str | None) -> str:
 
 
 def read_lines(path: Path, what: str) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines, plain or gzip; ConfigError names the file and the line that is not one."""
+    """The objects of a file of JSON lines, plain or gzip. Raises `ConfigError` that names the file and the bad line."""
     number = 0
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             lines = gzip.GzipFile(fileobj=raw) if packed else raw
-            for number, line in enumerate(lines, 1):  # noqa: B007 - for what is said below
+            for number, line in enumerate(lines, 1):  # noqa: B007 - for the error below
                 if line.strip():
                     row = orjson.loads(line)
                     if not isinstance(row, dict):
@@ -133,7 +134,7 @@ def read_lines(path: Path, what: str) -> Iterator[dict[str, Any]]:
 
 
 def incidents(path: Path) -> list[Incident]:
-    """The labels of the file, in its order; ConfigError where one lacks what a label needs."""
+    """The labels of the file, in its order. Raises `ConfigError` where a label lacks a field."""
     found = []
     for number, row in enumerate(read_lines(path, "labels"), 1):
         try:
@@ -151,16 +152,16 @@ def incidents(path: Path) -> list[Incident]:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
-                f"the file of labels {path}: label {number} is not one ({type(error).__name__}: {error}); it needs "
+                f"the file of labels {path}: label {number} is wrong ({type(error).__name__}: {error}); it needs "
                 "anomaly_id, type, entity (dimension to value), metric, start and end (RFC 3339)"
             ) from None
     return found
 
 
 def episodes(alerts: Iterable[Mapping[str, Any]], least: str = "low") -> list[PredictedEpisode]:
-    """The episodes of these alerts (as on the topic, in order) that were ever at least so severe, as they were known.
+    """The episodes of these alerts (as on the topic, in order) that at some time had at least the severity `least`.
 
-    Raises ConfigError where a line is no alert.
+    They are in the order of their first alerts. Raises `ConfigError` where a line is no alert.
     """
     found: dict[str, PredictedEpisode] = {}
     for number, row in enumerate(alerts, 1):
@@ -181,7 +182,7 @@ def episodes(alerts: Iterable[Mapping[str, Any]], least: str = "low") -> list[Pr
             if resolved:
                 episode.until = microseconds(row["until"]) if row.get("until") else at
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"alert {number} is not one: {type(error).__name__}: {error}") from None
+            raise ConfigError(f"alert {number} is wrong: {type(error).__name__}: {error}") from None
     return [e for e in found.values() if e.severity >= SEVERITIES.index(least)]
 
 
@@ -203,7 +204,7 @@ def score(
     grace_s: float = GRACE_S,
     pane_s: float = 10,
 ) -> Score:
-    """Judge the episodes by the labels. Without an extent it is that of the labels and episodes, without series."""
+    """Judge the episodes by the labels. `extent` defaults to that of the labels and episodes, without series."""
     grace = round(grace_s * SECOND)
     by_incident = [[e for e in found if belongs(e, incident, grace)] for incident in labels]
     mine = {e.id for episodes_ in by_incident for e in episodes_}
@@ -227,7 +228,7 @@ def _outcome(incident: Incident, mine: Sequence[PredictedEpisode]) -> Outcome:
 
 
 def _figures(score: Score) -> dict[str, Any]:
-    """The figures by name, in the order they are shown; None where there is nothing to divide by."""
+    """The figures by name, in the order in which they are shown; None if the divisor is 0 or not known."""
     outcomes, false = score.outcomes, len(score.false)
     n, found = len(outcomes), sum(o.found for o in outcomes)
     days = score.extent.days if score.extent else None

@@ -1,9 +1,9 @@
-"""Plain series, one value a point, through the metric detectors: how they fare on public benchmarks.
+"""Plain series, one value a point, through the metric detectors, to measure them on public benchmarks.
 
-A point is a pane of the series' own interval that holds one observation: there is nothing to add up, so the floors that
-fit LLM traffic (least deviations, least numbers of requests) are off, and what is set in event time for panes of
-`time.pane_s` (horizons, half life, quiet before an episode resolves) keeps its number of panes. Everything else is the
-code of a shard. A score depends on the points before it and on its own alone.
+A point is a pane of the series' own interval that holds one observation. The floors that fit LLM traffic (least
+deviations, least numbers of requests) are therefore off, and the settings in event time for panes of `time.pane_s`
+(horizons, half life, quiet before an episode resolves) keep their number of panes. Everything else is the code of a
+shard. A score depends only on its point and the points before it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from operators.panes.fold import EMPTY
 from operators.panes.table import Closed, PaneTable
 
 METRIC: Final = "quality"
-"""The metric that a plain value takes the place of: it is judged as it is, not by its logarithm."""
+"""The metric that plain values stand for, because it is judged by its value and not by its logarithm."""
 OUTPUT: Final = ("timestamp", "value", "anomaly_score")
 _SERIES: Final = "service=series"
 _FIRST: Final = 16
-"""Points that tell the interval: later ones must not change what was said before them."""
+"""Number of first points that give the interval; later points must not change earlier scores."""
 _NEVER: Final = 10**9
-"""Seconds, some 30 years: a plain series is not forgotten in its gaps."""
+"""The expiry of a series in seconds, some 30 years, so that a plain series is not forgotten in its gaps."""
 _LEAST: Final = 1e-9
 _QUIET: Final = 50
 _QUIET_SHARE: Final = 0.06
@@ -51,7 +51,7 @@ _SUFFIXES: Final = (".csv", ".csv.gz")
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A series as its file has it: timestamps and values as text; times in microseconds, nan for missing values."""
+    """A series from a file: `timestamps` and `texts` as in the file, times in microseconds, nan for missing values."""
 
     timestamps: list[str]
     texts: list[str]
@@ -66,16 +66,16 @@ class Series:
         return max(1, round(int(steps[len(steps) // 2]) / SECOND)) if len(steps) else 1
 
     def panes(self) -> Ints:
-        """[n] the pane of each point: that of its time, and one after the point before it at least."""
+        """[n] the pane of each point: that of its time, or the one after the previous point's pane if that is later."""
         offset = np.arange(len(self.time))
         return np.maximum.accumulate(self.time // (self.interval_s * SECOND) - offset) + offset
 
 
 def find(path: Path) -> dict[Path, Path]:
-    """The files of series there are, by the path that their scores are written to below a folder.
+    """The files of series, by the path of their scores below the output folder.
 
-    A folder is searched through; of a folder in the form of the NAB corpus only `data` is. ConfigError where there is
-    nothing.
+    A folder is searched recursively; of a folder in the form of the NAB corpus only `data`. Raises `ConfigError` where
+    there is nothing.
     """
     if path.is_file():
         return {_plain_name(Path(path.name)): path}
@@ -94,9 +94,9 @@ def _plain_name(path: Path) -> Path:
 
 
 def read(path: Path) -> Series:
-    """The series of a file with the columns `timestamp` and `value`; ConfigError names the line that is none.
+    """The series of a file with the columns `timestamp` and `value`; times without an offset are UTC.
 
-    Times without an offset are UTC.
+    Raises `ConfigError` that names the bad line.
     """
     timestamps, texts, times, values = [], [], [], []
     line = 1
@@ -106,7 +106,7 @@ def read(path: Path) -> Series:
         if "timestamp" not in header or "value" not in header:
             raise ConfigError(f"the file of a series {path} has no columns timestamp and value in its first line")
         at, of = header.index("timestamp"), header.index("value")
-        for line, row in enumerate(rows, 2):  # noqa: B007 - for what is said below
+        for line, row in enumerate(rows, 2):  # noqa: B007 - for the error below
             if not row:
                 continue
             timestamps.append(row[at])
@@ -143,7 +143,7 @@ def _time(text: str) -> int:
 
 
 class Plain(ShardMonitor):
-    """The monitor of a shard with one series, whose values come as they are; keeps the score of each pane."""
+    """The monitor of a shard with one series of plain values; keeps the score of each pane."""
 
     def __init__(self, settings: Settings, interval_s: int) -> None:
         times = interval_s / settings.time.pane_s
@@ -157,7 +157,7 @@ class Plain(ShardMonitor):
                     "metrics": metrics,
                     "horizons_s": tuple(round(h * times) for h in detect.horizons_s),
                     "half_life_s": detect.half_life_s * times,
-                    # All that a series may raise by chance is this one cell's; the boundary is counted for three.
+                    # This cell may raise all false alarms of the series, but the boundary shares them among three.
                     "false_alarms_per_series_day": 3 * detect.false_alarms_per_series_day,
                     "limits": (),
                     "overrides": (),
@@ -172,10 +172,10 @@ class Plain(ShardMonitor):
         self._scores: list[float] = []
 
     def judge(self, panes: Ints, values: Floats) -> Floats:
-        """[n] the score of each point, in 0..1; `panes` ascend, values are finite."""
+        """[n] the score of each point, in 0..1; `panes` must ascend, values be finite."""
         self._scores = []
         breaks = np.flatnonzero(np.diff(panes) > 1) + 1
-        for part in np.split(np.arange(len(panes)), breaks):  # whole runs at once; gaps are passed over
+        for part in np.split(np.arange(len(panes)), breaks):  # each run without gaps at once
             if len(part):
                 self._values = values[part]
                 n = len(part)
@@ -191,7 +191,7 @@ class Plain(ShardMonitor):
         return scored
 
     def _row_values(self, table: PaneTable) -> RowValues:
-        """One observation a row: the value itself, not that of a sketch."""
+        """One observation a row: the plain value instead of the values of a sketch."""
         n, values = len(table.pane), self._values
         stats = np.zeros((n, self.watch.columns))
         stats[:, 0] = stats[:, 2] = 1.0
@@ -213,13 +213,14 @@ _AS_IT_IS: Final = MetricConfig(watch=True, direction="both", in_logs=False, min
 
 
 def told(found: Floats) -> Floats:
-    """[n] the scores, each anomaly told once: 0 where one nearly as high was told not long before.
+    """[n] the scores, with each anomaly told once: a score is 0 if one nearly as high was told shortly before.
 
-    As an episode raises one alert, not one for each of its panes. Not long before is the last 50 points, or 6 % of the
-    points so far where that is more; nearly as high is 0.65 of the level, `s / (1 - s)`: scores crowd towards 1.
+    So an anomaly counts once, as an episode raises one alert and not one for each pane. Shortly before: within the
+    last 50 points, or 6 % of the points so far if that is more. Nearly as high: 0.65 of the level `s / (1 - s)`, since
+    scores crowd towards 1.
     """
     out = np.zeros(len(found))
-    recent: list[tuple[int, float]] = []  # (point, level) of what was told
+    recent: list[tuple[int, float]] = []  # (point, level) of the told scores
     for i, score in enumerate(found.tolist()):
         oldest = i - max(_QUIET, int(_QUIET_SHARE * i))
         recent = [r for r in recent if r[0] >= oldest]
@@ -231,17 +232,17 @@ def told(found: Floats) -> Floats:
 
 
 def scores(series: Series, settings: Settings) -> Floats:
-    """[n] the score of each point by itself, in 0..1 with the boundary at 0.5; 0 where a value is missing."""
+    """[n] the score of each single point, in 0..1 with the boundary at 0.5; 0 if the value is missing."""
     known = np.flatnonzero(~np.isnan(series.value))
     out = np.zeros(len(series.value))
-    # Differences from the first value: series that lie far from zero lose no digits.
+    # Differences from the first value, so that series far from zero lose no digits.
     values = series.value[known] - (series.value[known[0]] if len(known) else 0.0)
     out[known] = Plain(settings, series.interval_s).judge(series.panes()[known], values)
     return out
 
 
 def write(path: Path, series: Series, found: Sequence[float] | Floats) -> None:
-    """Write `timestamp,value,anomaly_score`, a row a point, text as it was read; makes the folder."""
+    """Write `timestamp,value,anomaly_score`, a row for each point, with the text as read; makes the folder."""
     partial = path.with_name(f"{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,5 +256,5 @@ def write(path: Path, series: Series, found: Sequence[float] | Floats) -> None:
 
 
 def target(out: Path, name: Path, *, alone: bool) -> Path:
-    """Where the scores of a series go: below `out`; of a single file to `out` itself, unless that is a folder."""
+    """The file for the scores of a series: below `out`; for a single series `out` itself, unless that is a folder."""
     return out if alone and not out.is_dir() else out / name

@@ -19,7 +19,7 @@ from operators.text import printable
 from operators.units import duration, moment
 
 LISTED: Final = 20
-"""Most episodes of a list."""
+"""The most episodes of a list."""
 NAMES: Final = {
     "incidents": "incidents",
     "episodes": "episodes",
@@ -49,7 +49,7 @@ def shown(name: str, value: Any) -> str:
 
 
 def facts(result: Replayed, episodes: int) -> list[tuple[str, str]]:
-    """Names and values: what was read, over what time, how fast."""
+    """Names and values of the facts: the records read, their time, the speed."""
     balance = result.balance
     out = [("records", f"{balance.records:,}")]
     rest = {
@@ -70,7 +70,7 @@ def facts(result: Replayed, episodes: int) -> list[tuple[str, str]]:
 
 
 def render(console: Console, result: Replayed, episodes: Sequence[PredictedEpisode], score: Score | None) -> None:
-    """Print the result; with labels its figures, by kind, what was missed and what is false."""
+    """Print the result; with labels also the figures, those by kind, missed incidents and false episodes."""
     _facts(console, facts(result, len(episodes)))
     if score is None:
         _kinds(console, episodes)
@@ -97,7 +97,7 @@ def render_comparison(
     scores: tuple[Score, Score] | None,
     difference: Difference,
 ) -> None:
-    """Print figures side by side, and the episodes that only one run has."""
+    """Print the figures side by side, and the episodes of only one run."""
     _facts(console, facts(results[0], len(found[0]))[:-2])
     columns: dict[str, dict[str, Any]] = {}
     for i, name in enumerate(names):
@@ -147,7 +147,7 @@ def _kinds(console: Console, episodes: Sequence[PredictedEpisode]) -> None:
 
 
 def line(episode: PredictedEpisode) -> str:
-    """An episode as one line: when it was known, how bad, what and where."""
+    """An episode as one line: time of the first alert, severity, kind, metric and series."""
     series = " ".join(f"{k}={v}" for k, v in episode.series.items())
     severity = SEVERITIES[episode.severity]
     return printable(f"{moment(episode.at)}  {severity:<8}  {episode.kind}: {episode.metric}  {series}")

@@ -1,1 +1,1 @@
-"""`python -m flows.check`: whether the settings are right, and where each value comes from."""
+"""`python -m flows.check`: checks the settings, and shows the origin of each value."""

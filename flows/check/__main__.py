@@ -1,4 +1,4 @@
-"""`python -m flows.check`: whether the settings are right, and where each value comes from."""
+"""`python -m flows.check`: checks the settings, and shows the origin of each value."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const=EVERYTHING,
         metavar="KEY",
-        help="show every value and where it comes from; with a key (time.pane_s, kafka) that one and what it may be",
+        help="show every value and its origin; with a key (time.pane_s, kafka) only that one, and its allowed values",
     )
     parser.add_argument(
         "--series",
         metavar="SERIES",
-        help="with --explain: the settings of detection for this series (service=chat,model=m), or those that a "
-        "pattern matches, with the overrides that are meant for it",
+        help="with --explain: show the settings of detection for this series (service=chat,model=m), or for the series "
+        "that a pattern matches, and the override that applies",
     )
     which.add_argument(
         "--connect",
         action="store_true",
-        help="ask the source, the store and the other sinks too whether they are there; makes what a start would make",
+        help="also ask whether the source, the store and the other sinks are there; makes files and topics as a start",
     )
     which.add_argument("--example", action="store_true", help="print a settings file with every default, and end")
     which.add_argument("--reference", action="store_true", help="print the reference of all settings, and end")
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--detectors", action="store_true", help="print the reference of all detectors, and end")
     which.add_argument("--version", action="version", version=f"llm-sentinel {__version__}")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting over the others, as flows.run has"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting over the others; may be repeated"
     )
     return parser
 
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _connect(loaded: Loaded) -> int:
-    from flows.check import neighbours  # loads every connector, which a look at the settings does not need
+    from flows.check import neighbours  # loads every connector, which a check of the settings does not need
 
     answers = []
     for answer in neighbours.ask(loaded.settings):

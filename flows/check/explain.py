@@ -1,4 +1,4 @@
-"""What the settings are, where each value comes from, and what it may be."""
+"""The values of the settings, their origins, and the allowed values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVERYTHING: Final = ""
 
 
 def explain(loaded: Loaded, key: str = EVERYTHING) -> str:
-    """A line for each value at or below the key: the value, and where it came from; what it may be, if it is one alone.
+    """A line for each value at or below the key: the value and its origin; for a single one also its allowed values.
 
     Raises `ConfigError` where nothing has that key.
     """

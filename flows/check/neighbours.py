@@ -1,4 +1,4 @@
-"""Whether each neighbour that the settings name is there, by the calls that sources and sinks make themselves."""
+"""Asks each neighbour that the settings name whether it is there, with the calls of sources and sinks themselves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from operators.errors import ConfigError, SentinelError
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one neighbour said: `problem` is None where all is well."""
+    """The answer of one neighbour: `problem` is None if all is well."""
 
     neighbour: str
     said: str
@@ -30,8 +30,8 @@ class Answer:
 def ask(settings: Settings) -> Iterator[Answer]:
     """Ask each neighbour in turn. May wait as long as a start may (`kafka.start_budget_s` for brokers).
 
-    What a start makes is made: an SQLite file, and topics under `kafka.create_topics`. Nothing else is written, and a
-    flow that is running is not disturbed: no writer is fenced, no file locked for longer than a look.
+    Like a start, it makes an SQLite file, and topics under `kafka.create_topics`. It writes nothing else and does not
+    disturb a running flow: no writer is fenced, and no file is locked for longer than one query.
     """
     yield _answer(f"source, {settings.source.kind}", lambda: _source(settings))
     to = writers(settings)
@@ -52,7 +52,7 @@ def ask(settings: Settings) -> Iterator[Answer]:
 
 
 def exit_code(answers: list[Answer]) -> int:
-    """0 where all is well, 78 where a setting is wrong, else 1: a neighbour is away."""
+    """0 if all is well, 78 if a setting is wrong, else 1: a neighbour is away."""
     problems = [a.problem for a in answers if a.problem is not None]
     if any(isinstance(p, ConfigError) for p in problems):
         return CONFIG_EXIT_CODE

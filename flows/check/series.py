@@ -1,4 +1,4 @@
-"""What settings of detection hold for a series, and which layer or override each comes from."""
+"""The settings of detection that apply to a series, and the layer or override that each comes from."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _SECTION = "detect"
 
 
 def explain_series(loaded: Loaded, series: str, key: str = _SECTION) -> str:
-    """The override that is meant for the series, and a line for each setting at or below the key that holds for it.
+    """The override that applies to the series, and a line for each of its settings at or below the key.
 
-    `series` may be a pattern: then of the series that it matches. Raises `ConfigError` for what is no series that is
-    watched, or no key of detection.
+    `series` may be a pattern, which stands for all series that it matches. Raises `ConfigError` where `series` is no
+    watched series, or `key` no key of detection.
     """
     _watched(loaded, series)
     detect = loaded.settings.detect
     number = matching_override(detect.overrides, series)
     lines = [f"{series}: {_said(loaded, number)}"]
     lines += [
-        f"  but of these, those like {override.series}: {_said(loaded, other)}"
+        f"  but for those like {override.series}: {_said(loaded, other)}"
         for other, override in enumerate(detect.overrides)
         if (number is None or other > number) and patterns.may_meet(override.series, series)
     ]
@@ -60,10 +60,10 @@ def _watched(loaded: Loaded, series: str) -> None:
 
 def _said(loaded: Loaded, number: int | None) -> str:
     if number is None:
-        return "no override is meant for it"
+        return "no override applies"
     override = loaded.settings.detect.overrides[number]
     muted = ", and nothing is told of it" if override.mute else ""
-    return f'{_entry(number)}, series = "{override.series}", is meant{muted} ({loaded.origin("detect.overrides")})'
+    return f'{_entry(number)}, series = "{override.series}", applies{muted} ({loaded.origin("detect.overrides")})'
 
 
 def _entry(number: int) -> str:
@@ -71,7 +71,7 @@ def _entry(number: int) -> str:
 
 
 def _origin(loaded: Loaded, parts: Key, number: int | None) -> str:
-    """Where the value that holds comes from: the override itself, its preset, or a layer."""
+    """The origin of the value: the override itself, its preset, or a layer."""
     if number is not None:
         override = loaded.settings.detect.overrides[number]
         if parts[1:] in _keys(by_itself(override)):

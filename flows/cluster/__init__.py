@@ -1,1 +1,1 @@
-"""`python -m flows.cluster`: processes that fall and rise together."""
+"""`python -m flows.cluster`: the processes of one flow, which end together and start together."""

@@ -1,6 +1,6 @@
-"""`python -m flows.cluster --workers N`: one flow in N processes, which fall together and come back together.
+"""`python -m flows.cluster --workers N`: one flow in N processes, which end together and start together.
 
-What a crash leaves is the last snapshot, and from there all go on: one alone cannot, for its peers stand elsewhere.
+After a crash all resume from the last snapshot: one alone cannot, since its peers have gone on from there.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m flows.cluster",
         description="Run one flow in several processes on this host. When one dies the others are ended, and all start "
-        "again from the last snapshot, after a pause that doubles with each restart of late. SIGTERM, SIGHUP or Ctrl-C "
-        "ends all with a last snapshot, a second one at once. The limits are settings: cluster.* "
-        "(`python -m flows.check --explain cluster`). Any other argument is for bytewax.run: -r FOLDER (needed), "
-        f"-s SECONDS between snapshots ({SNAPSHOT_S}), -b, -a ADDRESSES (free ports on loopback where not given).",
+        "again from the last snapshot, after a pause that doubles with each recent restart. SIGTERM, SIGHUP or Ctrl-C "
+        "ends all with a last snapshot; a second signal ends them at once. The limits are settings: cluster.* "
+        "(`python -m flows.check --explain cluster`). All other arguments go to bytewax.run: -r FOLDER (required), "
+        f"-s SECONDS between snapshots ({SNAPSHOT_S}), -b, -a ADDRESSES (default: free ports on loopback).",
         epilog="Process i serves metrics at metrics.port + i, and writes its balance to a file with -i in its name. "
-        f"Exit code: 0 when all ended with a last snapshot, {CONFIG_EXIT_CODE} where the settings are wrong, "
-        f"{GIVEN_UP_EXIT_CODE} after too many restarts, 1 where a stop left no last snapshot, 128 + n "
+        f"Exit code: 0 if all ended with a last snapshot, {CONFIG_EXIT_CODE} if the settings are wrong, "
+        f"{GIVEN_UP_EXIT_CODE} after too many restarts, 1 if a stop left no last snapshot, 128 + n "
         "after a second signal. "
         "Example: python -m flows.cluster --workers 2 -r recovery",
         allow_abbrev=False,
     )
-    parser.add_argument("--workers", type=int, required=True, metavar="N", help="how many processes")
-    parser.add_argument("--flow", default="flows.main", help="what bytewax.run is to run. Default: flows.main")
+    parser.add_argument("--workers", type=int, required=True, metavar="N", help="the number of processes")
+    parser.add_argument("--flow", default="flows.main", help="the flow that bytewax.run runs. Default: flows.main")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What each process of a cluster is started with: its arguments and its environment."""
+"""The arguments and the environment of each process of a cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SNAPSHOT_S: Final = "10"
 
 
 def arguments_of(rest: Sequence[str], environ: Mapping[str, str], workers: int) -> tuple[list[str], list[str] | None]:
-    """(arguments of each `bytewax.run`, the addresses that were given); `ConfigError` where they make no cluster."""
+    """(arguments of each `bytewax.run`, given addresses). Raises `ConfigError` where they do not make a cluster."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-i", "--process-id")
     parser.add_argument("-a", "--addresses")
@@ -24,7 +24,7 @@ def arguments_of(rest: Sequence[str], environ: Mapping[str, str], workers: int) 
     parser.add_argument("-b", "--backup-interval", default=environ.get("BYTEWAX_RECOVERY_BACKUP_INTERVAL", "0"))
     known, others = parser.parse_known_args(list(rest))
     if known.process_id is not None:
-        raise ConfigError("-i is not for a cluster: its processes are numbered by it")
+        raise ConfigError("-i is not for a cluster, which numbers its processes itself: leave it out")
     if place(others, environ).folder is None:
         raise ConfigError("a cluster comes back from its snapshots: give it a recovery folder with -r")
     addresses = known.addresses.split(";") if known.addresses else None
@@ -34,9 +34,9 @@ def arguments_of(rest: Sequence[str], environ: Mapping[str, str], workers: int) 
 
 
 def environments(settings: Settings, environ: Mapping[str, str], workers: int) -> list[dict[str, str]]:
-    """The environment of each process: with a metrics port and a balance file of its own, where these are set.
+    """The environment of each process, with a metrics port and a balance file of its own if these are set.
 
-    All have one token, made up where none is set.
+    All have the same token; if none is set, a random one.
     """
     found = []
     token = {} if settings.recovery.token else {variable("recovery.token"): secrets.token_hex(32)}

@@ -1,4 +1,4 @@
-"""The processes of one cluster: started together, told to stop together, and none outlives whoever started them."""
+"""The processes of one cluster: started together, stopped together, and none outlives its parent."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _PLACES: Final = (
     "BYTEWAX_POD_NAME",
     "BYTEWAX_STATEFULSET_NAME",
 )
-"""Variables by which Bytewax would be told another place in the cluster."""
+"""Variables that would give Bytewax another place in the cluster."""
 
 
 def free_addresses(count: int) -> list[str]:
-    """So many addresses on loopback that nobody listens on at the moment."""
+    """`count` addresses on loopback that are free at the moment."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
 
 
 def ended_by(code: int) -> str:
-    """How a process with this code of `subprocess` ended, as the end of a sentence."""
+    """The end of a process as the end of a sentence; `code` is its return code in `subprocess`."""
     if code >= 0:
         return f"ended with code {code}"
     try:
@@ -42,20 +42,20 @@ def ended_by(code: int) -> str:
 
 
 def fall_with(parent: int) -> Callable[[], None]:
-    """What a child of this process calls before it is another program, so that the kernel kills it with its parent."""
+    """The function that a child calls before it becomes another program, so that the kernel kills it with `parent`."""
 
     def fall_with_parent() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before that was said
+        if os.getppid() != parent:  # the parent died before the call above
             os._exit(1)
 
     return fall_with_parent
 
 
 class Members:
-    """Processes of one flow that find each other at `addresses`; whoever makes this must wait for all of them.
+    """Processes of one flow that find each other at `addresses`; the caller must wait for all of them.
 
-    The kernel kills them when the thread that made them ends, however that comes about: Linux alone does so.
+    On Linux the kernel kills them when the thread that made them ends, for whatever reason.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Members:
                         [*command, "-i", str(number)] if place else command,
                         env={k: v for k, v in environment.items() if k not in _PLACES},
                         stdin=subprocess.DEVNULL,
-                        process_group=0,  # Ctrl-C reaches them through `stop` alone
+                        process_group=0,  # so that Ctrl-C reaches them only through `stop`
                         preexec_fn=fall_with_parent,  # noqa: PLW1509 - no threads, and it only asks the kernel
                     )
                 )
@@ -86,20 +86,20 @@ class Members:
 
     @property
     def pids(self) -> list[int]:
-        """Of each process, by its number."""
+        """The process ids, by number of the process in the cluster."""
         return [p.pid for p in self._processes]
 
     def codes(self) -> list[int | None]:
-        """Of each process: its exit code, minus the number of the signal that ended it, or None while it lives."""
+        """For each process its exit code, or minus the number of the signal that ended it; None while it lives."""
         return [p.poll() for p in self._processes]
 
     def stop(self) -> None:
-        """Ask all for a last snapshot and an end."""
+        """Ask all to end after a last snapshot."""
         for process in self._processes:
             process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End those that still live, at once, and wait for them."""
+        """Kill those that still live, and wait for them."""
         for process in self._processes:
             process.kill()
         for process in self._processes:

@@ -20,19 +20,19 @@ log = logging.getLogger(__name__)
 GIVEN_UP_EXIT_CODE: Final = 75
 """The exit code when there were too many restarts (EX_TEMPFAIL of sysexits.h)."""
 FALL_S: Final = 0.5
-"""How long the others may take to say why they end, when one has died."""
+"""How long the other processes may take to log why they end after one has died, in seconds."""
 _NAP_S: Final = 0.05
 
 
 class Restarts:
-    """How often the cluster came back of late, and how long to wait before it does again."""
+    """The recent restarts of the cluster, and the pause before the next one."""
 
     def __init__(self, config: ClusterConfig) -> None:
         self._config = config
         self._times: deque[float] = deque()
 
     def pause(self, now: float) -> float | None:
-        """Seconds to wait before the restart that is due at `now`; None where there were too many within the window."""
+        """Seconds to wait before a restart that is due at `now`; None after too many within the window."""
         while self._times and self._times[0] <= now - self._config.window_s:
             self._times.popleft()
         if len(self._times) >= self._config.restarts:
@@ -46,13 +46,13 @@ class Restarts:
 
 
 class Stop:
-    """The signals that came: the first asks for an end, the second for one at once."""
+    """The signals that came: the first asks for an end, the second for an immediate end."""
 
     def __init__(self) -> None:
         self.came: list[int] = []
 
     def install(self) -> None:
-        """Take SIGTERM, SIGINT and, unless it is ignored as under nohup, SIGHUP; SIGUSR1 is for the members alone."""
+        """Handle SIGTERM, SIGINT and SIGHUP (unless ignored, as under nohup); SIGUSR1 is only for the members."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
@@ -61,12 +61,12 @@ class Stop:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.came and number == signal.SIGHUP:
-            return  # a terminal that closes sends it twice: by its shell and by the kernel
+            return  # when a terminal closes, both its shell and the kernel send SIGHUP
         self.came.append(number)
 
 
 class Supervisor:
-    """Starts the members, waits, and starts them again until they are finished, stopped, misconfigured or hopeless."""
+    """Starts the members and restarts them, until they are finished, stopped, misconfigured, or restarted too often."""
 
     def __init__(self, start: Callable[[], Members], config: ClusterConfig, stop: Stop) -> None:
         self._start = start
@@ -74,14 +74,18 @@ class Supervisor:
         self._stop = stop
 
     def run(self) -> int:
-        """The exit code: 0 (all have a last snapshot), 78, 75, 1 (a stop left none), 128 + n (a second signal)."""
+        """Run to the end and return the exit code.
+
+        0: all have a last snapshot; 78: wrong settings; 75: too many restarts; 1: a stop left no last snapshot;
+        128 + n: a second signal.
+        """
         restarts = Restarts(self._config)
         while True:
             codes = self._life()
             if len(self._stop.came) > 1:
                 return 128 + self._stop.came[1]
             if CONFIG_EXIT_CODE in codes:
-                log.error("what is wrong with the set-up is said above; that does not pass by itself")
+                log.error("the set-up is wrong, as said above; another start would not help")
                 return CONFIG_EXIT_CODE
             if not any(codes):
                 log.info("all %d processes have ended well", len(codes))
@@ -105,14 +109,14 @@ class Supervisor:
         return 1
 
     def _waited(self, seconds: float) -> bool:
-        """Wait; false as soon as a stop is asked for."""
+        """Wait this long; returns False as soon as a stop is asked for, else True."""
         until = time.monotonic() + seconds
         while not self._stop.came and time.monotonic() < until:
             time.sleep(_NAP_S)
         return not self._stop.came
 
     def _life(self) -> list[int]:
-        """Start all and return their codes when all have ended; when one has died the others are ended too."""
+        """Start all, and return their codes when all have ended; after one has died the others are ended too."""
         members = self._start()
         log.info("started %d processes: %s", len(members.pids), ", ".join(map(str, members.pids)))
         deadline: float | None = None

@@ -1,1 +1,1 @@
-"""`python -m flows.demo`: simulated services, the flow on them, and its alerts as they come."""
+"""`python -m flows.demo`: runs the flow on simulated services and shows its alerts as they come."""

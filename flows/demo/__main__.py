@@ -1,7 +1,7 @@
-"""`python -m flows.demo`: simulated LLM services, the real flow on them, and what it finds as it finds it.
+"""`python -m flows.demo`: runs the flow on simulated LLM services and shows its findings as they come.
 
-The flow is the one of production, in a process of its own with a run folder of its own; this only sets its environment,
-and reads what it leaves for everybody: its metrics, its alert file and its store.
+The flow is the one of production, in a process of its own with a run folder of its own. The demo only sets its
+environment and reads its public outputs: its metrics, its alert file and its store.
 """
 
 from __future__ import annotations
@@ -38,25 +38,27 @@ _LOOK_S: Final = 0.5
 _LINE_S: Final = 5.0
 _STOP_S: Final = 30.0
 _PRESENT_S: Final = 120.0
-"""A watermark that is no further behind has reached the present."""
+"""A watermark has reached the present if it is at most this many seconds behind."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m flows.demo",
-        description="Simulated LLM services, the flow of production on them, and what it finds as it finds it. "
-        "First it learns from hours without incidents, as fast as it can; then time goes by at a speed that can be "
+        description="Run the flow of production on simulated LLM services and show its findings as they come. "
+        "First it learns from hours without incidents, as fast as it can; then time passes at a speed that can be "
         "watched, until the present; then with the clock. Ctrl-C ends it. Its files stay in a folder below runs/.",
-        epilog=f"exit code: 0 after Ctrl-C; that of the flow where it ends by itself; {CONFIG_EXIT_CODE} where the "
+        epilog=f"exit code: 0 after Ctrl-C; that of the flow if it ends by itself; {CONFIG_EXIT_CODE} if the "
         "settings are wrong",
     )
-    parser.add_argument("--learn", type=float, default=6, metavar="HOURS", help="learn from so many. Default: 6")
-    parser.add_argument("--watch", type=float, default=18, metavar="HOURS", help="until the present. Default: 18")
-    parser.add_argument("--speed", type=float, default=60, metavar="TIMES", help="of the hours to watch. Default: 60")
+    parser.add_argument("--learn", type=float, default=6, metavar="HOURS", help="hours to learn from. Default: 6")
+    parser.add_argument(
+        "--watch", type=float, default=18, metavar="HOURS", help="hours to watch before the present. Default: 18"
+    )
+    parser.add_argument("--speed", type=float, default=60, metavar="TIMES", help="speed of watching. Default: 60")
     parser.add_argument("--rate", type=float, default=5, metavar="PER_SECOND", help="events a second. Default: 5")
-    parser.add_argument("--seconds", type=float, metavar="NUMBER", help="end by itself after so long")
-    parser.add_argument("--plain", action="store_true", help="lines, as where there is no terminal")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="where run folders are made")
+    parser.add_argument("--seconds", type=float, metavar="NUMBER", help="end after this many seconds")
+    parser.add_argument("--plain", action="store_true", help="print plain lines, as without a terminal")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="the folder for run folders")
     return parser
 
 
@@ -72,7 +74,7 @@ def _settings(args: argparse.Namespace, environ: Mapping[str, str], now: int) ->
         "source.simulator.incidents.calm_h": (args.learn, "--learn"),
         "source.simulator.speed": (args.speed, "--speed"),
         "source.simulator.rate": (args.rate, "--rate"),
-        "source.batch_size": (1_000, "the demo"),  # so that the hours to learn from are seen to pass
+        "source.batch_size": (1_000, "the demo"),  # so that the view can follow the hours to learn from
         "store.kind": ("sqlite", "the demo"),
         "alerts.terminal": (False, "the demo"),
     }
@@ -90,7 +92,7 @@ def _free_port() -> int:
 
 @contextmanager
 def _flow(folder: Path, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The flow, as production starts it, its words in `flow.log`; stopped at the end as a supervisor does."""
+    """The flow, started as in production, with its output in `flow.log`; stopped at the end as by a supervisor."""
     command = [sys.executable, "-m", "bytewax.run", "flows.main", "-r", str(folder / "recovery"), "-s", "5", "-b", "0"]
     with (folder / "flow.log").open("wb") as words:
         flow = subprocess.Popen(
@@ -109,7 +111,7 @@ def _flow(folder: Path, environ: Mapping[str, str]) -> Iterator[subprocess.Popen
 
 
 class _Ended(Exception):
-    """The demo is over: somebody asked, time is up, or the flow has ended by itself."""
+    """The demo is over because of a signal."""
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -141,14 +143,14 @@ def _looks(feed: Feed, simulator: Simulator, flow: subprocess.Popen[bytes], seco
 
 
 def _show(scenes: Iterator[Scene], console: Console) -> None:
-    """The scenes on the terminal's other screen; what was there before is there again afterwards."""
+    """Show the scenes on the terminal's alternate screen, which keeps the former content."""
     with Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
         for scene in scenes:
             live.update(frame(scene, console.width, console.height), refresh=True)
 
 
 def _print(scenes: Iterator[Scene], feed: Feed, console: Console) -> None:
-    """Each alert as a line, and now and then how things are."""
+    """Print each alert as a line, and every few seconds a line of status."""
     said = float("-inf")
     for scene in scenes:
         for alert in feed.alerts.fresh:
@@ -203,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             except _Ended:
                 pass
             for number in before:
-                signal.signal(number, signal.SIG_IGN)  # it is ending already
+                signal.signal(number, signal.SIG_IGN)  # the demo is ending already
             scene = feed.look(wall_clock())
     finally:
         for number, handler in before.items():

@@ -1,4 +1,4 @@
-"""What a running flow shows to anybody outside: its metrics, its alert file and its store, gathered for a view."""
+"""The public outputs of a running flow, gathered for a view: its metrics, its alert file and its store."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from operators.model import SECOND
 log = logging.getLogger(__name__)
 
 RATES: Final = 60
-"""How many of the last readings of events a second are kept."""
+"""Number of readings of the rate that are kept."""
 RECENT: Final = 50
 _SERIES: Final = 20
 _SMOOTH: Final = 6
-"""Readings that a rate is taken over: the flow works in bursts."""
+"""Number of readings that a rate is averaged over, since the flow works in bursts."""
 _SPAN_S: Final = 600
 POINTS: Final = 30
-"""Of a series' curve."""
+"""Number of points of a series' curve."""
 
 _TOP: Final = """
 SELECT series, service, model, sum(requests) AS requests, sum(errors) AS errors,
@@ -59,7 +59,7 @@ class Series:
 
 @dataclass(slots=True)
 class Scene:
-    """All that a view shows. Times are microseconds since 1970; alerts are their JSON objects."""
+    """The content of a view. Times are microseconds since 1970; alerts are their JSON objects."""
 
     now: int
     started: bool = False
@@ -70,10 +70,10 @@ class Scene:
     dead: int = 0
     watermark: int | None = None
     series: Sequence[Series] = ()
-    open: Sequence[Mapping[str, Any]] = ()  # the last transition of each open episode, the worst first
+    open: Sequence[Mapping[str, Any]] = ()  # the last transition of each open episode, worst first
     recent: Sequence[Mapping[str, Any]] = ()  # transitions, newest first
     episodes: int = 0
-    injected: Sequence[Mapping[str, Any]] = ()  # labels of the incidents that are going on
+    injected: Sequence[Mapping[str, Any]] = ()  # labels of the current incidents
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class Alerts:
     _at: int = 0
 
     def follow(self) -> None:
-        """Read the whole lines that have come since the last call; `fresh` holds them, oldest first."""
+        """Read the complete lines that were added since the last call; `fresh` holds them, oldest first."""
         self.fresh = []
         if not self.path.exists():
             return
@@ -114,7 +114,7 @@ class Alerts:
 
 
 class Feed:
-    """Asks a flow's listener, alert file and store; what does not answer yet is left as it was."""
+    """Reads a flow's listener, alert file and store; values of those that do not answer stay as they were."""
 
     def __init__(self, metrics: str, alerts: Path, store: Path, pane_s: int, dimensions: str) -> None:
         self.alerts = Alerts(alerts)
@@ -139,7 +139,7 @@ class Feed:
         if self._store.is_file():
             try:
                 scene.series = self._series()
-            except ConfigError as error:  # being made, or locked for a moment
+            except ConfigError as error:  # the store is being made, or is locked for a moment
                 log.debug("%s", error)
         return scene
 

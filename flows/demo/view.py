@@ -1,4 +1,4 @@
-"""The demo on a terminal of any width, and as plain lines where there is none."""
+"""The view of the demo: frames for a terminal of any width, and plain lines without one."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from operators.text import printable
 from operators.units import digits, duration, moment, readable
 
 WIDE: Final = 96
-"""From this many columns on, episodes and alerts take one line each."""
+"""The width in columns from which episodes and alerts take one line each."""
 _MARKS: Final = {"firing": "▲", "updated": "◆", "resolved": "✓"}
 _BARS: Final = " ▁▂▃▄▅▆▇█"
 _LEAST_ROWS: Final = 2
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """The last `width` values as bars, the largest as a full one; nothing of nothing."""
+    """The last `width` values as bars; the largest value has a full bar, 0 an empty place."""
     shown = list(values)[-width:] if width > 0 else []
     most = max(shown, default=0)
     if most <= 0:
@@ -33,7 +33,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def behind(scene: Scene) -> str:
-    """How far the watermark is from the present; empty where it is not known."""
+    """How far the watermark is behind the present; empty if it is not known."""
     if scene.watermark is None:
         return ""
     return f"{duration(max(0, scene.now - scene.watermark) / 1000)} ago"
@@ -50,13 +50,13 @@ def status(scene: Scene) -> str:
 
 
 def where(alert: Mapping[str, Any]) -> str:
-    """The series of an alert, short: its values; the operation is plain from the model."""
+    """The series of an alert as its values, without the operation, which follows from the model."""
     series = alert.get("series") or {}
     return " ".join(printable(v) for k, v in series.items() if k != "operation" or len(series) == 1) or "?"
 
 
 def _values(alert: Mapping[str, Any]) -> tuple[str, str]:
-    """`error ratio`, `33.9 %, usual 0.4 %`; a unit that the name holds is left out."""
+    """`error ratio`, `33.9 %, usual 0.4 %`; a unit that is part of the name is left out."""
     metric, unit = printable(alert.get("metric", "?")), printable(alert.get("unit", ""))
     unit = "" if unit in metric.split("_") else unit
     observed, expected = (readable(metric, unit, alert.get(name)) for name in ("observed", "expected"))
@@ -126,7 +126,7 @@ def _series(rows: Sequence[Series], width: int) -> Table:
 
 
 def _alert(alert: Mapping[str, Any], width: int, scene: Scene | None) -> list[Text]:
-    """One line, or two where it is narrow. With the scene: as an open episode, with its age."""
+    """An alert in one line, or in two on a narrow terminal; if `scene` is given, as an open episode with its age."""
     severity, state = printable(alert.get("severity", "?")), printable(alert.get("status", "?"))
     if scene is None:
         line = Text(f"{_clock(alert.get('at', '?'))} {_MARKS.get(state, '?')} ")
@@ -145,7 +145,7 @@ def _alert(alert: Mapping[str, Any], width: int, scene: Scene | None) -> list[Te
 
 
 def _lines(alerts: Sequence[Mapping[str, Any]], room: int, width: int, scene: Scene | None, none: str) -> list[Text]:
-    """As many alerts as there is room for, and how many more there are."""
+    """The lines of as many alerts as there is room for, then, for open episodes, the number of the others."""
     if not alerts:
         return [Text(none, "dim")]
     each = 1 if width >= WIDE else 2

@@ -1,1 +1,1 @@
-"""`python -m flows.report`: what a run found, on the terminal and as a page."""
+"""`python -m flows.report`: the findings of a run, on the terminal and as a page."""

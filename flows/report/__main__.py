@@ -1,4 +1,4 @@
-"""`python -m flows.report`: what a run found, from its SQLite store."""
+"""`python -m flows.report`: the findings of a run, from its SQLite store."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from flows.report.terminal import render
 from operators.errors import ConfigError
 
 UNWRITABLE_EXIT_CODE: Final = 73
-"""The exit code where the page cannot be written (EX_CANTCREAT of sysexits.h); the report is printed all the same."""
+"""The exit code if the page cannot be written (EX_CANTCREAT of sysexits.h); the report is printed all the same."""
 GONE_EXIT_CODE: Final = 141
-"""The reader of standard output went away, as `head` does."""
+"""The exit code if the reader of standard output ended early, as `head` does."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code (78: there is no such store, or it is not one of ours)."""
+    """Run the command; returns the exit code (78: there is no such store, or it is another program's)."""
     args = _parser().parse_args(argv)
     try:
         store = args.store if args.store is not None else find_store(args.run if args.run is not None else newest_run())
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             render(report, PipeConsole(highlight=False), max(0, args.limit))
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python would complain once more when it flushes at exit.
+        # Without this Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GONE_EXIT_CODE
     if failed:

@@ -13,11 +13,11 @@ from operators.model import SECOND
 from operators.units import duration, readable
 
 _NO_LEVEL = "error_ratio"
-"""Requests of this metric have no value of their own: each failed."""
+"""The metric whose requests have no value of their own: each of them failed."""
 
 
 def picture(chart: Chart, last: int, labels: Sequence[Label] = ()) -> Plot:
-    """The plot of a chart that has a curve. `last`: end of what is stored."""
+    """The plot of a chart that has a curve; `last`: the end of the stored time."""
     curve = chart.curve
     assert curve is not None
     times = plot.TimeAxis(chart.start, chart.end)
@@ -40,7 +40,7 @@ def picture(chart: Chart, last: int, labels: Sequence[Label] = ()) -> Plot:
 
 
 def _usual(chart: Chart, curve: Curve, times: plot.TimeAxis, values: plot.ValueAxis) -> Iterator[Path | Box]:
-    """What was usual before the first episode."""
+    """The usual values before the first episode."""
     if curve.usual is None:
         return
     left, right = times.at(chart.episodes[0].since - BEFORE), times.at(chart.episodes[0].since)
@@ -67,7 +67,7 @@ def _episode(e: Episode, last: int, times: plot.TimeAxis, values: plot.ValueAxis
 
 
 def _values(curve: Curve, times: plot.TimeAxis, values: plot.ValueAxis) -> Iterator[Path]:
-    """The values of single points as dots, and the smooth ones as a line."""
+    """The values of single points as dots, and the smooth values as a line."""
     at = [times.at(t) for t in curve.time]
     ends = [times.at(t + curve.step_s * SECOND // 2) for t in curve.time]
     single = [(x, values.at(v)) for x, v in zip(at, curve.value, strict=True) if v is not None]
@@ -82,7 +82,7 @@ def _touching(chart: Chart, labels: Sequence[Label]) -> list[Label]:
 
 
 def _levels(chart: Chart, curve: Curve) -> Iterator[float]:
-    """The values that the axis must hold; a few single points may lie beyond, and requests may."""
+    """The values that the axis must hold; a few single points and requests may lie beyond it."""
     yield from (v for v in curve.smooth if v is not None)
     single = sorted(v for v in curve.value if v is not None)
     cut = len(single) // 50
@@ -95,7 +95,7 @@ def _levels(chart: Chart, curve: Curve) -> Iterator[float]:
 
 
 def _held(episode: Episode, last: int) -> list[tuple[int, int, Transition]]:
-    """Begin, end and alert of each time in which the alert's band held: to the next one, or the episode's end.
+    """Begin and end of the time of each alert's band, and the alert: to the next alert, or to the episode's end.
 
     The alert that resolves an episode repeats its worst values, so it is left out.
     """
@@ -107,7 +107,7 @@ def _held(episode: Episode, last: int) -> list[tuple[int, int, Transition]]:
 
 
 def _marks(e: Episode, chart: Chart, times: plot.TimeAxis, values: plot.ValueAxis) -> Iterator[Mark]:
-    """What the alerts observed, and the requests, as points that say what they are."""
+    """The observed values of the alerts, and the requests, as marks with titles."""
     for s in e.steps:
         if s.observed is not None and s.status != "resolved" and chart.start <= s.at <= chart.end:
             said = f"alert, {s.status}: {readable(chart.metric, chart.unit, s.observed)}"
@@ -125,7 +125,7 @@ def _marks(e: Episode, chart: Chart, times: plot.TimeAxis, values: plot.ValueAxi
 
 
 def legend(chart: Chart, labels: Sequence[Label] = ()) -> list[tuple[str, str]]:
-    """What the lines and colours of the chart mean: the class of each, "" where it has none, and its meaning."""
+    """The legend of the chart's lines and colours: the class of each ("" if it has none) and its meaning."""
     curve = chart.curve
     assert curve is not None
     single = f"each {_width(curve.step_s)}"

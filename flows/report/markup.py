@@ -1,7 +1,7 @@
-"""The page of a run as one HTML file that needs nothing else: no network, no script; style and plots are in it.
+"""The page of a run as one HTML file with style and plots inside: it needs no network and no script.
 
-The markup is in `templates/`. Whatever a template prints loses its control characters, is cut and is escaped; the
-page's policy forbids scripts and requests in any case.
+The markup is in `templates/`. All values that a template prints lose their control characters, are cut and are
+escaped; the page's policy forbids scripts and requests in any case.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from operators.units import digits, duration, moment, readable
 
 PAGE_FILE: Final = "report.html"
 LISTED: Final = 1_000
-"""Most episodes that are listed without a chart."""
+"""The most episodes that are listed without a chart."""
 ALERTS: Final = 30
-"""Most alerts of one episode in its table."""
+"""The most alerts in the table of an episode."""
 TEXT: Final = 300
-"""Most characters of what a template prints."""
+"""The most characters of a value that a template prints."""
 SENTENCE: Final = 2_000
-"""Most characters of a sentence, or of a command."""
+"""The most characters of a sentence or a command."""
 _TEMPLATES: Final = Path(__file__).with_name("templates")
 
 
@@ -50,7 +50,7 @@ def render_page(page: Page) -> str:
 
 
 def write_page(target: Path, page: Page) -> str | None:
-    """Write the page, whole or not at all; returns the sentence that says why it could not be."""
+    """Write the whole page or nothing; returns None, or a sentence that says why it could not be written."""
     partial = target.with_name(f"{target.name}.tmp")
     try:
         partial.write_text(render_page(page), "utf-8")
@@ -61,7 +61,7 @@ def write_page(target: Path, page: Page) -> str | None:
 
 
 def _printed(value: object) -> object:
-    """What a template prints of a value before it is escaped: markup as it is, other text printable and cut."""
+    """The value as a template prints it, before it is escaped: markup unchanged, other text made printable and cut."""
     if isinstance(value, Markup):
         return value
     text = printable(value)
@@ -69,17 +69,17 @@ def _printed(value: object) -> object:
 
 
 def _sentence(text: str) -> Markup:
-    """A longer text as HTML, cut where a sentence may be."""
+    """A longer text as HTML, cut at `SENTENCE` characters."""
     return Markup.escape(printable(text)[:SENTENCE])
 
 
 def _anchor(episode: Episode) -> str:
-    """The name of the episode's place on the page: `e-` and its id."""
+    """The anchor of the episode on the page: `e-` and its id."""
     return f"e-{quote(episode.episode_id, safe='')}"
 
 
 def _clock(time: int, episode: Episode) -> str:
-    """The time of day; with its date where that is not the one on which the episode began."""
+    """The time of day; with the date if that is not the one on which the episode began."""
     shown, begun = moment(time), moment(episode.since)
     return shown[11:] if shown[:10] == begun[:10] else shown
 
@@ -90,12 +90,12 @@ def _value(value: float | None, episode: Episode) -> str:
 
 
 def _figure(value: object) -> str:
-    """A number; nothing of what is none."""
+    """A number as text; "" if the value is no number."""
     return digits(value) if isinstance(value, int | float) else ""
 
 
 def _goes_on(chart: Chart, last: int) -> bool:
-    """Whether an episode goes on after the chart's end."""
+    """Whether an episode continues after the chart's end."""
     return any(end_of(e, last) > chart.end for e in chart.episodes)
 
 

@@ -1,4 +1,4 @@
-"""What a report is made of: a run, its episodes, and their transitions."""
+"""The parts of a report: a run, its episodes, and their transitions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from operators.incidents.episodes import SEVERITIES
 
 
 def rank(severity: str) -> int:
-    """0 for the worst severity, and more the lesser it is; the most for text that is no severity of ours."""
+    """0 for the worst severity, and more for lesser ones; the most for text that is not one of our severities."""
     return SEVERITIES[::-1].index(severity) if severity in SEVERITIES else len(SEVERITIES)
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One alert of an episode: what it said at `at` (microseconds)."""
+    """One alert of an episode, with its values at `at` (microseconds)."""
 
     at: int
     status: str
@@ -29,7 +29,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One episode as its transitions tell it; times in microseconds, `until` is None while it is open.
+    """One episode, from its transitions; times in microseconds, `until` is None while it is open.
 
     Values, detectors, evidence, explanation and text are those of the transition with the highest score.
     """
@@ -66,15 +66,16 @@ class Episode:
 
     @property
     def level(self) -> str:
-        """The severity where it is one of ours, else `other`."""
+        """The severity if it is one of ours, else `other`."""
         return self.severity if self.severity in SEVERITIES else "other"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the command prints. `balance`: late, duplicate, skipped, dead letters, as far as the run says.
+    """The report of a run.
 
-    `fullest`: the dimension set that holds the most events.
+    `balance`: numbers of late, duplicate and skipped events and of dead letters, as far as known. `fullest`: the
+    dimension set with the most events.
     """
 
     store: str
@@ -92,6 +93,6 @@ class Report:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of episodes of each severity that has any, the worst first."""
+        """The number of episodes of each severity that has any, worst first."""
         found = {s: sum(e.severity == s for e in self.episodes) for s in reversed(SEVERITIES)}
         return {severity: n for severity, n in found.items() if n}

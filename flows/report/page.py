@@ -1,4 +1,4 @@
-"""What the page of a run shows: its traffic, the charts of its episodes, its settings."""
+"""The content of a run's page: its traffic, the charts of its episodes, its settings."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from flows.report.values import Chart, Label, Traffic, chart, row_width, togethe
 from operators.config import DetectConfig
 
 CHARTS: Final = 100
-"""Most charts of the page."""
+"""The most charts of a page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the page shows. `charts` in the order of the list, `rest`: episodes that have none.
+    """The content of a page. `charts` in the order of the list; `rest`: the episodes without a chart.
 
-    `settings`: (key, value, where it was set) of what is not the default, None where it is not known. `folder`: what
-    the run is called. `last`: the end of what is stored, in microseconds. `facts` are added to those of the report.
-    `labels`: incidents that are known, where there are any to compare with.
+    `settings`: (key, value, origin) of those that are not at their default, None if they are not known. `folder`: the
+    name of the run. `last`: the end of the stored time, in microseconds. `facts` are added to those of the report.
+    `labels`: known incidents to compare with, if there are any.
     """
 
     report: Report
@@ -37,7 +37,7 @@ class Page:
 
 
 def compose(store: Path, report: Report, most: int = CHARTS) -> Page:
-    """What the page of the run shows: its episodes, worst first, then newest; the first `most` charts of them."""
+    """The content of the run's page, episodes worst first, then newest; at most `most` charts."""
     last = report.last if report.last is not None else max((e.since for e in report.episodes), default=0)
     groups = together(report.episodes, last)
     groups.sort(key=lambda group: min((rank(e.severity), -e.since, e.episode_id) for e in group))

@@ -1,4 +1,4 @@
-"""Plots as numbers: axes, and what is drawn between them; `templates/plot.html.jinja` has their markup.
+"""Plots as numbers: axes, and the shapes between them; `templates/plot.html.jinja` has their markup.
 
 Coordinates are thousandths of the width and of the height, for an SVG that stretches with the page.
 """
@@ -20,7 +20,7 @@ _STEPS_S: Final = (
     1_209_600, 2_419_200,
 )  # fmt: skip
 _TICKS: Final = 9
-_LEAST_SHARE: Final = 1e-6  # of the largest value, that a logarithmic axis goes down to
+_LEAST_SHARE: Final = 1e-6  # the low end of a logarithmic axis, as a share of the largest value
 _LEAST_ROOM: Final = 1e-15
 
 
@@ -30,7 +30,7 @@ def number(value: float) -> str:
 
 
 class TimeAxis:
-    """Maps microseconds from `start` to `end` to 0 to 1000; what lies outside stands at the edge."""
+    """Maps microseconds from `start` to `end` to 0 to 1000; times outside are put at the edge."""
 
     def __init__(self, start: int, end: int) -> None:
         self.start, self.end = start, max(end, start + 1)
@@ -52,7 +52,7 @@ class TimeAxis:
 
 
 class ValueAxis:
-    """Maps values to 1000 (the least) to 0 (the most), by logarithm where they span much and may."""
+    """Maps values to 1000 (the least) to 0 (the most), by logarithm if `logs` and they span a factor of 20."""
 
     def __init__(self, values: Iterable[float], logs: bool) -> None:
         found = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
@@ -93,13 +93,13 @@ class ValueAxis:
 
 
 class _Pen:
-    """Writes steps between whole coordinates, which take half the room of places; rounding does not add up."""
+    """Writes relative steps between whole coordinates, half as long as absolute ones; roundings do not add up."""
 
     def __init__(self) -> None:
         self.at: tuple[int, int] | None = None
 
     def to(self, point: tuple[float, float], step: str) -> str:
-        """The command that goes to the point: `step` is m (without drawing) or l, the first is always a place."""
+        """The command that goes to the point: `step` is m (move) or l (line); the first command is absolute."""
         x, y = round(point[0]), round(point[1])
         before, self.at = self.at, (x, y)
         if before is None:
@@ -121,7 +121,7 @@ def line(points: Iterable[tuple[float, float] | None]) -> str:
 
 
 def dots(points: Iterable[tuple[float, float]]) -> str:
-    """The path of dots: lines without length, which round ends make visible."""
+    """The path of dots, as lines of length 0 that are visible by their round ends."""
     pen = _Pen()
     return "".join(f"{pen.to(point, 'm')}h0" for point in points)
 
@@ -132,14 +132,14 @@ def area(points: Sequence[tuple[float, float]]) -> str:
 
 
 class Path(NamedTuple):
-    """A path; its name is its class, which has its colour. Nothing is drawn where `d` is empty."""
+    """A path; its name is its class, which sets its colour. Nothing is drawn if `d` is empty."""
 
     name: str
     d: str
 
 
 class Box(NamedTuple):
-    """A rectangle; its name is its class, and `title` is shown where the pointer rests on it."""
+    """A rectangle; its name is its class, and `title` is shown while the pointer rests on it."""
 
     name: str
     x: int
@@ -150,7 +150,7 @@ class Box(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A point over the plot that keeps its size; its name is its class, and `title` says what it is."""
+    """A point over the plot that keeps its size; its name is its class, and `title` describes it."""
 
     name: str
     x: float
@@ -162,7 +162,7 @@ class Mark(NamedTuple):
 class Plot:
     """A plot: its shapes, the places and texts of both axes, and the marks over them.
 
-    `label` says what is to be seen, for people who cannot see it.
+    `label` describes the plot for people who cannot see it.
     """
 
     name: str
@@ -181,7 +181,7 @@ class Plot:
 
 
 def box(name: str, left: float, right: float, top: float = 0, bottom: float = SIZE, title: str = "") -> Box:
-    """The rectangle between these places, never thinner than can be seen."""
+    """The rectangle between these places, wide enough to be seen."""
     width = max(round(right) - round(left), 2)
     return Box(name, min(round(left), SIZE - width), round(top), width, max(round(bottom) - round(top), 0), title)
 

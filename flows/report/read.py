@@ -1,4 +1,4 @@
-"""What a run found, read from its folder: the SQLite store, and the files that the flow left beside it."""
+"""Reads a report from the folder of a run: from the SQLite store, and from the files that the flow left beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from operators.model import SECOND
 STATUS_FILE: Final = "run.json"
 BALANCE_FILE: Final = "balance.json"
 RUNS: Final = Path("runs")
-"""Where runs are looked for when none is named."""
+"""The folder in which runs are looked for if none is named."""
 QUERY: Final = (
     "SELECT at, severity, kind, metric, series, observed, expected FROM llm_alerts_readable "
     "WHERE status = 'firing' ORDER BY at"
@@ -28,7 +28,7 @@ _SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
 
 
 def find_store(run: Path) -> Path:
-    """The SQLite store in a run's folder; ConfigError where there is none, or several."""
+    """The SQLite store in a run's folder. Raises `ConfigError` where there is none, or several."""
     if not run.is_dir():
         raise ConfigError(f"there is no run folder {run}: start a run first, or name one with --run")
     stores = sorted(p for p in run.iterdir() if p.suffix in _SUFFIXES and p.is_file())
@@ -61,7 +61,7 @@ def newest_run(runs: Path = RUNS) -> Path:
 def gather(store: Path, sort: str = "severity") -> Report:
     """Read the store; `sort` is `severity` (worst first, then newest) or `time` (newest first).
 
-    Raises ConfigError where the file is missing, empty or another program's.
+    Raises `ConfigError` where the file is missing, empty or another program's.
     """
     _check(store)
     width_s = row_width(store)
@@ -82,7 +82,7 @@ def gather(store: Path, sort: str = "severity") -> Report:
     names = {"store": store.name, "alerts": "alerts.jsonl", "dead letters": "dead_letters.jsonl", "run": STATUS_FILE}
     return Report(
         store=short_path(store),
-        # Each event stands once in every dimension set that it has values for: the fullest set has them all.
+        # A dimension set counts each event that has values for it once: the fullest set counts them all.
         events=max((int(s["events"]) for s in sets), default=0),
         series={s["dimension_set"]: s["series"] for s in sets},
         fullest=max(sets, key=lambda s: int(s["events"]))["dimension_set"] if sets else None,
@@ -99,7 +99,7 @@ def gather(store: Path, sort: str = "severity") -> Report:
 
 
 def changed_settings(folder: Path) -> list[tuple[str, str, str]] | None:
-    """What was set for the run, as `flows.run` noted it; None where it did not."""
+    """The changed settings of the run (key, value, origin), as `flows.run` noted them; None if it did not."""
     settings = _told(folder / STATUS_FILE).get("settings")
     if not isinstance(settings, dict):
         return None
@@ -107,13 +107,13 @@ def changed_settings(folder: Path) -> list[tuple[str, str, str]] | None:
 
 
 def short_path(path: Path) -> str:
-    """The path from here where it lies below, else in full."""
+    """The path relative to the working directory if it lies below it, else the absolute path."""
     whole = path.absolute()
     return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(whole)
 
 
 def _check(store: Path) -> None:
-    """ConfigError where the file is not a store of ours."""
+    """Raises `ConfigError` where the file is not one of our stores."""
     if store.is_dir():
         raise ConfigError(f"{store} is a folder, not a SQLite store: name a run's folder with --run")
     if store.is_file() and not store.stat().st_size:
@@ -130,7 +130,7 @@ def _check(store: Path) -> None:
 
 
 def _episode(rows: Sequence[Mapping[str, Any]]) -> Episode:
-    """The episode of these transitions, which are in the order of their sequence."""
+    """The episode of these transitions, which must be in the order of their sequence."""
     first, last = rows[0], rows[-1]
     worst = max(rows, key=lambda r: (r["score"] if r["score"] is not None else -1.0, -r["sequence"]))
     severity = min((r["severity"] for r in rows), key=rank)
@@ -148,9 +148,9 @@ def _episode(rows: Sequence[Mapping[str, Any]]) -> Episode:
 
 
 def _balance(folder: Path) -> dict[str, int]:
-    """Events that are in no pane: what the flow said at its end (the fields of `operators.decode.intake.Balance`).
+    """The numbers of events that are in no pane, as the flow wrote them at its end (`operators.decode.intake.Balance`).
 
-    Where it was killed before, dead letters are counted in their file; empty where neither says anything.
+    If the flow was killed before its end, dead letters are counted in their file; empty if there is neither.
     """
     told = _told(folder / BALANCE_FILE)
     balance = {name: told[name] for name in ("late", "duplicate", "skipped") if isinstance(told.get(name), int)}
@@ -163,7 +163,7 @@ def _balance(folder: Path) -> dict[str, int]:
 
 
 def _told(file: Path) -> dict[str, Any]:
-    """The JSON object in the file; empty where it cannot be read."""
+    """The JSON object in the file; empty if it cannot be read."""
     try:
         found = orjson.loads(file.read_bytes())
     except (OSError, orjson.JSONDecodeError):

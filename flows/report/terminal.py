@@ -1,4 +1,4 @@
-"""The report of a run on a terminal, a pipe or a file: a table where it fits, else one paragraph an episode."""
+"""The report of a run on a terminal, a pipe or a file: a table if it fits, else a paragraph for each episode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from operators.text import printable
 from operators.units import digits, readable
 
 WIDE: Final = 118
-"""From this many columns on, episodes stand in a table."""
+"""The width in columns from which episodes stand in a table."""
 _REQUESTS: Final = 3
 _CAUSES: Final = 3
 
@@ -29,19 +29,19 @@ def _values(episode: Episode) -> tuple[str, str]:
 
 
 def _requests(episode: Episode) -> list[str]:
-    """The worst requests: event id (else trace id) and the value."""
+    """The worst requests: event id (else trace id) and value."""
     found = []
     for request in episode.evidence[:_REQUESTS]:
         name = printable(request.get("event_id") or request.get("trace_id") or "(no id)")
         value = request.get("value")
         shown = readable(episode.metric, episode.unit, value) if isinstance(value, int | float) else ""
-        # The share of errors of one request says nothing: its id does.
+        # The share of errors of a single request tells nothing, so only its id is shown.
         found.append(f"{name} ({shown})" if shown and not episode.metric.startswith("error") else name)
     return found
 
 
 def causes(episode: Episode) -> list[str]:
-    """Where most of it comes from: the first contributors, then what a mean's factors have become."""
+    """The sources of the excess: the first contributors, then the changes of a mean's factors."""
     found = []
     for c in episode.contributors[:_CAUSES]:
         share = c.get("share")

@@ -14,11 +14,11 @@ from flows.report.wording import what, when, where
 from operators.units import digits
 
 LANES: Final = 24
-"""Lanes that are always shown; the next ones are folded up."""
+"""Number of lanes that are always shown; the next ones are folded up."""
 FOLDED: Final = 200
-"""Most lanes that are folded up."""
+"""The most lanes that are folded up."""
 BARS: Final = 400
-"""Most bars of one lane."""
+"""The most bars of one lane."""
 
 
 class Bar(NamedTuple):
@@ -42,7 +42,7 @@ class Lane(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The lanes, in the order of their first episodes; `left_out` is the number of those that are not shown at all."""
+    """The lanes, in the order of their first episodes; `left_out` is the number of lanes that are not shown at all."""
 
     traffic: Plot
     known: Sequence[Bar]
@@ -52,7 +52,7 @@ class Timeline:
 
 
 def timeline(report: Report, traffic: Traffic | None, last: int, labels: Sequence[Label] = ()) -> Timeline | None:
-    """The timeline up to `last`, the end of what is stored; None where nothing is stored."""
+    """The timeline up to `last`, the end of the stored time; None if nothing is stored."""
     if traffic is None or report.first is None:
         return None
     axis = plot.TimeAxis(report.first, last)

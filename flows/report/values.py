@@ -1,7 +1,7 @@
-"""What the charts of a report show: a metric of a series around its episodes, from the rows of the store.
+"""The values of a report's charts: a metric of a series around its episodes, from the rows of the store.
 
-A chart's value is what the detectors judge: the typical value (geometric mean) where a metric is judged in logs, else
-the mean, the share of errors, or the requests a minute.
+A chart shows the value that the detectors judge: the typical value (geometric mean) if the metric is judged in logs,
+else the mean, the share of errors, or the requests a minute.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from operators.panes.sketch import MIDDLE, decode
 
 MINUTE: Final = 60 * SECOND
 BEFORE: Final = 120 * MINUTE
-"""How much is shown before an episode: long enough to see what was usual."""
+"""The time that is shown before an episode, long enough to see the usual values."""
 AFTER: Final = 60 * MINUTE
 LONGEST: Final = 720 * MINUTE
-"""Episodes are shown up to this length in one chart; later ones of the same metric get a chart of their own."""
+"""The most time of the episodes in one chart; later ones of the same metric get a chart of their own."""
 POINTS: Final = 240
-"""Most points of a chart; a point is then as many rows as it takes."""
+"""The most points of a chart; a point of a long chart spans several rows."""
 OVERVIEW_POINTS: Final = 300
 _SMOOTHING: Final = (1, 5, 30)
 _ENOUGH: Final = 20
-"""Observations that the smoothing should hold; of requests themselves, whose number is the value, a few will do."""
+"""Observations that the smoothing should span; for the number of requests, which is itself the value, fewer will do."""
 _ENOUGH_REQUESTS: Final = 8
 _LEAST_USUAL: Final = 10
 
 
 class Request(NamedTuple):
-    """A request that shows an episode; `at` is its end in microseconds, None where its row is no longer stored."""
+    """A request in an episode's evidence; `at` is its end in microseconds, None if its row is no longer stored."""
 
     event_id: str
     trace_id: str
@@ -52,7 +52,7 @@ class Request(NamedTuple):
 
 
 class Label(NamedTuple):
-    """An incident that is known to have been, from elsewhere: times in microseconds, and the series that it touched."""
+    """An incident known from elsewhere: its times in microseconds, and the series that it touched."""
 
     since: int
     until: int
@@ -61,7 +61,7 @@ class Label(NamedTuple):
 
 
 class Usual(NamedTuple):
-    """What the values were before the first episode: the middle one, and the ends of the middle 90 %."""
+    """The values before the first episode: their median, and the ends of the middle 90 %."""
 
     low: float
     middle: float
@@ -70,10 +70,10 @@ class Usual(NamedTuple):
 
 @dataclass(slots=True)
 class Curve:
-    """The values of a chart, one a point; None where no request carried the metric.
+    """The values of a chart, one for each point; None if no request carried the metric.
 
-    `time`: middles of the points, in microseconds. `value`: of the point alone. `smooth`: over `over_s` seconds up to
-    the point's end. `usual` is of the single points of the two hours before the first episode.
+    `time`: middles of the points, in microseconds. `value`: of the single point. `smooth`: over `over_s` seconds up to
+    the point's end. `usual`: of the single points of the two hours before the first episode.
     """
 
     step_s: int
@@ -87,9 +87,9 @@ class Curve:
 
 @dataclass(slots=True)
 class Chart:
-    """Episodes of one metric of one series that lie close together, by their begin, and the time they are shown in.
+    """Episodes of one metric of one series that lie close together, by their begin; the chart is from `start` to `end`.
 
-    `curve` is None where the store has no values of the metric in that time. `evidence`: by episode id.
+    `curve` is None if the store has no values of the metric in that time. `evidence`: by episode id.
     """
 
     series: str
@@ -105,7 +105,7 @@ class Chart:
 
 @dataclass(slots=True)
 class Traffic:
-    """Requests and errors of the whole run a minute, each point `step_s` long and named by its begin."""
+    """Requests and errors a minute over the whole run; each point is `step_s` long, and `time` holds its begin."""
 
     step_s: int
     time: list[int]
@@ -114,14 +114,14 @@ class Traffic:
 
 
 def row_width(store: Path) -> int:
-    """The width in seconds of the rows that charts are made of: a minute, or a pane where that is longer."""
+    """The width in seconds of the rows that charts are made of: a minute, or a pane if that is longer."""
     (row,) = read(store, "SELECT MIN(width_s) AS width FROM llm_panes WHERE width_s >= 60")
     width = row["width"]
     return width if isinstance(width, int) else 60
 
 
 def traffic(store: Path, dimension_set: str, first: int, last: int) -> Traffic:
-    """The traffic of the run from `first` to `last`, as that dimension set tells it."""
+    """The traffic of the run from `first` to `last`, from the rows of this dimension set."""
     width = 3600 if last - first > 48 * 60 * MINUTE else row_width(store)
     step_s = width * max(1, math.ceil((last - first) / (width * SECOND * OVERVIEW_POINTS)))
     step = step_s * SECOND
@@ -142,7 +142,10 @@ def traffic(store: Path, dimension_set: str, first: int, last: int) -> Traffic:
 
 
 def together(episodes: Iterable[Episode], last: int) -> list[list[Episode]]:
-    """Episodes of one metric of one series that one chart can show, by their begin; `last`: end of what is stored."""
+    """The episodes in groups that one chart can show: one metric of one series, by begin.
+
+    `last`: the end of the stored time.
+    """
     key = _series_and_metric
     out: list[list[Episode]] = []
     for _, group in groupby(sorted(episodes, key=lambda e: (key(e), e.since, e.episode_id)), key):
@@ -160,7 +163,7 @@ def together(episodes: Iterable[Episode], last: int) -> list[list[Episode]]:
 
 
 def end_of(episode: Episode, last: int) -> int:
-    """When the episode ended, in microseconds; `last` where it is still open."""
+    """The end of the episode in microseconds; if it is still open, `last`."""
     return episode.until if episode.until is not None else max(last, episode.since)
 
 
@@ -199,7 +202,7 @@ def _rows(store: Path, episode: Episode, width_s: int, start: int, end: int) -> 
 
 
 class _Sums:
-    """For each row what is added up over rows: a number of observations and their sum, on the scale of judging."""
+    """The number of observations of each row, and their sum on the scale of judging; both can be added up over rows."""
 
     def __init__(
         self, rows: Sequence[dict[str, Any]], metric: str, settings: MetricConfig | None, width_s: int
@@ -231,10 +234,10 @@ class _Sums:
             self.known = False
 
     def value(self, start: int, end: int) -> float | None:
-        """The value of the rows that begin in this time; None where they hold no observation."""
+        """The value of the rows that begin in this time; None if they hold no observation."""
         a, b = bisect_left(self.start, start), bisect_left(self.start, end)
         if self.counts:
-            # Before the first row of all there may have been no such series yet: that is not silence.
+            # The time before the series' first row is not silence: the series may not have existed.
             return sum(self.total[a:b]) * MINUTE / (end - max(start, self.start[0])) if b else None
         n = sum(self.n[a:b])
         if not n:
@@ -243,13 +246,13 @@ class _Sums:
         return mean if self.offset is None else max(math.exp(min(mean, 700.0)) - self.offset, 0.0)
 
     def typical_count(self, start: int, end: int) -> float:
-        """Observations in a minute, in the middle one of the rows that hold any."""
+        """Observations a minute: the median of the rows that hold any."""
         some = [n for n in self.n[bisect_left(self.start, start) : bisect_left(self.start, end)] if n]
         return median(some) * 60 / self.width_s if some else 0.0
 
 
 def _log_sum(sketch: bytes, metric: int, log: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[int, float]:
-    """How many values the sketch holds of the metric, and the sum of their logarithms; a damaged one holds none."""
+    """The number of the metric's values in the sketch, and the sum of their logarithms; a damaged sketch holds none."""
     try:
         start, bucket, count = decode(sketch)
     except DataError:
@@ -280,7 +283,7 @@ def _curve(sums: _Sums, start: int, end: int, since: int) -> Curve:
 
 
 def _evidence(store: Path, episode: Episode, last: int) -> list[Request]:
-    """The episode's requests, and when each ended as far as a row of its time still holds it."""
+    """The episode's requests, each with its end if a row of its time still holds it."""
     ids = [str(e.get("event_id") or e.get("trace_id") or "") for e in episode.evidence]
     needles = [f'"{text}"' for text in (orjson.dumps(i).decode()[1:-1] for i in ids if i)]
     rows: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""The words of a report that the terminal and the page share."""
+"""The wording that the terminal and the page of a report share."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def summary(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def what(episode: Episode) -> str:
-    """The kind, and the metric where the kind does not begin with it."""
+    """The kind, and the metric if the kind does not begin with it."""
     kind, metric = printable(episode.kind), printable(episode.metric)
     return kind if kind.startswith(metric) else f"{kind}: {metric}"
 
 
 def where(episode: Episode) -> str:
-    """The series as `dimension=value`, blank between."""
+    """The series as `dimension=value`, separated by blanks."""
     return " ".join(f"{d}={printable(v)}" for d, v in episode.dimensions.items()) or printable(episode.series)
 
 
 def when(episode: Episode) -> tuple[str, str]:
-    """`2026-01-06 12:45:10`, `to 13:02:30 (17.3 min)`; the second date only where it is another."""
+    """`2026-01-06 12:45:10`, `to 13:02:30 (17.3 min)`; the second date only if it differs."""
     since = moment(episode.since)
     if episode.until is None:
         return since, "still open" if episode.open else "end not known"
@@ -45,13 +45,13 @@ def when(episode: Episode) -> tuple[str, str]:
 
 
 def factor(told: Mapping[str, Any]) -> str:
-    """The name of a factor; of a mix with its dimension."""
+    """The name of a factor; for a mix with its dimension."""
     by = f" by {printable(told['dimension'])}" if told.get("dimension") else ""
     return f"{printable(told.get('factor', ''))}{by}"
 
 
 def learned(episode: Episode) -> str:
-    """What the usual was learned from; "" where nothing is said."""
+    """The panes that the usual was learned from, as text; "" if they are not known."""
     if not episode.learned_panes or episode.learned_since is None:
         return ""
     return f"learned from {episode.learned_panes:,} panes since {moment(episode.learned_since)}"

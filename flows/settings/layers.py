@@ -1,8 +1,8 @@
-"""Settings from layers: defaults, a TOML file, the environment, and what a command sets; each value knows its origin.
+"""Settings from layers: defaults, a TOML file, the environment, and the command; each value knows its origin.
 
-Works for any tree of pydantic models and knows no setting by name. Whatever is wrong in any layer is collected and
-raised as one `ConfigError` that names, for each problem, the key, where its value came from and what is allowed. Of
-refused values only numbers are shown: any text may be a secret in the wrong place.
+Works for any tree of pydantic models and knows no setting by name. The problems of all layers are collected and raised
+as one `ConfigError`, which names the key, the origin of the value and the allowed values of each. Refused values are
+shown only if they are numbers: any text may be a secret in the wrong place.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value came from: the layer, and the place in it (`sentinel.toml, line 3`, a variable, an option)."""
+    """The origin of a value: its layer, and the place in it (`sentinel.toml, line 3`, a variable, an option)."""
 
     layer: Literal["default", "preset", "file", "environment", "command"]
     place: str = ""
@@ -64,7 +64,7 @@ class Origin:
 
 
 Overrides = Mapping[str, tuple[object, str]]
-"""What a command sets: dotted key to (value, the option it came from)."""
+"""The settings of a command: dotted key to (value, the option it came from)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +77,20 @@ class Leaf:
 
 
 class Problems:
-    """What is wrong, collected over all layers so that one start shows all of it."""
+    """The problems of all layers, collected so that one start shows them all."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def add(self, key: Key, what: str, origin: Iterable[Origin], allowed: str = "", shown: str = "") -> None:
-        """Notes one problem: a line that says it, a line for each origin, a line that helps."""
+        """Adds one problem: a line that states it, a line for each origin, and a line with help."""
         self.lines.append(f"{named(key)}{' = ' + shown if shown else ''}: {what}")
         self.lines.extend(f"    set by {o}" for o in dict.fromkeys(origin))
         if allowed:
             self.lines.append(f"    {allowed}")
 
     def raise_if_any(self) -> None:
-        """Raises one `ConfigError` with all that was added."""
+        """Raises one `ConfigError` with all problems, if there are any."""
         if self.lines:
             count = sum(not line.startswith(" ") for line in self.lines)
             head = "The settings have a problem:" if count == 1 else f"The settings have {count} problems:"
@@ -98,12 +98,12 @@ class Problems:
 
 
 def at_odds(one: Key, other: Key, what: str) -> PydanticCustomError:
-    """What a validator of the whole model raises where the values of two keys do not go together."""
+    """The error that a validator of the whole model raises if the values of two keys do not go together."""
     return PydanticCustomError(AT_ODDS, "{what}", {"what": what, "keys": [one, other]})
 
 
 def refused(faults: Sequence[tuple[Key, str]]) -> PydanticCustomError:
-    """What a validator of the whole model raises where it refuses values, each by its key and with what is wrong."""
+    """The error that a validator of the whole model raises if it refuses values; `faults`: their keys and reasons."""
     what = "; ".join(f"{named(key)}: {what}" for key, what in faults)
     return PydanticCustomError(REFUSED, "{what}", {"what": what, "faults": faults})
 
@@ -111,8 +111,8 @@ def refused(faults: Sequence[tuple[Key, str]]) -> PydanticCustomError:
 def build(model: type[M], layers: Sequence[Sequence[Leaf]], problems: Problems) -> tuple[M, dict[str, Origin]]:
     """The settings of all layers, later ones over earlier ones, and the origin of every value.
 
-    Raises `ConfigError` with everything in `problems` and everything the model refuses. A value that a layer sets must
-    have its type exactly, as in JSON: `"3"` is not an integer.
+    A value must have exactly the type of its setting, as in JSON: `"3"` is not an integer. Raises `ConfigError` with
+    all `problems` and all refusals of the model.
     """
     winners = {leaf.key: leaf for layer in layers for leaf in layer}
     for leaf in list(winners.values()):
@@ -149,7 +149,7 @@ def build(model: type[M], layers: Sequence[Sequence[Leaf]], problems: Problems) 
 
 
 def file_layer(path: Path, model: type[BaseModel], problems: Problems) -> list[Leaf]:
-    """What a TOML file sets. Raises `ConfigError` where it cannot be read or is not TOML, with line and column."""
+    """The values of a TOML file. Raises `ConfigError` where it cannot be read or is not TOML, with line and column."""
     try:
         text = path.read_bytes().decode("utf-8")
         tree = tomllib.loads(text)
@@ -173,17 +173,17 @@ def file_layer(path: Path, model: type[BaseModel], problems: Problems) -> list[L
 
 
 def toml_fault(error: tomllib.TOMLDecodeError) -> str:
-    """What is not TOML and where, without the names and texts that the parser quotes."""
+    """The parser's message and place, without the names and texts that it quotes."""
     return _QUOTED.sub("...", str(error))
 
 
 def environment_layer(
     environ: Mapping[str, str], prefix: str, model: type[BaseModel], problems: Problems, beside: Iterable[str] = ()
 ) -> list[Leaf]:
-    """What variables set whose names are `prefix` and the key in capitals, its parts joined by `__`.
+    """The values of variables; the name of a variable is `prefix` and the key in capitals, its parts joined by `__`.
 
-    Lists and tables are JSON. A name that could be meant for us but is no setting is a problem; one that could not
-    (Kubernetes puts `<SERVICE>_SERVICE_HOST` and the like into every pod) is passed over, as are the names `beside`.
+    Lists and tables are JSON. A name that seems to mean a setting but names none is a problem. Other names (Kubernetes
+    puts `<SERVICE>_SERVICE_HOST` and the like into every pod) and the names `beside` are passed over.
     """
     leaves: list[Leaf] = []
     flat = {"_".join(setting.key).upper(): setting.key for setting in settings_of(model)}
@@ -208,7 +208,7 @@ def environment_layer(
 
 
 def command_layer(overrides: Overrides, model: type[BaseModel], problems: Problems) -> list[Leaf]:
-    """What a command sets."""
+    """The values that a command sets."""
     leaves: list[Leaf] = []
     for name, (value, option) in overrides.items():
         origin = Origin("command", option)
@@ -220,7 +220,7 @@ def command_layer(overrides: Overrides, model: type[BaseModel], problems: Proble
 
 
 def set_options(texts: Sequence[str]) -> dict[str, tuple[object, str]]:
-    """What options `--set KEY=VALUE` ask for: values as in a settings file, or bare text.
+    """The overrides of options `--set KEY=VALUE`; a value is written as in a settings file, or is bare text.
 
     Raises `ConfigError` where one is not of this form.
     """
@@ -270,7 +270,7 @@ def _nearest(prefix: Key, name: str, model: type[BaseModel]) -> str:
 
 
 def _from_text(text: str, annotation: Any, key: Key, origin: Origin, problems: Problems) -> object:
-    """The value that a variable's text means for this annotation; the text itself where it means none."""
+    """A variable's text as a value of this annotation; the text itself if it is no such value."""
     bare = plain(annotation)
     if section(bare) or values_of_table(bare) is not None or get_origin(bare) in LISTS:
         try:
@@ -290,7 +290,7 @@ def _from_text(text: str, annotation: Any, key: Key, origin: Origin, problems: P
 
 
 def _json_fault(error: Exception) -> str:
-    """Where a text is no JSON and why, without the text."""
+    """The place and the reason of a JSON error, without the text."""
     if not isinstance(error, json.JSONDecodeError):
         return ""
     return f"; {error.msg.partition(':')[0]} (line {error.lineno}, column {error.colno})"
@@ -306,7 +306,7 @@ def _explain(error: ValidationError, model: type[BaseModel], winners: Mapping[Ke
             problems.add(keys[0], str(item["msg"]), origins or [Origin("default")])
             continue
         if item["type"] == "default_factory_not_called":
-            continue  # for what it depends on is wrong, and said
+            continue  # a value that this one depends on is wrong, and is reported
         if item["type"] == REFUSED:
             for place, what in item["ctx"]["faults"]:
                 found.setdefault(_set_at(place, model, winners), []).append(what)
@@ -327,14 +327,14 @@ def _explain(error: ValidationError, model: type[BaseModel], winners: Mapping[Ke
 
 
 def _set_at(place: Key, model: type[BaseModel], winners: Mapping[Key, Leaf]) -> Key:
-    """The key of the value that a layer sets at the place or around it; else that of the setting there."""
+    """The key of the value that a layer sets at this place or above it; else the key of the setting there."""
     setting = setting_at(model, place)
     around = (place[:n] for n in range(len(place), 0, -1))
     return next((key for key in around if key in winners), setting.key if setting else place)
 
 
 def _inside(model: type[BaseModel], place: Sequence[str | int], kind: str, what: str) -> str:
-    """What is wrong, with the place inside a list where it is in one, and the nearest name of an unknown setting."""
+    """The problem as text, with its place if that is inside a list, and with the nearest name of an unknown setting."""
     number = next((n for n, part in enumerate(place) if isinstance(part, int)), None)
     if number is None:
         return what
@@ -350,7 +350,7 @@ def _inside(model: type[BaseModel], place: Sequence[str | int], kind: str, what:
 
 
 def _is_unicode(leaf: Leaf) -> bool:
-    """Whether it is text that can be written: bytes of the environment that are not UTF-8 are not."""
+    """Whether key and value can be encoded; bytes of the environment that are not UTF-8 cannot."""
     try:
         json.dumps([leaf.key, leaf.value], default=as_json, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -370,7 +370,7 @@ def _scalars(value: object) -> Iterator[object]:
 
 
 def _toml_lines(text: str) -> dict[Key, int]:
-    """The line of each key, as far as a look at single lines can tell; the first one where it seems to stand twice."""
+    """The line of each key, as far as single lines can tell; the first one if a key seems to stand twice."""
     lines: dict[Key, int] = {}
     table: Key = ()
     for number, line in enumerate(text.splitlines(), 1):

@@ -1,7 +1,7 @@
 """All settings of LLM-Sentinel in one tree, and the layers that fill it.
 
-Defaults, then the TOML file that SENTINEL_CONFIG names (`sentinel.toml` where it names none), then the environment
-(`SENTINEL_TIME__PANE_S=10`), then what a command sets. `python -m flows.check` shows where each value came from.
+Defaults, then the TOML file that SENTINEL_CONFIG names (`sentinel.toml` if it names none), then the environment
+(`SENTINEL_TIME__PANE_S=10`), then the command. `python -m flows.check` shows where each value came from.
 """
 
 from __future__ import annotations
@@ -191,14 +191,14 @@ class Loaded:
     provenance: Mapping[str, layers.Origin]
 
     def origin(self, key: str) -> layers.Origin:
-        """Where the value of this key came from; the default where nothing set it."""
+        """The origin of this key's value; the default if nothing set it."""
         return self.provenance.get(key, layers.Origin("default"))
 
 
 def load(environ: Mapping[str, str], cwd: Path, overrides: layers.Overrides | None = None) -> Loaded:
-    """The settings of all layers. `overrides` lie over them.
+    """The settings of all layers, with `overrides` over them.
 
-    Raises `ConfigError` that names every problem at once: key, value, origin, and what is allowed.
+    Raises one `ConfigError` that names every problem: key, value, origin, and the allowed values.
     """
     problems = layers.Problems()
     stack = [

@@ -1,4 +1,4 @@
-"""Documents made from the code: an example of the settings, and references of settings, metrics and detectors."""
+"""Documents made from the code: an example settings file, and the references of settings, metrics and detectors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Others, such as those that Kubernetes makes for services named `sentinel-...`, a
 
 
 def _tables() -> Iterator[tuple[Key, str, list[tuple[Key, Setting | None, object]]]]:
-    """Each table of the file: its key, what it is about, and its settings with their defaults."""
+    """Each table of the file: its key, its description, and its settings with their defaults."""
     values = dict(values_of(Settings()))
     keys = [s.key for s in settings_of(Settings)]
     every = [k for s in keys for k in ([v for v in values if v[: len(s)] == s] or [s])]
@@ -147,7 +147,7 @@ is the number of independent horizons that its own tail weighs as much as.
 
 
 def detectors() -> str:
-    """The reference of all detectors, in Markdown: their traits, and what their modules say of them."""
+    """The reference of all detectors, in Markdown: their traits, and the docstrings of their modules."""
     rows, sections = [], []
     for name, detector in registry.DETECTORS.items():
         traits = detector.traits

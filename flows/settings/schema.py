@@ -1,4 +1,4 @@
-"""What a tree of pydantic models says about its settings: keys, what each takes, and how a value is shown."""
+"""The schema of the settings in a tree of pydantic models: keys, allowed values, and values as text."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ _NAMES: Final[dict[Any, str]] = {
     Path: "path",
 }
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"": (), "detector": registry.choices()}
-"""By what a text is the name of (`Shown.of`), the names that are accepted."""
+"""The accepted names of each kind of thing that a text may name (`Shown.of`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One entry of the schema: its key, and the field that says what it takes."""
+    """One entry of the schema: its key, and the field with its type and bounds."""
 
     key: Key
     field: FieldInfo
@@ -72,7 +72,7 @@ def settings_of(model: type[BaseModel], prefix: Key = ()) -> Iterator[Setting]:
 
 
 def values_of(value: object, key: Key = ()) -> Iterator[tuple[Key, object]]:
-    """Every value that a model holds, with its key; sections and tables are entered where they hold anything."""
+    """Every value that a model holds, with its key; sections and tables are entered unless they are empty."""
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from values_of(getattr(value, name), (*key, name))
@@ -84,7 +84,7 @@ def values_of(value: object, key: Key = ()) -> Iterator[tuple[Key, object]]:
 
 
 def setting_at(model: type[BaseModel], key: Key) -> Setting | None:
-    """The setting that the key names or lies in; None where there is none, or where the key is a whole section's."""
+    """The setting that the key names or lies in; None if there is none, or if the key names a whole section."""
     annotation: Any = model
     found: Setting | None = None
     for n, part in enumerate(key, 1):
@@ -100,7 +100,7 @@ def setting_at(model: type[BaseModel], key: Key) -> Setting | None:
 
 
 def annotation_at(model: type[BaseModel], key: Key) -> Any:
-    """The annotation of what stands at the key; None where the schema has nothing there."""
+    """The annotation at the key; None if the schema has nothing there."""
     annotation: Any = model
     for part in key:
         inner, values = section(annotation), values_of_table(annotation)
@@ -114,12 +114,12 @@ def annotation_at(model: type[BaseModel], key: Key) -> Any:
 
 
 def named(key: Key) -> str:
-    """The key for a message, of parts that somebody wrote: what does not look like a name is left out."""
+    """The key for a message, without the parts that do not look like names: a person wrote them."""
     return ".".join(map(told, key))
 
 
 def show(setting: Setting | None, value: object) -> str:
-    """An accepted value of this setting as text, cut after 120 characters; masked where it may not be shown."""
+    """An accepted value of this setting as text, cut after 120 characters; masked if it may not be shown."""
     if value is None:
         return "null"
     if setting is None or not may_be_shown(setting.field):
@@ -137,7 +137,7 @@ def _shown(value: object) -> str:
 
 
 def _open(value: object) -> object:
-    """A section within a list by what it sets, without what may not be shown."""
+    """A section within a list, as the values that it sets; those that may not be shown are masked."""
     if not isinstance(value, BaseModel):
         return as_json(value)
     fields = type(value).model_fields
@@ -149,7 +149,7 @@ def _open(value: object) -> object:
 
 
 def show_refused(setting: Setting | None, value: object) -> str:
-    """A refused value as text: a number where numbers belong. Anything else may be a misplaced secret."""
+    """A refused value as text if it is a number and the setting takes one. Anything else may be a misplaced secret."""
     if (
         setting is None
         or not isinstance(value, int | float)
@@ -161,12 +161,12 @@ def show_refused(setting: Setting | None, value: object) -> str:
 
 
 def is_hidden(setting: Setting | None, value: object) -> bool:
-    """Whether showing this accepted value would leave something out."""
+    """Whether part of this accepted value, or all of it, may not be shown."""
     return value is not None and (isinstance(value, SecretStr) or setting is None or not may_be_shown(setting.field))
 
 
 def secrets_of(value: object) -> Iterator[str]:
-    """Every text of these settings that no log may hold."""
+    """Every text of these settings that must not appear in a log."""
     for _, found in values_of(value):
         if isinstance(found, Endpoint):
             yield from found.secrets()
@@ -175,7 +175,7 @@ def secrets_of(value: object) -> Iterator[str]:
 
 
 def allowed(setting: Setting) -> str:
-    """What a setting takes: its type in the words of TOML, its bounds, and what it means."""
+    """The allowed values of a setting: its type in the words of TOML, its bounds, and its description."""
     kinds = " or ".join(dict.fromkeys(_kinds(setting.field.annotation)))
     bounds = [
         f"{word} {getattr(rule, name)}"
@@ -220,19 +220,19 @@ def plain(annotation: Any) -> Any:
 
 
 def section(annotation: Any) -> type[BaseModel] | None:
-    """The model that the annotation stands for; None where it is no section."""
+    """The model that the annotation stands for; None if it is no section."""
     bare = plain(annotation)
     return bare if isinstance(bare, type) and issubclass(bare, BaseModel) else None
 
 
 def values_of_table(annotation: Any) -> Any:
-    """The annotation of the values of a table with free keys; None where it is no such table."""
+    """The annotation of the values of a table with free keys; None if it is no such table."""
     bare = plain(annotation)
     return get_args(bare)[1] if get_origin(bare) is dict else None
 
 
 def as_json(value: object) -> object:
-    """TOML's times as text, a table by what it sets, whatever else a default or an option may hold as its own text."""
+    """The value for `json.dumps`: a section as the values that it sets, a time of TOML in ISO form, others as text."""
     if isinstance(value, BaseModel):
         return value.model_dump(exclude_unset=True)
     if isinstance(value, datetime.date | datetime.time):

@@ -95,8 +95,8 @@ class GreptimeServer(Handler):
     """Tables in memory: `tables[table][key]` is a row as {column: value}; the key is its tags and its time.
 
     `fail(code, times)` makes the next inserts fail; `refuse` names (column, value) pairs that no row may hold;
-    `delay_s` is slept before every insert, or those of `delays` before the next ones in turn;
-    `basic` is the (username, password) that is asked for.
+    `delay_s` is slept before every insert, or the times of `delays` before the next inserts in turn;
+    `basic` is the (username, password) that clients must give.
     """
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 @dataclass
 class Collector:
-    """What came, and how the collector answers; while `held` is set it does not."""
+    """The received requests, and the answer of the collector; while `held` is set it does not answer."""
 
     port: int = 0
     status: int = 200
@@ -49,7 +49,7 @@ def plain(attributes: object) -> dict[str, object]:
 
 @contextmanager
 def collector() -> Iterator[Collector]:
-    """A collector on loopback for as long as the context."""
+    """A collector on loopback, until the context ends."""
     kept = Collector()
     over = threading.Event()
 

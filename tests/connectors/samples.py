@@ -64,7 +64,7 @@ def alert(number: int, **fields: object) -> Message:
 
 
 class Clock:
-    """Time that passes only by sleeping; `on_sleep` is called after each one."""
+    """Time that passes only by sleeping; `on_sleep` is called after each sleep."""
 
     def __init__(self, on_sleep: Callable[[], None] | None = None) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""The simulated traffic beside recorded traffic: the same figures of both, and how far apart they may be."""
+"""The simulated traffic beside recorded traffic: the same figures of both, within bounds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def trace(data: Path, name: str) -> tuple[Floats, Floats, Floats, NDArray[np.str
 
 
 def gaps(times: Floats) -> float:
-    """Coefficient of variation of the gaps between calls: the median over windows of 10 minutes with 20 and more."""
+    """Coefficient of variation of the gaps between calls: the median over 10 minute windows with 20 calls or more."""
     windows = np.split(times, np.flatnonzero(np.diff(times // 600)) + 1)
     found = [float(d.std() / d.mean()) for d in map(np.diff, windows) if len(d) >= 20]
     return float(np.median(found)) if found else float("nan")
@@ -71,7 +71,7 @@ def tail(values: Floats) -> float:
 
 
 def spread(logs: Floats) -> Floats:
-    """Standard deviations of columns by their quartiles: stragglers do not count."""
+    """Standard deviations of columns by their quartiles, so that stragglers do not count."""
     found: Floats = np.subtract(*np.percentile(logs, [75, 25], axis=0)) / 1.349
     return found
 
@@ -87,7 +87,7 @@ def test_arrivals_are_as_bursty_as_recorded(shared: Path) -> None:
     for figure, near in ((0, 0.25), (1, 0.5)):
         recorded, simulated_ = (np.array([t[figure] for t in side]) for side in (theirs, mine))
         assert np.median(simulated_) == pytest.approx(np.median(recorded), rel=near)
-        low, high = np.percentile(recorded, [10, 90])  # tenants differ as much
+        low, high = np.percentile(recorded, [10, 90])  # simulated tenants must differ as much
         assert 0.4 * (high - low) < np.ptp(np.percentile(simulated_, [10, 90])) < 1.5 * (high - low)
 
 
@@ -120,7 +120,7 @@ def test_tokens_are_as_heavy_tailed_as_recorded(shared: Path, tokens: str) -> No
 
 
 def test_latency_spreads_as_recorded(shared: Path) -> None:
-    """Among calls to one model with prompts of one length in one hour, as the leaderboard's are."""
+    """Compared among calls to one model with prompts of one length in one hour, like those of the leaderboard."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     with gzip.open(shared / "data" / "llm_reference" / "llmperf_latency.csv.gz", "rt") as lines:
         for row in csv.DictReader(lines):

@@ -26,7 +26,7 @@ def write(path: Path, text: bytes) -> Path:
 
 
 def drain(reader: Reader, most: int = 3) -> list[tuple[int, bytes]]:
-    """All that is left, as (offset, value); closes the reader."""
+    """All remaining records, as (offset, value); closes the reader."""
     out: list[tuple[int, bytes]] = []
     while True:
         chunk = reader.poll(most)
@@ -161,7 +161,7 @@ def test_a_gzip_file_cut_short_gives_all_whole_records_then_says_so(tmp_path: Pa
 def test_a_damaged_gzip_file_gives_all_whole_records_before_the_damage(tmp_path: Path) -> None:
     text = text_of(30_000)
     packed = bytearray(gzip.compress(text))
-    packed[-5] ^= 0xFF  # the checksum: all of the text is there, but not proven
+    packed[-5] ^= 0xFF  # the checksum: all of the text is there, but cannot be verified
     path = tmp_path / "damaged.gz"
     path.write_bytes(packed)
     got, message = read_to_damage(path)
@@ -190,7 +190,7 @@ def test_rubbish_behind_a_gzip_file_is_damage(tmp_path: Path) -> None:
         (b"\x1f\x8b\x08\x00", "is cut short from its start"),
     ],
 )
-def test_what_is_not_json_lines_is_refused_at_the_start(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_without_json_lines_is_refused_at_the_start(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "file.jsonl"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""GreptimeDB: a small server that speaks its protocol, and a real one where LLMS_TEST_GREPTIME names it."""
+"""GreptimeDB: a small server that speaks its protocol, and a real one if LLMS_TEST_GREPTIME names it."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_row_that_cannot_be_sent_is_a_data_error(server: GreptimeServer, write
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_a_row_that_the_server_refuses_is_told_from_a_failing_server(server: GreptimeServer, known: bool) -> None:
+def test_a_refused_row_is_distinguished_from_a_failing_server(server: GreptimeServer, known: bool) -> None:
     server.refuse = {("series", "bad")}
     clock, rejected = Clock(), []
     sink = ReliableSink(
@@ -198,7 +198,7 @@ def test_a_server_that_fails_between_good_answers_refuses_nothing(server: Grepti
 def test_a_server_that_is_slow_between_quick_answers_refuses_nothing(server: GreptimeServer) -> None:
     writer = open_writer(server, timeout_s=0.2)
     writer.write([pane_row("a")])
-    server.delays = [0.5, 0, 0, 0.5, 0, 0.5]  # what a row that is refused beside its control looks like otherwise
+    server.delays = [0.5, 0, 0, 0.5, 0, 0.5]  # slow where a server that refuses the row would fail
     with pytest.raises(RetryableError, match="Timeout"):
         writer.write([pane_row("b")])
 

@@ -30,7 +30,7 @@ from tests.contracts.systems import Alerts, Maker, after
 
 
 class JsonlSystem(Alerts):
-    fails = "opening"  # its only passing fault is a predecessor that still holds the file
+    fails = "opening"  # the only transient fault is a predecessor that still holds the file
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "alerts.jsonl"
@@ -111,7 +111,7 @@ def test_ids_not_seen_again_survive_a_second_crash(path: Path) -> None:
     first.write([alert(1), alert(2), alert(3)])
     first.close()
     second = open_writer(path, state)
-    second.write([alert(1)])  # the replayed epoch holds less than the one that died
+    second.write([alert(1)])  # the replayed epoch holds fewer items than the one that died
     state = second.snapshot()
     second.close()
     third = open_writer(path, state)

@@ -1,4 +1,4 @@
-"""Kafka under the laws over writers: Tansu, a topic for each example."""
+"""Kafka under the laws over writers, on Tansu, with a topic for each example."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.contracts.systems import Alerts, Maker, after
 
 
 class KafkaSystem(Alerts):
-    fails = "opening"  # a topic that is gone is told at once there, and only after half a minute by a write
+    fails = "opening"  # opening reports a missing topic at once, a write only after half a minute
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker

@@ -54,7 +54,7 @@ def test_alive_at_once_and_ready_after_the_first_poll(listener: Listener, ready:
     assert ask(listener, "/health/ready")[::2] == (200, "ready\n")
 
 
-def test_what_does_not_move_is_not_alive(ready: threading.Event) -> None:
+def test_a_flow_that_does_not_move_is_not_alive(ready: threading.Event) -> None:
     moving = threading.Event()
     made = Listener("127.0.0.1", 0, CollectorRegistry(), ready.is_set, moving.is_set)
     try:
@@ -102,7 +102,7 @@ def test_a_client_that_says_nothing_holds_nobody_up(listener: Listener) -> None:
 
 
 class Watched:
-    """A listener with a short deadline, and for what reasons it has closed clients."""
+    """A listener with a short deadline, and the reasons for which it has closed clients."""
 
     def __init__(self, deadline_s: float = 60.0, registry: CollectorRegistry | None = None) -> None:
         self.closed: list[str] = []
@@ -124,7 +124,7 @@ class Watched:
 
 
 def gone(client: socket.socket) -> bool:
-    """Waits until the other side has closed; False where it answers."""
+    """Waits until the other side has closed; False if it answers."""
     try:
         return client.recv(1) == b""
     except ConnectionError:
@@ -148,7 +148,7 @@ def test_the_whole_request_has_one_deadline_however_often_a_byte_comes() -> None
         assert watched.closed == ["slow"]
 
 
-def test_who_does_not_read_the_answer_has_the_same_deadline() -> None:
+def test_a_client_that_does_not_read_has_the_same_deadline() -> None:
     registry = CollectorRegistry()
     gauge = Gauge("g", "g", ["n"], registry=registry)
     for n in range(16):
@@ -167,7 +167,7 @@ def test_a_request_that_is_too_large_is_not_read_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"GET", b"GET /metrics", b"GET /metrics HTTP/2.0", b"\xff\x00 / HTTP/1.1 x"])
-def test_what_is_no_request_is_told_so(line: bytes) -> None:
+def test_a_malformed_request_gets_an_error(line: bytes) -> None:
     with Watched() as watched, watched.client(line + b"\r\n\r\n") as client:
         assert client.recv(100).startswith(b"HTTP/1.0 400 Bad Request\r\n")
 
@@ -184,7 +184,7 @@ def test_the_oldest_client_gives_way_where_there_are_too_many() -> None:
         assert len(threads) == 1
 
 
-def test_a_metric_that_cannot_be_told_harms_nobody(listener: Listener) -> None:
+def test_a_metric_that_fails_harms_nobody(listener: Listener) -> None:
     class Broken(Gauge):
         def collect(self) -> Iterator[object]:  # type: ignore[override]
             raise RuntimeError("broken")

@@ -1,4 +1,4 @@
-"""What a writer remembers so that each item is written once."""
+"""The memory of a writer with which each item is written once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from operators.errors import FatalError
 from tests.connectors.samples import alert
 
 
-def test_what_was_read_back_is_skipped_once_written_or_seen() -> None:
+def test_ids_that_were_read_back_or_written_are_skipped() -> None:
     once = Once()
     once.saw("alert-1", 10)
     assert [r.id for r in once.fresh([alert(1), alert(2), alert(2)])] == ["alert-2"]
@@ -24,7 +24,7 @@ def test_looking_changes_nothing_so_a_failed_write_can_be_tried_again() -> None:
     assert once.fresh([alert(1), alert(2)]) == once.fresh([alert(1), alert(2)])
 
 
-def test_ids_that_have_not_come_by_stay_in_the_snapshot() -> None:
+def test_ids_that_have_not_come_again_stay_in_the_snapshot() -> None:
     once = Once()
     once.saw("alert-2", 10, 7)
     once.saw("alert-1", 20, 5)
@@ -34,7 +34,7 @@ def test_ids_that_have_not_come_by_stay_in_the_snapshot() -> None:
     assert (again.end, again.fresh([alert(1), alert(2), alert(3)])) == (30, [alert(3)])
 
 
-def test_a_read_back_from_the_end_after_an_unclear_write_skips_what_got_there() -> None:
+def test_after_an_unclear_write_reading_back_skips_the_items_that_got_there() -> None:
     once = Once()
     once.saw("alert-1", 10)
     assert once.fresh([alert(1), alert(2)]) == [alert(2)]
@@ -50,7 +50,7 @@ def test_old_ids_are_forgotten_so_that_memory_is_bounded() -> None:
     assert once.state() == (2, 4, (("timeless", 0), (newest.id, newest.at), ("young", newest.at - KEEP)), "")
 
 
-def test_of_ids_without_a_time_the_last_that_were_read_back_are_kept() -> None:
+def test_the_last_ids_without_a_time_that_were_read_back_are_kept() -> None:
     once = Once()
     for number in range(MOST_TIMELESS + 3):
         once.saw(f"topic/0/{number}", number + 1)
@@ -66,7 +66,7 @@ def test_of_ids_without_a_time_the_last_that_were_read_back_are_kept() -> None:
 
 
 def test_items_of_the_last_epoch_that_wrote_any_are_remembered_and_no_others() -> None:
-    """What the end of a source has brought comes again when the finished run is started once more, and once more."""
+    """The last items of a source come again each time that the finished run is started once more."""
     once = Once()
     once.wrote([alert(1)], 4)
     assert once.state() == (2, 4, ((alert(1).id, alert(1).at),), "")
@@ -85,9 +85,9 @@ def test_the_state_of_the_release_before_is_read() -> None:
 
 def test_a_position_counts_in_one_log_only() -> None:
     once = Once.load((1, 30, (("alert-1", 5),)))
-    assert not once.counts_in("first")  # the release before did not say which one it was
+    assert not once.counts_in("first")  # the release before stored no id of its log
     assert (once.end, once.state()[3]) == (30, "first")
-    assert not Once.load(once.state()).counts_in("")  # a broker that tells no ids
+    assert not Once.load(once.state()).counts_in("")  # a broker that gives no ids
     again = Once.load(once.state())
     assert again.counts_in("second")
     assert again.state() == (2, 0, (("alert-1", 5),), "second")

@@ -1,4 +1,4 @@
-"""Which partitions wait for which."""
+"""Partitions wait for slower ones."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def test_a_partition_waits_for_the_slowest_that_has_records() -> None:
     assert waiting(pace) == ""
 
 
-def test_one_that_stands_at_its_end_waits_too_where_another_has_records() -> None:
+def test_a_partition_at_its_end_waits_too_if_another_has_records() -> None:
     pace = told(a=0, b=100)
     pace.tell("b", 100, at_end=True)
     assert waiting(pace) == "b"
 
 
-def test_one_without_an_event_counts_as_being_where_the_first_began() -> None:
+def test_a_partition_without_events_counts_as_at_the_first_begin() -> None:
     pace = told(a=0)
     pace.tell("d", None, at_end=False)
     pace.tell("a", 10, at_end=False)
@@ -44,7 +44,7 @@ def test_one_without_an_event_counts_as_being_where_the_first_began() -> None:
     assert waiting(pace) == ""
 
 
-def test_partitions_of_other_processes_are_waited_for_as_the_first_shard_tells() -> None:
+def test_partitions_of_other_processes_are_waited_for() -> None:
     pace = told(a=100)
     pace.heard(7, lambda: {"a": 0, "x": 80})
     assert waiting(pace) == "a"

@@ -1,4 +1,4 @@
-"""What a reliable sink does when its writer fails."""
+"""The behaviour of a reliable sink when its writer fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.connectors.samples import Clock
 
 
 class Notebook:
-    """A sink that writes down what it is told; `before` may raise."""
+    """A sink that keeps its items; `before` may raise."""
 
     name = "notebook"
 

@@ -99,7 +99,7 @@ def test_the_sketch_column_can_be_read_back() -> None:
         assert len(start) == len(METRICS) + 1
 
 
-def test_breakdown_and_evidence_are_json_of_what_is_there() -> None:
+def test_breakdown_and_evidence_are_json() -> None:
     (row,) = (
         r
         for r in rows(
@@ -137,7 +137,7 @@ EXPECTED = Expected(
 )  # fmt: skip
 
 
-def test_what_was_expected_is_a_row_a_series_and_null_where_nothing_was() -> None:
+def test_expected_values_are_a_row_for_each_series_or_null() -> None:
     chat, tenant = (as_dict(row) for row in expectation_rows(EXPECTED))
     assert (chat["dimension_set"], chat["series"], chat["pane_start"]) == (
         "service,model", "service=chat,model=m", BEGAN,

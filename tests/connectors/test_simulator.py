@@ -1,4 +1,4 @@
-"""The simulated source: the same bytes however it is read, sane figures, and labels that tell the truth."""
+"""The simulated source: the same bytes by any reading, sane figures, and labels that are true."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HOUR = 3_600_000_000
 
 
 def read(config: SimulatorConfig, partition: int, polls: list[int], position: int | None = None) -> list[bytes]:
-    """All records of a partition from a position on, by polls of these sizes in turn."""
+    """All records of a partition from a position on, read with polls of these sizes in turn."""
     source = Simulator(config)
     reader = source.open(source.partitions()[partition], position)
     out: list[bytes] = []
@@ -106,7 +106,7 @@ def test_partitions_share_the_events_without_loss() -> None:
     parts = [whole(three, p) for p in range(3)]
     assert sorted(record for part in parts for record in part) == sorted(whole(one, 0))
     assert max(map(len, parts)) - min(map(len, parts)) < 0.05 * len(parts[0])
-    for part in parts:  # not partitioned by series
+    for part in parts:  # every partition has all series
         assert {orjson.loads(v)["service"] for v in part} == set(SERVICES)
 
 
@@ -181,7 +181,7 @@ def test_the_day_has_a_shape_and_arrivals_are_bursty() -> None:
     quiet = [e["start"] for e in events(DAY) if e["start"] < DAY.start_us + 24 * 3_600_000_000]
     hours = np.bincount((np.array(quiet) - DAY.start_us) // 3_600_000_000, minlength=24)
     assert hours.max() > 2 * hours.min()
-    assert int(np.argmin(hours)) in range(12, 18)  # the start is at noon: this is the night
+    assert int(np.argmin(hours)) in range(12, 18)  # the night, since the start is at noon
     panes = np.bincount((np.array(quiet) - DAY.start_us) // 10_000_000)[:360]
     assert panes.var() > 1.5 * panes.mean()  # 1 would be Poisson
 
@@ -290,7 +290,7 @@ def test_an_incident_does_what_its_label_says_and_no_more(kind: KindName) -> Non
             case "traffic_surge" | "traffic_drop":
                 assert now / then == pytest.approx(size, rel=0.2, abs=0.02)
             case "tenant_abuse":
-                assert now / then == pytest.approx(1 + size, rel=0.35)  # those refused call again
+                assert now / then == pytest.approx(1 + size, rel=0.35)  # refused calls are tried again
                 assert measured("prompt_tokens", inside, 1) > 1.5 * measured("prompt_tokens", without, 1)
                 assert measured("error_rate", inside, 1) == pytest.approx(incident.errors, rel=0.2)
             case "error_burst":
@@ -313,13 +313,13 @@ def test_an_incident_does_what_its_label_says_and_no_more(kind: KindName) -> Non
                 assert measured("ttft_ms", inside, 1) == pytest.approx(measured("ttft_ms", without, 1), rel=0.1)
                 assert measured("latency_ms", inside, 1) > 2 * measured("latency_ms", without, 1)
         for secondary in about.secondary:
-            if about.metric == "error_rate" and secondary == "latency_ms":  # that of the failed calls is what differs
+            if about.metric == "error_rate" and secondary == "latency_ms":  # only the latency of failed calls differs
                 assert inside.latency.mean() != pytest.approx(without.latency.mean(), rel=0.03)
             else:
                 assert measured(secondary, inside, minutes) != pytest.approx(
                     measured(secondary, without, minutes), rel=0.03
                 )
-    first = incidents[0].begin - 15 * 60_000_000  # what lies before is untouched
+    first = incidents[0].begin - 15 * 60_000_000  # earlier records are unchanged
     before = [r.take(r.start < first) for r in (found, usual)]
     assert before[0].latency.tolist() == before[1].latency.tolist()
 
@@ -360,7 +360,7 @@ def test_every_kind_comes_once_in_the_default_time_and_the_labels_have_the_recor
 
 
 def test_the_scorer_reads_the_labels(shared: Path, tmp_path: Path) -> None:
-    """Alerts made of the labels themselves are all found."""
+    """Alerts made from the labels themselves find all of them."""
     labels = Simulator(DAY).labels()
     (tmp_path / "labels.jsonl").write_bytes(b"".join(orjson.dumps(label) + b"\n" for label in labels))
     by_label: Any = labels

@@ -1,4 +1,4 @@
-"""The live simulation: paced by a clock that the test turns, the same events as the one that is not live."""
+"""The live simulation: paced by a clock that the test sets, with the same events as the one that is not live."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIG = SimulatorConfig(start=START, rate=4, hours=4, live=True, partitions=2)
 
 
 class Clock:
-    """A clock that stands still until it is turned."""
+    """A clock that stands still until it is set."""
 
     def __init__(self, now: int) -> None:
         self.now = now
@@ -39,7 +39,7 @@ def ends(values: list[bytes]) -> Ints:
 
 
 def drain(reader: Reader, most: int = 500) -> list[Chunk]:
-    """Polls until one gives nothing."""
+    """Polls until a poll gives nothing."""
     out: list[Chunk] = []
     while True:
         chunk = reader.poll(most)

@@ -1,4 +1,4 @@
-"""A source partition: progress, idleness, pauses, trouble, stops, and what a resume remembers; time by an own clock."""
+"""A source partition: progress, idleness, pauses, trouble, stops and resumes; with a clock of its own."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def unchanged(events: Events) -> Events:
 
 
 class Topic:
-    """Partitions of records; what each poll meets beside them is told in advance by `script`."""
+    """Partitions of records; `script` gives the faults and empty answers of the next polls."""
 
     def __init__(self, **records: list[bytes]) -> None:
         self.records = records
         self.first = 0  # records before it are gone
-        self.id = "first"  # of a topic of the same name that was made after it, another one
-        self.script: list[Exception | str] = []  # of the polls of any reader: an error to raise, "nothing", "finished"
+        self.id = "first"  # another id stands for another topic of the same name
+        self.script: list[Exception | str] = []  # for the next polls of any reader: an error, "nothing", "finished"
         self.opened: list[TopicReader] = []
 
     def partitions(self) -> list[str]:
@@ -154,7 +154,7 @@ class World:
         self.passed += seconds
 
     def set_clock(self, seconds: float) -> None:
-        """Somebody sets the clock of the host by so much."""
+        """Set the clock of the host by this much."""
         self.now += round(seconds * SECOND)
 
 
@@ -174,7 +174,7 @@ def test_progress_and_the_list_of_partitions_ride_with_the_rows() -> None:
     assert world.seen == [("p0", 1, (T0 - 10) * SECOND), ("p0", 2, (T0 + 90) * SECOND)]
 
 
-def test_dead_letters_before_any_event_say_no_progress_but_where_the_end_is() -> None:
+def test_dead_letters_before_any_event_report_the_end_and_no_progress() -> None:
     part = World(Topic(p0=[b"{", b"{"]), batch_size=1).part()
     (first,), (second,) = part.next_batch(), part.next_batch()
     assert (first.progress, second.progress) == (Watermark(None), Watermark(None, at_end=True))
@@ -185,7 +185,7 @@ def test_idle_only_after_polls_that_stood_at_the_end_and_again_every_pane() -> N
     world = World(Topic(p0=[event(0)]))
     part = world.part()
     part.next_batch()
-    world.later(10_000)  # no poll was made meanwhile: that is not idleness
+    world.later(10_000)  # time without polls is not idleness
     assert part.next_batch() == []
     world.later(29)
     assert part.next_batch() == []
@@ -213,7 +213,7 @@ def test_a_poll_that_did_not_stand_at_the_end_begins_the_wait_anew() -> None:
     assert [type(p) for p in said(part.next_batch())] == [Idle]
 
 
-def test_what_comes_ends_idleness_and_the_next_wait_begins_anew() -> None:
+def test_an_event_ends_idleness_and_the_next_wait_begins_anew() -> None:
     world = World(Topic(p0=[event(0)]))
     part = world.part()
     part.next_batch()
@@ -240,7 +240,7 @@ def test_trouble_is_not_idleness() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1, 31])
-def test_trouble_takes_back_that_nothing_comes(seconds: int) -> None:
+def test_trouble_takes_the_end_back(seconds: int) -> None:
     world = World(Topic(p0=[event(0)]))
     part = world.part()
     part.next_batch()
@@ -290,8 +290,8 @@ def test_trouble_beyond_the_budget_ends_the_process() -> None:
         part.next_batch()
 
 
-def test_a_partition_that_hangs_waits_or_fails_from_its_start_still_tells_what_became_of_its_records() -> None:
-    """After a restart its metrics are there again, and the process is ready; a failure says so by itself."""
+def test_a_partition_that_hangs_waits_or_fails_from_its_start_still_tells_its_balance() -> None:
+    """After a restart its metrics are there again, and the process is ready; a failure is reported separately."""
     world = World(Topic(p0=[event(0)], p1=[event(60 * i) for i in range(20)]), batch_size=20, max_ahead_s=600)
     hanging, ahead = world.part("p0"), world.part("p1")
     ahead.next_batch()
@@ -344,7 +344,7 @@ def test_a_partition_that_has_ended_holds_nobody_back() -> None:
     assert len(fast.next_batch()) == 1
 
 
-def test_how_much_is_left_is_told_while_it_waits_for_others() -> None:
+def test_lag_is_told_while_a_partition_waits_for_others() -> None:
     world = World(Topic(p0=[event(s) for s in range(0, 9000, 900)], p1=[event(0), event(1)]), batch_size=1)
     fast, slow = world.part("p0"), world.part("p1")
     slow.next_batch()
@@ -356,7 +356,7 @@ def test_how_much_is_left_is_told_while_it_waits_for_others() -> None:
     assert [left for name, left in world.lags if name == "p0"] == [10, 8, 8, 8]
 
 
-def test_what_stands_at_its_end_says_so_once_and_not_before_a_second_has_passed() -> None:
+def test_a_partition_reports_its_end_once_and_not_within_a_second() -> None:
     world = World(Topic(p0=[event(0), event(1)]), batch_size=1)
     part = world.part()
     part.next_batch()
@@ -376,7 +376,7 @@ def test_what_stands_at_its_end_says_so_once_and_not_before_a_second_has_passed(
     )
 
 
-def test_what_brings_nothing_that_is_on_time_is_idle() -> None:
+def test_a_partition_without_events_on_time_is_idle() -> None:
     topic = Topic(p0=[event(1000)])
     world = World(topic)
     part = world.part()
@@ -385,7 +385,7 @@ def test_what_brings_nothing_that_is_on_time_is_idle() -> None:
     for second in range(70):
         world.later(1)
         if second % 20 == 10:
-            topic.records["p0"] += [b"{", event(0)]  # a dead letter, and an event that is late
+            topic.records["p0"] += [b"{", event(0)]  # a dead letter, and a late event
         saying += said(part.next_batch())
     assert [type(p) for p in saying if p is not None] == [Watermark, *[Idle] * 4]
 
@@ -436,7 +436,7 @@ def test_without_a_snapshot_for_the_budget_after_a_step_back_the_process_ends() 
     for _ in range(20):
         world.later(1)
         if world.passed < 8:
-            part.snapshot()  # of an epoch that had begun before
+            part.snapshot()  # of an epoch that began before the step
         elif world.passed > 17:
             break
         part.next_batch()
@@ -530,7 +530,7 @@ def test_durable_is_said_once_at_the_first_poll_after_a_snapshot() -> None:
     assert reader.was_durable == [1, 2]
 
 
-def test_what_the_system_lost_is_counted() -> None:
+def test_lost_records_are_counted() -> None:
     world = World(Topic(p0=[event(0)]))
     part = world.part()
 
@@ -635,13 +635,13 @@ def test_records_that_are_gone_by_now_shorten_the_memory_and_no_more(caplog: pyt
         part = world.part(resume=saved)
         balance = balance_after(world, part)
     assert balance.records == 120
-    # The minutes from record 18 on are still there: half of those from the start are given up at a time.
+    # The minutes from record 18 on are still there: the memory gives up half of the earlier ones at a time.
     assert 60 - 24 <= balance.duplicate <= 60 - 15
     assert "duplicates of some earlier records will not be noticed" in caplog.text
     assert "records 0 to 14 are gone" in caplog.text
 
 
-def test_nothing_but_the_position_left_is_enough() -> None:
+def test_a_log_cut_up_to_the_position_is_enough() -> None:
     world, saved = remembering()
     world.topic.first = 40
     part = world.part(resume=saved)
@@ -701,7 +701,7 @@ def test_the_memory_for_duplicates_does_not_take_another_log_for_the_one_before(
     assert world.seen[-1][1] == 40 + 50
     assert world.replaced == ["p0"]
     assert restored(part.snapshot(), "p0")[1:3] == (50, ("second",))
-    again = world.part(resume=part.snapshot())  # what it reads again stands in the new one
+    again = world.part(resume=part.snapshot())  # the records that it reads again are in the new log
     world.topic.records["p0"] += [event(650, f"n{i}") for i in range(20)]
     batches = list(drain(world, again))
     assert sum(len(batch.events) for batch in batches) == 20

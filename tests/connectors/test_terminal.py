@@ -35,7 +35,7 @@ class TerminalSystem(Alerts):
         return [line.split()[-1] for line in self.path.read_text().splitlines()]
 
     def trouble(self, tries: int) -> Callable[[], None]:
-        return after(tries, lambda: None)  # it knows no passing fault
+        return after(tries, lambda: None)  # a terminal has no transient fault
 
     def close(self) -> None:
         self.stream.close()
@@ -48,7 +48,7 @@ def systems() -> Iterator[Maker]:
 
 
 class Tty(io.StringIO):
-    """A terminal, as far as anyone can tell."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -70,7 +70,7 @@ def printed(stream: io.StringIO, *records: Message, width: int | None = 200) -> 
     return stream.getvalue()
 
 
-def test_a_line_says_when_how_bad_where_and_what() -> None:
+def test_a_line_has_time_severity_series_and_text() -> None:
     assert printed(io.StringIO(), alert(1)) == (
         "2026-01-01 00:00:10.000Z  high      firing    service=a  latency 4.2 s, expected 800 ms\n"
     )
@@ -81,7 +81,7 @@ def test_the_text_of_the_alert_is_used_where_it_has_one() -> None:
     assert out.endswith("resolved  service=a  Latency is five times what it was\n")
 
 
-def test_what_is_missing_is_a_question_mark() -> None:
+def test_a_missing_field_is_a_question_mark() -> None:
     out = printed(io.StringIO(), Message("x", "x", {}, b'{"series": 5, "observed": "no"}'))
     assert out.split() == ["?", "?", "?", "?", "?", "?,", "expected", "?"]
 
@@ -114,7 +114,7 @@ def test_names_from_outside_cannot_steer_the_terminal() -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"[1]", b"\xff"])
-def test_what_is_not_an_alert_is_a_data_error(value: bytes) -> None:
+def test_a_message_that_is_no_alert_is_a_data_error(value: bytes) -> None:
     with pytest.raises(DataError, match="x is not a JSON object"):
         printed(io.StringIO(), Message("x", "x", {}, value))
 

@@ -1,4 +1,4 @@
-"""Traces: what reaches a collector, what does not, and what a collector that is away may cost."""
+"""Traces: the spans that reach a collector, and the effect of a collector that is away."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def traces(endpoint: str, **changes: object) -> Traces:
     return Traces(config, "1.2.3", "0a1b2c3d", 2, lambda: NOW)
 
 
-def test_a_write_is_a_span_that_says_what_it_took(there: Collector) -> None:
+def test_a_write_is_a_span_with_its_duration(there: Collector) -> None:
     made = traces(there.endpoint, token=SecretStr("secret"))
     sinks = TracedSinks(made, NullObserver())
     sinks.retried("sqlite")
@@ -55,7 +55,7 @@ def test_a_write_is_a_span_that_says_what_it_took(there: Collector) -> None:
     assert there.resource()["sentinel.process"] == 2
 
 
-def test_of_polls_the_first_and_then_one_in_so_many_is_told(there: Collector) -> None:
+def test_the_first_and_then_every_nth_poll_is_a_span(there: Collector) -> None:
     made = traces(there.endpoint, batches=0.1)
     for number in range(25):
         made.polled("t/0", 0.01, number)
@@ -76,7 +76,7 @@ def test_polls_can_be_left_out(there: Collector) -> None:
 
 @pytest.mark.parametrize("fault", ["refuses", "hangs", "is away"])
 def test_a_collector_that_fails_holds_nothing_up(there: Collector, fault: str) -> None:
-    """Nothing raises, and the end waits for the timeout, not for the queue."""
+    """Nothing raises, and the end waits for the timeout and not for the queue."""
     there.status = 503
     if fault == "hangs":
         there.held.set()

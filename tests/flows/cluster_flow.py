@@ -1,4 +1,4 @@
-"""Flows that do not get far, for the supervisor's tests, each named in `--flow`."""
+"""Flows that end early, for the supervisor's tests, each named in `--flow`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def ending(code: int) -> Dataflow:
 
 
 def deaf() -> Dataflow:
-    """Waits for a minute, and hears no SIGTERM from when it says that it is at work."""
+    """Waits for a minute, and ignores SIGTERM once it has said that it is at work."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("at work", flush=True)
     time.sleep(60)

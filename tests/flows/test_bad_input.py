@@ -1,6 +1,6 @@
-"""What cannot be right in a record: each kind has one outcome, is counted, and changes nothing made of the others.
+"""Faults in records: each kind has one outcome, is counted, and does not change the results of other records.
 
-The kinds stand in `docs/bad-input.md` by the names they have here.
+`docs/bad-input.md` lists the kinds by their names here.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from tests.conftest import ROOT
 from tests.harness import BEGAN, MemoryTopic, World
 
 START: Final = BEGAN // SECOND - 300
-"""Unix time of the first good record; the last arrives with the run's begin."""
+"""Unix time of the first good record; the last one arrives at the run's begin."""
 DEEP: Final = b"[" * 100_000
 
 
 def record(at: float = START + 150, **fields: object) -> bytes:
-    """A good record, unless the fields make it a bad one."""
+    """A good record, unless the given fields make it a bad one."""
     known = {"timestamp": at, "service": "chat", "model": "m", "operation": "chat", "tenant": "t", "latency_ms": 20}
     return json.dumps({**known, **fields}, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def raw(tail: bytes) -> bytes:
-    """A good record with this behind its last field."""
+    """A good record with this text after its last field."""
     return record()[:-1] + b"," + tail + b"}"
 
 
@@ -58,7 +58,7 @@ DEAD: Final = {
     "no service": (record(service=""), Reason.MISSING_FIELD),
     "a number where a text belongs": (record(service=7), Reason.WRONG_TYPE),
 }
-"""By name: a record, and why it is a dead letter."""
+"""By name: a record, and the reason why it is a dead letter."""
 
 LABELS: Final = {
     "a NUL character": "a\0b",
@@ -70,7 +70,7 @@ LABELS: Final = {
     "the name of the overflow": OTHER,
     "the name of a shard's overflow": f"{OTHER}.3",
 }
-"""By name: a label that is odd, and taken as it is."""
+"""By name: an odd label that is taken unchanged."""
 
 TIME: Final = TimeConfig(pane_s=10)
 
@@ -83,7 +83,7 @@ def run(records: list[bytes], panes: PanesConfig | None = None, batch: int = 70,
 
 
 def requests(world: World, width_s: int = 10) -> dict[str, int]:
-    """Requests by series, as the store has them."""
+    """The requests in the store, by series."""
     found: dict[str, int] = {}
     series, width, count = (
         next(i for i, c in enumerate(PANES.columns) if c.name == n) for n in ("series", "width_s", "requests")
@@ -122,7 +122,7 @@ def test_all_of_them_mixed_in(undisturbed: World) -> None:
     assert world.store.rows == undisturbed.store.rows
 
 
-def test_of_a_key_given_twice_the_last_counts() -> None:
+def test_the_last_value_of_a_repeated_key_counts() -> None:
     twice = raw(b'"service":"other","service":"twice","tenant":"x","tenant":"y"')
     world = run([*GOOD[:150], twice, *GOOD[150:]])
     found = requests(world)
@@ -168,7 +168,7 @@ def test_one_wrong_clock_does_not_blind_the_others(undisturbed: World) -> None:
 
 
 def test_a_clock_behind_by_less_than_the_correction_is_late_and_still_in_the_rows() -> None:
-    """Under its own name where the series was known when its pane closed, else in the overflow."""
+    """A late event counts for its own series if that was known when its pane closed, else for the overflow."""
     records = []
     for second, good in enumerate(GOOD):
         records += [good, record(START + second - 60, tenant="t0", service="behind")]
@@ -176,7 +176,7 @@ def test_a_clock_behind_by_less_than_the_correction_is_late_and_still_in_the_row
     balance = world.balances["p"]
     assert (balance.records, balance.on_time, balance.late) == (600, 300, 300)
     found = requests(world)
-    known = 240 + 300 // 3  # those that fall before the first good record are of panes in which nobody was known yet
+    known = 240 + 300 // 3  # events before the first good record are in panes that knew no series yet
     assert found["tenant=t0"] == known
     for dimensions in PanesConfig().dimension_sets:
         assert sum(n for series, n in found.items() if [*parse(series)] == [*dimensions]) == 600

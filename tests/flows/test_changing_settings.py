@@ -1,4 +1,4 @@
-"""What a change of settings does to a recovery store that lives: each row of the table in docs/changing-settings.md."""
+"""The effect of changed settings on a recovery store that lives: each row of the table in docs/changing-settings.md."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from tests.flows.test_laws import START, dealt, traffic, world
 from tests.harness import MemoryLog, MemoryStore, World
 
 SHAPE = replace(test_laws.SHAPE, groups=GroupsConfig(settle_s=30, members=True))
-"""Each episode is told, not the lead's alone: which series are warm is seen by which have one."""
+"""Each episode is told, not only the lead's: so the episodes show which series are warm."""
 
 BEFORE_THE_INCIDENT = 12
-"""Polls of 50 records of two partitions after which the run dies: a good minute before a service becomes slow."""
+"""Polls of 50 records of two partitions before the run dies, more than a minute before a service becomes slow."""
 
 Alerts = list[dict[str, Any]]
 
@@ -74,7 +74,7 @@ def alerts(w: World) -> Alerts:
 
 
 def slow(found: Alerts, dimensions: set[str]) -> bool:
-    """Whether the incident was seen, while it lasted, by the slowness of a series of this dimension set."""
+    """Whether an alert during the incident tells that a series of this dimension set is slow."""
     return any(
         a["status"] == "firing"
         and a["metric"] in SLOWNESS
@@ -87,8 +87,8 @@ def slow(found: Alerts, dimensions: set[str]) -> bool:
 SERVICE = {"service", "model", "operation"}
 
 
-def test_what_these_tests_rest_on(w: World) -> None:
-    """The incident is seen by a flow that goes on, and not by one that starts cold before it."""
+def test_only_a_warm_flow_sees_the_incident(w: World) -> None:
+    """A flow that goes on sees the incident, and one that starts cold before it does not."""
     cold = deepcopy(w)
     w.run(50)
     assert slow(alerts(w), SERVICE)
@@ -181,7 +181,7 @@ def test_keeps_its_state(w: World, change: str) -> None:
 
 
 def test_overrides_that_come_and_go_hold_from_the_next_pane_on(w: World) -> None:
-    """A series that was muted is as warm as ever, and what opened meanwhile is told."""
+    """A series that was muted is still warm, and an episode that opened meanwhile is told."""
     muted = [{"series": "*service=chat,*", "mute": True}]
     w.shape = replace(w.shape, detect=DetectConfig.model_validate({**SHAPE.detect.model_dump(), "overrides": muted}))
     w.topic.crash_after = [5]
@@ -194,13 +194,13 @@ def test_overrides_that_come_and_go_hold_from_the_next_pane_on(w: World) -> None
 
 
 def silent_until(shape: Shape, seconds: int) -> Shape:
-    """Silent until so long after the first record."""
+    """Settings that are silent until this many seconds after the first record."""
     return replace(
         shape, detect=shape.detect.model_copy(update={"silent_until": datetime.fromtimestamp(START + seconds, UTC)})
     )
 
 
-def test_an_older_range_is_learned_in_silence_and_what_comes_then_is_told(tmp_path: Path) -> None:
+def test_an_older_range_is_learned_in_silence_and_later_incidents_are_told(tmp_path: Path) -> None:
     """The incident begins after six minutes and another one after 8.4; the flow is told to be silent until then."""
     w = world(dealt(traffic(1), 2, 1), recovery=tmp_path, shape=silent_until(SHAPE, 330))
     w.run(50)
@@ -244,7 +244,7 @@ def test_episodes_on_a_dimension_set_that_goes_are_resolved(tmp_path: Path) -> N
 
 
 def test_other_rules_of_groups_hold_for_an_incident_that_is_on(tmp_path: Path) -> None:
-    """A group without a lead gets it when the new time is over; members of one that was told are told from then on."""
+    """A group without a lead gets it after the new time; members of a group that was told are told from then on."""
     founded = stopped_at(16, tmp_path / "founded", shape=replace(SHAPE, groups=GroupsConfig(settle_s=3_600)))
     assert not slow(alerts(founded), SERVICE)
     founded.shape = SHAPE
@@ -275,7 +275,7 @@ FORMS: dict[str, Callable[[Shape], DetectConfig]] = {
 
 
 def claim(folder: Path, shape: Shape, source: str = "memory", relearn: bool = False) -> None:
-    """What a start does before anything else."""
+    """The first step of a start."""
     form = Watch(shape.detect, shape.time.pane_s).form
     held = store.claim(store.Place(folder, 0, 1), shape.shards, shape.time.pane_s, source, "shared", form, relearn)
     assert held is not None
@@ -283,7 +283,7 @@ def claim(folder: Path, shape: Shape, source: str = "memory", relearn: bool = Fa
 
 
 @pytest.mark.parametrize("change", FORMS)
-def test_what_was_learned_in_another_form_is_refused_or_learned_anew(w: World, tmp_path: Path, change: str) -> None:
+def test_learned_state_of_another_form_is_refused_or_learned_anew(w: World, tmp_path: Path, change: str) -> None:
     folder = tmp_path / "recovery"
     claim(folder, SHAPE)
     w.shape = replace(w.shape, detect=FORMS[change](w.shape))
@@ -367,7 +367,7 @@ def test_a_refusal_is_one_message_and_exit_code_78(
     assert said[-1].startswith("llm-sentinel cannot start: ")
 
 
-def test_a_sink_that_is_added_takes_what_comes_from_then_on(w: World) -> None:
+def test_an_added_sink_takes_the_alerts_from_then_on(w: World) -> None:
     w.sinks["second"] = MemoryLog("second")
     before = len(w.alerts.lines)
     w.run(50)
@@ -375,14 +375,14 @@ def test_a_sink_that_is_added_takes_what_comes_from_then_on(w: World) -> None:
     assert [line.value for line in w.sinks["second"].lines] == [line.value for line in w.alerts.lines[before:]]
 
 
-def test_a_sink_that_goes_and_a_store_that_is_another(tmp_path: Path) -> None:
+def test_a_sink_may_go_and_the_store_may_be_another(tmp_path: Path) -> None:
     w = stopped(tmp_path, sinks={"second": MemoryLog("second")})
     w.sinks.clear()
     first, w.store = w.store, MemoryStore("another")
     w.steps["store"] = "store_another"
     w.run(50)
     assert slow(alerts(w), SERVICE)
-    # A bucket of rows that was open goes to the new store whole; what was over before stays in the old one.
+    # A bucket of rows that was open goes to the new store whole; earlier buckets stay in the old one.
     assert w.store.rows[PANES.name]
     assert set(first.rows[PANES.name]) - set(w.store.rows[PANES.name])
 
@@ -410,7 +410,7 @@ TESTED = {
     "kafka.alert_topic", "kafka.dead_letter_topic",
     "store.greptime.partitions",
 }  # fmt: skip
-"""Settings of the table that are changed above."""
+"""Settings of the table that the tests above change."""
 
 ELSEWHERE = {
     "enrich.families",
@@ -430,7 +430,7 @@ ELSEWHERE = {
     "source.batch_size",
     "store.expectations",
 }
-"""Those of `test_enrich.py`, `test_laws.py` and `test_kafka_reader.py`, and those that no state depends on."""
+"""Settings that `test_enrich.py`, `test_laws.py` and `test_kafka_reader.py` test, or that no state depends on."""
 
 
 def test_the_table_names_every_setting_that_is_tested_and_no_other() -> None:

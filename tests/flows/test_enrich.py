@@ -66,7 +66,7 @@ def test_costs_are_the_same_for_any_batches_workers_and_crashes(seed: int, size:
     assert one.outcome() == other.outcome()
     unpriced = sum(b.unpriced for b in one.balances.values())
     judged = sum(b.on_time + b.late for b in one.balances.values())
-    assert 0.3 < unpriced / judged < 0.5  # m1 has no price yet, and a fifth of its events say their cost
+    assert 0.3 < unpriced / judged < 0.5  # m1 has no price yet, and a fifth of its events have a cost
 
 
 def dated(event: dict[str, Any]) -> None:
@@ -77,9 +77,9 @@ def dated(event: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("families", [True, False])
 def test_a_new_version_of_a_model_goes_on_with_the_warm_series(families: bool) -> None:
-    """The incident comes when the new version is half a minute old: only a series that is warm can tell."""
+    """The incident comes when the new version is half a minute old, so only a warm series can show it."""
     records = dealt(changed(traffic(1), dated), 2, 1)
-    shape = replace(SHAPE, groups=GroupsConfig(settle_s=30, members=True))  # each series tells, not the lead alone
+    shape = replace(SHAPE, groups=GroupsConfig(settle_s=30, members=True))  # each series is told, not only the lead
     w = world(records, shape, enrich=Enricher(EnrichConfig(dated_versions=families)))
     w.run(200)
     found = [orjson.loads(line.value) for line in w.alerts.lines]

@@ -29,7 +29,7 @@ def test_every_folder_is_a_case() -> None:
 
 
 def test_the_kinds_that_the_cases_are_named_for() -> None:
-    """What is expected may be made anew with every change of detection, but never to something else altogether."""
+    """The expected alerts may be made anew with every change of detection, but their kinds must stay."""
     kinds = {
         "latency_spike": "speed_drop",
         "error_burst": "error_burst",
@@ -45,7 +45,7 @@ def test_the_kinds_that_the_cases_are_named_for() -> None:
         assert (statuses[-1] == "resolved") == (case != "still_on_at_the_end")
 
 
-def test_what_is_late_or_broken_changes_no_alert() -> None:
+def test_late_and_broken_records_change_no_alert() -> None:
     spoiled, clean = (make.FOLDER / case / "alerts.jsonl" for case in ("late_and_broken", "latency_spike"))
     assert spoiled.read_bytes() == clean.read_bytes()
 

@@ -1,4 +1,4 @@
-"""What an earlier release has stored is gone on with, or refused in a sentence that says what to do."""
+"""A start goes on from the store of an earlier release, or refuses it in a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILES = sorted(snapshots.FOLDER.glob("*.sqlite3.gz"))
 
 
 def told(lines: list[bytes]) -> list[tuple[str, str]]:
-    """What the case is about; figures may change with detection."""
+    """The parts of an alert that the case is about; figures may change with detection."""
     return [(alert["kind"], alert["status"]) for alert in map(json.loads, lines)]
 
 

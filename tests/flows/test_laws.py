@@ -79,7 +79,7 @@ def traffic(seed: int, minutes: int = 12, stragglers: float = 0.02) -> list[byte
 
 
 def dealt(records: list[bytes], partitions: int, seed: int) -> dict[str, list[bytes]]:
-    """The records on partitions that have nothing to do with series, each in the order of emission."""
+    """The records on partitions that do not depend on series, each in the order of emission."""
     to = np.random.default_rng(seed).integers(0, partitions, len(records)).tolist()
     return {f"p{p}": [r for r, t in zip(records, to, strict=True) if t == p] for p in range(partitions)}
 
@@ -110,7 +110,7 @@ def world(partitions: dict[str, list[bytes]], shape: Shape = SHAPE, **fields: ob
 
 @cache
 def plain(seed: int) -> World:
-    """A run over traffic that nothing disturbs; not to be run on."""
+    """A finished run over undisturbed traffic; do not run it again."""
     w = world({"p0": traffic(seed)})
     w.run(500)
     return w
@@ -166,7 +166,7 @@ def test_law_1_and_3_crashes_and_resumes_change_nothing(
 
 
 def quiet_for_minutes(seed: int, size: int) -> tuple[dict[str, list[bytes]], int]:
-    """Two partitions, of which p1 has nothing for five minutes, and how many batches it gives before that."""
+    """Records of two partitions, p1 with none for five minutes, and the number of its batches before that."""
     both = dealt(traffic(seed, stragglers=0), 2, seed)
     at = [orjson.loads(record)["timestamp"] - START for record in both["p1"]]
     before = [r for r, second in zip(both["p1"], at, strict=True) if second < 200]
@@ -182,8 +182,8 @@ def quiet_for_minutes(seed: int, size: int) -> tuple[dict[str, list[bytes]], int
     waits=st.integers(0, 30),
     says=st.sampled_from(["idle", "at its end"]),
 )
-def test_law_1_idleness_changes_nothing_but_by_what_it_overtakes(seed: int, size: int, waits: int, says: str) -> None:
-    """Marks of a partition on which nothing comes close panes earlier; only events that come for those can tell."""
+def test_law_1_idleness_changes_nothing_unless_it_overtakes_events(seed: int, size: int, waits: int, says: str) -> None:
+    """Marks of a silent partition close panes earlier; only later events of those panes can show a difference."""
     records, batches = quiet_for_minutes(seed, size)
     plain = world(records, APART)
     marked = world(records, APART, wrap=lambda source: Quiet(source, batches, waits, says))
@@ -196,7 +196,7 @@ def test_law_1_idleness_changes_nothing_but_by_what_it_overtakes(seed: int, size
 
 
 @pytest.mark.parametrize("says", ["idle", "at its end"])
-def test_idleness_is_no_empty_word_in_that_law(says: str) -> None:
+def test_idleness_can_overtake_events_in_that_law(says: str) -> None:
     records, batches = quiet_for_minutes(0, 20)
     overtaken = []
     for waits in (5, 60):
@@ -207,7 +207,7 @@ def test_idleness_is_no_empty_word_in_that_law(says: str) -> None:
 
 
 class Quiet(FixedPartitionedSource[Batch, State]):
-    """A source whose p1 marks itself after so many batches, and gives the next one only so many polls later."""
+    """A source whose p1 marks itself after `batches` batches, and gives the next one only `waits` polls later."""
 
     def __init__(self, source: Source[Batch], batches: int, waits: int, says: str) -> None:
         assert isinstance(source, TelemetrySource)
@@ -304,7 +304,7 @@ def test_start_order_and_order_of_emission_have_no_late_events_and_the_same_pane
 
 @cache
 def crowd(cap: int, size: int, workers: int) -> World:
-    """A run over sixty services of which a shard may watch `cap`; not to be run on."""
+    """A finished run over sixty services, of which a shard may watch `cap`; do not run it again."""
     rng = np.random.default_rng(cap)
     records = [
         orjson.dumps({"timestamp": START + i // 4, "service": f"s{int(rng.integers(60))}", "latency_ms": 5.0})
@@ -398,7 +398,7 @@ def stamp(minute: int) -> str:
 
 
 def test_a_stop_is_not_an_end() -> None:
-    """A run that is cut off says nothing of its open panes; the run that goes on says it all once."""
+    """A run that is cut off tells nothing of its open panes; the run that goes on tells all of it once."""
     records = {"p0": traffic(2)}
     whole = world(records)
     whole.run(100)
@@ -420,7 +420,7 @@ def values(w: World) -> list[bytes]:
 
 
 def test_a_source_that_ended_and_then_grew_is_gone_on_with() -> None:
-    """Panes that were open at the end are judged and stored again, whole; nothing was learned of them before."""
+    """Panes that were open at the end are judged and stored again as a whole; detection had not learned from them."""
     records = traffic(2)
     whole = world({"p0": records})
     whole.run(100)

@@ -1,4 +1,4 @@
-"""What the main flow is made of by its settings, and how it begins and ends."""
+"""The parts of the main flow by its settings, and its begin and end."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_sinks_are_those_that_the_settings_name() -> None:
     assert (none.stores, none.alerts, none.dead_letters) == ({}, {}, {})
 
 
-def test_the_ends_ask_what_they_need_to_know_at_the_start() -> None:
+def test_the_ends_ask_their_neighbours_at_the_start() -> None:
     away = settings(
         alerts={"terminal": False, "jsonl": None, "kafka": True}, kafka={"brokers": "127.0.0.1:1", "start_budget_s": 0}
     )
@@ -146,7 +146,7 @@ def test_a_file_without_a_folder_is_refused(
 
 
 def test_a_file_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the rights of the one who runs the tests may be all
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who may do everything
     with pytest.raises(ConfigError, match=r"^alerts.jsonl: the file .*alerts may not be written"):
         check_folders(settings(
             store={"kind": "none"}, alerts={"jsonl": tmp_path / "alerts"}, dead_letters={"jsonl": None}
@@ -174,7 +174,7 @@ def test_polls_and_alerts_are_seen_by_metrics_and_progress(capsys: pytest.Captur
 
 
 def test_idle_is_not_stuck() -> None:
-    """A source that is asked for records and has none moves; one that is not asked any more does not."""
+    """A source that is polled and has no records moves; a source that is not polled any more does not."""
     now = 1_000.0
     run = Run(Telemetry(), None, clock=lambda: now)
     settings = Settings.model_validate({"source": {"kind": "kafka"}, "sinks": {"budget_s": 60}})
@@ -190,7 +190,7 @@ def test_idle_is_not_stuck() -> None:
     assert run.is_live(Settings.model_validate({"source": {"kind": "simulator"}})), "has an end"
 
 
-def test_the_end_says_what_became_of_every_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_end_tells_the_balance_of_all_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = a_run()
     run.polled("p", EMPTY, Balance(records=5, on_time=2, late=1, dead={"not_json": 1}), None)
     run.polled("q", EMPTY, Balance(records=3, duplicate=3, dead={"not_json": 1, "bad_time": 2}), None)

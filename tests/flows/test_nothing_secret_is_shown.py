@@ -1,4 +1,4 @@
-"""A secret that stands in any setting, rightly or by mistake, is in no output of any command."""
+"""A secret in any setting, rightly or by mistake, is in no output of any command."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ TEXTS = st.builds(lambda form, secret: form.format(secret), st.sampled_from(FORM
 
 @contextmanager
 def surroundings(folder: Path, variables: Mapping[str, str], out: io.StringIO) -> Iterator[None]:
-    """This folder and these variables alone, and what is printed in `out`."""
+    """Only this folder and these variables, with the printed text in `out`."""
     before = dict(os.environ)
     ours = {name: value for name, value in before.items() if not name.startswith("SENTINEL_")}
     with ExitStack() as stack:
@@ -72,7 +72,7 @@ def surroundings(folder: Path, variables: Mapping[str, str], out: io.StringIO) -
 
 
 def said(folder: Path, variables: Mapping[str, str], calls: Sequence[Callable[[], object]]) -> str:
-    """What these commands print, or raise."""
+    """The output or the error of these commands."""
     out = io.StringIO()
     with surroundings(folder, variables, out):
         for call in calls:
@@ -82,7 +82,7 @@ def said(folder: Path, variables: Mapping[str, str], calls: Sequence[Callable[[]
 
 
 def refused(folder: Path, variables: Mapping[str, str], sets: Sequence[str] = ()) -> bool:
-    """Whether these settings are none, so that no command does anything."""
+    """Whether these settings are refused, so that no command does anything."""
     try:
         load(variables, folder, set_options(sets))
     except ConfigError:
@@ -123,7 +123,7 @@ def shown_rightly(setting: Setting) -> bool:
 
 
 def kept(folder: Path, variables: Mapping[str, str], sets: Sequence[str] = ()) -> str:
-    """What of accepted settings is kept or could be printed: reprs, run.json, the command that `flows.run` prints."""
+    """All texts of accepted settings that are kept or printed: reprs, run.json, the command that `flows.run` prints."""
     loaded = load(variables, folder, set_options(sets))
     shown = run.masked(loaded, run.variables(loaded, folder))
     return f"{loaded!r} {loaded.settings!s} {run.changed(loaded)} {shown} {loaded.settings.kafka!r} {set_options(sets)}"
@@ -136,7 +136,7 @@ def holds(folder: Path, setting: Setting, variables: Mapping[str, str], sets: Se
     elif shown_rightly(setting):
         return
     else:
-        # Of a flow that reads Kafka its client is asked whether it takes the options.
+        # For a flow that reads Kafka, the client checks its options.
         text = said(folder, {"SENTINEL_SOURCE__KIND": "kafka", **variables}, looks(sets, key))
         text += kept(folder, variables, sets)
     assert MARK not in text
@@ -144,7 +144,7 @@ def holds(folder: Path, setting: Setting, variables: Mapping[str, str], sets: Se
 
 
 def forms(setting: Setting) -> list[str]:
-    """All forms for a setting that takes text; of the others each refuses any."""
+    """All forms for a setting that takes text; a setting of another type refuses each of them."""
     return FORMS if setting in TEXTS_TAKEN else [FORMS[0], FORMS[7]]
 
 
@@ -225,7 +225,7 @@ def test_only_these_settings_show_text() -> None:
 
 
 def test_known_names_look_like_names() -> None:
-    """Names that do not are left out of messages."""
+    """Names that do not look like names are left out of messages."""
     assert [dotted(s.key) for s in EVERY if any(not part.replace("_", "").isalpha() for part in s.key)] == []
 
 
@@ -242,7 +242,7 @@ def test_known_names_look_like_names() -> None:
     ids=" ".join,
 )
 def test_processes_whose_neighbours_are_away(command: list[str], tmp_path: Path) -> None:
-    """All that a start says, with every secret set, the client of Kafka at its most talkative, no neighbour there."""
+    """The output of a start with every secret set, all debug lines of the Kafka client, and no neighbour there."""
     (tmp_path / "sentinel.toml").write_text(
         f"""
         source.kind = "kafka"
@@ -276,7 +276,7 @@ def test_processes_whose_neighbours_are_away(command: list[str], tmp_path: Path)
 
 
 def test_a_flow_whose_store_and_collector_are_away(tmp_path: Path) -> None:
-    """It reads, and neither its rows nor its spans can be sent; the client of the collector logs whole addresses."""
+    """The flow reads, but can send neither rows nor spans; the client of the collector logs whole addresses."""
     job = Job(
         tmp_path,
         {

@@ -1,4 +1,4 @@
-"""`python -m flows.run`: folders, status, and what it hands to the flow."""
+"""`python -m flows.run`: folders, status, and the settings that it hands to the flow."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_setting_that_is_wrong_for_every_run_is_said_once(runs: Path, capsys: 
     assert capsys.readouterr().err.count("time.pane_s") == 1
 
 
-def test_what_others_wrote_into_the_status_stays(tmp_path: Path) -> None:
+def test_foreign_entries_of_the_status_stay(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"balance": {"late": 3}, "status": "running"}')
     write_status(tmp_path, status="finished", exit_code=0)
     assert read_status(tmp_path) == {"balance": {"late": 3}, "status": "finished", "exit_code": 0}
@@ -122,7 +122,7 @@ def test_files_go_into_the_folder_unless_they_are_set(tmp_path: Path) -> None:
     assert settings.sinks.rejected_file == Path("runs/0007/rejected.jsonl")
 
 
-def test_what_the_command_line_sets_reaches_the_flow(tmp_path: Path) -> None:
+def test_settings_of_the_command_line_reach_the_flow(tmp_path: Path) -> None:
     (tmp_path / "sentinel.toml").write_text('[kafka.options]\n"sasl.password" = "hunter2"\n')
     sets = ["time.pane_s=20", "alerts.jsonl=", 'enrich.families."GPT-4*"=four', "kafka.start=2026-01-01T00:00:00Z"]
     sets += ["detect.metrics.latency.min_count=5", 'detect.limits=[{metric="latency", above=5}]']
@@ -155,7 +155,7 @@ def test_a_secret_is_refused_on_the_command_line(sets: list[str], tmp_path: Path
     assert "hunter2" not in str(refused.value)
 
 
-def test_what_is_not_the_default_is_noted_and_no_secret_with_it(tmp_path: Path) -> None:
+def test_changed_settings_are_noted_without_secrets(tmp_path: Path) -> None:
     (tmp_path / "sentinel.toml").write_text('[kafka.options]\n"sasl.password" = "hunter2"\n')
     loaded = load({"SENTINEL_TIME__PANE_S": "30"}, tmp_path, {"source.kind": ("kafka", "--kind")})
     found = changed(loaded)

@@ -1,8 +1,8 @@
 """Counts keys in processes with a volume each: `SETTLED=1 DIES=... python -m bytewax.run tests.flows.volume_flow ...`.
 
-Each key comes once. DIES=storing: all come in one batch, and process 1 dies after process 0 has stored its snapshots of
-that epoch. DIES=reading: they come one by one, and the process that reads dies at the third. With SHARED=1
-the processes share a folder. Says what it counts.
+Each key comes once. DIES=storing: all keys come in one batch, and process 1 dies after process 0 has stored its
+snapshots of that epoch. DIES=reading: the keys come one by one, and the process that reads dies at the third. With
+SHARED=1 the processes share a folder. Prints its counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flows.recovery.joining import join
 
 KEYS = [f"key-{number}" for number in range(40)]
 STORED_S = 2.0
-"""By then process 0 has stored its snapshots of the first epoch."""
+"""The time in which process 0 stores its snapshots of the first epoch, in seconds."""
 WHERE = store.place(sys.argv[1:], os.environ)
 DIES = os.environ.get("DIES", "")
 CONNECTED = threading.Event()
@@ -44,7 +44,7 @@ class Keys(StatefulSourcePartition[tuple[str, int], int]):
             raise StopIteration
         self._polls += 1
         if DIES == "reading" and self._polls == 3:
-            time.sleep(0.5)  # so that both know that the first is over
+            time.sleep(0.5)  # so that both processes know that the first epoch is over
             die()
         upto = len(KEYS) if DIES == "storing" else self._at + 1
         batch, self._at = KEYS[self._at : upto], upto

@@ -1,4 +1,4 @@
-"""What errors of the client mean for us: by code and flags alone."""
+"""The meaning of the client's errors for the flow, by their code and flags alone."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_errors_by_code_and_flag(error: KafkaError, kind: type[Exception]) -> No
         KafkaError._UNKNOWN_TOPIC,
     ],
 )
-def test_what_was_there_at_the_start_may_come_back(code: int) -> None:
+def test_a_neighbour_that_was_there_at_the_start_may_come_back(code: int) -> None:
     assert type(meaning(KafkaError(code), "writing t/0", CONFIG, started=True)) is RetryableError
     assert type(meaning(KafkaError(code), "writing t/0", CONFIG)) is not RetryableError
 
 
-def test_what_may_pass_is_tried_again_and_the_rest_is_not() -> None:
+def test_only_transient_errors_are_tried_again() -> None:
     left = [KafkaError(KafkaError._TRANSPORT), KafkaError(KafkaError._TIMED_OUT)]
 
     def attempt(timeout: float) -> float:

@@ -1,4 +1,4 @@
-"""The settings of Kafka: what passes through, what is refused, and that no secret shows."""
+"""The settings of Kafka: options that pass, options that are refused, and that no secret shows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_wrong_option_names_its_setting(section: str, options: dict[str, Any])
 
 
 @pytest.mark.parametrize("name", ["bootstrap.servers", "group.id", "transactional.id", "auto.offset.reset"])
-def test_what_the_reader_decides_cannot_be_set_as_an_option(name: str) -> None:
+def test_options_that_the_reader_sets_itself_are_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=f"{name} cannot be set here: "):
         KafkaConfig.model_validate({"options": {name: "x"}})
 

@@ -1,4 +1,4 @@
-"""What is known of the end of a partition, by what the client tells of itself."""
+"""The known end of a partition, from the statistics of the client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from connectors.kafka.end import LogEnd
 
 
 class Client:
-    """A consumer that was told of ten records."""
+    """A consumer that knows of ten records."""
 
     def __init__(self, high: int = 10) -> None:
         self.high = high
@@ -29,7 +29,7 @@ def client(high: int = 10) -> Consumer:
 
 
 def statistics(fetched_from: int, **rxidle: float) -> str:
-    """Seconds since each broker has said anything: `leader` is 1, `other` 2, and the group's has no number."""
+    """Statistics with seconds since each broker's last answer: `leader` is 1, `other` 2, the group's has no number."""
     numbers = {"leader": 1, "other": 2, "group": -1}
     brokers: dict[str, Any] = {
         name: {"nodeid": numbers[name], "state": "UP", "rxidle": round(idle * 1e6)} for name, idle in rxidle.items()
@@ -55,7 +55,7 @@ def test_the_end_is_known_while_the_leader_answers(fetched_from: int, rxidle: di
     assert not end.stands_at(client(), 9)
 
 
-def test_what_was_polled_is_an_answer_and_another_place_forgets_it() -> None:
+def test_a_poll_is_an_answer_and_a_seek_forgets_it() -> None:
     end = LogEnd("t", 3)
     assert not end.stands_at(client(), 10)
     end.polled(something=False)
@@ -66,7 +66,7 @@ def test_what_was_polled_is_an_answer_and_another_place_forgets_it() -> None:
     assert not end.stands_at(client(), 10)
 
 
-def test_what_is_left_is_asked_for_only_where_nothing_was_polled() -> None:
+def test_the_lag_is_asked_for_only_without_a_poll() -> None:
     end, polled = LogEnd("t", 3), Client()
     consumer = cast("Consumer", polled)
     end.polled(something=True)
@@ -80,7 +80,7 @@ def test_what_is_left_is_asked_for_only_where_nothing_was_polled() -> None:
 
 
 def test_after_a_fetch_that_failed_no_end_is_known() -> None:
-    """The client gives -1 then, while it still has records of the fetch before: it is no end of these."""
+    """The client gives -1 then, while it still holds records of the fetch before; -1 is not their end."""
     end = LogEnd("t", 3)
     end.on_statistics(statistics(1, leader=0.4))
     assert (end.high(client(-1)), end.after(client(-1), 4), end.stands_at(client(-1), 0)) == (None, None, False)

@@ -44,7 +44,7 @@ def test_everything_but_the_address_stays_as_configured() -> None:
 
 @dataclass
 class Feed:
-    """Ten records, five a poll, then its end; the marks of a transaction stand where a number is missing."""
+    """Ten records, five for each poll, then the end; a missing number is the mark of a transaction."""
 
     offsets: list[int] = field(default_factory=lambda: list(range(10)))
     told: list[int] = field(default_factory=list)
@@ -100,7 +100,7 @@ def test_records_before_its_start_are_left_out() -> None:
     assert all(len(c.values) == len(c.offsets) for c in chunks)
 
 
-def test_a_stop_within_what_has_no_records_is_met() -> None:
+def test_a_stop_within_a_gap_is_met() -> None:
     reader = RangeReader(Feed([0, 1, 2, 3, 4, 8, 9]), Mark(offset=6))
     assert [len(reader.poll(5).values) for _ in range(2)] == [5, 0]
     assert reader.poll(5).finished

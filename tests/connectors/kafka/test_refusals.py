@@ -1,4 +1,4 @@
-"""What an error of librdkafka means; the texts are those that it gave on Apache Kafka."""
+"""The meaning of an error of librdkafka; the texts are those that it gave on Apache Kafka."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def test_the_last_refusal_explains_once_why_nobody_answered() -> None:
     assert refusals.behind(other) is other, "it has a reason of its own"
 
 
-def test_what_librdkafka_says_of_protocols_can_be_read() -> None:
+def test_messages_of_librdkafka_about_protocols_can_be_read() -> None:
     assert CONFIG.masked("SSL handshake failed with hunter2") == "SSL handshake failed with **********"

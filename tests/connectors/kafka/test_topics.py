@@ -1,4 +1,4 @@
-"""What the brokers say of topics, as the program understands it."""
+"""The brokers' answers about topics, as the program understands them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backtest says what production says, whatever its batches and workers, and touches nothing of a deployment."""
+"""A backtest gives the alerts of production with any batches and workers, and touches nothing of a deployment."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SLOWNESS_UNSEEN = CONFIG.replace(
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with events on two files, settings and labels; it is the working directory."""
+    """A folder with events in two files, settings and labels; it is the working directory."""
     monkeypatch.chdir(tmp_path)
     for name in [n for n in os.environ if n.startswith("SENTINEL_")]:
         monkeypatch.delenv(name)
@@ -75,7 +75,7 @@ EVENTS = ["p0.jsonl", "p1.jsonl"]
 
 
 def on_the_topic() -> bytes:
-    """The alerts as the whole flow, with a store, sends them."""
+    """The alerts that the whole flow, with a store, sends."""
     partitions = {name: Path(name).read_bytes().splitlines() for name in EVENTS}
     settings = replay.settings_of(None, [], {}, Path.cwd()).settings
     world = World(MemoryTopic(partitions), wiring.shape(settings))
@@ -204,7 +204,7 @@ def test_episodes_are_the_same_where_series_metric_and_time_are() -> None:
         (["p0.jsonl", "--set", "store.kind=none"], "decides this itself"),
         (["p0.jsonl", "--alerts", "none/out.jsonl"], "has no folder"),
         (["p0.jsonl", "--report", "none/out"], "cannot be made"),
-        (["p0.jsonl", "--scores", "out"], "are of --series"),
+        (["p0.jsonl", "--scores", "out"], "go with --series"),
         (["p0.jsonl", "--workers", "0"], "--workers 0"),
         (["p0.jsonl", "--series", "x.csv"], "--series takes no events"),
         (["--series", "x.csv", "--labels", "labels.jsonl"], "--series takes no --labels"),
@@ -248,7 +248,7 @@ def test_an_alert_file_that_cannot_be_written_is_refused(folder: Path, capfd: py
     assert not list(Path().glob("*.tmp"))
 
 
-def test_who_asks_it_to_stop_is_obeyed(folder: Path) -> None:
+def test_a_request_to_stop_is_obeyed(folder: Path) -> None:
     settings = replay.settings_of(None, [], {}, folder).settings
     stop = threading.Event()
     stop.set()

@@ -1,4 +1,4 @@
-"""Our figures are those of the scorer beside the recorded traffic, and each definition holds by itself."""
+"""Our figures equal those of the scorer beside the recorded traffic, and each definition holds by itself."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def random_case(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Labels one after the other, and episodes of which many lie near one."""
+    """Labels one after the other, and episodes, many of which lie near a label."""
     rng = random.Random(seed)
     labels, alerts, at = [], [], 0.0
     for number in range(12):
@@ -133,7 +133,7 @@ def test_an_earlier_episode_belongs_where_it_overlaps_more_than_half(tmp_path: P
     assert more.found and more.delay_s == 0
 
 
-def test_what_both_name_must_not_differ(tmp_path: Path) -> None:
+def test_dimensions_that_both_name_must_not_differ(tmp_path: Path) -> None:
     elsewhere = alert("a", 60, series={"service": "search"})
     unrelated = alert("b", 60, series={"tenant": "t1"})
     found = scored([elsewhere, unrelated], [label(0, 600)], tmp_path)
@@ -153,9 +153,9 @@ def test_only_the_primary_metric_is_exact(tmp_path: Path) -> None:
     [
         ("no json\n", "line 1"),
         ("[]\n", "line 1"),
-        ('{"anomaly_id": "A"}\n', "label 1 is not one"),
-        (json.dumps(label(0, 1) | {"start": "yesterday"}), "label 1 is not one"),
-        (json.dumps(label(0, 1) | {"entity": "chat"}), "label 1 is not one"),
+        ('{"anomaly_id": "A"}\n', "label 1 is wrong"),
+        (json.dumps(label(0, 1) | {"start": "yesterday"}), "label 1 is wrong"),
+        (json.dumps(label(0, 1) | {"entity": "chat"}), "label 1 is wrong"),
     ],
 )
 def test_foreign_labels_are_refused_in_one_sentence(text: str, said: str, tmp_path: Path) -> None:
@@ -175,5 +175,5 @@ def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_line_that_is_no_alert_is_refused() -> None:
-    with pytest.raises(ConfigError, match="alert 2 is not one"):
+    with pytest.raises(ConfigError, match="alert 2 is wrong"):
         scoring.episodes([alert("a", 0), {"alert_id": "x"}])

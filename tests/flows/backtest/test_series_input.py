@@ -1,4 +1,4 @@
-"""Plain series through the detectors: a row a point, causal scores in 0..1, whatever the values and gaps."""
+"""Plain series through the detectors: a row for each point, causal scores in 0..1, with any values and gaps."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_points_that_go_back_in_time_still_have_panes_of_their_own(tmp_path: Pat
     assert len(scores(s, SETTINGS)) == 45
 
 
-def test_a_step_scores_above_the_boundary_and_what_was_before_below(tmp_path: Path) -> None:
+def test_a_step_scores_above_the_boundary_and_earlier_points_below(tmp_path: Path) -> None:
     found = scores(series(tmp_path, lines(step())), SETTINGS)
     assert found.shape == (400,) and (found >= 0).all() and (found <= 1).all()
     assert (found[:300] >= 0.5).sum() <= 3  # one in a hundred, by chance
@@ -73,7 +73,7 @@ def test_values_of_any_size_and_sign_are_judged(level: float, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("cut", [10, 150, 302, 350])
-def test_a_score_depends_on_what_came_before_alone(cut: int, tmp_path: Path) -> None:
+def test_a_score_depends_only_on_its_point_and_earlier_ones(cut: int, tmp_path: Path) -> None:
     values = step()
     whole = scores(series(tmp_path, lines(values)), SETTINGS)
     part = scores(series(tmp_path, lines(values[:cut])), SETTINGS)
@@ -83,9 +83,9 @@ def test_a_score_depends_on_what_came_before_alone(cut: int, tmp_path: Path) -> 
 
 def test_an_anomaly_is_told_once() -> None:
     found = np.zeros(2_000)
-    found[100:180] = 0.6  # longer than the quiet, the last of which is told again
+    found[100:180] = 0.6  # longer than the quiet time, so that it is told twice
     found[190], found[195], found[200] = 0.9, 0.99, 0.99  # much higher, though scores end at 1
-    found[1_500], found[1_550], found[1_600] = 0.6, 0.6, 0.6  # 6 % of what was seen are 90 and more points
+    found[1_500], found[1_550], found[1_600] = 0.6, 0.6, 0.6  # 6 % of the points so far are 90 and more
     once = told(found)
     assert {i: once[i] for i in np.flatnonzero(once).tolist()} == {
         100: 0.6, 151: 0.6, 190: 0.9, 195: 0.99, 1_500: 0.6, 1_600: 0.6,
@@ -106,7 +106,7 @@ def test_empty_and_constant_series_are_no_error(tmp_path: Path) -> None:
     assert (scores(series(tmp_path, lines(["7"] * 200)), SETTINGS) < 0.5).all()
 
 
-def test_what_is_written_has_a_row_a_point_as_it_was_read(tmp_path: Path) -> None:
+def test_scores_have_a_row_for_each_point_as_read(tmp_path: Path) -> None:
     s = series(tmp_path, lines(["1.50", "", "3"]))
     write(tmp_path / "a" / "b.csv", s, [0.0, 0.25, 1 / 3])
     rows = list(csv.reader((tmp_path / "a" / "b.csv").read_text().splitlines()))

@@ -54,7 +54,7 @@ def test_explain_one_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert environment == "  environment: SENTINEL_TIME__PANE_S"
 
 
-def test_explain_what_is_not_set(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_an_unset_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--explain", "source.files.paths"]) == 0
     assert capsys.readouterr().out.startswith("source.files.paths is not set\n  takes: list of path")
 
@@ -86,7 +86,7 @@ mute = true
 
 
 def of_series(capsys: pytest.CaptureFixture[str], series: str, *key: str) -> tuple[str, dict[str, str]]:
-    """What is said of the series, and what holds for it by setting."""
+    """The head of the explanation of the series, and its values by setting."""
     Path("sentinel.toml").write_text(OVERRIDES)
     assert main(["--explain", *key, "--series", series]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
@@ -95,7 +95,7 @@ def of_series(capsys: pytest.CaptureFixture[str], series: str, *key: str) -> tup
     return head, dict(line.split(" = ", 1) for line in lines)
 
 
-def test_explain_a_series_that_an_override_is_meant_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_a_series_with_an_override(capsys: pytest.CaptureFixture[str]) -> None:
     head, found = of_series(capsys, "service=batch-day,model=m,operation=chat")
     assert head.startswith("service=batch-day,model=m,operation=chat: entry 1 of detect.overrides")
     assert head.endswith("sentinel.toml, line 10)")
@@ -109,7 +109,7 @@ def test_explain_a_series_that_an_override_is_meant_for(capsys: pytest.CaptureFi
 
 def test_explain_a_series_without_override_names_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
     head, found = of_series(capsys, "service=chat")
-    assert head == "service=chat: no override is meant for it"
+    assert head == "service=chat: no override applies"
     shown = found["detect.false_alarms_per_series_day"]
     assert shown.startswith("0.002  (the preset, detect.preset = quiet, set by ") and "line 3" in shown
     assert '"above": 5000' in found["detect.limits"]
@@ -118,9 +118,9 @@ def test_explain_a_series_without_override_names_the_preset(capsys: pytest.Captu
 def test_explain_the_series_of_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
     head, found = of_series(capsys, "service=*,model=*", "detect.metrics.latency")
     assert len(found) == 5
-    assert head.splitlines()[0] == "service=*,model=*: no override is meant for it"
+    assert head.splitlines()[0] == "service=*,model=*: no override applies"
     assert [line.split(":")[0] for line in head.splitlines()[1:]] == [
-        "  but of these, those like *service=batch-*", "  but of these, those like service=batch-night,*",
+        "  but for those like *service=batch-*", "  but for those like service=batch-night,*",
     ]  # fmt: skip
     assert "nothing is told of it" in head
     head, _ = of_series(capsys, "service=batch-*")
@@ -136,7 +136,7 @@ def test_explain_the_series_of_a_pattern(capsys: pytest.CaptureFixture[str]) -> 
         (["--explain", "time", "--series", "service=s"], "there is no setting time of detection"),
     ],
 )
-def test_explain_what_is_no_series(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_refuses_what_is_no_series(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 78
     assert said in capsys.readouterr().err
 
@@ -163,7 +163,7 @@ def test_explain_an_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
         ("docs/detectors.md", detectors),
     ],
 )
-def test_what_is_made_from_the_code_is_fresh(name: str, made: Callable[[], str]) -> None:
+def test_documents_made_from_the_code_are_fresh(name: str, made: Callable[[], str]) -> None:
     assert (ROOT / name).read_text() == made(), "make docs"
 
 
@@ -237,6 +237,6 @@ def test_an_option_that_librdkafka_does_not_know_is_found_without_a_broker(capsy
     assert said.startswith("flows.check: kafka.options: ") and "linger.mss" in said
 
 
-def test_options_are_not_looked_at_where_kafka_is_not_used() -> None:
+def test_options_are_not_checked_if_kafka_is_not_used() -> None:
     Path("sentinel.toml").write_text('[kafka]\noptions = {"linger.mss" = 5}\n')
     assert main([]) == 0

@@ -1,4 +1,4 @@
-"""The supervisor: what it starts, how often it starts it again, and that nothing outlives it."""
+"""The supervisor: its processes, its restarts, and that nothing outlives it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_pause_doubles_and_is_forgotten_after_the_window() -> None:
 # --- what is started -------------------------------------------------------------------------------------------------
 
 
-def test_snapshots_are_asked_for_where_nobody_did() -> None:
+def test_snapshots_are_asked_for_by_default() -> None:
     assert arguments_of(["-r", "state"], {}, 2) == (["-r", "state", "-s", "10", "-b", "0"], None)
     assert arguments_of(["-r", "x", "-s", "3", "-w", "2"], {}, 2) == (
         ["-r", "x", "-w", "2", "-s", "3", "-b", "0"],
@@ -175,7 +175,7 @@ def test_a_wrong_set_up_is_passed_on_with_its_message_and_not_tried_again(tmp_pa
     assert "the processes of one host share their folder" in process.said()
 
 
-def test_when_one_dies_the_others_fall(tmp_path: Path) -> None:
+def test_when_one_dies_the_others_are_ended(tmp_path: Path) -> None:
     with started(tmp_path, 3, f"{FLOWS}:killed()", restarts=0) as process:
         assert process.finish(60) == 75, process.said()
     assert "process 1 of 3 was ended by SIGKILL" in process.said()

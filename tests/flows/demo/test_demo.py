@@ -1,4 +1,4 @@
-"""The demo with the real flow for some seconds: as lines, on a terminal, and when something is wrong."""
+"""The demo with the real flow for some seconds: as lines, on a terminal, and with faults."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_signal_ends_it_and_the_terminal_is_whole(until: bytes, number: signal
             said += more
         assert demo.wait(60) == 0
     os.close(ours)
-    assert said.count(b"\x1b[?1049h") == said.count(b"\x1b[?1049l") == 1  # the other screen, and back
+    assert said.count(b"\x1b[?1049h") == said.count(b"\x1b[?1049l") == 1  # the alternate screen, and back
     assert said.rindex(b"\x1b[?25h") > said.rindex(b"\x1b[?25l")  # the cursor is there again
     after = said[said.rindex(b"\x1b[?1049l") :].decode()
     assert "python -m flows.report --run" in after and "Traceback" not in after

@@ -1,4 +1,4 @@
-"""A heartbeat is said only where the source was polled since the last one, and where panes close."""
+"""A heartbeat is sent only if the source was polled since the last one, and if panes close."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Shards:
         return self.pulse.say() is not None
 
 
-def test_where_nothing_waits_to_be_closed_it_goes_on() -> None:
+def test_it_goes_on_while_no_pane_waits_to_close() -> None:
     shards = Shards()
     assert shards.beats(), "a process may have no shard"
     for closed, newest in ((None, None), (10, 10), (30, 10)):
@@ -84,6 +84,6 @@ def test_panes_that_wait_and_do_not_close_stop_it_until_they_do(closed: int | No
     assert shards.beats()
 
 
-def test_it_waits_for_longer_than_a_quiet_partition_takes_to_be_called_idle() -> None:
+def test_it_waits_for_longer_than_the_idle_timeout() -> None:
     assert patience_s(TimeConfig()) == 80
     assert patience_s(TimeConfig(idle_s=600, pane_s=60)) > 600 + 60

@@ -75,7 +75,7 @@ def test_every_start_has_a_name_of_its_own() -> None:
     assert len(Who().run) == 8
 
 
-def test_what_is_told_is_a_json_line_where_log_lines_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_are_json_lines_if_log_lines_are(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("error", "text")
     tell(logging.INFO, "\nstopping")
     assert capsys.readouterr().err == "\nstopping\n"
@@ -85,7 +85,7 @@ def test_what_is_told_is_a_json_line_where_log_lines_are(capsys: pytest.CaptureF
     assert (line["level"], line["message"], line["run"]) == ("INFO", "stopping", "0a1b2c3d")
 
 
-def test_what_is_told_in_the_middle_of_a_write_to_the_same_stream_is_left_out() -> None:
+def test_a_message_during_a_write_to_the_same_stream_is_left_out() -> None:
     class Interrupted(io.RawIOBase):
         said, interruptions = b"", 0
 

@@ -1,4 +1,4 @@
-"""What Rust says of an error is kept back where a sentence is said instead, and nothing else is."""
+"""Rust's message about an error is kept back if a sentence replaces it; nothing else is kept back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ stack backtrace:
 
 
 def said(program: str, end: str = "") -> str:
-    """What it has written to standard error, in order."""
+    """The lines that it has written to standard error, in order."""
     head = "import os, sys, time\nfrom flows.process import panics\n"
     done = subprocess.run(
         [sys.executable, "-c", head + program, PANIC], cwd=ROOT, env={**os.environ}, capture_output=True, text=True,
@@ -63,7 +63,7 @@ def test_other_lines_pass_at_once_and_an_unfinished_one_at_the_end() -> None:
     )
 
 
-def test_who_writes_more_than_is_read_is_not_held_up() -> None:
+def test_a_fast_writer_is_not_held_up() -> None:
     program = "import signal\nsignal.alarm(20)\nkept = panics.Panics()\nsys.setswitchinterval(1000)\n"
     program += (
         "try:\n    while True:\n        os.write(2, b'x' * 100_000)\nexcept BlockingIOError:\n    kept.end(show=False)"

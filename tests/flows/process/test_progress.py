@@ -68,7 +68,7 @@ def test_a_dumb_terminal_is_written_to_as_a_pipe(monkeypatch: pytest.MonkeyPatch
     assert stream.getvalue() == "1 events, 0 alerts, 0 late, 0 dead letters\n"
 
 
-def test_who_looked_may_go_away() -> None:
+def test_the_reader_may_go_away() -> None:
     progress = Progress(Gone(), Clock())
     progress.update(events=1)
     progress.update(events=1)

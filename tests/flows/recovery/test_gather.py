@@ -1,4 +1,4 @@
-"""Processes with some of the partitions each meet before Bytewax, over real sockets, whatever else comes by."""
+"""Processes with some partitions each meet before Bytewax starts, over real sockets, also past strangers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.flows.recovery.test_rewind import epochs, split, store
 from tests.processes import Job
 
 TIMELY = b"\xd9\xad\x18\x01w\xfb\xf1\xc2\x01\x00\x00\x00\x00\x00\x00\x00"
-"""What Bytewax says first to a process that it connects to."""
+"""The first bytes that Bytewax sends to a process that it connects to."""
 
 
 def share(process: int, partitions: int = 3) -> Share:
@@ -116,7 +116,7 @@ def line(**changes: object) -> bytes:
 
 
 def greet(other: socket.socket, token: str = TOKEN, process: int = 1) -> Seal:
-    """What a process says and hears first; how its lines are signed from then on."""
+    """Exchange the first lines of a process; returns the seal of its later lines."""
     other.sendall(line(process=process))
     answer = other.makefile("rb").readline().rstrip(b"\n")
     theirs = json.loads(answer.rpartition(b" ")[0])["nonce"]
@@ -139,7 +139,7 @@ def ended(other: socket.socket) -> bool:
     ],
     ids=range(17),
 )  # fmt: skip
-def test_who_is_none_of_them_is_sent_away(cluster: Cluster, said: bytes) -> None:
+def test_a_stranger_is_sent_away(cluster: Cluster, said: bytes) -> None:
     hub = cluster.start(0)
     with cluster.connect() as other:
         other.sendall(said)
@@ -162,7 +162,7 @@ FORGED = [[1, 3, [[9, 3, 900]], [[9, 0, 900]]]]
 
 
 def forgeries(seal: Seal) -> list[bytes]:
-    """Lines of a process that does not know the token, or only what it has heard."""
+    """Lines of a process that does not know the token, or that knows only lines it has heard."""
     right = seal.sign("shares", shares=FORGED)
     body, _, signature = right.rpartition(b" ")
     return [
@@ -180,7 +180,7 @@ def forgeries(seal: Seal) -> list[bytes]:
 
 @pytest.mark.parametrize("number", range(9))
 def test_a_forged_line_changes_nothing(cluster: Cluster, number: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither while the real process is awaited, nor after it came."""
+    """A forged line has no effect while the real process is awaited, nor after it came."""
     hub = cluster.start(0)
     with cluster.connect() as other:
         other.sendall(forgeries(greet(other))[number])
@@ -198,7 +198,7 @@ def test_a_forged_line_changes_nothing(cluster: Cluster, number: int, caplog: py
 
 
 def test_a_line_heard_before_is_worth_nothing_on_another_connection(cluster: Cluster) -> None:
-    """What a right process said is said again, hello and shares, and so is what process 0 answered."""
+    """A stranger repeats the hello and the shares of a right process, and the answer of process 0."""
     hub = cluster.start(0)
     with cluster.connect() as right:
         said = greet(right).sign("shares", shares=[[1, 3, [], []]])
@@ -278,7 +278,7 @@ def test_without_a_token_they_meet_on_loopback(threads: ThreadPoolExecutor) -> N
     assert [sorted_shares(cluster_) for cluster_ in [cluster.start(n) for n in range(3)]] == [ALL] * 3
 
 
-def test_who_says_nothing_does_not_hold_the_others_up(cluster: Cluster) -> None:
+def test_a_silent_client_does_not_hold_the_others_up(cluster: Cluster) -> None:
     hub = cluster.start(0)
     with cluster.connect() as silent:
         assert silent.recv(1) == b""
@@ -308,8 +308,8 @@ def test_one_that_came_back_before_its_end_was_noticed_counts_once(cluster: Clus
 
 
 @pytest.mark.parametrize("answer", [b"", TIMELY, b"\n\n", b"\n{}\n", line()], ids=str)
-def test_what_is_no_answer_is_not_taken_for_one(cluster: Cluster, answer: bytes) -> None:
-    """Of a Bytewax that waits for its peers, a process 0 that dies, and of itself: a connection can come back to it."""
+def test_a_false_answer_is_not_believed(cluster: Cluster, answer: bytes) -> None:
+    """Answers of a Bytewax that waits for its peers, of a process 0 that dies, and of itself, by its own connection."""
     with socket.create_server(("127.0.0.1", cluster.port)) as listener:
         other = cluster.start(1)
         peer, _ = listener.accept()
@@ -319,7 +319,7 @@ def test_what_is_no_answer_is_not_taken_for_one(cluster: Cluster, answer: bytes)
     assert [sorted_shares(f) for f in (cluster.start(0), cluster.start(2), other)] == [ALL] * 3
 
 
-def test_an_address_that_is_taken_is_had_when_it_is_free(cluster: Cluster) -> None:
+def test_a_taken_address_is_used_once_it_is_free(cluster: Cluster) -> None:
     with socket.create_server(("127.0.0.1", cluster.port)):
         found = [cluster.start(0)]
         time.sleep(0.5)
@@ -379,10 +379,10 @@ def joined(threads: ThreadPoolExecutor, folders: list[Path]) -> list[Future[None
     ]
 
 
-def test_what_only_the_other_one_knows_to_be_unfinished_is_forgotten(
+def test_an_epoch_that_only_the_other_one_knows_to_be_unfinished_is_forgotten(
     tmp_path: Path, threads: ThreadPoolExecutor
 ) -> None:
-    """The begin of the run stands on volume 0, how far its workers came on volume 1; both hold snapshots beyond it."""
+    """Volume 0 holds the begin of the run, volume 1 the progress of its workers; both hold snapshots beyond it."""
     store(tmp_path, 2, [(3, 2, 2)], [(2, 0, 1), (3, 0, 7), (2, 1, 9), (3, 1, 6)])
     folders = split(tmp_path, 2)
     for future in joined(threads, folders):
@@ -404,7 +404,7 @@ def test_volumes_that_are_not_one_store_are_refused_by_all_and_left_alone(
 
 
 def test_a_stranger_has_no_snapshot_forgotten(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
-    """By one line as the release before believed it, and by one of this release that is signed without the token."""
+    """The stranger sends a line that the release before believed, and one of this release signed without the token."""
     store(tmp_path, 2, [(3, 2, 2)], [(2, 0, 1), (3, 0, 9), (2, 1, 9), (3, 1, 9)])
     folders = split(tmp_path, 2)
     kept = [epochs(folder) for folder in folders]
@@ -465,7 +465,7 @@ def test_a_process_that_waits_alone_is_alive_and_can_be_stopped(
 
 
 def test_processes_with_one_token_meet_past_a_stranger(tmp_path: Path) -> None:
-    """Real ones, with the token in their environment, which none of them says."""
+    """Real processes, with the token in their environment, which none of them sends."""
     shared = {
         "source.kind": "simulator",
         "source.simulator.hours": 0.5,
@@ -516,7 +516,7 @@ def test_a_process_whose_others_do_not_connect_ends(connected: bool, code: int, 
 
 
 def counted(folder: Path, settled: bool, dies: str) -> list[str]:
-    """Run `volume_flow` in two processes until it dies or ends; the lines that it wrote, not those of Bytewax."""
+    """Run `volume_flow` in two processes until it dies or ends; returns its own lines, without those of Bytewax."""
     addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
     pods = [
         subprocess.Popen(
@@ -537,8 +537,8 @@ def counted(folder: Path, settled: bool, dies: str) -> list[str]:
 
 
 @pytest.mark.parametrize("settled", [True, False])
-def test_two_deaths_within_one_epoch_are_as_none(tmp_path: Path, settled: bool) -> None:
-    """Left alone, what the first run stored of the epoch in which it died is taken up after the second death."""
+def test_two_deaths_within_one_epoch_change_nothing(tmp_path: Path, settled: bool) -> None:
+    """Unless it is `settled`, the second run takes up snapshots of the epoch in which the first one died."""
     counted(tmp_path, settled, "storing")
     assert any(of > [[]] for of in (epochs(tmp_path / "0"), epochs(tmp_path / "1"))), (
         "it died before it stored anything"

@@ -1,4 +1,4 @@
-"""What the recovery store holds, a start loads and an epoch writes is at day 90 what it was at day 2."""
+"""The recovery store, the rows that a start loads and those that an epoch writes are as large at day 90 as at day 2."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHAPE = Shape(
     expectations=False,
 )
 SERVICES = "abcf"
-"""One a shard. Each has an event an hour; those of an hour are one poll and one epoch."""
+"""Series, one for each shard. Each has an event an hour; the events of an hour are one poll and one epoch."""
 
 
 def hour(number: int) -> list[bytes]:
@@ -47,7 +47,7 @@ def hour(number: int) -> list[bytes]:
 
 
 class Size(NamedTuple):
-    """What the store holds, what a start loads of it, and what the last epoch has written."""
+    """The sizes of the store, of the rows that a start loads, and of those that the last epoch has written."""
 
     rows: int
     loaded: int
@@ -66,7 +66,7 @@ def size(folder: Path) -> Size:
 
 
 def test_at_day_ninety_the_store_a_start_and_an_epoch_are_as_at_day_two(tmp_path: Path) -> None:
-    """How long a start and an epoch take follows from the rows: Bytewax goes through all of them in both."""
+    """The time of a start and of an epoch follows from the rows, since Bytewax reads all of them in both."""
     topic = MemoryTopic({"p0": [event for number in range(24 * DAYS) for event in hour(number)]})
     world = World(topic, SHAPE, recovery=tmp_path)
     sizes = []

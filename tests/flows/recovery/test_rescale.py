@@ -1,4 +1,4 @@
-"""Partitions move to the volumes of another number of pods; whatever is in doubt is refused before anything moves."""
+"""Partitions move to the volumes of another number of pods; doubtful moves are refused before anything moves."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.flows.recovery.test_store import parts, take
 
 
 def use(file: Path, epoch: int) -> None:
-    """Something that a flow would have left there."""
+    """A file that a flow could have left there."""
     with closing(sqlite3.connect(file)) as db, db:
         db.execute("INSERT INTO snaps VALUES ('', 'step', 'key', ?, x'4b012e')", (epoch,))
 
 
 @pytest.fixture
 def volumes(tmp_path: Path) -> list[Path]:
-    """Of four pods; those of the first two hold a store of five partitions."""
+    """The volumes of four pods; the first two hold a store of five partitions."""
     found = [tmp_path / str(number) for number in range(4)]
     for number in range(2):
         take(found[number], number, 2, "own", partitions=5).release()
@@ -66,7 +66,7 @@ def test_it_goes_on_where_a_crash_came_after_a_copy(volumes: list[Path]) -> None
     assert held(volumes) == [[0, 3], [1, 4], [2], []]
 
 
-def test_what_a_new_pod_made_that_came_too_early_gives_way(volumes: list[Path]) -> None:
+def test_the_store_of_a_pod_that_came_too_early_gives_way(volumes: list[Path]) -> None:
     take(volumes[2], 2, 3, "own", partitions=5).release()
     real = (volumes[0] / "part-2.sqlite3").read_bytes()
     assert rescale(volumes[:3], 3) != []
@@ -77,7 +77,7 @@ def test_what_a_new_pod_made_that_came_too_early_gives_way(volumes: list[Path]) 
     assert held(volumes) == [[0, 2, 4], [1, 3], [], []]
 
 
-def test_what_a_new_pod_found_of_topics_that_have_grown_gives_way(volumes: list[Path]) -> None:
+def test_the_partition_counts_that_a_new_pod_found_give_way(volumes: list[Path]) -> None:
     for volume, topics in zip(volumes, ({"alerts": 1}, {"alerts": 1}, {"alerts": 3, "other": 2}), strict=False):
         held = take(volume, volumes.index(volume), 3 if volume == volumes[2] else 2, "own", partitions=5)
         held.keep(topics)
@@ -110,7 +110,9 @@ def test_a_new_pod_that_is_making_its_store_is_not_touched(volumes: list[Path]) 
     assert rescale(volumes[:3], 3) != []
 
 
-def test_what_breaks_a_move_off_is_said_in_a_sentence(volumes: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reason_of_a_broken_move_is_told_in_a_sentence(
+    volumes: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     (volumes[0] / "part-3.sqlite3.tmp").mkdir()
     assert main(["--to", "1", *map(str, volumes[:2])]) == 1
     said = capsys.readouterr().err
@@ -121,7 +123,7 @@ def test_what_breaks_a_move_off_is_said_in_a_sentence(volumes: list[Path], capsy
     assert held(volumes) == [[0, 1, 2, 3, 4], [], [], []]
 
 
-def test_what_is_in_doubt_is_refused(volumes: list[Path], tmp_path: Path) -> None:
+def test_a_doubtful_move_is_refused(volumes: list[Path], tmp_path: Path) -> None:
     def refused(folders: list[Path], pods: int) -> str:
         with pytest.raises(ConfigError) as error:
             rescale(folders, pods)

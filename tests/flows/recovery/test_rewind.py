@@ -1,4 +1,4 @@
-"""Snapshots of an epoch that was not finished go before the store is opened; all others stay."""
+"""Snapshots of an unfinished epoch are removed before the store is opened; all others stay."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def epochs(folder: Path) -> list[list[int]]:
         ([(0, 1, 1), (1, 1, 5)], [(0, 0, 5)], 5),  # the second run died before it got further
         ([(0, 1, 1), (1, 1, 5)], [(0, 0, 5), (1, 0, 7)], 7),
         ([(0, 2, 1)], [(0, 0, 8), (0, 1, 7)], 7),  # the slower of two workers
-        ([(0, 2, 1)], [(0, 0, 2)], 1),  # one of two said nothing yet
+        ([(0, 2, 1)], [(0, 0, 2)], 1),  # one of two workers has no progress yet
         ([(0, 2, 1), (1, 1, 6)], [(0, 0, 6), (0, 1, 6), (1, 0, 9)], 9),  # fewer workers than before
     ],
 )
@@ -93,7 +93,7 @@ def test_part_of_a_store_tells_no_epoch(tmp_path: Path) -> None:
 
 
 def test_the_fronts_of_a_run_whose_begin_is_not_known_hide_none(tmp_path: Path) -> None:
-    """Its begin stands in another partition, and was not stored before the crash: the run before it counts."""
+    """The begin of the run is in another partition and was not stored before the crash, so the run before it counts."""
     store(tmp_path, 1, [(0, 1, 1), (1, 1, 4)], [(0, 0, 4), (1, 0, 7), (2, 0, 9)])
     assert resumed_from(shares(tmp_path)) == 7
 

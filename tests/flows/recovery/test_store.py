@@ -1,4 +1,4 @@
-"""The recovery folder: made, locked, compared; what does not fit is refused in one sentence."""
+"""The recovery folder is made, locked and compared; one that does not fit is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def parts(folder: Path) -> list[str]:
         (["flows.main"], {"BYTEWAX_POD_NAME": "sentinel-2", "BYTEWAX_STATEFULSET_NAME": "sentinel"}, Place(None, 2, 1)),
     ],
 )  # fmt: skip
-def test_the_place_is_what_bytewax_was_told(argv: list[str], environ: dict[str, str], expected: Place) -> None:
+def test_the_place_follows_the_arguments_of_bytewax(argv: list[str], environ: dict[str, str], expected: Place) -> None:
     assert place(argv, environ) == expected
 
 
@@ -142,7 +142,7 @@ def test_bytewax_resumes_from_what_was_made(tmp_path: Path) -> None:
 # --- refusing ------------------------------------------------------------------------------------------------------
 
 
-def test_what_sqlite_says_of_a_store_in_the_making_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_an_error_of_sqlite_while_a_store_is_made_is_told_in_one_sentence(tmp_path: Path) -> None:
     part = tmp_path / "part-0.sqlite3"
     part.write_bytes(b"no database" * 100)
     with pytest.raises(ConfigError, match=r"part-0\.sqlite3 cannot be made: file is not a database; check the disk"):
@@ -218,7 +218,7 @@ def test_the_manifest_of_another_program_is_refused_and_nothing_is_put_beside_it
     assert listed(tmp_path) == before
 
 
-def test_a_fresh_volume_and_what_a_start_that_died_left_are_taken(tmp_path: Path) -> None:
+def test_a_fresh_volume_and_the_files_of_a_dead_start_are_taken(tmp_path: Path) -> None:
     for folder in ("lost+found", "making"):
         (tmp_path / folder).mkdir()
     for name in ("process-0.lock", "setup.lock", "room-7.tmp", "manifest.json.tmp", "part-0.sqlite3-wal"):
@@ -343,7 +343,7 @@ def test_a_folder_that_was_removed_under_a_running_flow_is_noticed(tmp_path: Pat
     held.release()
 
 
-def test_what_was_learned_in_another_form_is_refused_unless_it_may_be_learned_anew(tmp_path: Path) -> None:
+def test_learned_state_of_another_form_is_refused_unless_it_may_be_learned_anew(tmp_path: Path) -> None:
     take(tmp_path, learned={"detect.metrics": "a"}).release()
     said = refused(tmp_path, learned={"detect.metrics": "b"})
     assert "detect.metrics was a, now it is b" in said and "recovery.relearn = true" in said
@@ -355,12 +355,12 @@ def test_what_was_learned_in_another_form_is_refused_unless_it_may_be_learned_an
 
 
 class Power(Exception):
-    """It goes."""
+    """The process dies."""
 
 
 @pytest.mark.parametrize("moves", range(4))
-def test_what_a_crash_left_half_made_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int) -> None:
-    """Two partitions and the manifest are moved into place: it dies before the first, between them, after the last."""
+def test_a_half_made_store_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int) -> None:
+    """Two partitions and the manifest are moved into place; the process dies before, between or after these moves."""
     done = 0
     replace = Path.replace
 

@@ -1,4 +1,4 @@
-"""What the manifest remembers of topics."""
+"""The topics in the manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.flows.recovery.test_store import take
 from tests.operators.observe.test_telemetry import samples
 
 
-def test_partitions_that_a_topic_has_got_since_the_first_start_are_told_of(tansu: Broker, tmp_path: Path) -> None:
+def test_partitions_added_since_the_first_start_are_reported(tansu: Broker, tmp_path: Path) -> None:
     topic, telemetry, held = f"a-{uuid4().hex[:8]}", Telemetry(), take(tmp_path / "state")
     create_topic(tansu, topic, 3)
     config = KafkaConfig(brokers=tansu.address)

@@ -1,4 +1,4 @@
-"""What is done to a recovery store before a run: damaged states are refused, discarded keys go, all others stay."""
+"""The upkeep of a recovery store before a run: damaged states are refused, discarded keys are removed, others stay."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def states(folder: Path) -> list[tuple[int, str, bytes]]:
-    """(rowid, step, state) of what the store holds."""
+    """(rowid, step, state) of the rows of the store."""
     with closing(sqlite3.connect(folder / "part-0.sqlite3")) as db:
         return list(db.execute("SELECT rowid, step_id, ser_change FROM snaps WHERE ser_change IS NOT NULL"))
 
 
 def content(pickled: bytes) -> bytes:
-    """The state in there, comparable: it holds arrays."""
+    """The pickled state in a form that can be compared, since it holds arrays."""
     return pickle.dumps(restored(pickle.loads(pickled), "it"))
 
 
@@ -69,7 +69,7 @@ def test_every_step_source_and_sink_is_checked(ran: Path) -> None:
     assert steps == {f"sentinel.{name}" for name in ("telemetry", "merge", "rollup", "detect", "groups", "store")}
     for _, step, pickled in states(ran):
         check(pickled, "it")
-        last = damaged(pickled, 8 * (len(pickled) - 5))  # of the state, before what closes the pickle
+        last = damaged(pickled, 8 * (len(pickled) - 5))  # in the state, before the bytes that close the pickle
         with pytest.raises(ConfigError, match=f"the state of a key of {step} in the recovery store is damaged"):
             check(last, f"a key of {step}")
 
@@ -92,7 +92,7 @@ STATE = (3, ["ab", b"c"], {"k": 0.5}, None, tuple(range(300)))
 
 
 def refused(pickled: bytes) -> bool:
-    """Whether the check refuses it, or the step that it is given to; otherwise it must be the very state."""
+    """Whether the check or the step refuses the state; if not, the state must be unchanged."""
     try:
         check(pickled, "it")
         assert restored(pickle.loads(pickled), "it") == STATE
@@ -116,7 +116,7 @@ def test_whatever_damage_is_refused_or_changes_nothing(data: st.DataObject) -> N
 
 
 class Trap:
-    """Made anew of a pickle it would call something."""
+    """An object whose pickle calls a function when it is loaded."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return pytest.fail, ("something was called",)
@@ -170,7 +170,7 @@ class Sum(StatefulLogic[int, int, Stored]):
 
 
 def sums(folder: Path, items: list[Any], workers: int = 1, batch: int = 1) -> list[tuple[str, int]]:
-    """What a run says, an epoch a batch, on from where the one before has ended."""
+    """The output of a run with an epoch for each batch, which goes on from the end of the run before."""
     said: list[tuple[str, int]] = []
     flow = Dataflow("sums")
     source = TestingSource(items, batch)
@@ -238,14 +238,14 @@ def test_a_key_that_comes_back_takes_the_place_of_its_discard(tmp_path: Path) ->
 
 
 def snap(db: sqlite3.Connection, key: str, *epochs: int) -> None:
-    """Rows of a key: of a state, and of its discard where the epoch is negative."""
+    """Write rows of a key: a state for each epoch, or its discard for a negative one."""
     db.executemany(
         "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES ('step', ?, ?, ?)",
         [(key, abs(epoch), pickle.dumps(stored((1,))) if epoch > 0 else None) for epoch in epochs],
     )
 
 
-def test_only_what_is_discarded_where_the_run_resumes_goes(tmp_path: Path) -> None:
+def test_only_keys_that_are_discarded_at_the_resumed_epoch_go(tmp_path: Path) -> None:
     init_db_dir(tmp_path, 1)  # type: ignore[no-untyped-call]
     with closing(sqlite3.connect(tmp_path / "part-0.sqlite3")) as db, db:
         snap(db, "lives", 3)
@@ -278,7 +278,7 @@ def test_a_crash_in_the_middle_of_a_purge_leaves_the_partition_as_it_was(tmp_pat
     assert purge(3, tmp_path) == 5_000
 
 
-def test_of_earlier_runs_the_last_two_are_kept(tmp_path: Path) -> None:
+def test_the_last_two_earlier_runs_are_kept(tmp_path: Path) -> None:
     init_db_dir(tmp_path, 1)  # type: ignore[no-untyped-call]
     items: list[Any] = []
     for _ in range(5):
@@ -295,7 +295,7 @@ def test_of_earlier_runs_the_last_two_are_kept(tmp_path: Path) -> None:
 def test_a_store_of_fifty_thousand_discarded_keys_is_purged_when_it_is_claimed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As many as the release before had after thirty hours with 64 shards."""
+    """The number of keys that the release before had after thirty hours with 64 shards."""
     caplog.set_level(logging.INFO)
 
     def take() -> None:

@@ -1,4 +1,4 @@
-"""The HTML page of a report, on small stores made by hand: its structure, what it escapes, a browser's view of it."""
+"""The HTML page of a report, on small stores made by hand: its structure, its escaping, a browser's view of it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EVIL = "<script>alert(1)</script>\"'&<!--"
 
 
 class Tree(HTMLParser):
-    """Checks that tags close in order, and keeps what the tests ask for."""
+    """Checks that tags close in order, and keeps the parts that the tests ask for."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -70,7 +70,7 @@ class Tree(HTMLParser):
 
 
 def checked(html: str) -> Tree:
-    """The page, after what holds for every one: well formed, no script, no request, no dead link, no id twice."""
+    """The page, after checks for every page: well formed, no script, no request, no dead link, no id twice."""
     tree = Tree(html)
     names = {t for t, _ in tree.tags}
     assert not names & {"script", "iframe", "img", "object", "embed", "form", "base"}
@@ -162,7 +162,7 @@ def test_a_page_shows_values_band_requests_and_contributors(tmp_path: Path) -> N
     assert len(html) < 60_000
 
 
-def test_the_curve_is_what_the_detectors_judge(tmp_path: Path) -> None:
+def test_the_curve_shows_the_values_that_the_detectors_judge(tmp_path: Path) -> None:
     store(tmp_path / "run" / "sentinel.db", traffic_with_one_spike())
     found = find_store(tmp_path / "run")
     (chart,) = compose(found, gather(found)).charts
@@ -194,7 +194,7 @@ def test_known_incidents_stand_beside_the_episodes(tmp_path: Path) -> None:
     assert "known incident" not in render_page(bare)
 
 
-def test_silence_is_drawn_as_zero_and_what_was_before_the_series_is_not(tmp_path: Path) -> None:
+def test_silence_is_drawn_as_zero_but_not_the_time_before_the_series(tmp_path: Path) -> None:
     present = [latency_pane(SERIES, m, [1.0] * 4) for m in range(60, 100)]
     end = [latency_pane("service=other,model=m", m, [1.0]) for m in range(180)]
     quiet = slow("e1", SERIES, 100, None, kind="silence", metric="requests", unit="1/min", expected=4.0, observed=0.0)
@@ -242,7 +242,7 @@ def test_a_damaged_sketch_is_a_gap(tmp_path: Path) -> None:
     assert missing == [100]
 
 
-def test_what_comes_from_outside_is_text_and_nothing_else(tmp_path: Path) -> None:
+def test_text_from_outside_stays_text(tmp_path: Path) -> None:
     tenant = EVIL.replace("=", "%3D").replace(",", "%2C")
     evidence = [{"event_id": EVIL, "trace_id": EVIL, "value": 5.0}]
     contributors = [{"dimension": EVIL, "value": EVIL, "share": "many", "usual_share": EVIL}]
@@ -271,14 +271,14 @@ def test_what_comes_from_outside_is_text_and_nothing_else(tmp_path: Path) -> Non
 
 @pytest.fixture(scope="module")
 def composed(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """What the page of one episode shows."""
+    """The texts of the page of one episode."""
     found = tmp_path_factory.mktemp("run") / "sentinel.db"
     store(found, traffic_with_one_spike())
     return compose(found, gather(found))
 
 
 def renamed(page: Page, text: str) -> Page:
-    """The page with this text wherever text comes from outside."""
+    """The page with this text in every place that takes text from outside."""
     (chart,) = page.charts
     (episode,) = chart.episodes
     episode = replace(
@@ -347,7 +347,7 @@ def test_episodes_close_together_share_a_chart(tmp_path: Path) -> None:
     assert max((c.end - c.start) // MINUTE for c in charts) <= 15 * 60 + 1
 
 
-def test_what_is_not_of_the_first_day_bears_its_date(tmp_path: Path) -> None:
+def test_times_of_later_days_bear_their_date(tmp_path: Path) -> None:
     rows = [latency_pane(SERIES, m, [1000.0] * 3) for m in range(600, 900)] + slow("e1", SERIES, 700, 800)
     tree = checked(page(tmp_path, rows))
     assert "23:41:00firing" in tree.text and "2026-01-06 01:25:00resolved" in tree.text

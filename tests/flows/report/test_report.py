@@ -80,7 +80,7 @@ GOLDEN_TABLE = """\
 
 
 def row(table: Table, **given: object) -> Row:
-    """A row with these values; the others are null where they may be, else empty."""
+    """A row with these values; the others are null if they may be, else empty."""
     empty: dict[Type, object] = {Type.TEXT: "", Type.BYTES: b""}
     return Row(table.name, tuple(given.get(c.name, None if c.null else empty.get(c.type, 0)) for c in table.columns))
 
@@ -141,7 +141,7 @@ def alert_rows() -> list[Row]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to be in, with a finished run in `run`."""
+    """A working directory with a finished run in `run`."""
     monkeypatch.chdir(tmp_path)
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM"):
         monkeypatch.delenv(name, raising=False)
@@ -153,7 +153,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> str:
-    """What was printed, without the blanks at line ends."""
+    """The printed text, without blanks at line ends."""
     return "".join(line.rstrip() + "\n" for line in capsys.readouterr().out.splitlines())
 
 
@@ -263,7 +263,7 @@ def test_the_newest_run_is_the_default(folder: Path, capsys: pytest.CaptureFixtu
         (["--store", "old.db"], "old.db has schema 1, this program reads schema"),
     ],
 )
-def test_what_is_no_run_is_said_in_a_sentence(
+def test_a_folder_without_a_run_is_refused_in_a_sentence(
     folder: Path, capsys: pytest.CaptureFixture[str], args: list[str], words: str
 ) -> None:
     (folder / "bare").mkdir()

@@ -1,4 +1,4 @@
-"""Settings: layers, origins, and what is said of mistakes."""
+"""Settings: layers, origins, and the messages about mistakes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from operators.section import MASK
 def problems(environ: dict[str, str], cwd: Path, **overrides: tuple[object, str]) -> str:
     with pytest.raises(ConfigError) as caught:
         load(environ, cwd, overrides)
-    # A traceback with what was raised before would show the values that the message masks.
+    # A traceback with the original error would show the values that the message masks.
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None or caught.value.__suppress_context__
     return str(caught.value)
@@ -186,7 +186,7 @@ def test_mistakes_in_the_environment(tmp_path: Path, name: str, value: str, said
         ("PATH", "/bin"),
     ],
 )
-def test_what_others_put_into_the_environment_is_passed_over(tmp_path: Path, name: str, value: str) -> None:
+def test_foreign_variables_are_passed_over(tmp_path: Path, name: str, value: str) -> None:
     assert load({name: value}, tmp_path).settings == Settings()
 
 
@@ -270,7 +270,7 @@ def test_show(key: str, value: object, shown: str) -> None:
 
 
 def test_every_setting_can_be_set_by_the_environment(tmp_path: Path) -> None:
-    """Each default, written as a variable, gives the same settings again, and the variable is its origin."""
+    """Each default, written as a variable, gives the same settings, and the variable is its origin."""
     values = {k: v for k, v in values_of(Settings()) if v is not None and v != {}}
     environ = {}
     for key, value in values.items():
