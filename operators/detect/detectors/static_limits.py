@@ -17,7 +17,8 @@ from operators.detect.base import ERROR_RATIO, REQUESTS, Block, State, Traits, V
 from operators.kernels import limits as kernels
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, UPPER, Floats
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
-from operators.kernels.rows import Rows
+from operators.kernels.panes import Sums
+from operators.kernels.sketch import Sketches
 from operators.model import METRIC_INDEX, METRICS, Bools, Ints
 from operators.panes.sketch import MIDDLE
 
@@ -57,9 +58,9 @@ class StaticLimits:
             per_minute=60.0 / watch.pane_s,
         )
 
-    def statistics(self, rows: Rows, stats: Floats) -> None:
+    def statistics(self, sums: Sums, sketches: Sketches, stats: Floats) -> None:
         """Write the limits' columns of the rows' statistics."""
-        kernels.limit_statistics(rows, self._limits, MIDDLE, stats)
+        kernels.limit_statistics(sums, sketches, self._limits, MIDDLE, stats)
 
     def state(self, slots: int) -> State:
         return {}
