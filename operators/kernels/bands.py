@@ -42,6 +42,7 @@ def bands_in_units(verdicts: Floats, slots: Ints, reference: Floats, units: Cell
     `verdicts` [used, C, FIELDS] begin with the K metrics; `reference` [slots, K] is the value from which a metric's
     deviations count.
     """
+    in_logs, offset, factor, least, most = units
     cells, metrics = verdicts.shape[1], reference.shape[1]
     out = np.full((len(slots), cells, 3), np.nan)
     for r in range(len(slots)):
@@ -52,7 +53,7 @@ def bands_in_units(verdicts: Floats, slots: Ints, reference: Floats, units: Cell
             base = reference[s, c] if c < metrics else 0.0
             for i, field in enumerate((EXPECTED, LOWER, UPPER)):
                 value = verdicts[s, c, field] + base
-                if units.in_logs[c]:
-                    value = math.exp(min(value, 700.0)) - units.offset[c]
-                out[r, c, i] = six_digits(min(max(value * units.factor[c], units.least[c]), units.most[c]))
+                if in_logs[c]:
+                    value = math.exp(min(value, 700.0)) - offset[c]
+                out[r, c, i] = six_digits(min(max(value * factor[c], least[c]), most[c]))
     return out

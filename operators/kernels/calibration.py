@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.kernels import compiled
-from operators.kernels.detect import LN10, LOWER, SCORE, SPAN, UPPER, Floats
+from operators.kernels.detect import EXPECTED, LN10, LOWER, SCORE, SPAN, UPPER, Floats, level_of, score_of
 from operators.model import Bools, Ints
 
 BUCKETS = 20
@@ -68,16 +68,16 @@ def calibrate(
             if start <= at_start and excess <= model:
                 continue
             scale = excess * LN10
-            level = threshold * score / (1.0 - score) if score < 1.0 else math.inf
+            level = level_of(score, threshold)
             empirical = at_start + (level - start) / scale if level > start else level * at_start / start
             if empirical < level:
-                out[s, c, SCORE] = empirical / (empirical + threshold) if empirical < math.inf else 1.0
+                out[s, c, SCORE] = score_of(empirical, threshold) if empirical < math.inf else 1.0
             needed = start + (threshold - at_start) * scale
             if needed > threshold:
                 # A level grows about as the square of the deviation.
                 wider = math.sqrt(needed / threshold)
-                out[s, c, LOWER] = table[s, c, 2] - wider * (table[s, c, 2] - table[s, c, LOWER])
-                out[s, c, UPPER] = table[s, c, 2] + wider * (table[s, c, UPPER] - table[s, c, 2])
+                out[s, c, LOWER] = table[s, c, EXPECTED] - wider * (table[s, c, EXPECTED] - table[s, c, LOWER])
+                out[s, c, UPPER] = table[s, c, EXPECTED] + wider * (table[s, c, UPPER] - table[s, c, EXPECTED])
 
 
 @compiled
@@ -96,7 +96,7 @@ def learn_levels(
             if table[s, c, SPAN] == 0.0 or excluded[s, columns[c]]:
                 continue
             score = table[s, c, SCORE]
-            level = threshold * score / (1.0 - score) if score < 1.0 else math.inf
+            level = level_of(score, threshold)
             high[s, c] = high[s, c] + 1 if level > -math.log10(TAIL) else 0
             if high[s, c] > table[s, c, SPAN]:
                 continue

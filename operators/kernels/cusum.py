@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from operators.kernels import compiled, inner
+from operators.kernels import compiled, in_place, inner
 from operators.kernels.detect import (
     EXPECTED,
     FIELDS,
@@ -58,6 +58,13 @@ def score_cusum(seen: Seen, cusums: Cusums, rules: MeanRules) -> Floats:
     """Verdicts [used, K, FIELDS] on the larger sum of each metric; it observes the mean since the sum left zero."""
     metrics = cusums.mean.shape[1]
     out = np.zeros((seen.used, metrics, FIELDS))
+    _judge(seen, cusums, rules, out)
+    return out
+
+
+@inner
+def _judge(seen: Seen, cusums: Cusums, rules: MeanRules, out: Floats) -> None:
+    metrics = cusums.mean.shape[1]
     for s in range(seen.used):
         if not is_live(seen, s):
             continue
@@ -93,10 +100,9 @@ def score_cusum(seen: Seen, cusums: Cusums, rules: MeanRules) -> Floats:
                     out[s, k, UPPER] = mean + reach
                     out[s, k, SPAN] = run
                     out[s, k, WEIGHT] = requests
-    return out
 
 
-@compiled
+@in_place
 def learn_cusum(seen: Seen, cusums: Cusums, rules: MeanRules, excluded: Bools) -> None:
     """Accumulate and learn, in place; an excluded pane stops both, and the sums begin anew after it."""
     sums, panes, length, shift = cusums.sums, cusums.panes, cusums.length, cusums.shift

@@ -88,6 +88,12 @@ def score_of(level: float, threshold: float) -> float:
 
 
 @inner
+def level_of(score: float, threshold: float) -> float:
+    """The level that has this score."""
+    return threshold * score / (1.0 - score) if score < 1.0 else math.inf
+
+
+@inner
 def square_deviation(seen: Seen, s: int, k: int, mean: float) -> float:
     """The mean square deviation of this pane's requests from the mean."""
     n, total = seen.now[s, count_column(k)], seen.now[s, total_column(k)]

@@ -49,6 +49,7 @@ def step_episodes(
     metrics, then requests, then the error ratio. `numbers` [used] are those of the slots' settings; `excluded`
     [slots, C] is written.
     """
+    now, bands, at_once = seen.now, rules.bands, rules.at_once
     recent, opened, last, severity = episodes.recent, episodes.opened, episodes.last, episodes.severity
     cells, window = recent.shape[1], recent.shape[2]
     out = np.empty((seen.used * cells, 4), np.int64)
@@ -58,7 +59,7 @@ def step_episodes(
         if not is_live(seen, s):
             continue
         for c in range(cells):
-            data = counts[s, c] > 0.0 if c < cells - 2 else (c == cells - 2 or seen.now[s, REQUESTS_COLUMN] > 0.0)
+            data = counts[s, c] > 0.0 if c < cells - 2 else (c == cells - 2 or now[s, REQUESTS_COLUMN] > 0.0)
             score = best[s, c, SCORE]
             anomalous = data and score >= 0.5
             what = -1
@@ -80,12 +81,12 @@ def step_episodes(
                 if anomalous:
                     last[s, c] = pane
                     band = 0
-                    for b in range(len(rules.bands)):
-                        if score >= rules.bands[b]:
+                    for b in range(len(bands)):
+                        if score >= bands[b]:
                             band = b + 1
                     what = STEADY
                     if opened[s, c] < 0:
-                        if marks >= rules.open_panes or score >= rules.at_once[numbers[s]]:
+                        if marks >= rules.open_panes or score >= at_once[numbers[s]]:
                             opened[s, c] = since
                             severity[s, c] = band
                             what = OPENED

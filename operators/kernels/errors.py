@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from operators.kernels import compiled, inner
+from operators.kernels import compiled, in_place, inner
 from operators.kernels.detect import (
     ERRORS_COLUMN,
     EXPECTED,
@@ -91,17 +91,18 @@ def _limit(p: float, effective: float, threshold: float) -> float:
 @compiled
 def score_errors(seen: Seen, errors: Errors, rules: ErrorRules) -> Floats:
     """Verdicts [used, 1, FIELDS] on the share of errors."""
+    now, sums, widths = seen.now, seen.sums, seen.widths
     out = np.zeros((seen.used, 1, FIELDS))
     for s in range(seen.used):
-        if not is_live(seen, s) or seen.now[s, REQUESTS_COLUMN] == 0.0:
+        if not is_live(seen, s) or now[s, REQUESTS_COLUMN] == 0.0:
             continue
         if errors.learned[s] < rules.warm or errors.requests[s] < rules.prior_requests:
             continue
         p = _base_rate(errors, rules, s)
         least = 1.0  # least share over the shorter horizons
         best = -1.0
-        for h in range(len(seen.widths)):
-            n, k = seen.sums[s, h, REQUESTS_COLUMN], seen.sums[s, h, ERRORS_COLUMN]
+        for h in range(len(widths)):
+            n, k = sums[s, h, REQUESTS_COLUMN], sums[s, h, ERRORS_COLUMN]
             if n < rules.min_errors:
                 continue
             q = k / n
@@ -122,12 +123,12 @@ def score_errors(seen: Seen, errors: Errors, rules: ErrorRules) -> Floats:
                 out[s, 0, OBSERVED] = q
                 out[s, 0, EXPECTED] = p
                 out[s, 0, UPPER] = max(_limit(p, effective, rules.threshold), rules.min_ratio)
-                out[s, 0, SPAN] = seen.widths[h]
+                out[s, 0, SPAN] = widths[h]
                 out[s, 0, WEIGHT] = n
     return out
 
 
-@compiled
+@in_place
 def learn_errors(seen: Seen, errors: Errors, rules: ErrorRules, excluded: Bools) -> None:
     """Learn the base rate of errors and, per horizon, how much they cluster; in place."""
     keep = rules.keep

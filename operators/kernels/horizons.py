@@ -27,14 +27,15 @@ def advance_horizons(
     `ring` [slots, B, V]. `last` is the pane before, -1 for none.
     """
     step, buckets, offset = rings.step, rings.buckets, rings.offset
-    used, pane, spans = seen.used, seen.pane, seen.spans
+    used, pane, spans, sums = seen.used, seen.pane, seen.spans, seen.sums
     horizons = len(step)
     width = ring.shape[2]
-    seen.now[:used] = 0.0
-    seen.square[:used] = 0.0
+    now, square = seen.now, seen.square
+    now[:used] = 0.0
+    square[:used] = 0.0
     for r in range(len(slots)):
-        seen.now[slots[r]] = stats[r]
-        seen.square[slots[r]] = squares[r]
+        now[slots[r]] = stats[r]
+        square[slots[r]] = squares[r]
     for h in range(horizons):
         current = pane // step[h]
         entered = min(current - last // step[h], buckets[h]) if last >= 0 else buckets[h]
@@ -54,4 +55,4 @@ def advance_horizons(
                 t = 0.0
                 for b in range(offset[h], offset[h] + buckets[h]):
                     t += ring[s, b, v]
-                seen.sums[s, h, v] = t
+                sums[s, h, v] = t

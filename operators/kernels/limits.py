@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from operators.kernels import compiled
+from operators.kernels import compiled, in_place
 from operators.kernels.detect import (
     ERRORS_COLUMN,
     EXPECTED,
@@ -23,7 +23,8 @@ from operators.kernels.detect import (
     Seen,
     is_live,
 )
-from operators.kernels.rows import Rows
+from operators.kernels.panes import Sums
+from operators.kernels.sketch import Sketches
 from operators.model import Bools, Ints
 
 REQUESTS, ERRORS, MEAN, SUM, BEYOND = range(5)
@@ -50,21 +51,21 @@ class Limits(NamedTuple):
     per_minute: float  # panes in a minute
 
 
-@compiled
-def limit_statistics(rows: Rows, limits: Limits, middle: Floats, stats: Floats) -> None:
+@in_place
+def limit_statistics(sums: Sums, sketches: Sketches, limits: Limits, middle: Floats, stats: Floats) -> None:
     """Per row and limit: the total in units, or the requests beyond and their logarithmic excess; then all requests.
 
     All requests are counted here, since the metrics' own counts have only those that are judged against the usual.
     `middle` is the fixed-point value of each bucket; the limits' columns of `stats` [R, V] are written.
     """
-    count, sketches = rows.sums.counts, rows.sketches
+    count = sums.counts
     kind, metric, scale, limit, sign = limits.kind, limits.metric, limits.scale, limits.limit, limits.sign
     axis = count.shape[1]
     for r in range(len(count)):
         for i in range(len(kind)):
             one, two = 0.0, 0.0
             if kind[i] == MEAN or kind[i] == SUM:
-                one = rows.sums.totals[r, metric[i]] / scale[i]
+                one = sums.totals[r, metric[i]] / scale[i]
             elif kind[i] == BEYOND:
                 cell = r * axis + metric[i]
                 for e in range(sketches.start[cell], sketches.start[cell + 1]):
@@ -85,23 +86,24 @@ def score_limits(seen: Seen, limits: Limits, limited: Bools) -> Floats:
     `limited` [slots, L] says whether the limit applies to the series.
     """
     sums, kind, limit, sign, share = seen.sums, limits.kind, limits.limit, limits.sign, limits.share
+    horizon, cell, min_count, widths, spans = limits.horizon, limits.cell, limits.min_count, seen.widths, seen.spans
     out = np.zeros((seen.used, limits.cells, FIELDS))
     for s in range(seen.used):
         if not is_live(seen, s):
             continue
         for i in range(len(kind)):
-            h, c, column = limits.horizon[i], limits.cell[i], limits.first + COLUMNS * i
+            h, c, column = horizon[i], cell[i], limits.first + COLUMNS * i
             n = sums[s, h, column + 2] if kind[i] >= MEAN else sums[s, h, REQUESTS_COLUMN]
             if not limited[s, i]:
                 continue
-            if n < limits.min_count[i] and kind[i] != REQUESTS:
+            if n < min_count[i] and kind[i] != REQUESTS:
                 continue
             # While a series is younger than the horizon, the requests before its birth are unknown, not zero.
-            if kind[i] == REQUESTS and seen.pane - seen.born[s] + 1 < seen.widths[h]:
+            if kind[i] == REQUESTS and seen.pane - seen.born[s] + 1 < widths[h]:
                 continue
             a, b = sums[s, h, column], sums[s, h, column + 1]
             if kind[i] == REQUESTS:
-                x = n * limits.per_minute / seen.spans[h]
+                x = n * limits.per_minute / spans[h]
             elif kind[i] == ERRORS:
                 x = sums[s, h, ERRORS_COLUMN] / n
             elif kind[i] == MEAN:
@@ -129,6 +131,6 @@ def score_limits(seen: Seen, limits: Limits, limited: Bools) -> Floats:
                 out[s, c, EXPECTED] = limit[i]
                 out[s, c, LOWER] = limit[i]
                 out[s, c, UPPER] = limit[i]
-                out[s, c, SPAN] = seen.widths[h]
+                out[s, c, SPAN] = widths[h]
                 out[s, c, WEIGHT] = n
     return out

@@ -10,13 +10,11 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from operators.kernels import inner
 from operators.kernels.detect import (
     EXPECTED,
-    FIELDS,
     LOWER,
     OBSERVED,
     SCORE,
@@ -94,14 +92,13 @@ def is_known(learned: NDArray[Any], widths: Ints, warm: int, s: int, k: int, h: 
 
 
 @inner
-def judge_means(seen: Seen, past: Past, rules: MeanRules, view: Viewer[Past]) -> Floats:
-    """Verdicts [used, K, FIELDS] on the mean of each metric; all 0 if the pane has no data or no horizon is warm.
+def judge_means(seen: Seen, past: Past, rules: MeanRules, view: Viewer[Past], out: Floats) -> None:
+    """Write the verdicts [used, K, FIELDS] on the mean of each metric if the pane has data and a horizon is known.
 
     A longer horizon counts only while all shorter ones show at least half of its deviation; else the deviation is over,
     or lasted a moment.
     """
     metrics, horizons = past.learned.shape[1], past.learned.shape[2]
-    out = np.zeros((seen.used, metrics, FIELDS))
     for s in range(seen.used):
         if not is_live(seen, s):
             continue
@@ -136,7 +133,6 @@ def judge_means(seen: Seen, past: Past, rules: MeanRules, view: Viewer[Past]) ->
                     out[s, k, WEIGHT] = n
             if best >= 0.0:
                 out[s, k, SCORE] = score_of(surprise(best), rules.threshold)
-    return out
 
 
 @inner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from operators.kernels import compiled
+from operators.kernels import in_place
 from operators.kernels.detect import Floats, Learned, count_column, total_column
 from operators.model import Bools, Ints
 
@@ -33,7 +33,7 @@ class KnownParts(NamedTuple):
     last: Ints  # [P] the pane in which it was seen last
 
 
-@compiled
+@in_place
 def less_the_usual(entries: Entries, parts: KnownParts, stats: Floats, square: Floats, reference: Floats) -> None:
     """Subtract the usual values of its parts from each row's totals, and leave out parts with too few requests so far.
 
@@ -80,7 +80,7 @@ def less_the_usual(entries: Entries, parts: KnownParts, stats: Floats, square: F
         first = last
 
 
-@compiled
+@in_place
 def learn_the_usual(pane: int, entries: Entries, parts: KnownParts, excluded: Bools, keep: float) -> None:
     """Move the usual values of the parts towards this pane's, without the cells of `excluded` [slots, C].
 

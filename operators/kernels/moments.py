@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.kernels import compiled, inner
-from operators.kernels.detect import FAR, Floats, Learned, Seen, count_column, is_live, square_deviation
+from operators.kernels import compiled, in_place, inner
+from operators.kernels.detect import FAR, FIELDS, Floats, Learned, Seen, count_column, is_live, square_deviation
 from operators.kernels.means import MeanRules, View, judge_means, learn_means
 from operators.model import Bools, Ints
 
@@ -67,10 +67,12 @@ def _learn(moments: Moments, rules: MeanRules, s: int, k: int, h: int, x: float)
 @compiled
 def score_moments(seen: Seen, moments: Moments, rules: MeanRules) -> Floats:
     """Verdicts [used, K, FIELDS] on the mean of each metric, by the mean and spreads of its past."""
-    return judge_means(seen, moments, rules, _view)
+    out = np.zeros((seen.used, moments.learned.shape[1], FIELDS))
+    judge_means(seen, moments, rules, _view, out)
+    return out
 
 
-@compiled
+@in_place
 def learn_moments(seen: Seen, moments: Moments, rules: MeanRules, excluded: Bools) -> None:
     """Move the moments towards this pane's means, in place, and the spread of requests towards this pane's."""
     learn_means(seen, moments, rules, excluded, _learn)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from operators.kernels import compiled, inner
+from operators.kernels import compiled, in_place, inner
 from operators.kernels.detect import (
     EXPECTED,
     FIELDS,
@@ -92,7 +92,8 @@ def score_outliers(seen: Seen, counts: Floats, most: Floats, tails: Tails, rules
     `counts` and `most` [slots, K] are the number of requests of this pane, and the largest of them.
     """
     metrics = tails.learned.shape[1]
-    threshold, least = rules.threshold, rules.least
+    past, low, requests, learned = tails
+    judged, threshold, least = rules.judged, rules.threshold, rules.least
     out = np.zeros((seen.used, metrics, FIELDS))
     begin = -math.log10(TAIL)
     for s in range(seen.used):
@@ -100,17 +101,17 @@ def score_outliers(seen: Seen, counts: Floats, most: Floats, tails: Tails, rules
             continue
         for k in range(metrics):
             n = counts[s, k]
-            if not rules.judged[k] or n == 0.0:
+            if not judged[k] or n == 0.0:
                 continue
-            if tails.learned[s, k] < rules.warm or tails.requests[s, k] * TAIL < ENOUGH:
+            if learned[s, k] < rules.warm or requests[s, k] * TAIL < ENOUGH:
                 continue
-            start, excess = tail_of(tails.past[s, k], tails.low[s, k])
+            start, excess = tail_of(past[s, k], low[s, k])
             excess = max(excess, least / (max(threshold - begin, 1.0) * LN10))
             x = most[s, k]
             level = max(begin + (x - start) / (excess * LN10) - math.log10(n), 0.0) if x > start else 0.0
             if x < start + least:
                 level = min(level, 0.9 * threshold)
-            usual = quantile(tails.past[s, k], tails.low[s, k], WIDTH, 0.5)
+            usual = quantile(past[s, k], low[s, k], WIDTH, 0.5)
             out[s, k, SCORE] = score_of(level, threshold)
             out[s, k, OBSERVED] = x
             out[s, k, EXPECTED] = usual
@@ -121,7 +122,7 @@ def score_outliers(seen: Seen, counts: Floats, most: Floats, tails: Tails, rules
     return out
 
 
-@compiled
+@in_place
 def learn_requests(
     seen: Seen, counts: Floats, requests: Requests, tails: Tails, rules: OutlierRules, excluded: Bools
 ) -> None:

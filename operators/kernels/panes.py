@@ -21,8 +21,12 @@ class Sums(NamedTuple):
     logs: Ints
 
 
+SumArrays = tuple[Ints, Ints, Ints, Ints, Ints]
+"""The arrays of `Sums`."""
+
+
 @compiled
-def fold_cells(members: Ints, start: Ints, values: Ints, error: Bools, log_of: Ints) -> tuple[Sums, Ints, Ints]:
+def fold_cells(members: Ints, start: Ints, values: Ints, error: Bools, log_of: Ints) -> tuple[SumArrays, Ints, Ints]:
     """Aggregates of groups of events: group g is `members[start[g]:start[g + 1]]`, indexes into values [n, M], error.
 
     `log_of` [M, buckets] is the logarithm of a value by its bucket. Returns the sums, and by metric [G, M]
@@ -50,14 +54,15 @@ def fold_cells(members: Ints, start: Ints, values: Ints, error: Bools, log_of: I
                     count[g, m] += 1
                     total[g, m] += v
                     logs[g, m] += log_of[m, bucket_of(v)]
-    return Sums(requests, errors, count, total, logs), least, most
+    return (requests, errors, count, total, logs), least, most
 
 
 @compiled
-def add_rows(sources: Ints, start: Ints, rows: Sums) -> Sums:
+def add_rows(sources: Ints, start: Ints, rows: Sums) -> SumArrays:
     """Row g is the sum of the rows `sources[start[g]:start[g + 1]]`."""
     groups = len(start) - 1
-    metrics = rows.counts.shape[1]
+    of_requests, of_errors, of_counts, of_totals, of_logs = rows
+    metrics = of_counts.shape[1]
     requests = np.zeros(groups, np.int64)
     errors = np.zeros(groups, np.int64)
     counts = np.empty((groups, metrics), np.int64)
@@ -70,13 +75,13 @@ def add_rows(sources: Ints, start: Ints, rows: Sums) -> Sums:
             logs[g, m] = 0
         for j in range(start[g], start[g + 1]):
             s = sources[j]
-            requests[g] += rows.requests[s]
-            errors[g] += rows.errors[s]
+            requests[g] += of_requests[s]
+            errors[g] += of_errors[s]
             for m in range(metrics):
-                counts[g, m] += rows.counts[s, m]
-                totals[g, m] += rows.totals[s, m]
-                logs[g, m] += rows.logs[s, m]
-    return Sums(requests, errors, counts, totals, logs)
+                counts[g, m] += of_counts[s, m]
+                totals[g, m] += of_totals[s, m]
+                logs[g, m] += of_logs[s, m]
+    return requests, errors, counts, totals, logs
 
 
 @compiled

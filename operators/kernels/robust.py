@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from operators.kernels import compiled, inner
-from operators.kernels.detect import Floats, Seen
+import numpy as np
+
+from operators.kernels import compiled, in_place, inner
+from operators.kernels.detect import FIELDS, Floats, Seen
 from operators.kernels.histogram import Counts, distance, enter, fade, quantile
 from operators.kernels.means import MeanRules, View, judge_means, learn_means
 from operators.model import Bools, Ints
@@ -64,16 +66,20 @@ def _learn(histograms: MeanHistograms, rules: MeanRules, s: int, k: int, h: int,
 @compiled
 def score_mad(seen: Seen, histograms: MeanHistograms, rules: MeanRules) -> Floats:
     """Verdicts [used, K, FIELDS] on the mean of each metric, by the median and MAD of its past."""
-    return judge_means(seen, histograms, rules, hampel)
+    out = np.zeros((seen.used, histograms.learned.shape[1], FIELDS))
+    judge_means(seen, histograms, rules, hampel, out)
+    return out
 
 
 @compiled
 def score_iqr(seen: Seen, histograms: MeanHistograms, rules: MeanRules) -> Floats:
     """Verdicts [used, K, FIELDS] on the mean of each metric, by fences around the quartiles of its past."""
-    return judge_means(seen, histograms, rules, tukey)
+    out = np.zeros((seen.used, histograms.learned.shape[1], FIELDS))
+    judge_means(seen, histograms, rules, tukey, out)
+    return out
 
 
-@compiled
+@in_place
 def learn_past(seen: Seen, histograms: MeanHistograms, rules: MeanRules, excluded: Bools) -> None:
     """Enter the horizons' means into their past, in place, except for horizons that hold an excluded pane."""
     learn_means(seen, histograms, rules, excluded, _learn)

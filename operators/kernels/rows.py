@@ -6,18 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from operators.kernels import compiled
+from operators.kernels import compiled, in_place
 from operators.kernels.detect import ERRORS_COLUMN, REQUESTS_COLUMN, count_column, total_column
 from operators.kernels.panes import Sums
 from operators.kernels.sketch import Floats, Sketches
 from operators.model import Ints
-
-
-class Rows(NamedTuple):
-    """The sums and sketches of the R rows of a pane table (`operators.panes.table`), with totals in fixed point."""
-
-    sums: Sums
-    sketches: Sketches  # of R * M cells
 
 
 class Scale(NamedTuple):
@@ -29,15 +22,14 @@ class Scale(NamedTuple):
     log_steps: float
 
 
-@compiled
-def row_statistics(rows: Rows, scale: Scale, stats: Floats, square: Floats) -> None:
+@in_place
+def row_statistics(sums: Sums, sketches: Sketches, scale: Scale, stats: Floats, square: Floats) -> None:
     """Per row: requests, errors, and each metric's count, total and sum of squares on the scale it is judged in.
 
     `stats` [R, V] and `square` [R, K] are written.
     """
-    sums, sketches = rows.sums, rows.sketches
     axis = sums.counts.shape[1]
-    for r in range(len(rows.sums.requests)):
+    for r in range(len(sums.requests)):
         stats[r, REQUESTS_COLUMN] = sums.requests[r]
         stats[r, ERRORS_COLUMN] = sums.errors[r]
         for k in range(len(scale.metrics)):
@@ -54,28 +46,30 @@ def row_statistics(rows: Rows, scale: Scale, stats: Floats, square: Floats) -> N
 
 
 @compiled
-def request_values(rows: Rows, scale: Scale, start: Ints) -> tuple[Floats, Ints]:
+def request_values(sketches: Sketches, scale: Scale, start: Ints) -> tuple[Floats, Ints]:
     """The values of the rows' requests on the scale they are judged in, with their counts, by (row, metric).
 
     `start` [R * K + 1] is written.
     """
-    sketches, metrics, axis = rows.sketches, scale.metrics, rows.sums.counts.shape[1]
+    first, bucket, counts = sketches.start, sketches.bucket, sketches.counts
+    metrics, value_of = scale.metrics, scale.value_of
     width = len(metrics)
-    number = len(rows.sums.requests)
+    number = (len(start) - 1) // max(width, 1)
+    axis = (len(first) - 1) // max(number, 1)
     n = 0
     for r in range(number):
         for k in range(width):
             start[r * width + k] = n
             cell = r * axis + metrics[k]
-            n += sketches.start[cell + 1] - sketches.start[cell]
+            n += first[cell + 1] - first[cell]
     start[number * width] = n
     value, count = np.empty(n), np.empty(n, np.int64)
     for r in range(number):
         for k in range(width):
             cell = r * axis + metrics[k]
             j = start[r * width + k]
-            for i in range(sketches.start[cell], sketches.start[cell + 1]):
-                value[j] = scale.value_of[k, sketches.bucket[i]]
-                count[j] = sketches.counts[i]
+            for i in range(first[cell], first[cell + 1]):
+                value[j] = value_of[k, bucket[i]]
+                count[j] = counts[i]
                 j += 1
     return value, count

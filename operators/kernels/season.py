@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.kernels import compiled, inner
+from operators.kernels import compiled, in_place, inner
 from operators.kernels.detect import REQUESTS_COLUMN, Floats, Seen, is_live
 from operators.model import Bools, Ints
 
@@ -129,7 +129,7 @@ def expect(used: int, times: Times, hours: Hours, rate: Floats, late: Floats) ->
     return Usual(usual, season, slack)
 
 
-@compiled
+@in_place
 def remember(seen: Seen, hours: Hours, hour: int, least: int, excluded: Bools) -> None:
     """Add the pane to its hour, and store the hour before if the pane begins a new one; in place.
 

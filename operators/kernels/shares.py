@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,18 @@ def add_entries(place: Ints, pane: Ints, added: NDArray[Any], keep: float, sums:
             sums[p, v] = np.float32(float(sums[p, v]) * fade + float(added[e, v]))
 
 
+class Wholes(NamedTuple):
+    """The faded sums of whole rows, by slot."""
+
+    sums: Singles  # [slots, V]
+    panes: Singles  # learned panes; silent ones count with the row after them
+    last: Ints
+
+
 @compiled
-def add_rows(
-    slot: Ints, pane: Ints, added: Ints, held: Bools, keep: float, sums: Singles, panes: Singles, last: Ints
-) -> None:
-    """As `add_entries`, for whole rows; `panes` counts the learned panes, silent ones with the row after them."""
+def add_rows(slot: Ints, pane: Ints, added: Ints, held: Bools, keep: float, wholes: Wholes) -> None:
+    """As `add_entries`, for whole rows."""
+    sums, panes, last = wholes.sums, wholes.panes, wholes.last
     for r in range(len(slot)):
         s = slot[r]
         fade = keep ** (pane[r] - last[s]) if last[s] >= 0 else keep

@@ -28,6 +28,10 @@ class Sketches(NamedTuple):
     counts: Ints
 
 
+SketchArrays = tuple[Ints, Buckets, Ints]
+"""The arrays of `Sketches`."""
+
+
 @inner
 def bucket_of(v: int) -> int:
     """The bucket of a value >= 0: itself below 64, then 32 linear steps an octave."""
@@ -75,7 +79,7 @@ def insert(bucket: Buckets, count: Ints, low: int, high: int, b: int, c: int) ->
 
 
 @compiled
-def sketch_events(members: Ints, start: Ints, values: Ints) -> Sketches:
+def sketch_events(members: Ints, start: Ints, values: Ints) -> SketchArrays:
     """The sketches of groups of events, of G * M cells.
 
     Group g is `members[start[g]:start[g + 1]]`, indexes into values [n, M].
@@ -112,11 +116,11 @@ def sketch_events(members: Ints, start: Ints, values: Ints) -> Sketches:
                     if v != MISSING:
                         end = insert(bucket, count, low, end, bucket_of(v), 1)
             out_start[g * metrics + m + 1] = end
-    return Sketches(out_start, bucket[:end].copy(), count[:end].copy())
+    return out_start, bucket[:end].copy(), count[:end].copy()
 
 
 @compiled
-def merge_sketches(sources: Ints, start: Ints, sketches: Sketches, metrics: int) -> Sketches:
+def merge_sketches(sources: Ints, start: Ints, sketches: Sketches, metrics: int) -> SketchArrays:
     """The sketches of groups of rows: group g sums the rows `sources[start[g]:start[g + 1]]` of the given sketches."""
     cell_start, bucket, count = sketches.start, sketches.bucket, sketches.counts
     groups = len(start) - 1
@@ -157,7 +161,7 @@ def merge_sketches(sources: Ints, start: Ints, sketches: Sketches, metrics: int)
                     for i in range(cell_start[cell], cell_start[cell + 1]):
                         end = insert(out_bucket, out_count, low, end, bucket[i], count[i])
             out_start[g * metrics + m + 1] = end
-    return Sketches(out_start, out_bucket[:end].copy(), out_count[:end].copy())
+    return out_start, out_bucket[:end].copy(), out_count[:end].copy()
 
 
 @compiled

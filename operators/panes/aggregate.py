@@ -104,7 +104,7 @@ def add_up(cells: Cells, sources: Ints, start: Ints) -> Cells:
     """Row r adds up the cells `sources[start[r]:start[r + 1]]`."""
     least, most = bound_rows(sources, start, cells.least, cells.most)
     sketches = merge_sketches(sources, start, cells.sketches, _M)
-    return Cells(add_rows(sources, start, cells.sums), least, most, sketches)
+    return Cells(Sums(*add_rows(sources, start, cells.sums)), least, most, Sketches(*sketches))
 
 
 def break_down(entries: Breakdown, sources: Ints, rows: int, most: int) -> Breakdown:
@@ -125,7 +125,7 @@ def break_down(entries: Breakdown, sources: Ints, rows: int, most: int) -> Break
         order, start = group(key, value, rows * _L, len(texts))
     firsts = order[start[:-1]]
     row, label = np.divmod(key[firsts], _L)
-    sums = add_rows(sources[order], start, entries.sums)
+    sums = Sums(*add_rows(sources[order], start, entries.sums))
     return Breakdown(row, label, entries.value[firsts], texts, sums)
 
 

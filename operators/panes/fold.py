@@ -73,7 +73,7 @@ def fold_events(
     firsts = members[start[:-1]]
     group_pane, group_combo = pane_of[firsts], combo_of[firsts]
     sums, least, most = fold_cells(members, start, values, error, sketch.LOGS)
-    cells = Cells(sums, least, most, sketch_events(members, start, values))
+    cells = Cells(Sums(*sums), least, most, Sketches(*sketch_events(members, start, values)))
 
     # Every group goes to one row of each dimension set.
     sets = tuple(tuple(s) for s in dimension_sets)

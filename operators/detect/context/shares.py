@@ -17,7 +17,7 @@ import numpy as np
 from operators.detect.base import State
 from operators.detect.slots import Arrays, packed, unpacked
 from operators.incidents.composition import COLUMNS, ByLabel, Usual, entries, rows
-from operators.kernels.shares import add_entries, add_rows
+from operators.kernels.shares import Wholes, add_entries, add_rows
 from operators.model import LABELS, Bools, Ints
 from operators.panes.table import PaneTable
 from operators.series import OTHER
@@ -142,11 +142,8 @@ class Shares:
         self._waiting, self._rows = [], 0
         slot = np.concatenate(slots).astype(np.int64)
         self._whole.reserve(int(slot.max()) + 1)
-        state = self._whole.state
-        add_rows(
-            slot, np.concatenate(panes), np.concatenate(added), np.concatenate(held), self._keep, state["sums"],
-            state["panes"], state["last"],
-        )  # fmt: skip
+        wholes = Wholes(**self._whole.state)
+        add_rows(slot, np.concatenate(panes), np.concatenate(added), np.concatenate(held), self._keep, wholes)
         key = np.concatenate(keys)
         if len(key):
             place = self._places(key)

@@ -18,7 +18,8 @@ from operators.detect.base import CELLS, Block, State, Traits, Verdicts, Watch
 from operators.kernels import limits as kernels
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SPAN, UPPER, Floats
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
-from operators.kernels.rows import Rows
+from operators.kernels.panes import Sums
+from operators.kernels.sketch import Sketches
 from operators.metrics import ERROR_RATIO, METRIC_INDEX, METRICS, REQUESTS
 from operators.model import Bools, Ints
 from operators.panes.sketch import MIDDLE
@@ -61,9 +62,9 @@ class StaticLimits:
             per_minute=60.0 / watch.pane_s,
         )
 
-    def statistics(self, rows: Rows, stats: Floats) -> None:
+    def statistics(self, sums: Sums, sketches: Sketches, stats: Floats) -> None:
         """Write the limits' columns of the rows' statistics."""
-        kernels.limit_statistics(rows, self._limits, MIDDLE, stats)
+        kernels.limit_statistics(sums, sketches, self._limits, MIDDLE, stats)
 
     def state(self, slots: int) -> State:
         return {}

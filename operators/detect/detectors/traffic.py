@@ -79,6 +79,6 @@ class Traffic:
 
     def _learned(self, state: State) -> tuple[kernels.Deviations, Hours]:
         return (
-            kernels.Deviations(**{name: state[name] for name in kernels.Deviations._fields}),
-            Hours(**{name: state[name] for name in Hours._fields}),
+            kernels.Deviations(*map(state.__getitem__, kernels.Deviations._fields)),
+            Hours(*map(state.__getitem__, Hours._fields)),
         )

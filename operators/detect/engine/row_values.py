@@ -10,7 +10,7 @@ from operators.detect.base import Watch
 from operators.detect.detectors.static_limits import StaticLimits
 from operators.kernels.detect import Floats, count_column, total_column
 from operators.kernels.panes import Sums
-from operators.kernels.rows import Rows, Scale, request_values, row_statistics
+from operators.kernels.rows import Scale, request_values, row_statistics
 from operators.kernels.sketch import Sketches
 from operators.model import Ints
 from operators.panes.sketch import LOG_STEPS, LOGS, MIDDLE
@@ -38,6 +38,8 @@ class RowReader:
         self._watch = watch
         self._limits = StaticLimits(watch)
         self._told_by_speed = _places(watch, "latency", "tokens_per_second")
+        self._counts = [count_column(k) for k in range(len(watch.metrics))]
+        self._totals = [total_column(k) for k in range(len(watch.metrics))]
         self._judged_in = _judged_values(watch)
         self._scale = np.array([float(m.scale) for m in watch.metrics])
         self._offset = np.array(
@@ -52,19 +54,17 @@ class RowReader:
         value, count = np.empty(0), np.empty(0, np.int64)
         most = self._judged(table.most[:, self._watch.axis])
         if rows:
-            sums = Rows(
-                Sums(table.requests, table.errors, table.count, table.total, table.logs),
-                Sketches(table.sketch_start, table.sketch_bucket, table.sketch_count),
-            )
-            row_statistics(sums, self._judged_in, stats, square)
-            value, count = request_values(sums, self._judged_in, start)
+            sums = Sums(table.requests, table.errors, table.count, table.total, table.logs)
+            sketches = Sketches(table.sketch_start, table.sketch_bucket, table.sketch_count)
+            row_statistics(sums, sketches, self._judged_in, stats, square)
+            value, count = request_values(sketches, self._judged_in, start)
             if self._told_by_speed is not None:
                 latency, speed = self._told_by_speed
-                known = stats[:, count_column(speed)] > 0.0
-                stats[known, count_column(latency)] = stats[known, total_column(latency)] = 0.0
+                known = stats[:, self._counts[speed]] > 0.0
+                stats[known, self._counts[latency]] = stats[known, self._totals[latency]] = 0.0
                 square[known, latency] = most[known, latency] = 0.0
             if self._watch.config.limits:
-                self._limits.statistics(sums, stats)
+                self._limits.statistics(sums, sketches, stats)
         return RowValues(stats, square, most, start, value, count)
 
     def _judged(self, values: Ints) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.kernels.sketch import DENSE, Buckets, bucket_of, merge_sketches, sketch_events
+from operators.kernels.sketch import DENSE, Buckets, Sketches, bucket_of, merge_sketches, sketch_events
 from operators.kernels.varint import read, write
 from operators.model import MISSING, Ints
 from tests.conftest import examples
@@ -27,7 +27,7 @@ def test_sketches_count_buckets_and_merge(parts: list[list[tuple[int, int]]], ti
     counted = [Counter(bucket_of(row[m]) for row in part if row[m] != MISSING) for part in groups for m in range(2)]
     assert runs(*found) == [sorted(c.items()) for c in counted]
 
-    merged = merge_sketches(np.arange(len(groups))[::-1].copy(), np.array([0, len(groups)]), found, 2)
+    merged = merge_sketches(np.arange(len(groups))[::-1].copy(), np.array([0, len(groups)]), Sketches(*found), 2)
     whole = [sum(counted[m::2], Counter()) for m in range(2)]
     assert runs(*merged) == [sorted(c.items()) for c in whole]
 
@@ -36,7 +36,7 @@ def test_long_runs_are_merged_alike() -> None:
     table = np.array([[i * 37 % 5_000] for i in range(4 * DENSE)])
     start = np.array([0, DENSE - 1, 2 * DENSE, 4 * DENSE])
     found = sketch_events(np.arange(len(table)), start, table)
-    merged = merge_sketches(np.arange(3), np.array([0, 3]), found, 1)
+    merged = merge_sketches(np.arange(3), np.array([0, 3]), Sketches(*found), 1)
     assert runs(*merged) == [sorted(Counter(bucket_of(int(v)) for v in table[:, 0]).items())]
 
 
