@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 
 from hypothesis import strategies as st
 
 from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS
+from operators.model import SENT_LABELS, Reason
 
 FIELDS: Final = ("timestamp", *TEXT_FIELDS, *METRIC_FIELDS, "attributes", "prompt", "messages", "unknown")
 
@@ -162,3 +164,60 @@ def _json_with(secret: str) -> list[bytes]:
 
 SECRETS: Final[dict[str, Callable[[str], list[bytes]]]] = {"native": _json_with}
 """For each registered format: records that carry this text where content stands, sound and broken."""
+
+
+class Told(NamedTuple):
+    """What a plain record says: labels by name, and values by metric in fixed-point steps; the rest it does not say."""
+
+    at: int  # microseconds, whole milliseconds
+    labels: dict[str, str]
+    steps: dict[str, int]
+    event_id: str
+    trace_id: str
+
+
+_texts = st.sampled_from(["", "chat", "gpt-4o", "Gpt-4o", "é"])
+told: Final[st.SearchStrategy[Told]] = st.builds(
+    Told,
+    at=st.integers(0, 10**7).map(lambda ms: 1_740_960_000_000_000 + ms * 1_000),
+    labels=st.fixed_dictionaries(
+        {"service": _texts.filter(bool)}, optional={label: _texts for label in SENT_LABELS if label != "service"}
+    ),
+    steps=st.fixed_dictionaries({}, optional={m.name: st.integers(0, 5_000_000) for m in METRIC_FIELDS.values()}),
+    event_id=st.sampled_from(["", "e1", "e2"]),
+    trace_id=st.sampled_from(["", "t1"]),
+)
+
+
+def _native(said: Told) -> bytes:
+    fields: dict[str, Any] = {"timestamp": datetime.fromtimestamp(said.at / 1e6, UTC).isoformat(), **said.labels}
+    fields |= {"event_id": said.event_id, "trace_id": said.trace_id}
+    for field, metric in METRIC_FIELDS.items():
+        if metric.name in said.steps:
+            fields[field] = said.steps[metric.name] / metric.scale
+    return json.dumps(fields).encode()
+
+
+PLAIN: Final[dict[str, Callable[[Told], bytes]]] = {"native": _native}
+"""For each registered format: the record that says this."""
+
+_HEAD: Final = b'{"timestamp":1740960000,"service":"chat"'
+FAULTY: Final[dict[str, dict[str, list[bytes]]]] = {
+    "native": {
+        Reason.RECORD_TOO_LARGE: [_HEAD + b"}" + b" " * 5_000, b"x" * 5_000],
+        Reason.NOT_UTF8: [_HEAD + b',"model":"\xff"}'],
+        Reason.NOT_JSON: [b"", b"{oops", _HEAD, _HEAD + b',"latency_ms":NaN}', _HEAD + b',"latency_ms":Infinity}'],
+        Reason.NOT_AN_OBJECT: [b"[1]", b"null"],
+        Reason.MISSING_FIELD: [b'{"timestamp":1740960000}', b'{"service":"chat"}'],
+        Reason.WRONG_TYPE: [_HEAD + b',"model":5}', _HEAD + b',"latency_ms":"5"}'],
+        Reason.BAD_NUMBER: [
+            _HEAD + b',"latency_ms":-1}', _HEAD + b',"latency_ms":1e999}', _HEAD + b',"latency_ms":1e30}',
+            _HEAD + b',"prompt_tokens":1.5}',
+        ],
+        Reason.BAD_TIME: [b'{"timestamp":"soon","service":"chat"}', b'{"timestamp":5,"service":"chat"}'],
+        Reason.STRING_TOO_LONG: [_HEAD + b',"model":"' + b"x" * 31 + b'"}'],
+        Reason.TOO_MANY_ATTRIBUTES: [_HEAD + b',"attributes":{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}}'],
+    }
+}  # fmt: skip
+"""For each registered format, by reason: records that are refused for it where 2,000 bytes, 30 characters and 5
+attributes are accepted."""

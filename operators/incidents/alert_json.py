@@ -1,4 +1,4 @@
-"""An alert as bytes and back, and the headers that travel with it.
+"""An alert as bytes, and the headers that travel with it.
 
 The value is one JSON object with the fields of `operators.model.Alert`, `schema` first; times are RFC 3339 UTC in
 milliseconds. The headers are those of CloudEvents 1.0 in Kafka's binary mode. `docs/alerts.md` describes every field.
@@ -7,11 +7,10 @@ milliseconds. The headers are those of CloudEvents 1.0 in Kafka's binary mode. `
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
-from operators.errors import DataError
 from operators.model import Alert
 
 SCHEMA: Final = 1
@@ -23,7 +22,6 @@ _FIELDS: Final = (
     "learned_panes", "learned_since", "contributors", "factors", "evidence", "text", "links", "reason",
 )  # fmt: skip
 _TIMES: Final = frozenset({"at", "since", "until", "learned_since"})
-_TUPLES: Final = frozenset({"related", "detectors", "contributors", "factors", "evidence"})
 
 
 def rfc3339(microseconds: int) -> str:
@@ -47,25 +45,6 @@ def to_json(alert: Alert) -> bytes:
         value = getattr(alert, name)
         row[name] = rfc3339(value) if name in _TIMES and value is not None else value
     return orjson.dumps(row)
-
-
-def from_json(value: bytes) -> Alert:
-    """The alert that `to_json` wrote, unknown fields skipped. Raises `DataError` if a field is missing or wrong."""
-    try:
-        row: dict[str, Any] = orjson.loads(value)
-        if row["schema"] != SCHEMA:
-            raise DataError("schema", f"alert of schema {row['schema']!r}; this release reads {SCHEMA}")
-        given: dict[str, Any] = {}
-        for name in _FIELDS:
-            field = row[name]
-            if name in _TIMES and field is not None:
-                field = microseconds(field)
-            given[name] = tuple(field) if name in _TUPLES else field
-        return Alert(**given)
-    except DataError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError("not_an_alert", f"{type(error).__name__}: {error}") from error
 
 
 def headers(alert: Alert, replayed: bool = False) -> dict[str, str]:

@@ -181,28 +181,3 @@ def find_ranks(sketches: Sketches, shares: Floats, middle: Floats) -> Floats:
                     out[cell, q] = middle[bucket[i]]
                     break
     return out
-
-
-@compiled
-def moments(sketches: Sketches, value: Floats) -> tuple[Floats, Floats]:
-    """Mean and population variance, per cell, of `value[bucket]` weighted by count; nan in empty cells."""
-    start, bucket, count = sketches.start, sketches.bucket, sketches.counts
-    cells = len(start) - 1
-    mean = np.full(cells, np.nan)
-    variance = np.full(cells, np.nan)
-    for cell in range(cells):
-        n = 0
-        first = 0.0
-        for i in range(start[cell], start[cell + 1]):
-            n += count[i]
-            first += count[i] * value[bucket[i]]
-        if n == 0:
-            continue
-        first /= n
-        second = 0.0
-        for i in range(start[cell], start[cell + 1]):
-            d = value[bucket[i]] - first
-            second += count[i] * d * d
-        mean[cell] = first
-        variance[cell] = second / n
-    return mean, variance

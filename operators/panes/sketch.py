@@ -15,7 +15,7 @@ from math import log
 import numpy as np
 
 from operators.errors import DataError
-from operators.kernels.sketch import BUCKETS, Buckets, Floats, Sketches, find_ranks, moments
+from operators.kernels.sketch import BUCKETS, Buckets, Floats, Sketches, find_ranks
 from operators.kernels.varint import read, write
 from operators.metrics import METRICS
 from operators.model import Ints
@@ -47,10 +47,6 @@ def _middles() -> Floats:
 MIDDLE = _middles()
 """The representative value of each bucket: the mean of the smallest and the largest integer in it."""
 
-LOG = np.log(np.maximum(MIDDLE, 0.5))
-"""The natural logarithm of each bucket's representative, in fixed-point units; 0 counts as 0.5."""
-
-
 LOG_STEPS = 1 << 20
 """Steps in one unit of a natural logarithm: a sum of whole steps is exact in any order."""
 
@@ -72,15 +68,6 @@ def quantiles(start: Ints, bucket: Buckets, count: Ints, shares: Sequence[float]
     within 1.6 % of it.
     """
     return find_ranks(Sketches(start, bucket, count), np.array(shares, np.float64), MIDDLE)
-
-
-def log_moments(start: Ints, bucket: Buckets, count: Ints) -> tuple[Floats, Floats]:
-    """Mean and population variance, per cell, of the natural logarithm of the values, nan in empty cells.
-
-    Logarithms are of fixed-point units (subtract `log(metric.scale)` for units of the metric); the value 0 counts as
-    0.5 of such a unit.
-    """
-    return moments(Sketches(start, bucket, count), LOG)
 
 
 def encode(start: Ints, bucket: Buckets, count: Ints, metrics: int) -> list[bytes]:

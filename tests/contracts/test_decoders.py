@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from operators.decode.times import EARLIEST, LATEST
 from operators.errors import ConfigError
 from operators.metrics import METRICS
 from operators.model import LABELS, MISSING, Reason
-from tests.records import RECORDS, SECRETS
+from tests.records import FAULTY, PLAIN, RECORDS, SECRETS, Told, told
 
 LIMITS = DecodeConfig(max_record_bytes=2_000, max_string=30, max_attributes=5, payload_bytes=200)
 
@@ -24,7 +25,7 @@ formats = pytest.mark.parametrize("name", sorted(DECODERS))
 
 
 def test_every_format_has_records() -> None:
-    assert set(RECORDS) == set(DECODERS) == set(SECRETS)
+    assert set(RECORDS) == set(DECODERS) == set(SECRETS) == set(PLAIN) == set(FAULTY)
 
 
 def test_a_format_is_found_by_name() -> None:
@@ -83,74 +84,133 @@ def check_form(decoded: Decoded, records: int) -> None:
         assert len(fault.payload.encode()) <= LIMITS.payload_bytes
 
 
-@formats
-def test_every_record_is_an_event_or_a_fault(name: str) -> None:
-    @settings(max_examples=300)
-    @given(st.lists(RECORDS[name], max_size=8), st.sampled_from(["start", "end"]))
-    def law(values: list[bytes], timestamp_is: Any) -> None:
-        check_form(DECODERS[name].decode(values, LIMITS, timestamp_is), len(values))
+class Law(NamedTuple):
+    """What holds of a decoder for whatever is drawn for its format."""
 
-    law()
+    holds: Callable[..., None]
+    drawn: Callable[[str], st.SearchStrategy[tuple[Any, ...]]]
+    examples: int
 
 
-@formats
-def test_how_records_are_cut_and_ordered_changes_nothing(name: str) -> None:
-    @settings(max_examples=100)
-    @given(st.lists(RECORDS[name], max_size=8).flatmap(lambda v: st.tuples(st.permutations(range(len(v))), st.just(v))))
-    def law(drawn: tuple[list[int], list[bytes]]) -> None:
-        order, values = drawn
-        read: Decoder = DECODERS[name]
-        alone = [row for i, value in enumerate(values) for row in rows(read.decode([value], LIMITS), i)]
-        assert rows(read.decode(values, LIMITS)) == alone
-        shuffled = rows(read.decode([values[i] for i in order], LIMITS))
-        assert sorted(((order[i], what) for i, what in shuffled), key=lambda row: row[0]) == alone
-
-    law()
+def batches(name: str) -> st.SearchStrategy[list[bytes]]:
+    return st.lists(RECORDS[name], max_size=8)
 
 
-@formats
-def test_the_end_of_an_event_is_its_timestamp_where_that_is_meant(name: str) -> None:
-    @settings(max_examples=50)
-    @given(st.lists(RECORDS[name], max_size=8))
-    def law(values: list[bytes]) -> None:
-        start, end = (DECODERS[name].decode(values, LIMITS, meant) for meant in ("start", "end"))
-        assert start.faults == end.faults
-        assert start.events.start.tolist() == end.events.end.tolist()
-        assert (start.events.end - start.events.start).tolist() == (end.events.end - end.events.start).tolist()
-
-    law()
+def every_record_is_an_event_or_a_fault(read: Decoder, values: list[bytes], timestamp_is: Any) -> None:
+    check_form(read.decode(values, LIMITS, timestamp_is), len(values))
 
 
-@formats
-@pytest.mark.parametrize("limits", [DecodeConfig(), LIMITS, DecodeConfig(max_record_bytes=256, payload_bytes=100_000)])
-def test_no_content_is_in_any_event_or_fault(name: str, limits: DecodeConfig) -> None:
+def how_records_are_cut_and_ordered_changes_nothing(read: Decoder, order: list[int], values: list[bytes]) -> None:
+    alone = [row for i, value in enumerate(values) for row in rows(read.decode([value], LIMITS), i)]
+    assert rows(read.decode(values, LIMITS)) == alone
+    shuffled = rows(read.decode([values[i] for i in order], LIMITS))
+    assert sorted(((order[i], what) for i, what in shuffled), key=lambda row: row[0]) == alone
+
+
+def the_end_of_an_event_is_its_timestamp_where_that_is_meant(read: Decoder, values: list[bytes]) -> None:
+    start, end = (read.decode(values, LIMITS, meant) for meant in ("start", "end"))
+    assert start.faults == end.faults
+    assert start.events.start.tolist() == end.events.end.tolist()
+    assert (start.events.end - start.events.start).tolist() == (end.events.end - end.events.start).tolist()
+
+
+def what_a_record_tells_is_in_its_event(read: Decoder, name: str, said: list[Told], timestamp_is: Any) -> None:
+    decoded = read.decode([PLAIN[name](one) for one in said], LIMITS, timestamp_is)
+    assert decoded.faults == []
+    events = decoded.events
+    for i, one in enumerate(said):
+        took = one.steps.get("latency", 0)
+        start = one.at - took if timestamp_is == "end" else one.at
+        assert (events.record[i], events.start[i], events.end[i]) == (i, start, start + took)
+        assert events.values[:, i].tolist() == [one.steps.get(metric.name, MISSING) for metric in METRICS]
+        labels = dict(zip(LABELS, events.combos[events.combo[i]], strict=True))
+        assert labels == {**dict.fromkeys(LABELS, ""), **one.labels, "model": one.labels.get("model") or "unknown"}
+        assert events.error[i] == (labels["error_type"] != "")
+        assert (events.event_id[i], events.trace_id[i]) == (one.event_id, one.trace_id)
+
+
+def a_bad_record_is_refused_for_its_reason_and_spoils_no_other(
+    read: Decoder, name: str, before: list[Told], after: list[Told]
+) -> None:
+    for reason, records in FAULTY[name].items():
+        for record in records:
+            decoded = read.decode([*map(PLAIN[name], before), record, *map(PLAIN[name], after)], LIMITS)
+            assert [(fault.record, fault.reason) for fault in decoded.faults] == [(len(before), reason)], record
+            assert decoded.events.event_id == [one.event_id for one in (*before, *after)]
+
+
+def no_content_is_in_any_event_or_fault(read: Decoder, name: str) -> None:
     words = ("zebra", "umbrella", "lighthouse")
     values = SECRETS[name](" ".join(words) + ", è vero?")
-    decoded = DECODERS[name].decode(values, limits)
-    assert len(decoded.faults) + len(decoded.events) == len(values)
-    assert len(decoded.faults) > len(values) * 3 / 4
-    assert {fault.reason for fault in decoded.faults} >= {Reason.NOT_JSON, Reason.BAD_NUMBER, Reason.NOT_UTF8}
-    for shown in (repr(decoded.faults), repr(decoded.events)):
-        assert not [word for word in words if word in shown.lower()]
+    for limits in (DecodeConfig(), LIMITS, DecodeConfig(max_record_bytes=256, payload_bytes=100_000)):
+        decoded = read.decode(values, limits)
+        assert len(decoded.faults) + len(decoded.events) == len(values)
+        assert len(decoded.faults) > len(values) * 3 / 4
+        assert {fault.reason for fault in decoded.faults} >= {Reason.NOT_JSON, Reason.BAD_NUMBER, Reason.NOT_UTF8}
+        for shown in (repr(decoded.faults), repr(decoded.events)):
+            assert not [word for word in words if word in shown.lower()]
+
+
+def content_is_not_shown_wherever_a_record_is_broken(read: Decoder, value: bytes, place: int, patch: bytes) -> None:
+    broken = value[:place] + patch + value[place + 1 :]
+    shown = repr(read.decode([broken, value[:place]], DecodeConfig()).faults)
+    assert "zebra" not in shown
+    assert "umbrella" not in shown
+
+
+LAWS: Final = {
+    law.holds.__name__: law
+    for law in (
+        Law(
+            what_a_record_tells_is_in_its_event,
+            lambda name: st.tuples(st.just(name), st.lists(told, max_size=4), st.sampled_from(["start", "end"])),
+            100,
+        ),
+        Law(
+            a_bad_record_is_refused_for_its_reason_and_spoils_no_other,
+            lambda name: st.tuples(st.just(name), st.lists(told, max_size=2), st.lists(told, max_size=2)),
+            30,
+        ),
+        Law(no_content_is_in_any_event_or_fault, lambda name: st.tuples(st.just(name)), 1),
+        Law(
+            every_record_is_an_event_or_a_fault,
+            lambda name: st.tuples(batches(name), st.sampled_from(["start", "end"])),
+            300,
+        ),
+        Law(
+            how_records_are_cut_and_ordered_changes_nothing,
+            lambda name: batches(name).flatmap(lambda v: st.tuples(st.permutations(range(len(v))), st.just(v))),
+            100,
+        ),
+        Law(the_end_of_an_event_is_its_timestamp_where_that_is_meant, lambda name: st.tuples(batches(name)), 50),
+        Law(
+            content_is_not_shown_wherever_a_record_is_broken,
+            lambda name: st.tuples(
+                st.sampled_from(SECRETS[name]("zebra umbrella")),
+                st.integers(0, 300),
+                st.sampled_from([b"", b'"', b"\\", b"{", b"}", b",", b"\xff", b"\n"]),
+            ),
+            150,
+        ),
+    )
+}
+"""By name; those that cost least, and show most, first."""
 
 
 @formats
-def test_content_is_not_shown_wherever_a_record_is_broken(name: str) -> None:
-    secrets = SECRETS[name]("zebra umbrella")
+@pytest.mark.parametrize("law", LAWS)
+def test_the_law_holds(name: str, law: str) -> None:
+    @settings(max_examples=LAWS[law].examples)
+    @given(LAWS[law].drawn(name))
+    def meet(drawn: tuple[Any, ...]) -> None:
+        LAWS[law].holds(DECODERS[name], *drawn)
 
-    @settings(max_examples=150)
-    @given(
-        st.sampled_from(secrets),
-        st.integers(0, 300),
-        st.sampled_from([b"", b'"', b"\\", b"{", b"}", b",", b"\xff", b"\n"]),
-    )
-    def law(value: bytes, place: int, patch: bytes) -> None:
-        broken = value[:place] + patch + value[place + 1 :]
-        shown = repr(DECODERS[name].decode([broken, value[:place]], DecodeConfig()).faults)
-        assert "zebra" not in shown
-        assert "umbrella" not in shown
+    meet()
 
-    law()
+
+@formats
+def test_every_reason_has_a_record(name: str) -> None:
+    assert set(FAULTY[name]) == set(Reason.ALL) - {Reason.FUTURE_TIME}, "which is seen when it arrives"
 
 
 @formats

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from operators.metrics import METRICS
-from operators.model import LABELS, MISSING, Events
+from operators.model import LABELS, MISSING, Bools, Events, Ints
 from operators.panes import fold
 from operators.panes.table import PaneTable
 
@@ -16,6 +16,7 @@ M = len(METRICS)
 SETS = (("service", "model", "operation"), ("tenant",))
 WIDTH = 10_000_000
 BASE = 1_700_000_000_000_000
+FIRST = BASE // WIDTH
 EVIDENCE = 2
 VALUES = 3
 
@@ -57,6 +58,23 @@ def merge(tables: list[PaneTable]) -> PaneTable:
     return fold.merge(tables, EVIDENCE, VALUES)
 
 
+def rows(*seen: tuple[int, str], sets: tuple[tuple[str, ...], ...] = (("service",),)) -> PaneTable:
+    """A table with one request of each (pane after the first, service)."""
+    given_calls = [
+        Call(BASE + p * WIDTH, 0, (s, "", "", "", f"t-{s}", "", "", "", ""), (i,) * M, False, f"e{i}", "")
+        for i, (p, s) in enumerate(seen)
+    ]
+    return fold.fold_events(columns(given_calls), np.ones(len(given_calls), np.bool_), sets, WIDTH, EVIDENCE, VALUES)
+
+
+def ints(values: list[int]) -> Ints:
+    return np.array(values, np.int64)
+
+
+def none_of(times: Ints) -> Bools:
+    return np.zeros(len(times), np.bool_)
+
+
 names = st.sampled_from(["", "a", "b", "c,=%", "d", "e", "é"])
 labels = st.tuples(*[names.filter(bool) if x == "service" else names for x in LABELS])
 value = st.one_of(st.just(MISSING), st.integers(0, 3), st.integers(0, 10**6), st.sampled_from([63, 64, 65, 10**13]))
@@ -71,3 +89,18 @@ call = st.builds(
     trace=st.sampled_from(["", "t1"]),
 )
 calls = st.lists(call, max_size=25)
+crowd = st.lists(
+    st.builds(
+        Call,
+        start=st.just(BASE),
+        took=st.sampled_from([0, 1]),
+        labels=st.tuples(*[st.just("a") if x == "service" else names for x in LABELS]),
+        values=st.tuples(*[value] * M),
+        error=st.booleans(),
+        event=st.sampled_from(["", "e1", "e2", "e3"]),
+        trace=st.just(""),
+    ),
+    min_size=6,
+    max_size=20,
+)
+"""Calls of one service in one pane, which go to several values of each other label: more than a breakdown keeps."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import TypeVar
 
 import numpy as np
+from hypothesis import strategies as st
 
 from operators import series
 from operators.config import PanesConfig, TimeConfig
@@ -17,11 +19,12 @@ from operators.model import LABELS, MISSING, SECOND
 from operators.panes import fold
 from operators.panes import table as pane_table
 from operators.panes.rollup import Rollup
-from operators.panes.shard import Shard
+from operators.panes.shard import Shard, bucket_widths
 from operators.panes.table import Closed, PaneTable
-from operators.panes.watermark import End, Idle, Progress, Watermark, judge
+from operators.panes.watermark import End, Idle, Progress, Watermark
 from operators.steps import PartialPanes, shard_key
 from tests.operators.pane_events import Call, columns
+from tests.operators.pane_parts import REAL, Parts
 
 K = TypeVar("K")
 
@@ -57,6 +60,7 @@ class Flow:
     partitions: dict[str, Partition]
     shards: int = 2
     keys: tuple[int, ...] = ()
+    parts: Parts = REAL
     stored: dict[tuple[int, int, str], tuple[PaneTable, int]] = field(default_factory=dict)  # a table, and its row
     closed: list[Closed] = field(default_factory=list)
     overtaken: dict[int, int] = field(default_factory=dict)
@@ -67,7 +71,7 @@ class Flow:
         self.rollup: dict[str, Rollup] = {}
 
     def _shard(self) -> Shard:
-        return Shard(self.shards, self.time, self.config, self._observe, keys=self.keys)
+        return self.parts.shard(self.shards, self.time, self.config, self._observe, keys=self.keys)
 
     def _observe(self, shard: int, watched: int, overtaken: int) -> None:
         self.overtaken[shard] = self.overtaken.get(shard, 0) + overtaken
@@ -79,7 +83,7 @@ class Flow:
         p.read += len(taken)
         events = columns(taken)
         time = self.time
-        judged = judge(
+        judged = self.parts.judge(
             events.start, events.end, p.start, round(time.lateness_s * SECOND), time.pane_s * SECOND,
             time.correction_s // time.pane_s, np.zeros(len(events), np.bool_),
         )  # fmt: skip
@@ -120,7 +124,7 @@ class Flow:
                 if isinstance(out, Closed):
                     self.closed.append(out)
                     continue
-                bucket = self.rollup.setdefault(out.key, Rollup(self.time.pane_s, self.config))
+                bucket = self.rollup.setdefault(out.key, self.parts.rollup(self.time.pane_s, self.config))
                 for rows in bucket.take([out]):
                     for i, s in enumerate(rows.table.row_series.tolist()):
                         self.stored[rows.width_s, int(rows.table.pane[i]), rows.table.series[s]] = rows.table, i
@@ -141,7 +145,7 @@ class Flow:
         self.merging = {key: self._shard() for key in merging}
         for key, shard in self.merging.items():
             shard.restore(merging[key])
-        self.rollup = {key: Rollup(self.time.pane_s, self.config) for key in rollup}
+        self.rollup = {key: self.parts.rollup(self.time.pane_s, self.config) for key in rollup}
         for key, bucket in self.rollup.items():
             bucket.restore(rollup[key])
         for name, state in partitions.items():
@@ -210,3 +214,62 @@ def reference(
 def key_of(service: str, shards: int) -> str:
     """The key of the shard that owns the service."""
     return shard_key(series.shard_of(f"service={service}", shards))
+
+
+PANES = PanesConfig(dimension_sets=(("service",), ("tenant",)), breakdown_values=2)
+WIDTHS = [1, 10, 60, 300, 3600]
+
+
+def flow(
+    *partitions: Sequence[Call],
+    pane_s: int = 10,
+    config: PanesConfig = PANES,
+    shards: int = 1,
+    parts: Parts = REAL,
+    **time: float,
+) -> Flow:
+    """A run over these partitions."""
+    given_time = {"lateness_s": 0.0, "correction_s": 600 if pane_s < 600 else 2 * pane_s, **time}
+    return Flow(
+        TimeConfig.model_validate({"pane_s": pane_s, **given_time}),
+        config,
+        {f"p{i}": Partition(list(calls)) for i, calls in enumerate(partitions)},
+        shards,
+        parts=parts,
+    )
+
+
+def widths(run: Flow) -> set[int]:
+    """Of all rows that the run stores, in seconds."""
+    return {run.time.pane_s, *bucket_widths(run.time.pane_s)}
+
+
+@st.composite
+def traffic(draw: st.DrawFn, late: bool = True) -> list[Call]:
+    """Up to some forty requests over some hours; one in four began a while before the one before it."""
+    at = 0.0
+    calls = []
+    for _ in range(draw(st.integers(0, 40))):
+        at += draw(st.sampled_from([0.0, 0.4, 3.0, 9.0, 40.0, 200.0, 900.0]))
+        back = draw(st.sampled_from([0, 0, 0, 15, 70, 500, 3000])) if late else 0
+        took = draw(st.sampled_from([0, 0.3, 12, 90]))
+        calls.append(
+            call(max(at - back, 0), took, draw(st.sampled_from("abcdef")), draw(st.sampled_from(["", "t", "u"])))
+        )
+    return calls
+
+
+def disturb(run: Flow, random: Random, crashes: bool = True) -> None:
+    """Read everything in random cuts and turns, with resumes and crashes in between."""
+    saved = run.snapshot()
+    left = 3 if crashes else 0
+    while waiting := [name for name, p in run.partitions.items() if p.read < len(p.calls)]:
+        run.poll(random.choice(waiting), random.choice([1, 3, 10, 30]))
+        chance = random.random()
+        if chance < 0.2 and left:
+            left -= 1
+            run.resume(saved)
+        elif chance < 0.4:
+            saved = run.snapshot()
+            if chance < 0.3:
+                run.resume(saved)

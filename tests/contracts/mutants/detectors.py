@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 
@@ -144,14 +145,14 @@ class SmoothedByWhatNoSnapshotHas(Wrapped):
 
 
 @breaks("going_on_from_a_snapshot_equals_going_on")
-class CountsPanesOutsideTheState(Wrapped):
+class CountsPanesOfAllDetectorsAtOnce(Wrapped):
     of = "cusum"
-    panes = 0
+    panes: ClassVar[Counter[str]] = Counter()
 
     def learn(self, state: State, block: Block, excluded: Bools) -> None:
-        self.panes += 1
+        self.panes["learned"] += 1
         self.real.learn(state, block, excluded)
-        state["mean"] *= 1.0 + 0.001 / self.panes
+        state["mean"] *= 1.0 + 0.001 / self.panes["learned"]
 
 
 @breaks("scoring_changes_nothing")
@@ -184,8 +185,7 @@ class AnswersOnce(Wrapped):
 
     def score(self, state: State, block: Block) -> Verdicts:
         verdicts = self.real.score(state, block)
-        if block.pane == self.pane:
-            verdicts.table[:] = 0.0
+        verdicts.table[:] *= block.pane != self.pane
         self.pane = block.pane
         return verdicts
 
@@ -215,20 +215,10 @@ def score_beyond_one(verdicts: Verdicts, block: Block) -> None:
     verdicts.table[:, :, SCORE] = 0.5 * verdicts.score / np.maximum(1.0 - verdicts.score, 1e-9)
 
 
-@says("mad", "verdicts_are_sound")
-def score_below_zero(verdicts: Verdicts, block: Block) -> None:
-    verdicts.table[:, :, SCORE] *= np.where(verdicts.observed < verdicts.expected, -1.0, 1.0)
-
-
 @says("cusum", "verdicts_are_sound")
 def not_a_number(verdicts: Verdicts, block: Block) -> None:
     with np.errstate(invalid="ignore"):
         verdicts.table[:, :, EXPECTED] *= verdicts.weight / verdicts.weight
-
-
-@says("error_ratio", "verdicts_are_sound")
-def a_band_without_an_end(verdicts: Verdicts, block: Block) -> None:
-    verdicts.table[:, :, UPPER][verdicts.upper >= 0.2] = np.inf
 
 
 @says("iqr", "verdicts_are_sound")
@@ -272,14 +262,7 @@ def learns_what_is_excluded(real: Detector, state: State, block: Block, excluded
 @learns("cusum", "what_is_excluded_is_not_learned")
 def counts_excluded_panes(real: Detector, state: State, block: Block, excluded: Bools) -> None:
     real.learn(state, block, excluded)
-    metrics = block.counts.shape[1]
-    state["learned"] += excluded[:, :metrics] & (block.counts > 0)
-
-
-@learns("error_ratio", "what_is_excluded_is_not_learned")
-def is_cold_again_after_an_excluded_pane(real: Detector, state: State, block: Block, excluded: Bools) -> None:
-    real.learn(state, block, excluded)
-    state["learned"][excluded[:, -1]] = 0
+    state["learned"] += excluded[:, : block.counts.shape[1]] & (block.counts > 0)
 
 
 @learns("iqr", "what_is_excluded_is_not_learned")
@@ -381,8 +364,8 @@ def score_doubled(verdicts: Verdicts, block: Block) -> None:
 @set_otherwise("zscore", "a_change_counts_in_the_watched_direction_alone")
 def wrong_direction(watch: Watch) -> Watch:
     turned = {"up": "down", "down": "up", "both": "both"}
-    metrics = watch.config.metrics.items()
-    return changed(watch, "metrics", **{n: {**m.model_dump(), "direction": turned[m.direction]} for n, m in metrics})
+    metrics = {n: {**m.model_dump(), "direction": turned[m.direction]} for n, m in watch.config.metrics.items()}
+    return changed(watch, "metrics", **metrics)
 
 
 @set_otherwise("cusum", "a_change_counts_in_the_watched_direction_alone")
@@ -392,8 +375,7 @@ def both_directions_always(watch: Watch) -> Watch:
 
 @set_otherwise("mad", "a_change_counts_in_the_watched_direction_alone")
 def only_up_of_both_directions(watch: Watch) -> Watch:
-    both = all(settings.direction == "both" for settings in watch.settings)
-    return of_metrics(watch, direction="up") if both else watch
+    return of_metrics(watch, direction="up") if all(s.direction == "both" for s in watch.settings) else watch
 
 
 @says("traffic", "a_change_counts_in_the_watched_direction_alone")

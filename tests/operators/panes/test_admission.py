@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from random import Random
-
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from operators import series
 from operators.errors import FatalError
 from operators.panes import fold
 from operators.panes import table as pane_table
 from operators.panes.admission import Admission
-from operators.panes.table import PaneTable
-from tests.conftest import examples
-from tests.operators.pane_events import BASE, EVIDENCE, VALUES, WIDTH, Call, M, columns, merge
+from tests.operators.pane_events import EVIDENCE, FIRST, VALUES, rows
 
 SETS = (("service",), ("tenant",))
-FIRST = BASE // WIDTH
-
-
-def rows(*seen: tuple[int, str], sets: tuple[tuple[str, ...], ...] = (("service",),)) -> PaneTable:
-    """A table with one request of each (pane after the first, service)."""
-    given_calls = [
-        Call(BASE + p * WIDTH, 0, (s, "", "", "", f"t-{s}", "", "", "", ""), (i,) * M, False, f"e{i}", "")
-        for i, (p, s) in enumerate(seen)
-    ]
-    return fold.fold_events(columns(given_calls), np.ones(len(given_calls), np.bool_), sets, WIDTH, EVIDENCE, VALUES)
 
 
 def an_admission(cap: int = 3, expiry: int = 5, protect: int = 2, shard: int | None = None) -> Admission:
@@ -151,56 +134,3 @@ def test_a_state_gives_the_same_admission_back() -> None:
     assert pane_table.equal(again.close(after, FIRST + 1), admission.close(after, FIRST + 1))
     with pytest.raises(FatalError, match="version 9"):
         Admission.load((9, *admission.save()[1:]), *admission.settings)
-
-
-services = st.sampled_from([f"s{i}" for i in range(9)])
-traffic = st.lists(st.tuples(st.integers(0, 14), services), max_size=60)
-
-
-@examples(60)
-@given(traffic, st.integers(1, 4), st.integers(1, 5), st.integers(1, 6), st.randoms(use_true_random=False))
-def test_order_cuts_pruning_and_resuming_change_nothing(
-    seen: list[tuple[int, str]], cap: int, expiry: int, protect: int, random: Random
-) -> None:
-    table = rows(*seen, sets=SETS)
-    steady = an_admission(cap, expiry, protect)
-    expected = [steady.close(fold.between(table, FIRST + p, FIRST + p + 1), FIRST + p) for p in range(15)]
-
-    # The same in parts, in any order within reach, with pruning, resuming and steps of several panes in between.
-    admission = an_admission(cap, expiry, protect)
-    masks = np.array([random.randrange(3) for _ in table.pane], np.int64)
-    parts = [fold.select(table, masks == k) for k in range(3)]
-    waiting = fold.EMPTY
-    got: list[PaneTable] = []
-    closed = FIRST
-    while closed < FIRST + 15:
-        upto = min(closed + random.choice([1, 1, 2, 5]), FIRST + 15)
-        random.shuffle(parts)
-        for k, part in enumerate(parts):
-            # The rows that must be there before `upto` closes, and some later ones.
-            take = (part.pane < upto) | np.array([random.random() < 0.5 for _ in part.pane], np.bool_)
-            waiting = merge([waiting, fold.select(part, take)])
-            parts[k] = fold.select(part, ~take)
-            if random.random() < 0.7:
-                waiting = admission.prune(waiting, closed)
-        if random.random() < 0.3:
-            admission = Admission.load(admission.save(), *admission.settings)
-        due = fold.between(waiting, 0, upto)
-        waiting = fold.between(waiting, upto, 2**62)
-        got.append(admission.close(due, upto - 1))
-        closed = upto
-    assert pane_table.equal(merge(got), merge(expected))
-    assert str(admission.save()) == str(steady.save())
-
-
-@examples(30)
-@given(traffic, st.integers(1, 4))
-def test_nothing_is_lost_and_the_bound_holds(seen: list[tuple[int, str]], cap: int) -> None:
-    table = rows(*seen)
-    admission = an_admission(cap, protect=3)
-    for p in range(15):
-        pane = fold.between(table, FIRST + p, FIRST + p + 1)
-        closed = admission.close(pane, FIRST + p)
-        assert int(closed.requests.sum()) == int(pane.requests.sum())
-        assert len(closed.series) <= cap + 1
-        assert len(admission) <= cap

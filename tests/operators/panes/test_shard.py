@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from random import Random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from operators import series
-from operators.config import PanesConfig, TimeConfig
+from operators.config import TimeConfig
 from operators.errors import FatalError
 from operators.model import SECOND
 from operators.panes import fold
@@ -19,105 +16,9 @@ from operators.panes.shard import Partial, Shard, Slice, bucket_widths, row_keys
 from operators.panes.watermark import Watermark
 from tests.conftest import examples
 from tests.operators.pane_events import Call
-from tests.operators.shard_flow import DAY, Flow, Partition, call, key_of, reference, same
-
-PANES = PanesConfig(dimension_sets=(("service",), ("tenant",)), breakdown_values=2)
-WIDTHS = [1, 10, 60, 300, 3600]
-
-
-def flow(
-    *partitions: Sequence[Call], pane_s: int = 10, config: PanesConfig = PANES, shards: int = 1, **time: float
-) -> Flow:
-    given_time = {"lateness_s": 0.0, "correction_s": 600 if pane_s < 600 else 2 * pane_s, **time}
-    return Flow(
-        TimeConfig.model_validate({"pane_s": pane_s, **given_time}),
-        config,
-        {f"p{i}": Partition(list(calls)) for i, calls in enumerate(partitions)},
-        shards,
-    )
-
-
-def widths(run: Flow) -> set[int]:
-    return {run.time.pane_s, *bucket_widths(run.time.pane_s)}
-
-
-@st.composite
-def traffic(draw: st.DrawFn, late: bool = True) -> list[Call]:
-    """Up to some forty requests over some hours; one in four began a while before the one before it."""
-    at = 0.0
-    calls = []
-    for _ in range(draw(st.integers(0, 40))):
-        at += draw(st.sampled_from([0.0, 0.4, 3.0, 9.0, 40.0, 200.0, 900.0]))
-        back = draw(st.sampled_from([0, 0, 0, 15, 70, 500, 3000])) if late else 0
-        took = draw(st.sampled_from([0, 0.3, 12, 90]))
-        calls.append(
-            call(max(at - back, 0), took, draw(st.sampled_from("abcdef")), draw(st.sampled_from(["", "t", "u"])))
-        )
-    return calls
-
-
-def disturb(run: Flow, random: Random, crashes: bool = True) -> None:
-    """Read everything in random cuts and turns, with resumes and crashes in between."""
-    saved = run.snapshot()
-    left = 3 if crashes else 0
-    while waiting := [name for name, p in run.partitions.items() if p.read < len(p.calls)]:
-        run.poll(random.choice(waiting), random.choice([1, 3, 10, 30]))
-        chance = random.random()
-        if chance < 0.2 and left:
-            left -= 1
-            run.resume(saved)
-        elif chance < 0.4:
-            saved = run.snapshot()
-            if chance < 0.3:
-                run.resume(saved)
-
+from tests.operators.shard_flow import DAY, PANES, WIDTHS, call, flow, key_of, same, traffic
 
 LAW = examples(25)
-
-
-@LAW
-@given(
-    st.lists(traffic(), min_size=1, max_size=3),
-    st.sampled_from(WIDTHS),
-    st.sampled_from([1, 3, 50]),
-    st.integers(1, 3),
-    st.sampled_from([0, 10]),
-    st.randoms(use_true_random=False),
-)
-def test_rows_of_every_width_hold_every_event_that_is_not_too_late(
-    partitions: list[list[Call]], pane_s: int, cap: int, shards: int, lateness: float, random: Random
-) -> None:
-    config = PANES.model_copy(update={"series_per_shard": cap})
-    run = flow(*partitions, pane_s=pane_s, config=config, shards=shards, lateness_s=lateness)
-    disturb(run, random)
-    run.end()
-    parts = run.partitions.values()
-    assert sum(p.on_time + p.late for p in parts) <= sum(map(len, partitions))
-    for width in widths(run):
-        assert run.requests(width) == sum(p.on_time + p.late for p in parts)
-    assert sum(run.overtaken.values()) == 0
-
-    whole = flow(*partitions, pane_s=pane_s, config=config, shards=shards, lateness_s=lateness).finish()
-    assert same(run.rows(), whole.rows())
-
-
-@LAW
-@given(
-    st.lists(traffic(), min_size=1, max_size=2),
-    st.sampled_from(WIDTHS),
-    st.tuples(st.sampled_from([1, 2, 5]), st.integers(1, 3)),
-    st.randoms(use_true_random=False),
-)
-def test_rows_do_not_depend_on_the_number_of_keys(
-    partitions: list[list[Call]], pane_s: int, keys: tuple[int, int], random: Random
-) -> None:
-    run = flow(*partitions, pane_s=pane_s)
-    run.keys = keys[: len(bucket_widths(pane_s))]
-    disturb(run, random)
-    run.keys = (60, 60)[: len(bucket_widths(pane_s))]  # live buckets keep their keys when the number changes
-    run.resume(run.snapshot())
-    run.end()
-    assert same(run.rows(), flow(*partitions, pane_s=pane_s).finish().rows())
 
 
 @LAW
@@ -143,70 +44,6 @@ def test_live_buckets_seldom_share_a_key_and_keys_come_back(pane_s: int, correct
         seen |= run.rollup.keys()
         assert all(len(rollup._live) <= 1 for rollup in run.rollup.values())
     assert len(seen) <= sum(row_keys(pane_s, correction_s))
-
-
-@LAW
-@given(
-    st.lists(traffic(late=False), min_size=1, max_size=3),
-    st.sampled_from(WIDTHS),
-    st.randoms(use_true_random=False),
-)
-def test_rows_equal_those_of_all_events_folded_at_once(
-    partitions: list[list[Call]], pane_s: int, random: Random
-) -> None:
-    run = flow(*partitions, pane_s=pane_s, shards=2)
-    disturb(run, random)
-    run.end()
-    calls = [c for p in partitions for c in p]
-    if not calls:
-        assert not run.stored
-        return
-    expected = {}
-    for width in widths(run):
-        expected.update(reference(calls, run.time, PANES, width))
-    assert same(run.rows(), expected)
-
-
-@LAW
-@given(st.lists(traffic(), min_size=1, max_size=3), st.sampled_from(WIDTHS), st.randoms(use_true_random=False))
-def test_detection_gets_every_pane_once_in_order_and_on_time_events_alone(
-    partitions: list[list[Call]], pane_s: int, random: Random
-) -> None:
-    run = flow(*partitions, pane_s=pane_s, shards=2)
-    disturb(run, random, crashes=False)
-    run.end()
-    requests = 0
-    for shard in range(2):
-        judged = run.judged(shard)
-        last = [c for c in run.closed if c.shard == shard and c.final]
-        for one, following in zip([*judged], [*judged[1:], *last], strict=False):
-            assert one.high == following.low or (one.low == one.high and not len(one.table.pane))
-        for closed in [*judged, *last]:
-            assert closed.low <= closed.judged <= closed.high
-            assert (
-                len(closed.table.pane) == 0 or closed.low <= closed.table.pane[0] <= closed.table.pane[-1] < closed.high
-            )
-            requests += fold.requests_of(closed.table, ("service",))
-    assert requests == sum(p.on_time for p in run.partitions.values())
-
-
-@LAW
-@given(traffic(), traffic(), st.sampled_from(WIDTHS), st.randoms(use_true_random=False))
-def test_a_source_that_grew_after_its_end_gives_the_same_rows_as_one_without_that_end(
-    before: list[Call], after: list[Call], pane_s: int, random: Random
-) -> None:
-    calls = [*before, *(Call(c.start + 600 * SECOND, c.took, c.labels, c.values, c.error, "", "") for c in after)]
-    run = flow(before, pane_s=pane_s)
-    disturb(run, random)
-    run.end()
-    run.resume(run.snapshot())
-    run.partitions["p0"].calls = calls
-    disturb(run, random)
-    run.end()
-    assert same(run.rows(), flow(calls, pane_s=pane_s).finish().rows())
-    part = run.partitions["p0"]
-    for width in widths(run):
-        assert run.requests(width) == part.on_time + part.late
 
 
 def test_a_pane_closes_when_the_slowest_partition_has_passed_it() -> None:

@@ -60,19 +60,6 @@ def test_quantiles_are_within_two_percent_of_the_exact_rank(cells: list[list[int
                 assert np.isnan(got)
 
 
-@given(values_of_cells)
-def test_moments_of_logarithms(cells: list[list[int]]) -> None:
-    mean, variance = sketch.log_moments(*a_sketch(cells))
-    for values, m, v in zip(cells, mean, variance, strict=True):
-        if values:
-            logs = np.log(np.maximum(np.array(values, np.float64), 0.5))
-            assert m == pytest.approx(logs.mean(), abs=0.016)
-            assert np.sqrt(v) == pytest.approx(logs.std(), abs=0.032)
-        else:
-            assert np.isnan(m)
-            assert np.isnan(v)
-
-
 @given(st.lists(st.lists(st.lists(st.integers(0, 2**62), max_size=5), min_size=3, max_size=3), max_size=4))
 def test_the_binary_form_gives_the_sketches_back(rows: list[list[list[int]]]) -> None:
     start, bucket, count = a_sketch([cell for row in rows for cell in row])

@@ -4,46 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from operators.errors import FatalError
-from operators.model import SECOND, Bools, Ints
+from operators.model import SECOND
 from operators.panes.watermark import End, Idle, ShardClock, Watermark, judge
+from tests.operators.pane_events import ints, none_of
 
 LATENESS = 10 * SECOND
 WIDTH = 10 * SECOND
-
-
-def ints(values: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.array(values, np.int64)
-
-
-def none_of(times: Ints) -> Bools:
-    return np.zeros(len(times), np.bool_)
-
-
-@given(st.lists(st.tuples(st.integers(0, 600), st.integers(0, 90)), max_size=60), st.data())
-def test_lateness_does_not_depend_on_how_a_partition_is_cut(events: list[tuple[int, int]], data: st.DataObject) -> None:
-    start = ints([s * SECOND for s, _ in events])
-    end = start + ints([took * SECOND for _, took in events])
-    whole = judge(start, end, None, LATENESS, WIDTH, 30, none_of(start))
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(events)), max_size=4)))
-    on_time, late, before = [], [], None
-    for low, high in zip([0, *cuts], [*cuts, len(events)], strict=True):
-        part = judge(start[low:high], end[low:high], before, LATENESS, WIDTH, 30, none_of(start[low:high]))
-        on_time += part.on_time.tolist()
-        late += part.late.tolist()
-        before = part.max_start
-    assert (on_time, late, before) == (whole.on_time.tolist(), whole.late.tolist(), whole.max_start)
-
-
-@given(st.lists(st.tuples(st.integers(0, 600), st.integers(0, 90)), max_size=60))
-def test_nothing_is_late_in_start_order_nor_in_order_of_emission(events: list[tuple[int, int]]) -> None:
-    pairs = [(s * SECOND, (s + took) * SECOND) for s, took in events]
-    for order in (sorted(pairs), sorted(pairs, key=lambda p: p[1])):
-        start, end = ints([s for s, _ in order]), ints([e for _, e in order])
-        assert judge(start, end, None, LATENESS, WIDTH, 30, none_of(start)).on_time.all()
 
 
 def test_events_of_panes_that_their_partition_had_closed_are_late_and_beyond_the_horizon_too_late() -> None:
@@ -108,22 +76,6 @@ def test_a_partition_trails_those_that_have_records_to_read() -> None:
     clock.observe("b", everyone, Watermark(1_000))
     clock.observe("c", everyone, Watermark(500, at_end=True))
     assert clock.closed_to() == 500, "b is read from long ago, and c is no further behind it than it may be"
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5_000), st.booleans()), min_size=3))
-def test_a_partition_with_records_to_read_is_always_waited_for(told: list[tuple[str, int, bool]]) -> None:
-    clock, at, at_end = ShardClock(600), dict[str, int](), dict[str, bool]()
-    for partition, mark, stands in told:
-        clock.observe(partition, ("a", "b", "c"), Watermark(mark, stands))
-        at[partition] = max(mark, at.get(partition, 0))
-        at_end[partition] = stands
-        closed = clock.closed_to()
-        if len(at) < 3:
-            assert closed is None
-            continue
-        reading = [at[p] for p in at if not at_end[p]]
-        assert closed is not None and min(at.values()) <= closed <= min(reading, default=max(at.values()))
-        assert not reading or closed >= min(reading) - 600
 
 
 def test_an_ended_partition_leaves_the_minimum_and_the_end_comes_when_all_have_ended() -> None:
