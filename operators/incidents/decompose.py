@@ -153,7 +153,7 @@ def factors(cell: str, up: bool, usual: Usual, observed: Observed, pane_s: int, 
 
     `volume`, requests a minute, stands beside the others, whose product is the change of the mean:
 
-    - `mix`: the mean, had only the mix of `dimension` changed and each value kept its usual mean; the dimension is the
+    - `mix`: the mean if only the mix of `dimension` had changed, each value with its usual mean; the dimension is the
       one that explains most, else `mix_by`;
     - `tokens`: tokens a request (for latency those of the completion);
     - `cache`, for cost alone: the share of tokens that are not read from the cache;

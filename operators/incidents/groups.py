@@ -298,7 +298,7 @@ class Groups:
         return lead
 
     def _risen(self, members: Sequence[Member], metric: str) -> list[Member]:
-        """The candidates on the metric that contradict at least one of the members in no label."""
+        """The candidates on the metric whose labels contradict none of those of at least one member."""
         if self._rising is None:
             self._candidates = {p: f for p, f in self._candidates.items() if f.at > self._now - self._recent}
             self._rising = LabelIndex()

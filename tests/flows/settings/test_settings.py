@@ -121,7 +121,7 @@ def test_all_problems_of_all_layers_are_named_at_once(tmp_path: Path) -> None:
         ),
         (
             '[detect.detectors]\ncost = ["traffic"]',
-            f"takes: table of list of one of {', '.join(map(json.dumps, registry.choices()))}. Which detectors judge",
+            f"takes: table of list of one of {', '.join(map(json.dumps, registry.choices()))}. Detectors by metric",
         ),
         ('[detect.detectors]\ncost = ["static_limits"]', "detect.detectors.cost: static_limits cannot judge cost"),
         ('[detect.detectors]\ncost = "zscore"', "detect.detectors.cost: should be a list"),
