@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from operators.incidents.episodes import (
     alert_id,
     episode_id,
 )
-from operators.kernels.detect import FIELDS
+from operators.kernels.detect import FIELDS, Floats, Seen
 from tests.conftest import examples
 
 WATCH = Watch(DetectConfig(), 10)
@@ -35,6 +35,13 @@ ALL = np.zeros(1, np.int8)
 CELLS = len(WATCH.cells)
 LATENCY, REQUESTS, ERRORS = 0, CELLS - 2, CELLS - 1
 BEGIN = 1000
+
+
+def block_of(now: Floats, pane: int, born: int = 0) -> Block:
+    """The parts of a block that episodes look at, of one series with these statistics [1, V] in its pane."""
+    none, one = np.zeros((1, 0)), np.ones(1, np.int64)
+    seen = Seen(pane, 1, np.array([born]), now, none, none[None], one, one)
+    return cast(Block, SimpleNamespace(seen=seen, counts=now[:, 2::2]))
 
 
 class Machine:
@@ -52,8 +59,7 @@ class Machine:
         now = np.full((1, WATCH.columns), 0.0 if score is None else 1.0)
         best = np.zeros((1, CELLS, FIELDS))
         best[0, self.cell, 0] = score or 0.0
-        block = cast(Block, SimpleNamespace(used=1, pane=self.pane, born=np.array([0]), now=now, counts=now[:, 2::2]))
-        steps = self.episodes.step(self.state, block, best, self.excluded, ALL)
+        steps = self.episodes.step(self.state, block_of(now, self.pane), best, self.excluded, ALL)
         self.pane += 1
         assert [s.cell for s in steps] in ([], [self.cell])
         return steps[0] if steps else None
@@ -177,17 +183,14 @@ def test_panes_without_requests_are_evidence_for_traffic() -> None:
     now = np.zeros((1, WATCH.columns))
     best = np.zeros((1, CELLS, FIELDS))
     best[0, REQUESTS, 0] = best[0, LATENCY, 0] = 0.9
-    block = cast(Block, SimpleNamespace(used=1, pane=5, born=np.array([0]), now=now, counts=now[:, 2::2]))
-    steps = machine.episodes.step(machine.state, block, best, machine.excluded, ALL)
+    steps = machine.episodes.step(machine.state, block_of(now, 5), best, machine.excluded, ALL)
     assert [(s.cell, s.what) for s in steps] == [(REQUESTS, OPENED)]
 
 
 def test_a_series_is_stepped_from_its_first_pane_on() -> None:
     machine = Machine(EpisodesConfig())
     for born in (-1, 6):
-        now = np.ones((1, WATCH.columns))
-        fields: dict[str, Any] = {"used": 1, "pane": 5, "born": np.array([born]), "now": now, "counts": now[:, 2::2]}
-        block = cast(Block, SimpleNamespace(**fields))
+        block = block_of(np.ones((1, WATCH.columns)), 5, born)
         assert machine.episodes.step(machine.state, block, np.ones((1, CELLS, FIELDS)), machine.excluded, ALL) == []
 
 

@@ -87,6 +87,7 @@ def test_sinks_alerts_and_prices_are_counted() -> None:
     telemetry.retried("sqlite")
     telemetry.polls_again()
     telemetry.rejected("sqlite", "bad_row")
+    telemetry.dropped("webhook", "full", 1)
     telemetry.alerted(ALERT)
     telemetry.prices_loaded(True)
     telemetry.prices_loaded(False)
@@ -97,6 +98,7 @@ def test_sinks_alerts_and_prices_are_counted() -> None:
     assert seen['sentinel_sink_retries_total{sink="sqlite"}'] == 1
     assert seen["sentinel_source_retries_total"] == 1
     assert seen['sentinel_sink_rejected_total{reason="bad_row",sink="sqlite"}'] == 1
+    assert seen['sentinel_sink_dropped_total{reason="full",sink="webhook"}'] == 1
     assert seen['sentinel_alerts_total{severity="high",status="updated"}'] == 1
     assert seen['sentinel_price_file_loads_total{good="false"}'] == 1
 
@@ -186,6 +188,7 @@ def everything() -> Telemetry:
     telemetry.written("sqlite", 1, 0.1)
     telemetry.retried("sqlite")
     telemetry.rejected("sqlite", "bad_row")
+    telemetry.dropped("webhook", "full", 1)
     telemetry.alerted(ALERT)
     telemetry.prices_loaded(True)
     telemetry.shard(0, 1, 1)
