@@ -186,7 +186,9 @@ kind = "none"
 
 
 def run(tree: Path, folder: Path, *arguments: str) -> str:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SENTINEL_", "BYTEWAX_", "COVERAGE_", "LLMS_TEST_"))}
+    clean = {
+        k: v for k, v in os.environ.items() if not k.startswith(("SENTINEL_", "BYTEWAX_", "COVERAGE_", "LLMS_TEST_"))
+    }
     done = subprocess.run(
         [sys.executable, "-m", *arguments], cwd=folder, env={**clean, "PYTHONPATH": str(tree)}, check=False,
         capture_output=True, text=True, timeout=250,
