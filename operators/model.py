@@ -7,7 +7,7 @@ Times are integers: microseconds since 1970-01-01T00:00:00Z. Values inside panes
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,8 @@ class DeadLetter:
 
 
 Severity = Literal["low", "medium", "high", "critical"]
+SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
+"""All severities, the mildest first."""
 Status = Literal["firing", "updated", "resolved"]
 
 

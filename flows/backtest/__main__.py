@@ -26,7 +26,7 @@ from flows.settings.model import CONFIG_EXIT_CODE, Loaded
 from flows.settings.schema import secrets_of
 from operators.errors import ConfigError, SentinelError
 from operators.incidents.alert_json import rfc3339
-from operators.incidents.episodes import SEVERITIES
+from operators.model import SEVERITIES
 
 INTERRUPTED_EXIT_CODE: Final = 130
 GONE_EXIT_CODE: Final = 141

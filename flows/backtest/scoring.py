@@ -21,9 +21,8 @@ import orjson
 
 from operators.errors import ConfigError
 from operators.incidents.alert_json import microseconds
-from operators.incidents.episodes import SEVERITIES
 from operators.metrics import MEASURES
-from operators.model import SECOND
+from operators.model import SECOND, SEVERITIES
 
 GRACE_S: Final = 600.0
 """How long after an incident's end an episode may still open because of it, in seconds."""

@@ -14,7 +14,7 @@ from rich.text import Text
 from flows.backtest.compare import Difference
 from flows.backtest.replay import Replayed
 from flows.backtest.scoring import PredictedEpisode, Score
-from operators.incidents.episodes import SEVERITIES
+from operators.model import SEVERITIES
 from operators.text import printable
 from operators.units import duration, moment
 

@@ -16,8 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.sqlite import read
 from operators.errors import ConfigError
-from operators.incidents.episodes import SEVERITIES
-from operators.model import SECOND
+from operators.model import SECOND, SEVERITIES
 
 log = logging.getLogger(__name__)
 

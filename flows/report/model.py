@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from operators.incidents.episodes import SEVERITIES
+from operators.model import SEVERITIES
 
 
 def rank(severity: str) -> int:

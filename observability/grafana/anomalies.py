@@ -5,6 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as build
 
 from observability.grafana.parts import ALL, board, choice, sql_chart, sql_table
+from operators.model import SEVERITIES
 
 LATEST = """
     SELECT *, row_number() OVER (PARTITION BY episode_id ORDER BY at DESC, sequence DESC) AS newest
@@ -23,10 +24,9 @@ def counted(what: str) -> str:
 
 def dashboard() -> build.Dashboard:
     """The dashboard."""
-    severities = ["low", "medium", "high", "critical"]
     made = board("sentinel-anomalies", "Anomalies and episodes", "The findings of the flow, open and past.")
     made = made.with_variable(
-        choice("severity", "severity", severities, ALL).multi(multi=True).include_all(include_all=True)
+        choice("severity", "severity", list(SEVERITIES), ALL).multi(multi=True).include_all(include_all=True)
     )
     panels = (
         sql_table(

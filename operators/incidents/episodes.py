@@ -29,9 +29,8 @@ from operators.kernels.episodes import (
     EpisodeRules,
     step_episodes,
 )
-from operators.model import Bools, Severity
+from operators.model import SEVERITIES, Bools, Severity
 
-SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
 BANDS: Final = (0.7, 0.85, 0.95)
 """Scores from which an episode is medium, high, critical; from 0.5 on it is low."""
 

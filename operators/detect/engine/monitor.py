@@ -31,7 +31,7 @@ from operators.incidents import episodes as ep
 from operators.incidents.findings import STANDS, Finding
 from operators.kernels.detect import EXPECTED, FIELDS, SCORE, SPAN, Seen
 from operators.kernels.outlier import Requests
-from operators.model import Alert, Bools, Ints
+from operators.model import SEVERITIES, Alert, Bools, Ints
 from operators.panes.table import Closed, PaneTable
 
 VERSION = 7
@@ -204,7 +204,7 @@ class ShardMonitor:
         for slot in gone.tolist():
             opened, last = self._open.state["opened"][slot], self._open.state["last"][slot]
             for cell in np.flatnonzero(opened >= 0).tolist():
-                severity = ep.SEVERITIES[self._open.state["severity"][slot, cell]]
+                severity = SEVERITIES[self._open.state["severity"][slot, cell]]
                 step = ep.Step(slot, cell, ep.RESOLVED, int(opened[cell]), int(last[cell]), severity)
                 if (trail := self._trails[slot, cell]).sequence:
                     told.append(self._over(step, trail, pane, "expired"))
@@ -319,7 +319,7 @@ class ShardMonitor:
             verdict, by = self._panel.lasting(slot, cell)
             if verdict[SCORE] < stands[row, 0]:
                 continue
-            step = ep.Step(slot, cell, ep.OPENED, pane, pane, ep.SEVERITIES[0])
+            step = ep.Step(slot, cell, ep.OPENED, pane, pane, SEVERITIES[0])
             trail = ep.Trail(kind=self._teller.kind(cell, verdict, by, 0), detectors=(by,), by=by)
             self._expect(trail, slot, cell)
             see(trail, table, first + row, self._slots.texts[slot])

@@ -16,8 +16,7 @@ import pytest
 from flows.backtest import scoring
 from flows.backtest.scoring import Extent
 from operators.errors import ConfigError
-from operators.incidents.episodes import SEVERITIES
-from operators.model import SECOND
+from operators.model import SECOND, SEVERITIES
 
 START = 1_741_046_400  # 2025-03-04T00:00:00Z
 KINDS = ("latency_spike", "latency_drift", "error_burst", "traffic_surge")

@@ -19,7 +19,6 @@ from operators.incidents.episodes import (
     QUIET,
     RESOLVED,
     RISEN,
-    SEVERITIES,
     STEADY,
     Episodes,
     Step,
@@ -27,6 +26,7 @@ from operators.incidents.episodes import (
     episode_id,
 )
 from operators.kernels.detect import FIELDS, Floats, Seen
+from operators.model import SEVERITIES
 from tests.conftest import examples
 
 WATCH = Watch(DetectConfig(), 10)
