@@ -89,8 +89,8 @@ def without(text: str, secrets: Iterable[str]) -> str:
             secret,
             repr(secret)[1:-1],
             json.dumps(secret)[1:-1],
-            quote(secret, ""),
-            quote(secret),
+            quote(secret, "", errors="surrogatepass"),
+            quote(secret, errors="surrogatepass"),
             unquote(secret),
         )
         if len(form) >= SHORTEST

@@ -75,7 +75,7 @@ def _sentence(text: str) -> Markup:
 
 def _anchor(episode: Episode) -> str:
     """The anchor of the episode on the page: `e-` and its id."""
-    return f"e-{quote(episode.episode_id, safe='')}"
+    return f"e-{quote(episode.episode_id, safe='', errors='surrogatepass')}"
 
 
 def _clock(time: int, episode: Episode) -> str:

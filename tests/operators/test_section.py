@@ -66,3 +66,4 @@ def test_a_secret_is_found_as_messages_write_it(secret: str) -> None:
 def test_short_and_empty_secrets_leave_the_text_as_it_is() -> None:
     assert without("a token of abc", ["abc", ""]) == "a token of abc"
     assert without("key=a%2Fb%20c d", ["a/b c"]) == f"key={MASK} d"
+    assert without("bytes=in\udcffvalid", ["in\udcffvalid"]) == f"bytes={MASK}"  # from an environment that is not UTF-8

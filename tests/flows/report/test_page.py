@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors.base import Row
@@ -296,6 +296,7 @@ def renamed(page: Page, text: str) -> Page:
 
 
 @given(st.text(st.characters() | st.sampled_from("<>&\"'`{}%#\x1b\x00\u202e"), min_size=1))
+@example("\ud800")
 def test_no_text_changes_the_markup(composed: Page, text: str) -> None:
     html = render_page(renamed(composed, text))
     assert [t for t, _ in Tree(html).tags] == [t for t, _ in Tree(render_page(renamed(composed, "a"))).tags]
