@@ -23,6 +23,7 @@ from typing import Final
 from rich.console import Console
 from rich.live import Live
 
+from connectors.registry import ALERTS
 from connectors.simulation.config import SimulatorConfig
 from connectors.simulator import Simulator, wall_clock
 from connectors.terminal import alert_line
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(args: argparse.Namespace, environ: Mapping[str, str], now: int) -> Loaded:
-    """The settings of the environment with the demo's own over them."""
+    """The settings of the environment with the demo's own over them; simulated incidents page nobody."""
     start = (now - round((args.learn + args.watch) * _HOUR * SECOND)) // (60 * SECOND) * 60
     ours: dict[str, tuple[object, str]] = {
         "source.kind": ("simulator", "the demo"),
@@ -77,6 +78,7 @@ def _settings(args: argparse.Namespace, environ: Mapping[str, str], now: int) ->
         "source.batch_size": (1_000, "the demo"),  # so that the view can follow the hours to learn from
         "store.kind": ("sqlite", "the demo"),
         "alerts.terminal": (False, "the demo"),
+        **{sink.setting: (False, "the demo") for sink in ALERTS.values() if sink.pages},
     }
     if "SENTINEL_METRICS__PORT" not in environ:
         ours["metrics.port"] = (_free_port(), "the demo")

@@ -17,8 +17,12 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from connectors.listener import Listener
+from connectors.registry import ALERTS, asked_for
+from flows.demo import __main__ as demo
 from flows.demo.feed import Alerts, Feed
 from flows.run import read_status
+from flows.settings.model import load
+from operators.model import SECOND
 from tests.brokers import free_port
 from tests.conftest import ROOT
 
@@ -112,6 +116,14 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 78
     assert "--speed" in done.stderr and not (tmp_path / "0001").exists()
+
+
+def test_simulated_incidents_page_nobody() -> None:
+    asked = {"SENTINEL_KAFKA__BROKERS": "127.0.0.1:9", "SENTINEL_ALERTS__KAFKA": "true"}
+    assert [name for name in asked_for(ALERTS, load(asked, Path("/")).settings) if ALERTS[name].pages] == ["kafka"]
+    args = demo._parser().parse_args(QUICK)
+    settings = demo._settings(args, asked, now=1_800_000_000 * SECOND).settings
+    assert [name for name in asked_for(ALERTS, settings) if ALERTS[name].pages] == []
 
 
 # ---- what it reads
