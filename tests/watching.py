@@ -24,12 +24,12 @@ from operators.panes.table import Closed, PaneTable
 
 PANE_S = 10
 BEGIN = 174_096_000
-"""2025-03-03T00:00:00Z, as a pane."""
+"""The pane of 2025-03-03T00:00:00Z."""
 
 
 @dataclass
 class Row:
-    """One series in one pane: requests, errors, and the values of its metrics on the scale of judging."""
+    """One series in one pane: requests, errors, and the values of its metrics on the scale in which they are judged."""
 
     requests: int
     errors: int = 0
@@ -37,7 +37,10 @@ class Row:
 
 
 def _beyond(watch: Watch, limit: LimitConfig) -> Callable[[Row], tuple[float, ...]]:
-    """The numbers of a static limit: requests beyond it and their logarithmic excess, or the total; all requests."""
+    """A function from a row to the columns of a static limit.
+
+    They are the requests beyond it (for `mean` and `sum` the total of values), their logarithmic excess, all requests.
+    """
     settings = watch.config.metrics.get(limit.metric)
     if settings is None:
         return lambda row: (0.0, 0.0, 0.0)
@@ -69,13 +72,13 @@ class Feed:
         self._last = -1
 
     def fork(self) -> Feed:
-        """A copy of the feed that goes on from here independently."""
+        """An independent copy of the feed."""
         other = copy.copy(self)
         other._ring, other._born = self._ring.copy(), self._born.copy()
         return other
 
     def pane(self, pane: int, rows: Mapping[int, Row]) -> Block:
-        """The block of this pane; slots are born with their first row. Every block has arrays of its own."""
+        """The block of this pane, with its own arrays; a slot is born with its first row."""
         watch = self.watch
         slots = np.array(sorted(rows), np.int64)
         stats, squares = np.zeros((len(rows), watch.columns)), np.zeros((len(rows), len(watch.metrics)))
@@ -114,7 +117,7 @@ class Feed:
 
 @dataclass
 class Request:
-    """One request of a series: its end (seconds since BEGIN), its values in the metrics' units, other labels."""
+    """A request: its end (in seconds since BEGIN), its values in the units of metrics, and its other labels."""
 
     end: float
     values: Mapping[str, float]

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 
 PINS = Path(__file__).with_name("pins.json")
-"""By name and version the digest of each layout. A line that is released is never changed."""
+"""The digest of each layout, by name and version. A released line is never changed."""
 
 NOTHING = "nothing"
-"""Where no sample holds anything, so that the layout there is unknown."""
+"""Marks a place that is empty in all samples, so that its layout is unknown."""
 
 
 def layout(samples: Sequence[object], apart: Mapping[str, str] | None = None) -> tuple[str, dict[str, list[object]]]:
-    """The layout that these samples of one state have in common, and the samples of the states inside it.
+    """The common layout of these samples of one state, and the samples of the states inside it.
 
-    A tuple whose length differs between samples is a sequence, any other is a record. A dict of plain values whose
-    keys differ is a map, any other is a record, and so are pairs with the same names in all samples. `apart` names by
-    path, such as "9.*.1", what stands in the layout by name alone: the states inside that have a version of their own,
-    and what is there in several places.
+    A tuple is a sequence if its length differs between samples, else a record. A dict is a map if its values are plain
+    and its keys differ between samples, else a record. Pairs with the same names in all samples are a record too.
+    `apart` maps paths such as "9.*.1" to the names of parts that appear in the layout by name alone: inner states with
+    a version of their own, and parts that occur in several places.
     """
     inside: dict[str, list[object]] = {}
     return _layout(list(samples), "", apart or {}, inside), inside
@@ -62,13 +62,13 @@ def _layout(samples: list[Any], path: str, apart: Mapping[str, str], inside: dic
 
 
 def _names(value: tuple[Any, ...]) -> tuple[str, ...]:
-    """The names in pairs of a name and a value; nothing where it is something else."""
+    """The names of a tuple of (name, value) pairs; empty for any other tuple."""
     pairs = all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in value)
     return tuple(pair[0] for pair in value) if pairs else ()
 
 
 def is_packed(value: object) -> bool:
-    """Whether this is an array as `operators.detect.slots.packed` gives it."""
+    """Whether this is an array packed by `operators.detect.slots.packed`."""
     match value:
         case ((*shape,), bool() | int() | float(), np.ndarray() as bits, np.ndarray()):
             return bits.dtype == np.uint8 and all(isinstance(n, int) for n in shape)
@@ -76,7 +76,7 @@ def is_packed(value: object) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """An array by its type and axes; the length of the first one, which counts series or rows, is left out."""
+    """The type of a value; of an array also its axes, without the length of the first, which counts series or rows."""
     if is_packed(value):
         shape, *_, others = value
         return f"packed {others.dtype}{_axes(shape)}"
@@ -90,16 +90,16 @@ def _axes(shape: Sequence[int]) -> str:
 
 
 def digest(text: str) -> str:
-    """Short enough for a line of the pins."""
+    """The digest of a layout, short enough for a line of the pins."""
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def fault(
     what: str, name: str, text: str, version: int | str, raise_it: str, pins: Mapping[str, Mapping[str, str]]
 ) -> str | None:
-    """What is to be done about a layout that its version does not name, in one sentence; None where all is well.
+    """One sentence on how to mend a layout that differs from the pin of its version; None if it does not differ.
 
-    `what` begins the sentence, `raise_it` says where the version stands and what else a new one takes.
+    `what` begins the sentence; `raise_it` names the place of the version and the other work that a new one needs.
     """
     new = digest(text)
     known = pins.get(name, {})

@@ -1,4 +1,4 @@
-"""Whether laws catch a bug: they are run over something that has one, until the first of them fails."""
+"""Runs laws over an implementation with a deliberate bug until the first of them fails."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 Check = Callable[[], None]
-"""One law, met with whatever is drawn for it; raises where it does not hold."""
+"""Runs one law over drawn examples; raises if the law does not hold."""
 
 
 def drawn(holds: Callable[..., None], strategy: st.SearchStrategy[tuple[Any, ...]], examples: int) -> Check:
-    """The law over a few examples, the same in every run; nothing is shrunk, as nobody reads them."""
+    """The law over a few examples, the same in every run; they are not shrunk, as nobody reads them."""
 
     @settings(
         max_examples=examples,
@@ -33,7 +33,7 @@ def drawn(holds: Callable[..., None], strategy: st.SearchStrategy[tuple[Any, ...
 
 
 def first_broken(laws: Iterable[tuple[str, Check]]) -> str | None:
-    """The name of the first law that does not hold, or that something fails in; None where all hold."""
+    """The name of the first law that raises anything; None if all hold."""
     for name, check in laws:
         try:
             check()
@@ -43,13 +43,13 @@ def first_broken(laws: Iterable[tuple[str, Check]]) -> str | None:
 
 
 def told(caught: Mapping[str, str | None]) -> str:
-    """By mutant, which law caught it, in lines."""
+    """A table with one line for each mutant and the law that caught it."""
     widest = max(map(len, caught))
     return "\n".join(f"  {mutant:{widest}}  {law or 'NO LAW'}" for mutant, law in caught.items())
 
 
 def all_caught(what: str, caught: Mapping[str, str | None]) -> None:
-    """Print the table; fail where a mutant has met no law that it breaks."""
+    """Print the table; fail if a mutant breaks no law."""
     print(f"\n{what}\n{told(caught)}")
     survivors = [mutant for mutant, law in caught.items() if law is None]
     assert not survivors, f"no law notices a {what} that {', or one that '.join(survivors)}"

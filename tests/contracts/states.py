@@ -51,17 +51,17 @@ from tests.harness import BEGAN, MemoryLog, MemoryStore, MemoryTopic
 
 @dataclass(frozen=True)
 class Versioned:
-    """A state: its version, where that stands, the states inside that have their own, and what bytes are made of."""
+    """A state: its version, where the code defines that, its parts with a layout of their own, and its encoding."""
 
     version: int | str
     where: str
     apart: dict[str, str] = field(default_factory=dict)
     encoded: Callable[[], str] = str
-    """What the layout does not show: the bytes of a fixed example, and the names of what stands by position."""
+    """Facts that the layout does not show: the bytes of a fixed example, and the names of fields stored by position."""
 
 
 def _example() -> PaneTable:
-    """Two rows in which every array has something."""
+    """A table of two rows in which no array is empty."""
     row, run, wide = np.arange(2), np.arange(2 * len(METRICS)), np.arange(2 * len(METRICS)).reshape(2, -1)
     of_type = {f.name: f.type for f in fields(PaneTable)}
     arrays = {
@@ -93,7 +93,7 @@ def _fields_of_trails() -> str:
 
 
 _ORDER: Final = ([metric.name for metric in METRICS], LABELS)
-"""What the columns of arrays are, and the numbers of labels."""
+"""The order of the metrics in the columns of arrays, and of the labels by number."""
 
 
 def _sketches() -> str:
@@ -101,7 +101,7 @@ def _sketches() -> str:
 
 
 def _envelope() -> str:
-    """How long its digest is, and what stands behind that."""
+    """The form of the envelope, the length of its digest, the first bytes after that, and the restored state."""
     form, data = stored.stored((1,))
     packed = data[stored.DIGEST_BYTES :]
     return repr((form, stored.DIGEST_BYTES, packed[:4], pickle.dumps(stored.restored((form, data), ""), 5)))
@@ -138,14 +138,14 @@ STATES: Final[dict[str, Versioned]] = {
     "sketch": Versioned(sketch.VERSION, "VERSION in operators/panes/sketch.py", encoded=_sketches),
     "envelope": Versioned(stored.FORM, "FORM in operators/stored.py", encoded=_envelope),
 }
-"""By name. `log` has no version of its own: it is what a reader says of its log, by that of its connector."""
+"""States by name. `log` is not among them: it is the identity of a reader's log, in a form of its connector."""
 
 PARTS: Final[dict[str, dict[str, str]]] = {
     "finding": {"12": "alert", "13": "alert"},
     "member": {"0": "alert"},
     "alert": {},
 }
-"""What stands in several places of a state and has no version of its own: one layout of all of them together."""
+"""Parts that occur in several places of a state and have no version of their own: all the places share one layout."""
 
 OF_STEP: Final = {
     steps.TELEMETRY: "source partition",
@@ -157,7 +157,7 @@ OF_STEP: Final = {
     "alerts_memory": "sink",
     f"{steps.DEAD_LETTERS}_memory": "sink",
 }
-"""By step of the harness' flow, which state it has."""
+"""The state that each step of the harness' flow keeps."""
 
 _NAMES: Final = (
     "latency", "ttft", "tokens_per_second", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens",
@@ -182,9 +182,9 @@ _SHAPE: Final = Shape(
 
 
 def _records() -> Iterator[bytes]:
-    """Half an hour in which `chat` is slow for two minutes and then for long; some records are broken, some late."""
+    """Records of half an hour: `chat` is slow for two minutes and later until the end; some are broken, some late."""
     rng = np.random.default_rng(1)
-    start = BEGAN // SECOND - 86_400 + 2_400  # so that an hour ends within it
+    start = BEGAN // SECOND - 86_400 + 2_400  # so that an hour ends within these records
     for number, at in enumerate(np.sort(rng.uniform(0, 1_800, 1_800)).tolist()):
         service = ("chat", "search", "agent")[int(rng.integers(3))]
         slow = service == "chat" and (600 <= at < 720 or at >= 1_140)
@@ -204,7 +204,7 @@ def _records() -> Iterator[bytes]:
 
 
 class _Unwatched:
-    """Who watches the source looks away."""
+    """An observer of the source that ignores everything."""
 
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None: ...
 
@@ -212,7 +212,7 @@ class _Unwatched:
 
 
 class _Run:
-    """The stateful parts of the pipeline wired by hand, so that nothing but the records decides what is saved when."""
+    """The stateful parts of the pipeline, wired by hand so that the saved states depend on the records alone."""
 
     def __init__(self, topic: MemoryTopic) -> None:
         settings = SourceSettings(
@@ -254,7 +254,7 @@ class _Run:
                         self._alerts.write_batch([alert_record(alert, False) for alert in alerts])
 
     def save(self) -> dict[str, list[object]]:
-        """By name, the states that a snapshot would hold now."""
+        """The states that a snapshot would hold now, by name."""
         return {
             "source partition": [restored(part.snapshot(), "") for part in self.partitions],
             "shard": [shard.save() for shard in self._shards.values()],
@@ -266,7 +266,7 @@ class _Run:
 
 
 def sampled() -> dict[str, list[object]]:
-    """By name, the states of a run at many moments, from the first poll on."""
+    """The states of a run at many moments, from the first poll on, by name."""
     records = list(_records())
     run = _Run(MemoryTopic({"p0": records[::2], "p1": records[1::2]}))
     found: dict[str, list[object]] = {"groups": rare_groups(), "manifest": [manifest()]}
@@ -301,7 +301,7 @@ def _finding(at: int, series: dict[str, str], **changed: Any) -> Finding:
 
 
 def rare_groups() -> list[object]:
-    """States of the alert step with what seldom happens: a candidate leads, findings wait for the slowest shard."""
+    """States of the alert step in rare situations: a candidate leads, findings wait for the slowest shard."""
     machine = Groups(2, 0, GroupsConfig(settle_s=60), 120 * SECOND, 90 * SECOND, registry.finds)
     member, lead = {"service": "a", "model": "m", "tenant": "t"}, {"service": "a", "model": "m"}
     begun = _finding(100, member)
@@ -317,6 +317,6 @@ def rare_groups() -> list[object]:
 
 
 def manifest() -> object:
-    """What stands beside the partitions, as JSON gives it back."""
+    """The manifest of a recovery store, after a round trip through JSON."""
     whole = recovery_store.Manifest(4, 10, "source", 2, {"time.pane_s": "10"}, (3, 3), {"alerts": 2})
     return orjson.loads(orjson.dumps(asdict(whole)))

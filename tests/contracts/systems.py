@@ -1,7 +1,7 @@
-"""What the laws over writers need of each system: how to fill an empty one, how to disturb it, and what it must hold.
+"""Systems for the laws of writers: how to fill an empty one, how to disturb it, and what it must hold.
 
-The systems of the registered sinks stand in their own tests, `tests/connectors/test_<sink>.py`: each has `systems`, a
-context that gives a maker of empty ones. Here is what they have in common, and a topic in memory.
+The system of each registered sink is in the test of the sink, `tests/connectors/test_<sink>.py`, whose `systems` is a
+context that gives a maker of empty ones. This module holds their common parts, and a topic in memory.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ Factory = WriterFactory[Any]
 
 
 class System(Protocol):
-    """One system to write to, empty at first, and what stands in it."""
+    """One system to write to, empty at first."""
 
     def factory(self) -> Factory: ...
 
     def good(self, number: int) -> object:
-        """The item of this number; equal numbers, equal keys."""
+        """The item of this number; equal numbers have equal keys."""
         ...
 
     def bad(self) -> object:
-        """An item that it refuses."""
+        """An item that the system refuses."""
         ...
 
     def contents(self) -> list[object]:
-        """What a reader finds, in the order it is in (stores: by key)."""
+        """The items that a reader finds, in the order of the system (of a store: by key)."""
         ...
 
     def expected(self, items: Sequence[Any]) -> list[object]:
-        """What a reader must find when these were written in this order, each at least once."""
+        """The items that a reader must find after these were written in this order, each at least once."""
         ...
 
     @property
     def fails(self) -> Literal["opening", "writing"]:
-        """What `trouble` makes fail."""
+        """The action that `trouble` makes fail."""
         ...
 
     def trouble(self, tries: int) -> Callable[[], None]:
-        """Make it fail; it works again once the result was called `tries` times (between tries)."""
+        """Make the system fail until the returned function was called `tries` times (once between two tries)."""
         ...
 
     def close(self) -> None:
-        """The law is over."""
+        """Release the resources of the system after a law."""
         ...
 
 
 class Rows:
-    """What the stores have in common: rows that replace each other by key."""
+    """The common part of stores: rows replace each other by key."""
 
     fails: Literal["opening", "writing"] = "writing"
 
@@ -84,7 +84,7 @@ def ordered(tables: dict[str, list[dict[str, object]]]) -> list[object]:
 
 
 class Alerts:
-    """What the sinks of alerts have in common: records, each once, in order."""
+    """The common part of sinks of alerts: each record is there once, in order."""
 
     fails: Literal["opening", "writing"] = "writing"
 
@@ -101,7 +101,7 @@ class Alerts:
 
 
 class Memory(Alerts):
-    """A topic in memory, written once by the rules of `Once`; the plainest writer there is."""
+    """A topic in memory whose writer is as simple as possible: it writes each item once by the rules of `Once`."""
 
     name = "memory"
 
@@ -159,7 +159,7 @@ class MemoryWriter:
 
 
 def after(tries: int, then: Callable[[], None]) -> Callable[[], None]:
-    """Calls `then` at the call of this number."""
+    """A function that calls `then` when it is called for the `tries`-th time."""
     count = itertools.count(1)
 
     def tick() -> None:
@@ -170,10 +170,10 @@ def after(tries: int, then: Callable[[], None]) -> Callable[[], None]:
 
 
 Maker = Callable[[Path], System]
-"""Makes an empty system, in a folder of its own."""
+"""Makes an empty system in its own folder."""
 
 
 @contextmanager
 def memories() -> Iterator[Maker]:
-    """For the laws over writers."""
+    """A maker of systems in memory."""
     yield lambda folder: Memory()

@@ -1,4 +1,4 @@
-"""A new detector takes its file, its line in the registry and its test, and nothing else: one is added to a copy."""
+"""A new detector needs its file, its line in the registry and its test, and nothing else: a copy gets one here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 NAME = "far_off"
 
-DETECTOR = '''"""How many least changes a pane's mean lies away from a faded mean of those before it."""
+DETECTOR = '''"""Distance of a pane's mean from a faded mean of the panes before it, in least changes."""
 
 import numpy as np
 
@@ -81,7 +81,7 @@ def test_it_knows_nothing_at_first() -> None:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository with one more detector: links to what is not touched, copies of what is."""
+    """The repository with one more detector: copies of the changed folders, links to the others."""
     tree = tmp_path_factory.mktemp("tree")
     for path in (ROOT / "flows", ROOT / "connectors", ROOT / "pyproject.toml", *(ROOT / "operators").glob("*[!_]")):
         if path != ROOT / "operators" / "detect":
@@ -130,7 +130,7 @@ def test_the_references_of_settings_and_detectors_name_it(tree: Path) -> None:
     for document in (example, reference):
         assert f'one of "{NAME}", ' in document
     assert f"[`{NAME}`](#{NAME}) | metrics | none | deviation | yes |" in detectors
-    assert f"## {NAME}\n\nHow many least changes a pane's mean lies away" in detectors
+    assert f"## {NAME}\n\nDistance of a pane's mean from a faded mean" in detectors
 
 
 def test_settings_choose_it_and_its_alerts_name_it(tree: Path) -> None:

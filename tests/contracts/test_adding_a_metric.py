@@ -1,7 +1,7 @@
-"""A metric is added by its entry alone: everything else, from decoding to alerts and references, follows from it.
+"""A new metric needs only its entry: everything else, from decoding to alerts and references, follows from it.
 
-The packages are copied, the copy gets one more entry, and a process of its own runs the flow of production on events
-that carry the new field.
+The packages are copied, the copy gets one more entry, and a separate process runs the flow of production on events
+with the new field.
 """
 
 from __future__ import annotations
@@ -82,17 +82,17 @@ json.dump(
 
 
 def slow_retrieval(at: float, event: dict[str, Any]) -> None:
-    """Retrieving takes 40 ms, six times as long for the two minutes before the last; nothing else changes."""
+    """Retrieval takes about 40 ms, and six times as long from 300 s to 420 s; nothing else changes."""
     event["retrieval_ms"] = round(event.pop("completion_tokens") * (2.4 if 300 <= at < 420 else 0.4), 1)
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a copy with one more metric makes of events that carry it."""
+    """The output of a copy with one more metric for events that carry it."""
     tree = tmp_path_factory.mktemp("tree")
     for package in ("operators", "connectors", "flows"):
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__", "kernels"))
-    # The kernels name no metric, and need not be compiled anew.
+    # The kernels name no metric: a link spares compiling them again.
     (tree / "operators" / "kernels").symlink_to(ROOT / "operators" / "kernels")
     (tree / "tests").mkdir()
     shutil.copy(ROOT / "tests" / "harness.py", tree / "tests")
@@ -155,6 +155,6 @@ def test_it_stands_in_the_references(told: dict[str, Any]) -> None:
 
 
 def test_without_its_entry_nothing_knows_it() -> None:
-    """Else the test above would hold for a metric that is there."""
+    """Otherwise the tests above could pass with a metric of production."""
     named = [p for p in (ROOT / "operators").rglob("*.py") if "retrieval" in p.read_text()]
     assert named == []

@@ -1,6 +1,6 @@
-"""A new sink is its file, its section of the settings, its registry line and its test; these alone add one here.
+"""A new sink needs its file, its section of the settings, its line in the registry and its test, and nothing else.
 
-It is a pager that writes down who asked it, opened it and paged by it.
+The sink here is a pager that notes each question, each opening and each page.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import ROOT
 
 FILE: Final = '''
-"""A pager: a line for each alert, in a file that says also who came by."""
+"""A pager: a file with a line for each alert, each opening and each question."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PagerWriter:
         self._book = book
 
     def write(self, items: Sequence[Message]) -> None:
-        """Page; DataError where one is no JSON."""
+        """Page for each item. Raises `DataError` for one that is not JSON."""
         for item in items:
             try:
                 orjson.loads(item.value)
@@ -83,7 +83,7 @@ def note(book: Path, line: str) -> None:
 SECTION: Final = '''class PagerConfig(Section):
     """A pager."""
 
-    book: LocalPath = Field(description="Where it writes down what it did.")
+    book: LocalPath = Field(description="File of its notes.")
 
 
 '''
@@ -124,7 +124,7 @@ class PagerSystem(Alerts):
 
 @contextmanager
 def systems() -> Iterator[Maker]:
-    """For the laws over writers."""
+    """A maker of pagers for the laws of writers."""
     yield PagerSystem
 
 
@@ -143,7 +143,7 @@ def with_a_line(path: Path, before: str, added: str) -> None:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This repository with the pager: only what is added to is a copy."""
+    """The repository with the pager: copies of the changed folders, links to the others."""
     tree = tmp_path_factory.mktemp("tree")
     (tree / "tests").mkdir()
     for name in ("flows", "operators", "pyproject.toml"):

@@ -1,4 +1,4 @@
-"""The laws of every decoder in the registry. A new format gives `tests.records` its records and meets them all."""
+"""The laws of every decoder in the registry. They cover a new format once its records are in `tests.records`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_format_is_found_by_name() -> None:
 
 
 def rows(decoded: Decoded, shift: int = 0) -> list[tuple[int, Any]]:
-    """Each event and fault in plain values, with the index of its record."""
+    """Each event and fault as plain values, with the index of its record."""
     events = decoded.events
     found: list[tuple[int, Any]] = [
         (
@@ -57,7 +57,7 @@ def rows(decoded: Decoded, shift: int = 0) -> list[tuple[int, Any]]:
 
 
 def check_form(decoded: Decoded, records: int) -> None:
-    """What `Events` and `Fault` promise, whatever came in."""
+    """Check the promises of `Events` and `Fault`, which hold for any records."""
     events, n = decoded.events, len(decoded.events)
     assert events.values.shape == (len(METRICS), n)
     assert events.values.dtype == events.start.dtype == events.end.dtype == events.record.dtype == np.int64
@@ -65,7 +65,7 @@ def check_form(decoded: Decoded, records: int) -> None:
     assert events.error.dtype == np.bool_
     assert len(events.event_id) == len(events.trace_id) == len(events.error) == len(events.combo) == n
     assert len(set(events.combos)) == len(events.combos)
-    assert set(events.combo.tolist()) == set(range(len(events.combos))), "labels of what was refused stay behind"
+    assert set(events.combo.tolist()) == set(range(len(events.combos))), "labels of refused records stay behind"
     assert all(len(labels) == len(LABELS) for labels in events.combos)
     assert (np.diff(events.record) >= 0).all()
     assert ((events.end >= events.start) & (events.end >= EARLIEST) & (events.start < LATEST)).all()
@@ -85,7 +85,7 @@ def check_form(decoded: Decoded, records: int) -> None:
 
 
 class Law(NamedTuple):
-    """What holds of a decoder for whatever is drawn for its format."""
+    """A property of every decoder, and the strategy that draws its examples for a format."""
 
     holds: Callable[..., None]
     drawn: Callable[[str], st.SearchStrategy[tuple[Any, ...]]]
@@ -194,7 +194,7 @@ LAWS: Final = {
         ),
     )
 }
-"""By name; those that cost least, and show most, first."""
+"""Laws by name; those that are cheap and find most come first."""
 
 
 @formats
@@ -210,7 +210,7 @@ def test_the_law_holds(name: str, law: str) -> None:
 
 @formats
 def test_every_reason_has_a_record(name: str) -> None:
-    assert set(FAULTY[name]) == set(Reason.ALL) - {Reason.FUTURE_TIME}, "which is seen when it arrives"
+    assert set(FAULTY[name]) == set(Reason.ALL) - {Reason.FUTURE_TIME}, "all but the future time, found on arrival"
 
 
 @formats

@@ -1,4 +1,4 @@
-"""The laws of detectors bite: each catches the deliberate bugs that break it, and lets what is sound pass."""
+"""Each law of detectors catches the deliberate bugs that break it, and passes for every correct detector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.contracts.laws.detectors import LAWS, hold
 from tests.contracts.mutants.detectors import MUTANTS, Wrapped
 
 FEW = 4
-"""Examples, always the same."""
+"""Number of examples; they are the same in every run."""
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -1,4 +1,4 @@
-"""Every detector of the registry keeps the laws, and has exactly the properties that it declares."""
+"""Every detector of the registry keeps the laws and has exactly the properties that it declares."""
 
 from __future__ import annotations
 

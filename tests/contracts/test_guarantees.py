@@ -1,4 +1,4 @@
-"""What the guarantee of a sink promises of any writer, however it behaves: what it took does not come again, and a sink
+"""The guarantees of sinks, for any behaviour of their writers: an item that was taken does not come again, and a sink
 at best effort neither ends nor delays the flow."""
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from tests.harness import MemoryLog
 Act = Literal["take", "fail", "refuse", "fatal", "crash", "hang", "slow"]
 ACTS: Final[tuple[Act, ...]] = ("take", "fail", "refuse", "fatal", "crash", "hang", "slow")
 AT_ONCE_S: Final = 5.0
-"""Far more than a call takes that waits for nothing, on a busy machine too; a hang of the writer lasts longer."""
+"""Far longer than a call that waits for nothing, even on a busy machine, and shorter than a hang of the writer."""
 HANG_S: Final = 60.0
 TAKES: Final[tuple[Act, ...]] = ("take",) * 10
 
 
 class Script:
-    """A system that neither undoes nor overwrites: it does as told, call by call, and then what it was told last.
+    """A system that neither undoes nor overwrites: each call performs the next act, and the last act again and again.
 
-    `reached` counts how often it took each item. A hang lasts until `release`.
+    `reached` counts how often it took each item. A hang lasts until `released` is set, or `HANG_S`.
     """
 
     name = "script"
@@ -64,7 +64,7 @@ class Script:
         return self
 
     def ask(self) -> str:
-        raise AssertionError("nobody asks a sink while the flow runs")
+        raise AssertionError("a sink is not asked while the flow runs")
 
     def write(self, items: Sequence[Message]) -> None:
         self.sizes.add(len(items))
@@ -95,7 +95,7 @@ class Script:
 
 
 class Counts:
-    """What an observer hears."""
+    """An observer that counts."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -120,7 +120,7 @@ def refuse(sink: str, item: object, error: DataError) -> None:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """What happens meanwhile waits for nothing."""
+    """Fails if its block waits for anything."""
     began = time.monotonic()
     yield
     assert time.monotonic() - began < AT_ONCE_S
@@ -191,7 +191,7 @@ def test_a_flow_that_dies_amid_a_batch_does_not_give_its_first_items_again() -> 
     queue=st.integers(1, 12),
 )
 def test_no_writer_ends_or_delays_the_flow(acts: list[Act], opening: list[Act], cuts: list[int], queue: int) -> None:
-    """Each item is exactly one of: taken, refused, dropped. Those that wait are never more than the queue holds."""
+    """Each item is exactly one of taken, refused or dropped; at most `queue` items wait."""
     script, counts = Script([*acts, "take"], opening), Counts()
     part = channel(script, counts, queue=queue)
     given = 0
@@ -226,7 +226,7 @@ def test_a_writer_that_never_takes_anything_costs_a_bounded_time_and_room(
     script.released.set()
     assert counts.lost.total() + counts.refused == 1_000
     if act != "refuse":
-        assert caplog.text.count("gives up items") == 1  # not a line an item
+        assert caplog.text.count("gives up items") == 1  # not one line for each item
     assert not script.reached
 
 

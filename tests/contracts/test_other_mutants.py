@@ -1,4 +1,4 @@
-"""The laws of decoders, writers and panes bite: each deliberate bug breaks one of them. The tables show with `-s`."""
+"""Each deliberate bug of decoders, writers and panes breaks one of their laws. `pytest -s` prints the tables."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def writer_laws(name: str, empty: writers.Empty) -> Iterator[tuple[str, Check]]:
 def broken_by(
     plain: writers.Empty, name: str, mutant: Callable[[Any, Any], Around], route: Callable[[], int] = lambda: 0
 ) -> str | None:
-    """Which law a system breaks whose writers are mutants, or that routes like this."""
+    """The law that a system breaks with mutants as writers, or with these routes; None if it breaks none."""
 
     @contextmanager
     def empty(_: str) -> Iterator[Any]:
@@ -87,7 +87,7 @@ def test_every_bug_of_a_writer_or_its_sink_breaks_a_law(monkeypatch: pytest.Monk
 
 
 def pane_laws(by: Parts) -> Iterator[tuple[str, Check]]:
-    """Of the parts that have been replaced; what the others make is as ever."""
+    """The laws of the replaced parts, as the others are correct; all laws if no part is replaced."""
     touched = {name for name in Parts.__dataclass_fields__ if getattr(by, name) is not getattr(REAL, name)}
     for name, law in panes.LAWS.items():
         if not touched or touched & law.of:

@@ -1,6 +1,6 @@
-"""The laws over panes: what is counted, when panes close, which series are watched, and which rows are stored.
+"""The laws of panes: counting, closing, the admission of series, and the rows that are stored.
 
-Each is met with the parts of production here, and with parts that have a bug in `test_other_mutants.py`.
+They run over the parts of production here, and over parts with a bug in `test_other_mutants.py`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ LATENESS = 10 * SECOND
 
 
 class Law(NamedTuple):
-    """What holds of the parts for whatever is drawn; `of` are those parts that it looks at."""
+    """A property of the parts, and the strategy that draws its examples; `of` names the parts that it depends on."""
 
     holds: Callable[..., None]
     of: frozenset[str]
@@ -116,7 +116,7 @@ def widening_and_merging_commute(by: Parts, given_calls: list[Call], cuts: list[
     wide = fold.widen([by.merged(parts)], factor, EVIDENCE, VALUES)
     assert pane_table.equal(by.merged([fold.widen([p], factor, EVIDENCE, VALUES) for p in parts]), wide)
     assert pane_table.equal(wide, by.folded(given_calls, width=WIDTH * factor)), (
-        "as if the panes had been wide from the start"
+        "differs from panes that are wide from the start"
     )
     assert pane_table.equal(fold.widen([fold.widen([by.merged(parts)], 2, EVIDENCE, VALUES)], 3, EVIDENCE, VALUES),
                        fold.widen(parts, 6, EVIDENCE, VALUES))  # fmt: skip
@@ -173,7 +173,7 @@ def order_cuts_pruning_and_resuming_change_nothing(
     steady = by.admission(cap, expiry, protect, EVIDENCE, VALUES)
     expected = [steady.close(fold.between(table, FIRST + p, FIRST + p + 1), FIRST + p) for p in range(15)]
 
-    # The same in parts, in any order within reach, with pruning, resuming and steps of several panes in between.
+    # The same rows in parts, early or in time, in any order, with pruning, resuming and steps of several panes.
     admission = by.admission(cap, expiry, protect, EVIDENCE, VALUES)
     masks = np.array([random.randrange(3) for _ in table.pane], np.int64)
     parts = [fold.select(table, masks == k) for k in range(3)]
@@ -184,7 +184,7 @@ def order_cuts_pruning_and_resuming_change_nothing(
         upto = min(closed + random.choice([1, 1, 2, 5]), FIRST + 15)
         random.shuffle(parts)
         for k, part in enumerate(parts):
-            # What must be there before `upto` closes, and some of what comes later.
+            # All rows that must be there before `upto` closes, and some later ones.
             take = (part.pane < upto) | np.array([random.random() < 0.5 for _ in part.pane], np.bool_)
             waiting = by.merged([waiting, fold.select(part, take)])
             parts[k] = fold.select(part, ~take)
@@ -234,7 +234,7 @@ def rows_do_not_depend_on_the_number_of_keys(
     run = flow(*partitions, parts=by, pane_s=pane_s)
     run.keys = keys[: len(bucket_widths(pane_s))]
     disturb(run, random)
-    run.keys = (60, 60)[: len(bucket_widths(pane_s))]  # and what is live keeps its key where that changes
+    run.keys = (60, 60)[: len(bucket_widths(pane_s))]  # live buckets keep their keys if the number changes
     run.resume(run.snapshot())
     run.end()
     assert same(run.rows(), flow(*partitions, parts=by, pane_s=pane_s).finish().rows())
@@ -295,7 +295,7 @@ def a_source_that_ended_and_has_grown_gives_the_rows_of_one_that_had_not_ended(
 
 
 def what_was_told_twice_counts_once(by: Parts, gaps: list[tuple[str, int]], cuts: list[int]) -> None:
-    """An id repeats where it came at most the horizon before, however the events are cut into polls."""
+    """An id repeats if it last came no longer ago than the horizon, however the events are cut into polls."""
     horizon, last = 100, dict[str, int]()
     times = ints(np.cumsum([gap for _, gap in gaps]).tolist())
     expected = []
@@ -384,7 +384,7 @@ LAWS: Final = {
         ),
     )
 }  # fmt: skip
-"""By name; those over single parts first, then those over whole runs."""
+"""Laws by name; those of single parts first, then those of whole runs."""
 
 
 @pytest.mark.parametrize("law", LAWS)

@@ -1,4 +1,4 @@
-"""A table or a state that changes gets a new version: the digest of each layout is pinned to the one it has."""
+"""A table or state that changes needs a new version: the digest of each layout is pinned to its version."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def texts(run: States) -> dict[str, str]:
 
 
 def layouts(samples: Mapping[str, list[object]]) -> dict[str, str]:
-    """The layout of each state, by name; the states inside others are met there."""
+    """The layout of each state, by name; samples of inner states are taken from the states around them."""
     met: States = {name: list(samples.get(name, [])) for name in STATES}
-    return {name: one_layout(name, met) for name in STATES}  # each stands after those that it is inside of
+    return {name: one_layout(name, met) for name in STATES}  # a state comes after those around it
 
 
 def one_layout(name: str, met: States) -> str:
@@ -71,7 +71,7 @@ def fault_of_state(name: str, text: str, version: int | str | None = None) -> st
 
 
 def table_layouts(table: Table) -> dict[str, str]:
-    """By pin, the columns of this table as each store has them."""
+    """The columns of this table in each store, by the name of their pin."""
     greptime = [(c.name, str(c.data_type), str(c.semantic_type)) for c in encoding.columns(table)]
     return {f"{table.name} in sqlite": "\n".join(create_statements(table)), f"{table.name} in greptime": repr(greptime)}
 
@@ -131,7 +131,7 @@ def test_no_pin_is_of_something_that_is_gone() -> None:
 
 
 def planted(run: States, name: str, change: Any) -> str:
-    """What is said when one place of a state has changed."""
+    """The sentence about a state that `change` has altered; fails if another state is named as well."""
     changed: States = {**run, name: [change(state) for state in run[name]]}
     found = {n: said for n, text in layouts(changed).items() if (said := fault_of_state(n, text))}
     assert list(found) == [name], "the states around it and inside it are as they were"

@@ -1,4 +1,4 @@
-"""The laws that every reader keeps: each source of the registry, on a small finite input."""
+"""The laws of readers, for each source of the registry on a small finite input."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def take(reader: Reader, sizes: list[int]) -> tuple[list[Record], bool]:
-    """The records of polls of these sizes; whether the reader finished."""
+    """The records of polls of these sizes, and whether the reader finished."""
     out: list[Record] = []
     for size in sizes:
         chunk = reader.poll(size)
@@ -80,7 +80,7 @@ def take(reader: Reader, sizes: list[int]) -> tuple[list[Record], bool]:
 
 
 def take_rest(reader: Reader, size: int = 1_000) -> list[Record]:
-    """The records of polls of this size until the reader finishes; a neighbour may need some time for each answer."""
+    """The records of polls of this size until the reader finishes; a broker may need some time for each answer."""
     out: list[Record] = []
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:

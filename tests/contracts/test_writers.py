@@ -1,4 +1,4 @@
-"""The laws that every writer keeps: each sink of the registry, and one in memory that keeps them plainly."""
+"""The laws of writers, for each sink of the registry and for a simple one in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.contracts.systems import Maker, System, memories
 
 @dataclass(frozen=True)
 class Law:
-    """A sink under the laws: a context that gives a maker of empty systems of it, and its promise."""
+    """A sink under the laws: a context that gives a maker of its empty systems, and its guarantee."""
 
     systems: Callable[[], AbstractContextManager[Maker]]
     guarantee: Guarantee
@@ -37,16 +37,16 @@ SYSTEMS: dict[str, Law] = {"memory": Law(memories, "exactly_once")} | {
     for sinks in (STORES, ALERTS, DEAD_LETTERS)
     for name, sink in sinks.items()
 }
-"""Every sink of the registry, with the systems of its test."""
+"""The sink in memory, and every sink of the registry with the systems of its test."""
 SLOW = {"kafka"}
-"""A writer of these takes a quarter of a second to open."""
+"""Sinks whose writers take a quarter of a second to open."""
 ONCE = [name for name, law in SYSTEMS.items() if law.guarantee == "exactly_once"]
 Empty = Callable[[str], AbstractContextManager[System]]
 
 
 @contextmanager
 def emptied() -> Iterator[Empty]:
-    """Makes an empty system of a name; a broker or server that they need is started once."""
+    """A maker of empty systems by name; the broker or server of a system is started once."""
     with ExitStack() as started:
         makers: dict[str, Maker] = {}
 
@@ -69,7 +69,7 @@ def empty() -> Iterator[Empty]:
 
 
 class Process:
-    """A process with one open partition; `kill` ends it without a word."""
+    """A process with one open partition; `kill` ends it without a flush."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Process:
 
     def kill(self) -> None:
         for writer in self.writers:
-            writer.close()  # of the writer, which flushes nothing; that of the partition would
+            writer.close()  # a writer flushes nothing when it closes, unlike a partition
 
 
 numbers = st.lists(st.integers(0, 30), max_size=25)
@@ -153,7 +153,7 @@ def test_any_chunking_gives_the_same(
 
 Life = tuple[list[tuple[int, bool]], bool, bool]
 SECOND_CRASH: list[Life] = [([(3, False)], False, False), ([(1, True)], False, False)]
-"""A second crash, before the second item has come by again."""
+"""A second crash before the second item is replayed."""
 ANOTHER_ORDER: list[Life] = [([(4, False)], False, False), ([(4, False)], False, True)]
 """A replay in another order."""
 life = st.tuples(st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=6), st.booleans(), st.booleans())
@@ -180,8 +180,8 @@ def test_kills_and_replays_leave_each_item_once_on_a_broker(
 
 
 def kill_and_replay(name: str, lives: list[Life], at_once: bool, empty: Empty) -> None:
-    """Each life writes batches of some size, in one of two orders, stores a snapshot after some of them, and dies, some
-    after a snapshot that did not get stored."""
+    """Each life writes batches in one of two orders, stores a snapshot after some of them, and is killed, sometimes
+    after a snapshot that is not stored. A last life writes the rest."""
     count = 20
     with empty(name) as system:
         stored: tuple[int, State | None] = (0, None)
@@ -198,7 +198,7 @@ def kill_and_replay(name: str, lives: list[Life], at_once: bool, empty: Empty) -
             if unstored:
                 process.part.snapshot()
             process.kill()
-            if name not in STORES:  # a record that a reader has seen stays where it is
+            if name not in STORES:  # a record that a reader has seen keeps its place
                 assert system.contents()[: len(seen)] == seen
                 seen = system.contents()
         expected = system.expected([system.good(n) for n in range(count)])
@@ -250,7 +250,7 @@ def test_keys_go_to_partitions_the_same_way_in_every_process(name: str, keys: li
 @laws
 @given(items=st.lists(st.integers(0, 30), unique=True, max_size=25), first=st.integers(0, 25))
 def test_what_the_last_epoch_wrote_may_come_again(name: str, items: list[int], first: int, empty: Empty) -> None:
-    """So it does where a finished run is started once more: what the end of its source brings is in no snapshot."""
+    """This happens if a finished run is started again: items from the end of its source are in no snapshot."""
     with empty(name) as system:
         process = Process(name, system)
         process.part.write_batch([system.good(n) for n in items[:first]])

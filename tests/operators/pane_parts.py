@@ -1,4 +1,4 @@
-"""What panes are made by, each part replaceable: the laws over panes are met with parts that have a bug, too."""
+"""The parts that make panes, each replaceable, so that the laws of panes can run over parts with a bug."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.operators.pane_events import EVIDENCE, SETS, VALUES, WIDTH, Call, col
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts that aggregate, as production has them unless told otherwise."""
+    """The parts that aggregate; by default those of production."""
 
     fold_events: Callable[..., PaneTable] = fold.fold_events
     merge: Callable[..., PaneTable] = fold.merge

@@ -1,4 +1,4 @@
-"""Changes of an ordinary series, one a slot: less than what the settings call one, or far more."""
+"""Changes of an ordinary series, one in each slot: smaller than the least change of the settings, or far larger."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.contracts.laws.histories import STRETCH, WATCH, Way, quiet, watched, 
 from tests.watching import BEGIN, Feed, Row
 
 AFTER = 14
-"""Panes that a change lasts."""
+"""Duration of a change, in panes."""
 
 FAR_MORE = 10.0
-"""Times the least change: what nobody takes for less than that."""
+"""Factor of the least change that makes a change undoubtedly large."""
 
 BUSY = 2_000
 """Requests of a busy series in a pane."""
@@ -31,23 +31,26 @@ _WAYS: tuple[tuple[Way, float], ...] = (("up", 1.0), ("down", -1.0))
 
 
 class Change(NamedTuple):
-    """What is made of the ordinary rows of one series, before and after the quiet stretch is over."""
+    """A change of one series: the functions that alter its ordinary rows before and after the quiet stretch ends."""
 
-    cell: str  # that it concerns
+    cell: str  # the cell that changes
     way: Way
-    after: Callable[[Row, int], Row]  # given the panes since as well
+    after: Callable[[Row, int], Row]  # of the row and the panes since the end of the stretch
     before: Callable[[Row], Row] = lambda row: row
 
 
 class History(NamedTuple):
-    """Changes, slot by slot, and the panes in which they happen."""
+    """The change of each slot, and the blocks of all panes, pickled."""
 
     watch: Watch
     changes: tuple[Change, ...]
     pickled: bytes
 
     def judged(self, detector: Detector) -> Iterator[tuple[int, Verdicts]]:
-        """By pane what the detector says, from `STRETCH` on of the changes. It learns what it calls no anomaly."""
+        """Each pane and its verdicts; the changes begin at pane `STRETCH`.
+
+        The detector learns the cells that it calls no anomaly.
+        """
         state = detector.state(len(self.changes))
         first = self.watch.cells.index(detector.cells[0])
         blocks: list[Block] = pickle.loads(self.pickled)
@@ -60,7 +63,7 @@ class History(NamedTuple):
 
 
 def _history(watch: Watch, changes: Sequence[Change], ordinary: Callable[[Random], Row], seed: int) -> History:
-    """Every slot begins with the same ordinary rows."""
+    """The history of these changes, one in each slot, all made from the same ordinary rows."""
     feed, draw, blocks = Feed(watch, len(changes)), Random(f"{seed} changes"), []
     for pane in range(STRETCH + AFTER):
         row = ordinary(draw)
@@ -70,7 +73,7 @@ def _history(watch: Watch, changes: Sequence[Change], ordinary: Callable[[Random
 
 
 def _values(row: Row, metric: str, change: Callable[[float], float], most: int | None = None) -> Row:
-    """The row with this change of the metric's values, or of so many of them."""
+    """The row with this change of the metric's values, or of the first `most` of them."""
     values = row.values[metric]
     return Row(
         row.requests, row.errors, {**row.values, metric: [*map(change, values[:most]), *values[len(values[:most]) :]]}
@@ -83,7 +86,7 @@ def _moved(metric: str, way: Way, by: float, most: int | None = None) -> Change:
 
 @lru_cache
 def small_changes(noise: float, share: float, seed: int) -> History:
-    """This share of the least change, in each cell and both ways; in a metric in logs of one single request as well."""
+    """Changes by this share of the least one, in each cell and both ways; for metrics in logs also of one request."""
     watch, changes = watched("both"), []
     single = math.log(watch.config.outlier.min_factor)
     for metric, settings, least in zip(watch.metrics, watch.settings, mean_rules(watch).least.tolist(), strict=True):
@@ -102,13 +105,13 @@ def small_changes(noise: float, share: float, seed: int) -> History:
             "up",
             lambda row, _: Row(row.requests, math.floor(share * errors.min_ratio * row.requests), row.values),
         ),
-        Change(  # in a busy series, whose share of errors is known well
+        Change(  # in a busy series, whose share of errors is known precisely
             ERROR_RATIO,
             "up",
             lambda row, _: Row(BUSY, math.floor(share * errors.min_ratio * BUSY), row.values),
             lambda row: Row(BUSY, row.errors, row.values),
         ),
-        Change(  # too few errors, though for a moment everything fails
+        Change(  # too few errors, although every request of one pane fails
             ERROR_RATIO,
             "up",
             lambda row, since: Row(errors.min_errors - 1, errors.min_errors - 1 if since == 0 else 0, row.values),
@@ -120,7 +123,7 @@ def small_changes(noise: float, share: float, seed: int) -> History:
 
 @lru_cache
 def large_changes(direction: Literal["up", "down", "both"], seed: int) -> History:
-    """Far more than the least change, in each cell and both ways."""
+    """Changes far larger than the least change, in each cell and both ways."""
     watch, changes = watched(direction), []
     for metric, least in zip(watch.metrics, mean_rules(watch).least.tolist(), strict=True):
         changes += [_moved(metric.name, way, sign * FAR_MORE * least) for way, sign in _WAYS]
@@ -134,7 +137,7 @@ def large_changes(direction: Literal["up", "down", "both"], seed: int) -> Histor
 
 
 def _of_each(cell: str, change: Callable[[float], float]) -> Callable[[Row], Row]:
-    """This change of each value of the cell, errors within the requests."""
+    """A function that changes each value of the cell in a row; errors never exceed requests."""
     if cell == REQUESTS:
         return lambda row: Row(round(change(row.requests)), row.errors, row.values)
     if cell == ERROR_RATIO:
@@ -144,7 +147,7 @@ def _of_each(cell: str, change: Callable[[float], float]) -> Callable[[Row], Row
 
 @lru_cache
 def transformed(seed: int) -> History:
-    """For each cell three series that turn wild: one as it is, one with values times three, one with two added."""
+    """For each cell three series that turn wild: with plain values, with values times three, and with two added."""
     changes = [
         _from_the_start(cell, _of_each(cell, change))
         for cell in WATCH.cells

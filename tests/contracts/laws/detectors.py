@@ -1,4 +1,4 @@
-"""The laws of detectors, by name. Each takes what makes a detector and a case, and fails with an `AssertionError`."""
+"""The laws of detectors, by name. Each takes a maker of detectors and a case, and raises `AssertionError` if broken."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from tests.watching import BEGIN, PANE_S, Feed
 Make = Callable[[Watch], Detector]
 
 JUDGED = 0.2
-"""The share of the cells of series that are there which a law must see judged, over its examples."""
+"""The least share of the cells of live series that must be judged over the examples of a law."""
 
 
 @dataclass
 class Tally:
-    """What a law has seen after the quiet stretch: were nothing judged there, it would hold of anything."""
+    """Counts of the cells that a law saw after the quiet stretch: with none judged it would hold for any detector."""
 
     cells: int = 0
     judged: int = 0
     anomalous: int = 0
 
     def add(self, verdicts: Verdicts, block: Block) -> None:
-        """Count the series that are there."""
+        """Count the cells of live series."""
         live = block.born[: block.used] >= 0
         self.count(verdicts.span[live] > 0, verdicts.score[live])
 
@@ -59,7 +59,7 @@ Check = Callable[[Make, Case, Tally], None]
 
 @dataclass(frozen=True)
 class Law:
-    """A law, the examples it takes to be believed, and whether cells are judged in them, and found anomalous."""
+    """A law, its number of examples, and whether they must contain judged cells and anomalous ones."""
 
     check: Check
     examples: int
@@ -71,7 +71,7 @@ LAWS: Final[dict[str, Law]] = {}
 
 
 def law(examples: int, *, judges: bool = True, sees_anomalies: bool = True) -> Callable[[Check], Check]:
-    """Enter the function among the laws, under its name."""
+    """Register the function as a law under its name."""
 
     def enter(check: Check) -> Check:
         LAWS[check.__name__] = Law(check, examples, judges, judges and sees_anomalies)
@@ -81,9 +81,9 @@ def law(examples: int, *, judges: bool = True, sees_anomalies: bool = True) -> C
 
 
 def hold(made: Law, make: Make, most: int | None = None) -> Tally:
-    """Run the law over its examples; with `most`, over that many that are always the same, without shrinking.
+    """Run the law over its examples; with `most`, over at most this number, the same in every run and not shrunk.
 
-    Fails as well where too little was judged to tell.
+    Fails too if the examples contain fewer judged or anomalous cells than the law needs.
     """
     tally = Tally()
 
@@ -119,7 +119,7 @@ def block_image(block: Block) -> list[bytes]:
 
 @law(examples=15)
 def scoring_changes_nothing(make: Make, case: Case, tally: Tally) -> None:
-    """Neither the state nor the block; and one that is never asked learns the same."""
+    """Scoring changes neither state nor block, and a detector that never scores learns the same."""
     detector, unasked = make(WATCH), make(WATCH)
     state, other = detector.state(SLOTS), unasked.state(SLOTS)
     for block, excluded, drawn in steps(case):
@@ -127,19 +127,19 @@ def scoring_changes_nothing(make: Make, case: Case, tally: Tally) -> None:
         verdicts = detector.score(state, block)
         again = detector.score(state, block)
         assert image(state) == before[0], "scoring changes the state"
-        assert verdicts.table.tobytes() == again.table.tobytes(), "scoring twice gives two verdicts"
+        assert verdicts.table.tobytes() == again.table.tobytes(), "scoring twice gives different verdicts"
         detector.learn(state, block, excluded)
         unasked.learn(other, block, excluded)
         assert block_image(block) == before[1], "the block is changed"
-        assert excluded.tobytes() == marks, "what is excluded is changed"
+        assert excluded.tobytes() == marks, "the excluded cells are changed"
         if drawn:
             tally.add(verdicts, block)
-    assert image(state) == image(other), "what was asked has learned otherwise"
+    assert image(state) == image(other), "a detector that scores learns something else"
 
 
 @law(examples=15)
 def verdicts_are_sound(make: Make, case: Case, tally: Tally) -> None:
-    """As the detector gives them, before anything is clamped or calibrated."""
+    """The verdicts as the detector gives them, before they are clamped or calibrated."""
     detector = make(WATCH)
     state = detector.state(SLOTS)
     for block, excluded, drawn in steps(case):
@@ -147,12 +147,12 @@ def verdicts_are_sound(make: Make, case: Case, tally: Tally) -> None:
         table = verdicts.table
         assert table.shape[:2] == (SLOTS, len(detector.cells))
         assert np.isfinite(table).all(), "NaN or infinite"
-        assert ((verdicts.score >= 0) & (verdicts.score <= 1)).all(), "a score beyond 0..1"
+        assert ((verdicts.score >= 0) & (verdicts.score <= 1)).all(), "a score outside 0..1"
         judged = verdicts.span > 0
-        assert (table[~judged] == 0).all(), "something is said where nothing was judged"
+        assert (table[~judged] == 0).all(), "a verdict on a cell that was not judged"
         assert not judged[block.born < 0].any(), "a slot without a series is judged"
-        assert (verdicts.span == np.round(verdicts.span)).all(), "a part of a pane"
-        assert (verdicts.weight >= 0).all(), "fewer requests than none"
+        assert (verdicts.span == np.round(verdicts.span)).all(), "a span of a fraction of a pane"
+        assert (verdicts.weight >= 0).all(), "a negative weight"
         assert (verdicts.lower <= verdicts.expected + 1e-9)[judged].all(), "lower above expected"
         assert (verdicts.expected <= verdicts.upper + 1e-9)[judged].all(), "upper below expected"
         detector.learn(state, block, excluded)
@@ -162,7 +162,7 @@ def verdicts_are_sound(make: Make, case: Case, tally: Tally) -> None:
 
 @law(examples=10)
 def going_on_from_a_snapshot_equals_going_on(make: Make, case: Case, tally: Tally) -> None:
-    """A fresh detector on arrays that were saved and loaded says and learns the same."""
+    """A fresh detector on arrays that were saved and loaded judges and learns the same."""
     detector = make(WATCH)
     owner = Arrays(detector.state, capacity=SLOTS)
     other: tuple[Detector, Arrays] | None = None
@@ -174,18 +174,18 @@ def going_on_from_a_snapshot_equals_going_on(make: Make, case: Case, tally: Tall
         verdicts = detector.score(owner.state, block)
         if other:
             resumed = other[0].score(other[1].state, block)
-            assert resumed.table.tobytes() == verdicts.table.tobytes(), "the copy judges otherwise"
+            assert resumed.table.tobytes() == verdicts.table.tobytes(), "the copy judges differently"
             other[0].learn(other[1].state, block, excluded)
         detector.learn(owner.state, block, excluded)
         if drawn:
             tally.add(verdicts, block)
     assert other
-    assert image(other[1].state) == image(owner.state), "the copy learns otherwise"
+    assert image(other[1].state) == image(owner.state), "the copy learns differently"
 
 
 @law(examples=10)
 def what_is_excluded_is_not_learned(make: Make, case: Case, tally: Tally) -> None:
-    """Its state stays, but for `dirty`, and the other cells learn as if nothing were excluded."""
+    """An excluded cell changes no state but `dirty`; the other cells learn as if nothing were excluded."""
     detector = make(WATCH)
     state = detector.state(SLOTS)
     first = WATCH.cells.index(detector.cells[0])
@@ -206,20 +206,20 @@ def what_is_excluded_is_not_learned(make: Make, case: Case, tally: Tally) -> Non
         for name, array in clean(state).items():
             assert np.array_equal(array[marks], before[name][marks]), f"{name}: an excluded cell is learned"
         for name, array in state.items():
-            assert np.array_equal(array[~marks], plain[name][~marks]), f"{name}: another cell is left out"
+            assert np.array_equal(array[~marks], plain[name][~marks]), f"{name}: another cell is not learned"
 
 
 def clean(state: State) -> State:
-    """The state without what says how long horizons hold something excluded."""
+    """The state without `dirty`, which counts how long horizons hold an excluded pane."""
     return {name: array for name, array in state.items() if name != "dirty"}
 
 
 @law(examples=10)
 def what_is_excluded_leaves_no_trace(make: Make, case: Case, tally: Tally) -> None:
-    """What is learned equals never having seen it, and so do verdicts once no horizon holds it."""
+    """The state is as if the excluded rows had never come, and so are the verdicts once no horizon holds such a row."""
 
     def whole(marks: Bools) -> Bools:
-        """The slots that are excluded, none that may be born with what is."""
+        """The slots [slots] to exclude; never the last one, whose series could be born in an excluded pane."""
         return marks[:, 0] & (np.arange(SLOTS) < SLOTS - 1)
 
     seen, spared = make(WATCH), make(WATCH)
@@ -258,7 +258,7 @@ def the_order_of_slots_does_not_matter(make: Make, case: Case, tally: Tally) -> 
 
 @law(examples=10)
 def a_series_is_judged_by_itself(make: Make, case: Case, tally: Tally) -> None:
-    """Alone in a block it gets the same verdicts, and leaves the same state."""
+    """A series alone in a block gets the same verdicts and leaves the same state."""
     among, alone = make(WATCH), make(WATCH)
     slot = case.at % SLOTS
     state, other = among.state(SLOTS), alone.state(1)
@@ -275,7 +275,7 @@ def a_series_is_judged_by_itself(make: Make, case: Case, tally: Tally) -> None:
 
 @law(examples=15)
 def what_learns_is_silent_until_it_is_warm(make: Make, case: Case, tally: Tally) -> None:
-    """Until it has learned that cell from so many panes; a cold one does not even hear the wildest pane."""
+    """If a detector needs a warm-up, a cell scores 0 until it has learned from `WARM` panes, even in a wild pane."""
     detector = make(WATCH)
     state = detector.state(SLOTS)
     first = WATCH.cells.index(detector.cells[0])
@@ -283,7 +283,7 @@ def what_learns_is_silent_until_it_is_warm(make: Make, case: Case, tally: Tally)
     for block, excluded, drawn in steps(case):
         verdicts = detector.score(state, block)
         if detector.traits.needs_warm_up:
-            assert (verdicts.score[learned < WARM] == 0).all(), "a cold cell is judged"
+            assert (verdicts.score[learned < WARM] == 0).all(), "a cold cell has a score"
         told = np.concatenate([block.counts > 0, np.stack([block.born >= 0, block.now[:, 0] > 0], axis=1)], axis=1)
         learned += (told & ~excluded)[:, first : first + len(detector.cells)]
         detector.learn(state, block, excluded)
@@ -303,10 +303,10 @@ def the_wildest_pane_is_heard_cold_where_no_warm_up_is_needed(make: Make, case: 
 
 @law(examples=3, sees_anomalies=False)
 def what_a_detector_keeps_is_not_enough_to_judge(make: Make, case: Case, tally: Tally) -> None:
-    """After a lasting change it knows that alone, and is as cold as ever where it needs a warm-up."""
+    """With only the arrays that it keeps after a lasting change, a detector judges like a new one."""
     detector = make(WATCH)
     state, kept = detector.state(SLOTS), detector.traits.keeps
-    assert set(kept) <= state.keys(), "it keeps what it does not have"
+    assert set(kept) <= state.keys(), "it keeps an array that its state lacks"
     assert detector.traits.prior > 0
     for block, excluded, drawn in steps(case):
         if drawn:
@@ -319,7 +319,7 @@ def what_a_detector_keeps_is_not_enough_to_judge(make: Make, case: Case, tally: 
 
 @law(examples=3, sees_anomalies=False)
 def less_than_the_least_change_is_no_anomaly(make: Make, case: Case, tally: Tally) -> None:
-    """However quiet the history: with values that never varied, and with such as do a little."""
+    """This holds after any quiet history: of values that never varied, and of values that vary a little."""
     for noise, share in ((0.0, 0.99), (0.01, 0.95), (0.03, 0.9)):
         history = small_changes(noise, share, case.seed)
         detector = make(history.watch)
@@ -335,7 +335,10 @@ def less_than_the_least_change_is_no_anomaly(make: Make, case: Case, tally: Tall
 
 @law(examples=3)
 def a_change_counts_in_the_watched_direction_alone(make: Make, case: Case, tally: Tally) -> None:
-    """Where it is large and lasts, it is an anomaly, if the detector answers a step; the other way it never is."""
+    """A large, lasting change in a watched direction is an anomaly if the detector answers a step.
+
+    A change in another direction never is.
+    """
     answered = False
     for direction in DIRECTION:
         history = large_changes(direction, case.seed)
@@ -362,7 +365,7 @@ def a_change_counts_in_the_watched_direction_alone(make: Make, case: Case, tally
 
 
 def watched_ways(cell: str, direction: str) -> tuple[str, ...]:
-    """The ways in which a change of the cell can be an anomaly, with metrics watched in this direction."""
+    """The ways in which a change of the cell can be an anomaly if metrics are watched in this direction."""
     if cell == ERROR_RATIO:
         return ("up",)
     return ("up", "down") if cell == REQUESTS or direction == "both" else (direction,)
@@ -370,7 +373,10 @@ def watched_ways(cell: str, direction: str) -> tuple[str, ...]:
 
 @law(examples=3)
 def scores_are_free_of_what_is_declared_and_of_nothing_else(make: Make, case: Case, tally: Tally) -> None:
-    """`scale_free` and `shift_free`: from the start on values times three, or with two added."""
+    """Values times three get the same scores if `scale_free` is declared, values plus two if `shift_free` is.
+
+    Otherwise the scores differ.
+    """
     history = transformed(case.seed)
     detector = make(history.watch)
     scaled = moved = True
@@ -388,7 +394,7 @@ def scores_are_free_of_what_is_declared_and_of_nothing_else(make: Make, case: Ca
 
 @law(examples=1, judges=False)
 def state_is_small_arrays_with_a_leading_slot_axis(make: Make, case: Case, tally: Tally) -> None:
-    """All slots begin alike, so that one may be cleared; nothing is shared between two states."""
+    """All slots begin equal, so that one can be cleared alone; two states share no memory."""
     watch = Watch(DetectConfig(), PANE_S)
     detector = make(watch)
     state, one = detector.state(100), detector.state(1)

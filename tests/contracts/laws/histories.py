@@ -1,4 +1,4 @@
-"""Histories that the laws of detectors are run over: a quiet stretch that warms every detector, then anything."""
+"""Histories for the laws of detectors: a quiet stretch that warms every detector up, then panes drawn at random."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from tests.watching import BEGIN, PANE_S, Feed, Row
 
 WARM = 12
 STRETCH = 64
-"""Panes of the quiet stretch: enough for each detector of the registry to judge, and to know a tail."""
+"""Panes of the quiet stretch: enough for each detector of the registry to judge and to have learned a tail."""
 
 DRAWN = 24
 SLOTS = 4
-"""The last one is born in the drawn part, if at all: there a cold series stands beside warm ones."""
+"""The last slot is empty in the quiet stretch, so that drawn panes can have a cold series beside warm ones."""
 
 LARGE = 30
-"""Times as many requests as usual in a wild pane."""
+"""Factor of the usual number of requests in a wild pane."""
 
 USUAL = {"latency": 6.0, "tokens_per_second": 4.0, "completion_tokens": 5.0, "quality": 0.8}
-"""By watched metric the usual value, on the scale that it is judged in."""
+"""Usual value of each watched metric, on the scale in which it is judged."""
 
 Way = Literal["up", "down"]
 
 
 def watched(direction: Literal["up", "down", "both"] | None = None) -> Watch:
-    """Settings under which every detector judges after the stretch; all metrics may be watched in one direction."""
+    """Settings under which every detector judges after the stretch; `direction`, if given, is that of all metrics."""
     metrics: dict[str, dict[str, object]] = {
         name: {"watch": name in USUAL, **({"direction": direction} if direction else {})}
         for name in DetectConfig().metrics
@@ -80,7 +80,7 @@ CELLS = len(WATCH.cells)
 
 
 def quiet(draw: Random, requests: int = 10, noise: float = 0.1) -> Row:
-    """Ordinary traffic: an error now and then, values that vary."""
+    """A row of ordinary traffic: rare errors, values that vary."""
     errors = int(draw.random() < 0.25)
     values = {
         name: [usual + draw.gauss(0.0, noise * (0.1 if name == "quality" else 1.0)) for _ in range(requests)]
@@ -90,23 +90,23 @@ def quiet(draw: Random, requests: int = 10, noise: float = 0.1) -> Row:
 
 
 def wild(row: Row) -> Row:
-    """Everything wrong at once."""
+    """The row with every cell far from usual."""
     worse = {"latency": 4.0, "tokens_per_second": -4.0, "completion_tokens": 12.0, "quality": -0.8}
     values = {name: [v + worse[name] for v in mine] for name, mine in row.values.items()}
     return Row(LARGE * row.requests, LARGE * row.requests // 2, values)
 
 
 class Pane(NamedTuple):
-    """What a drawn pane holds: a row, or which kind of one, by slot; and a bit for each excluded cell of a slot."""
+    """A drawn pane: by slot a row or its kind, and one bit for each cell of each slot, set if the cell is excluded."""
 
-    step: int  # panes since the one before
+    step: int  # panes since the previous one
     rows: Mapping[int, Row | Literal["quiet", "wild"]]
     excluded: int
 
 
 @dataclass(frozen=True)
 class Case:
-    """One history, and what else a law draws: an order of the slots, and a pane of the drawn part."""
+    """One history, an order of the slots, and the index of one drawn pane."""
 
     seed: int
     panes: Sequence[Pane]
@@ -115,7 +115,7 @@ class Case:
 
 
 class Step(NamedTuple):
-    """One pane as a detector is given it; `drawn` after the stretch."""
+    """One pane as a detector gets it; `drawn` is true after the quiet stretch."""
 
     block: Block
     excluded: Bools  # [slots, cells]
@@ -160,13 +160,13 @@ def bits(excluded: int) -> Bools:
 
 @lru_cache(maxsize=128)
 def _stretch(seed: int, order: tuple[int, ...]) -> tuple[Feed, bytes]:
-    """The quiet stretch: the feed after it, and its steps, pickled for everyone to have arrays of their own."""
+    """The feed after the quiet stretch, and its steps, pickled so that each caller gets its own arrays."""
     feed, found, marks = Feed(WATCH, SLOTS), [], Random(f"{seed}")
     draws = [Random(f"{seed} {slot}") for slot in range(SLOTS - 1)]
     for pane in range(STRETCH):
         block = feed.pane(BEGIN + pane, {order[slot]: quiet(draw) for slot, draw in enumerate(draws)})
         excluded = np.zeros((SLOTS, CELLS), np.bool_)
-        if pane < 2 * WARM and marks.random() < 0.2:  # a series may be wrong while it is cold
+        if pane < 2 * WARM and marks.random() < 0.2:  # cells may be excluded while a series is cold
             excluded[list(order)] = bits(marks.getrandbits(SLOTS * CELLS))
         found.append(Step(block, excluded, drawn=False))
     return feed, pickle.dumps(found)
@@ -179,7 +179,7 @@ def steps(
 ) -> Iterator[Step]:
     """The panes of a case, with slot i at `order[i]`.
 
-    `without` may say, of what is excluded in a drawn pane, the slots [slots] whose rows are left out.
+    `without` maps the excluded cells of a drawn pane to the slots [slots] whose rows are left out.
     """
     feed, pickled = _stretch(case.seed, tuple(order))
     yield from pickle.loads(pickled)

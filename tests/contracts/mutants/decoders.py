@@ -1,4 +1,4 @@
-"""Decoders with one bug each, made of the one for native JSON."""
+"""Decoders with one bug each, made from the decoder of native JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LATENCY: Final = METRIC_INDEX["latency"]
 
 
 class _Mutant:
-    """Decodes as it should, but for what is changed before or after."""
+    """A correct decoder with changed records, changed limits, another meaning of the timestamp, or a changed result."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class _Mutant:
 
 
 def _events(change: Callable[[Events], dict[str, Any]]) -> _Mutant:
-    """Other columns; nothing is changed where there are no events."""
+    """A decoder with changed columns of events; without events it changes nothing."""
 
     def after(decoded: Decoded, values: Sequence[bytes]) -> Decoded:
         events = decoded.events
@@ -51,7 +51,7 @@ def _events(change: Callable[[Events], dict[str, Any]]) -> _Mutant:
 
 
 def _fault(**change: Callable[[Any, bytes], object]) -> _Mutant:
-    """Other faults: each field made of the fault and its record."""
+    """A decoder with changed fields of faults, each made from the fault and its record."""
 
     def after(decoded: Decoded, values: Sequence[bytes]) -> Decoded:
         faults = [
@@ -64,7 +64,7 @@ def _fault(**change: Callable[[Any, bytes], object]) -> _Mutant:
 
 
 def _picked(events: Events, at: Any) -> Events:
-    """These events, the labels made fit."""
+    """The events at these places, with only the labels that they use."""
     places = np.arange(len(events))[at].tolist()
     used, combo = np.unique(events.combo[places], return_inverse=True)
     return Events(
@@ -89,7 +89,7 @@ def _last_twice(decoded: Decoded, values: Sequence[bytes]) -> Decoded:
 
 
 def _spoiled_by_one(decoded: Decoded, values: Sequence[bytes]) -> Decoded:
-    """What follows a bad record in a batch is refused as well."""
+    """The records after a bad one in a batch are refused too."""
     if not decoded.faults:
         return decoded
     first = decoded.faults[0]
@@ -122,7 +122,7 @@ def _unscaled(values: Any) -> Any:
 
 
 class _Remembering(_Mutant):
-    """Drops the ids that earlier calls have brought."""
+    """Drops events with ids that came in earlier calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,4 +169,4 @@ MUTANTS: Final[dict[str, Callable[[], Decoder]]] = {
     "refuses all that follows a bad record": lambda: _Mutant(_spoiled_by_one),
     "keeps the labels of what was refused": lambda: _events(lambda e: {"combos": [*e.combos, ("x",) * len(LABELS)]}),
 }
-"""By what each does wrong."""
+"""The decoders by their mistake."""

@@ -1,4 +1,4 @@
-"""Deliberate bugs in detectors: each is a detector of the registry with one thing wrong, and the law it breaks."""
+"""Detectors of the registry with one deliberate bug each, and the law that the bug breaks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Learns = Callable[[Detector, State, Block, Bools], None]
 
 
 class Mutant(NamedTuple):
-    """What makes a detector with a bug, and the name of the law that it breaks."""
+    """A maker of detectors with a bug, and the name of the law that the bug breaks."""
 
     make: Make
     breaks: str
@@ -30,7 +30,7 @@ MUTANTS: Final[dict[str, Mutant]] = {}
 
 
 class Wrapped:
-    """A detector of the registry, called by another; the mutants override what they do otherwise."""
+    """A wrapper of a detector of the registry; mutants override the methods that they change."""
 
     of = "zscore"
 
@@ -50,7 +50,7 @@ class Wrapped:
 
 
 def breaks(law: str) -> Callable[[type[Wrapped]], type[Wrapped]]:
-    """Enter the class as a mutant that breaks this law."""
+    """Register the class as a mutant that breaks this law."""
 
     def enter(made: type[Wrapped]) -> type[Wrapped]:
         MUTANTS[made.__name__] = Mutant(made, law)
@@ -60,7 +60,7 @@ def breaks(law: str) -> Callable[[type[Wrapped]], type[Wrapped]]:
 
 
 def says(detector: str, law: str) -> Callable[[Says], Says]:
-    """Enter a mutant of the detector whose verdicts are changed by the function."""
+    """Register a mutant of the detector whose verdicts are changed by the function."""
 
     def enter(change: Says) -> Says:
         class Saying(Wrapped):
@@ -78,7 +78,7 @@ def says(detector: str, law: str) -> Callable[[Says], Says]:
 
 
 def learns(detector: str, law: str) -> Callable[[Learns], Learns]:
-    """Enter a mutant of the detector that learns by the function."""
+    """Register a mutant of the detector that learns by the function."""
 
     def enter(learn: Learns) -> Learns:
         class Learning(Wrapped):
@@ -94,7 +94,7 @@ def learns(detector: str, law: str) -> Callable[[Learns], Learns]:
 
 
 def set_otherwise(detector: str, law: str) -> Callable[[Callable[[Watch], Watch]], Callable[[Watch], Watch]]:
-    """Enter a mutant of the detector that goes by the settings that the function makes of the given ones."""
+    """Register a mutant of the detector whose settings are changed by the function."""
 
     def enter(change: Callable[[Watch], Watch]) -> Callable[[Watch], Watch]:
         MUTANTS[change.__name__] = Mutant(lambda watch: registry.DETECTORS[detector](change(watch)), law)
@@ -104,7 +104,7 @@ def set_otherwise(detector: str, law: str) -> Callable[[Callable[[Watch], Watch]
 
 
 def declares(detector: str, law: str, name: str, **traits: object) -> None:
-    """Enter a mutant of the detector that declares these traits in the place of its own."""
+    """Register a mutant of the detector that declares these traits in place of its own."""
 
     class Declaring(Wrapped):
         of = detector
@@ -117,17 +117,17 @@ def declares(detector: str, law: str, name: str, **traits: object) -> None:
 
 
 def changed(watch: Watch, key: str, **settings: object) -> Watch:
-    """The watch with these settings of a table of `detect`."""
+    """The watch with these settings in the table `key` of `detect`."""
     config = watch.config.model_dump()
     return Watch(DetectConfig.model_validate({**config, key: {**config[key], **settings}}), watch.pane_s)
 
 
 def of_metrics(watch: Watch, **settings: object) -> Watch:
-    """The watch with these settings of every metric."""
+    """The watch with these settings for every metric."""
     return changed(watch, "metrics", **{n: {**m.model_dump(), **settings} for n, m in watch.config.metrics.items()})
 
 
-# State outside the state, and scoring that leaves something behind.
+# State that no snapshot holds, and scoring with side effects.
 
 
 @breaks("going_on_from_a_snapshot_equals_going_on")
@@ -207,7 +207,7 @@ def changes_what_is_excluded(real: Detector, state: State, block: Block, exclude
     excluded[:] = False
 
 
-# Verdicts that are none.
+# Unsound verdicts.
 
 
 @says("zscore", "verdicts_are_sound")
@@ -251,7 +251,7 @@ def finds_nothing(verdicts: Verdicts, block: Block) -> None:
     verdicts.table[:, :, SCORE] *= 0.49
 
 
-# What is excluded.
+# Excluded cells.
 
 
 @learns("zscore", "what_is_excluded_is_not_learned")
@@ -276,7 +276,7 @@ def learns_horizons_that_hold_what_was_excluded(real: Detector, state: State, bl
     real.learn(state, block, excluded)
 
 
-# Other series.
+# Influence of other series.
 
 
 @says("zscore", "the_order_of_slots_does_not_matter")
@@ -300,7 +300,7 @@ def compares_with_the_whole_shard(verdicts: Verdicts, block: Block) -> None:
     verdicts.table[:, :, SCORE] *= 1.0 - 0.5 * np.sort(verdicts.score, axis=0).mean(axis=0)
 
 
-# Too early.
+# Verdicts before the end of the warm-up.
 
 
 @set_otherwise("mad", "what_learns_is_silent_until_it_is_warm")
@@ -315,7 +315,7 @@ class WarmInAllCellsWhenInOne(Wrapped):
         return self.real.score({**state, "learned": np.maximum(learned, learned.max(axis=1, keepdims=True))}, block)
 
 
-# Less than the least change.
+# Anomalies below the least change.
 
 
 @set_otherwise("zscore", "less_than_the_least_change_is_no_anomaly")
@@ -358,7 +358,7 @@ def score_doubled(verdicts: Verdicts, block: Block) -> None:
     np.minimum(2.0 * verdicts.score, 1.0, out=verdicts.table[:, :, SCORE])
 
 
-# The direction.
+# The watched direction.
 
 
 @set_otherwise("zscore", "a_change_counts_in_the_watched_direction_alone")

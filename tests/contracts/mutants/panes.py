@@ -22,7 +22,7 @@ TableChange = Callable[[PaneTable], PaneTable]
 
 
 def _folds(before: Callable[[Events], dict[str, Any]] | None = None, after: TableChange | None = None) -> Parts:
-    """Other events go in, or another table comes out; as it is where there are none."""
+    """Folding with changed events or a changed table; an empty table is not changed."""
 
     def folded(events: Events, *rest: Any) -> PaneTable:
         events = replace(events, **before(events)) if before else events
@@ -33,7 +33,7 @@ def _folds(before: Callable[[Events], dict[str, Any]] | None = None, after: Tabl
 
 
 def _merges(change: Callable[[PaneTable, list[PaneTable]], PaneTable]) -> Parts:
-    """Another table comes out where there are two or more to merge."""
+    """Merging with a changed table if two or more tables are not empty."""
 
     def merged(tables: Sequence[PaneTable], *bounds: Any) -> PaneTable:
         full = [table for table in tables if len(table.pane)]
@@ -66,7 +66,7 @@ def _evidence_backwards(table: PaneTable) -> PaneTable:
 
 
 def _by_arrival(table: PaneTable, among: list[PaneTable]) -> PaneTable:
-    """Evidence in the order in which the tables came."""
+    """The table with its evidence in the order of the merged tables."""
     first = [(event, trace) for t in among for event, trace in zip(t.evidence_event, t.evidence_trace, strict=True)]
     rank = [first.index(one) for one in zip(table.evidence_event, table.evidence_trace, strict=True)]
     return _evidence(table, np.lexsort((np.array(rank, np.int64), table.evidence_row)))
@@ -104,7 +104,7 @@ class _FastClock(ShardClock):
 
 
 class _HastyClock(ShardClock):
-    """Waits for nobody who has not spoken."""
+    """Does not wait for partitions that have not reported yet."""
 
     def observe(self, partition: str, partitions: Sequence[str], progress: Progress) -> None:
         super().observe(partition, tuple(self._at) or (partition,), progress)
@@ -118,14 +118,14 @@ class _FallingClock(ShardClock):
 
 
 class _WaitingClock(ShardClock):
-    """Waits for what trails at its end as well."""
+    """Waits also for partitions that lag while they stand at their end."""
 
     def _slowest(self, live: Sequence[str]) -> int:
         return min(self._at[p] for p in live)
 
 
 class _FirstComeFirst(Admission):
-    """Admits in the order in which names came by."""
+    """Admits series in the order in which their names first came."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -147,7 +147,7 @@ class _OneTooMany(Admission):
 
 
 class _Dropping(Admission):
-    """Drops what it does not admit."""
+    """Drops the series that it does not admit."""
 
     def close(self, table: PaneTable, upto: int) -> PaneTable:
         closed = super().close(table, upto)
@@ -159,7 +159,7 @@ class _NeverExpiring(Admission):
 
 
 class _AnotherShard(Shard):
-    """Takes other items, gives other output, or saves another state."""
+    """A shard with changed items, changed output or a changed saved state."""
 
     def __init__(self, *given: Any, item: Any = None, out: Any = None, state: Any = None, **more: Any) -> None:
         super().__init__(*given, **more)
@@ -202,7 +202,7 @@ class _Amnesiac(Rollup):
 
 
 class _AloneAfterSeal(Rollup):
-    """Gives a correction's rows without what they correct."""
+    """Gives the rows of a correction without the rows that they correct."""
 
     def take(self, items: Sequence[Slice]) -> list[Any]:
         fresh = Rollup(self._pane_s, self._config)
@@ -227,7 +227,7 @@ class _ByBatch(Seen):
 
 
 class _Nameless(Seen):
-    """Takes all events without an id for one."""
+    """Treats all events without an id as the same event."""
 
     def repeats(self, ids: Sequence[str], times: Ints) -> Bools:
         return super().repeats([event or "none" for event in ids], times)
@@ -274,4 +274,4 @@ MUTANTS: Final[dict[str, Parts]] = {
     "knows the ids of one poll alone": replace(REAL, seen=_ByBatch),
     "takes events without an id for one": replace(REAL, seen=_Nameless),
 }
-"""By what each does wrong."""
+"""The parts by the mistake of the one that is replaced."""

@@ -1,4 +1,4 @@
-"""Writers and sinks with one bug each: they stand around one that is right, or in place of a step of the sink."""
+"""Writers and sinks with one bug each: wrappers of a correct writer, and replacements of a method of the sink."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.connectors.samples import key_of
 
 
 class Around:
-    """A writer that passes everything on; `system` is what it writes to."""
+    """A wrapper that passes everything on to its writer; `system` is the system that the writer writes to."""
 
     def __init__(self, writer: Any, system: Any) -> None:
         self.writer = writer
@@ -34,7 +34,7 @@ class Around:
 
 
 class MutantSystem:
-    """A system whose factory opens mutants, and otherwise the one within."""
+    """A system whose factory opens mutants; all else is that of the inner system."""
 
     def __init__(self, system: Any, mutant: Callable[[Any, Any], Around], routes: Callable[[], int]) -> None:
         self._system, self._mutant, self._routes = system, mutant, routes
@@ -134,7 +134,7 @@ class ReadsNothingBack(Around):
 
 
 class SkipsByCount(Around):
-    """Skips as many items as were read back, whichever these were."""
+    """Skips as many items as were read back, without a look at their ids."""
 
     def __init__(self, writer: Any, system: Any) -> None:
         super().__init__(writer, system)
@@ -191,7 +191,7 @@ class TheFirstOfAKeyWins(Around):
 
 class LeavesTheLock(Around):
     def close(self) -> None:
-        self.system.left = self.writer  # or it would be closed as soon as nobody holds it
+        self.system.left = self.writer  # without a reference the writer would be closed at once
 
 
 WRITERS: Final[dict[str, tuple[str, Callable[[Any, Any], Around]]]] = {
@@ -212,13 +212,13 @@ WRITERS: Final[dict[str, tuple[str, Callable[[Any, Any], Around]]]] = {
     "keeps the first row of a key": ("sqlite", TheFirstOfAKeyWins),
     "leaves the lock on close": ("jsonl", LeavesTheLock),
 }
-"""By what each does wrong: the system that it writes to, and what stands around its writer."""
+"""By mistake: the system that is written to, and the wrapper of its writer."""
 
 ROUTES: Final[dict[str, Callable[[], Callable[[], int]]]] = {
     "routes by what came before": lambda: itertools.cycle((0, 0, 1)).__next__,
     "routes to a partition that is not there": lambda: lambda: 1,
 }
-"""By what each does wrong: what makes the routes of a system."""
+"""By mistake: a maker of the routes of a system."""
 
 
 def _snapshot_without_flush(self: ReliablePartition[Any]) -> Stored:
@@ -229,7 +229,7 @@ def _close_without_flush(self: ReliablePartition[Any]) -> None: ...
 
 
 def _write_half(self: ReliablePartition[Any], items: Sequence[Any]) -> int:
-    """What follows a refused item in its chunk is not written."""
+    """If a chunk with a refused item is halved, the second half is never written."""
     try:
         self._retry(lambda: self._writer.write(items))
         return len(items)
@@ -256,4 +256,4 @@ SINKS: Final[dict[str, tuple[str, Callable[..., Any]]]] = {
     "loses what follows a refused item": ("_write", _write_half),
     "refuses all of a chunk": ("_write", _refuse_the_chunk),
 }
-"""By what each does wrong: the method of `ReliablePartition`, and what stands in its place."""
+"""By mistake: the method of `ReliablePartition`, and its replacement."""
