@@ -43,7 +43,7 @@ class GreptimeSystem(Rows):
 
 @contextmanager
 def systems() -> Iterator[Maker]:
-    """For the laws over writers."""
+    """The systems for the laws of writers."""
     server = GreptimeServer()
     try:
         yield lambda folder: GreptimeSystem(server)

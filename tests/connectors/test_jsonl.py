@@ -49,7 +49,7 @@ class JsonlSystem(Alerts):
 
 @contextmanager
 def systems() -> Iterator[Maker]:
-    """For the laws over writers."""
+    """The systems for the laws of writers."""
     yield JsonlSystem
 
 

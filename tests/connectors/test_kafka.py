@@ -1,4 +1,4 @@
-"""Kafka under the laws over writers, on Tansu, with a topic for each example."""
+"""Kafka under the laws of writers, on Tansu, with a topic for each example."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class KafkaSystem(Alerts):
 
 @contextmanager
 def systems() -> Iterator[Maker]:
-    """For the laws over writers."""
+    """The systems for the laws of writers."""
     with tempfile.TemporaryDirectory() as folder:
         broker = tansu_broker(Path(folder))
         broker.start()

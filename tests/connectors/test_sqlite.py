@@ -36,7 +36,7 @@ class SqliteSystem(Rows):
 
 @contextmanager
 def systems() -> Iterator[Maker]:
-    """For the laws over writers."""
+    """The systems for the laws of writers."""
     yield SqliteSystem
 
 

@@ -43,7 +43,7 @@ class TerminalSystem(Alerts):
 
 @contextmanager
 def systems() -> Iterator[Maker]:
-    """For the laws over writers."""
+    """The systems for the laws of writers."""
     yield TerminalSystem
 
 
