@@ -15,7 +15,6 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 CODE := flows operators connectors $(wildcard benchmarks observability) tests
-SUMMARY := .pytest_cache/left_out
 PYENV := "$${PYENV_ROOT:-$${HOME:-}/.pyenv}"
 SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 
@@ -31,27 +30,35 @@ run: $(VENV)/.runtime ## the main job in a folder below runs/, then its report (
 demo: $(VENV)/.runtime ## simulated services, the flow on them, and its alerts as they come, on the terminal (ARGS for flows.demo)
 	@$(PY) -m flows.demo $(ARGS)
 
-# Beside the tests, whose first are such that share nothing with it and measure no time.
-UNCOMPILED := $(PY) -m coverage run -m pytest -q -p no:cacheprovider --hypothesis-profile=uncompiled \
-	-m 'not compiled' tests/operators
+PYTEST := $(PY) -m coverage run -m pytest
+PURE := tests/operators tests/contracts
+LEFT_OUT := build/left_out
 
 .PHONY: test
-test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says at the end what was left out (ARGS for pytest)
-	@rm -f .coverage .coverage.* $(SUMMARY); mkdir -p $(dir $(SUMMARY)) build
-	@export PYTHONDONTWRITEBYTECODE=; \
-	NUMBA_DISABLE_JIT=1 $(UNCOMPILED) >build/uncompiled.log 2>&1 & beside=$$!; \
-	trap 'kill $$beside 2>/dev/null || :' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
-	failed=0; \
-	LLMS_TEST_SUMMARY=$(SUMMARY) $(PY) -m coverage run -m pytest $(ARGS) || failed=$$?; \
-	wait $$beside || failed=$$?; \
-	echo "The pure part once more, its loops not compiled, so that their branches are counted:"; \
-	cat build/uncompiled.log; \
+test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says at the end what was left out
+	@rm -f .coverage .coverage.* $(LEFT_OUT); mkdir -p build; touch $(LEFT_OUT)
+	@failed=0; \
+	$(MAKE) -j2 -k test-uncompiled test-rest test-pure || failed=$$?; \
+	echo "The pure part, its loops not compiled, so that their branches are counted:"; cat build/uncompiled.log; \
+	echo "The pure part:"; cat build/pure.log; \
 	exit $$failed
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report --fail-under=85
 	@printf 'operators alone, per cent: '
 	@$(PY) -m coverage report --fail-under=95 --include='operators/*' --format=total
-	@cat $(SUMMARY)
+	@if [ -s $(LEFT_OUT) ]; then echo "left out:"; cat $(LEFT_OUT); else echo "left out: nothing"; fi
+
+# Two of these run at a time, in the order in which `test` names them.
+.PHONY: test-uncompiled test-rest test-pure
+test-uncompiled test-rest test-pure: export PYTHONDONTWRITEBYTECODE =
+test-rest test-pure: export LLMS_TEST_SUMMARY = $(LEFT_OUT)
+test-uncompiled: export NUMBA_DISABLE_JIT = 1
+test-uncompiled:
+	@$(PYTEST) -q -p no:cacheprovider --hypothesis-profile=uncompiled -m 'not compiled' tests/operators >build/uncompiled.log 2>&1
+test-pure:
+	@$(PYTEST) -q -p no:cacheprovider $(PURE) >build/pure.log 2>&1
+test-rest:
+	@$(PYTEST) $(PURE:%=--ignore=%)
 
 .PHONY: chaos
 chaos: $(VENV)/.dev .services/kafka/.ready ## fifty kills of a cluster on Apache Kafka, and what else goes wrong; what was lost or doubled (ARGS for tests.chaos.storm)

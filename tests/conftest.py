@@ -31,7 +31,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Pure tests come first: they fail soonest, and do not suffer from what `make test` runs beside them."""
+    """Tests of one part come before tests of the whole: they fail sooner."""
     first = ("tests/operators/", "tests/contracts/", "tests/connectors/", "tests/flows/")
     items.sort(key=lambda item: [item.nodeid.startswith(folder) for folder in first], reverse=True)
 
@@ -73,12 +73,11 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     """Name the tests that were left out and the reasons, at the end and in the file of LLMS_TEST_SUMMARY."""
     reports = terminalreporter.stats.get("skipped", [])
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
-    lines = [
-        f"left out: {sum(reasons.values()) or 'nothing'}",
-        *(f"  {n} x {why}" for why, n in sorted(reasons.items())),
-    ]
+    lines = [f"  {n} x {why}" for why, n in sorted(reasons.items())]
     terminalreporter.section("what was left out")
+    terminalreporter.line(f"left out: {sum(reasons.values()) or 'nothing'}")
     for line in lines:
         terminalreporter.line(line)
     if summary := os.environ.get("LLMS_TEST_SUMMARY"):
-        Path(summary).write_text("\n".join(lines) + "\n")
+        with Path(summary).open("a") as file:  # parts of the tests share it
+            file.writelines(f"{line}\n" for line in lines)
