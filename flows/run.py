@@ -23,6 +23,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from connectors.config import is_address
+from flows.folder import FILES, RECOVERY, STATUS_FILE, new_folder, read_status, write_status
 from flows.recovery.store import MANIFEST, Place
 from flows.settings.layers import set_options
 from flows.settings.model import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
@@ -32,30 +33,6 @@ from operators.section import MASK
 
 SNAPSHOT_S: Final = 5
 """How often the state is stored, in seconds; a resumed run repeats at most the work of this time."""
-
-RECOVERY: Final = "recovery"
-_STATUS_FILE: Final = "run.json"
-_FILES: Final = {
-    "store.sqlite.path": "sentinel.db",
-    "alerts.jsonl": "alerts.jsonl",
-    "dead_letters.jsonl": "dead_letters.jsonl",
-    "sinks.rejected_file": "rejected.jsonl",
-    "metrics.balance_file": "balance.json",
-}
-"""The settings that point into the run's folder unless they are set elsewhere, and the names of the files."""
-
-
-def new_folder(runs: Path) -> Path:
-    """Make the next run folder: `runs/0001`, `runs/0002`, ..."""
-    runs.mkdir(parents=True, exist_ok=True)
-    number = max((int(p.name) for p in runs.iterdir() if p.name.isdigit()), default=0)
-    while True:
-        number += 1
-        try:
-            (folder := runs / f"{number:04d}").mkdir()
-        except FileExistsError:
-            continue
-        return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +62,7 @@ def resumed(folder: Path, more: Sequence[str] = ()) -> Order:
     status = read_status(folder)
     match status.get("status"):
         case None:
-            raise ConfigError(f"its {_STATUS_FILE} cannot be read")
+            raise ConfigError(f"its {STATUS_FILE} cannot be read")
         case "finished":
             raise ConfigError("it has finished")
     found = order(status.get("events", []), [*status.get("set", []), *more])
@@ -117,25 +94,9 @@ def newest_to_resume(runs: Path, more: Sequence[str] = ()) -> tuple[Path, Order,
     raise ConfigError(f"no run in {runs}/ can be resumed: start a new one{listed}")
 
 
-def read_status(folder: Path) -> dict[str, Any]:
-    """The entries of the folder's run.json; empty where it cannot be read."""
-    try:
-        found = json.loads((folder / _STATUS_FILE).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def write_status(folder: Path, **changes: object) -> None:
-    """Set these entries of run.json and keep the others."""
-    temporary = folder / f"{_STATUS_FILE}.tmp"
-    temporary.write_text(json.dumps({**read_status(folder), **changes}, indent=1) + "\n")
-    temporary.replace(folder / _STATUS_FILE)
-
-
 def variables(loaded: Loaded, folder: Path) -> dict[str, str]:
     """The variables that point the flow at its folder and hand on the settings of the command line."""
-    found = {variable(key): str(folder / name) for key, name in _FILES.items() if loaded.origin(key).layer == "default"}
+    found = {variable(key): str(folder / name) for key, name in FILES.items() if loaded.origin(key).layer == "default"}
     for parts, _ in values_of(loaded.settings):
         setting = setting_at(Settings, parts)
         if setting is not None and loaded.origin(dotted(parts)).layer == "command":

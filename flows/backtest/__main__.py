@@ -18,6 +18,7 @@ from connectors.console import PipeConsole
 from flows.backtest import compare, report, scoring, series_input, view
 from flows.backtest.replay import Interrupted, Replayed, reader, replay, say, settings_of, stopping, write_whole
 from flows.backtest.scoring import Incident, PredictedEpisode, Score
+from flows.folder import STORE_FILE
 from flows.process.logs import set_up_logging
 from flows.process.panics import keep_back
 from flows.process.progress import Progress
@@ -131,7 +132,7 @@ class _Backtest:
         loaded = self._load(args.config)
         set_up_logging(loaded.settings.log.level, loaded.settings.log.format, None, secrets_of(loaded.settings))
         folder = None if args.report is None else report.new_folder(args.report)
-        store = None if folder is None else folder / report.STORE_FILE
+        store = None if folder is None else folder / STORE_FILE
         try:
             result, episodes, score = self._replay(loaded, store)
         except BaseException:

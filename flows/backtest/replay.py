@@ -45,7 +45,6 @@ from operators.observe.telemetry import Telemetry
 
 EPOCH: Final = timedelta(seconds=10)
 ADDRESS: Final = "kafka://"
-STORE_FILE: Final = "sentinel.db"
 _LABELS: Final = tuple(LABELS.index(name) for name in ("service", "model", "tenant"))
 _OURS: Final = (
     "source.kind", "source.files", "source.simulator", "store", "alerts", "dead_letters", "sinks.rejected_file",

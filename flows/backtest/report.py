@@ -14,10 +14,11 @@ from connectors.sqlite import read
 from flows.backtest.replay import Replayed, write_whole
 from flows.backtest.scoring import Incident, Outcome, Score
 from flows.backtest.view import NAMES, shown
+from flows.folder import ALERTS_FILE, BALANCE_FILE, STATUS_FILE, STORE_FILE
 from flows.report.markup import PAGE_FILE, write_page
 from flows.report.model import Episode
 from flows.report.page import compose
-from flows.report.read import BALANCE_FILE, STATUS_FILE, gather
+from flows.report.read import gather
 from flows.report.values import Chart, Label, chart, row_width
 from flows.run import changed
 from flows.settings.model import Loaded
@@ -26,8 +27,6 @@ from operators.errors import ConfigError
 from operators.metrics import MEASURES
 from operators.model import SECOND
 
-STORE_FILE: Final = "sentinel.db"
-ALERTS_FILE: Final = "alerts.jsonl"
 MISSED: Final = 50
 """The most missed incidents that get a chart."""
 _SAID: Final = ("recall", "recall_exact", "precision", "f1", "false_per_series_day", "median_delay_abrupt_s")

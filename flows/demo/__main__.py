@@ -29,7 +29,8 @@ from connectors.simulator import Simulator, wall_clock
 from connectors.terminal import alert_line
 from flows.demo.feed import Feed, Scene
 from flows.demo.view import frame, lag_s, status
-from flows.run import new_folder, variables, write_status
+from flows.folder import RECOVERY, new_folder, write_status
+from flows.run import variables
 from flows.settings.model import CONFIG_EXIT_CODE, Loaded, load
 from operators.errors import ConfigError
 from operators.model import SECOND
@@ -95,7 +96,7 @@ def _free_port() -> int:
 @contextmanager
 def _flow(folder: Path, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """The flow, started as in production, with its output in `flow.log`; stopped at the end as by a supervisor."""
-    command = [sys.executable, "-m", "bytewax.run", "flows.main", "-r", str(folder / "recovery"), "-s", "5", "-b", "0"]
+    command = [sys.executable, "-m", "bytewax.run", "flows.main", "-r", str(folder / RECOVERY), "-s", "5", "-b", "0"]
     with (folder / "flow.log").open("wb") as words:
         flow = subprocess.Popen(
             command, env={**environ}, stdin=subprocess.DEVNULL, stdout=words, stderr=words, process_group=0

@@ -11,13 +11,12 @@ from typing import Any, Final
 import orjson
 
 from connectors.sqlite import APPLICATION, SCHEMA, read
+from flows.folder import ALERTS_FILE, BALANCE_FILE, DEAD_LETTERS_FILE, STATUS_FILE
 from flows.report.model import Episode, Report, Transition, rank
 from flows.report.values import row_width
 from operators.errors import ConfigError
 from operators.model import SECOND
 
-STATUS_FILE: Final = "run.json"
-BALANCE_FILE: Final = "balance.json"
 RUNS: Final = Path("runs")
 """The folder in which runs are looked for if none is named."""
 QUERY: Final = (
@@ -79,7 +78,7 @@ def gather(store: Path, sort: str = "severity") -> Report:
     episodes.sort(key=lambda e: (-e.since, e.episode_id))
     if sort == "severity":
         episodes.sort(key=lambda e: rank(e.severity))
-    names = {"store": store.name, "alerts": "alerts.jsonl", "dead letters": "dead_letters.jsonl", "run": STATUS_FILE}
+    names = {"store": store.name, "alerts": ALERTS_FILE, "dead letters": DEAD_LETTERS_FILE, "run": STATUS_FILE}
     return Report(
         store=short_path(store),
         # A dimension set counts each event that has values for it once: the fullest set counts them all.

@@ -8,19 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.folder import RECOVERY, new_folder, read_status, write_status
 from flows.process.start import claim
 from flows.recovery.store import Place
-from flows.run import (
-    RECOVERY,
-    changed,
-    main,
-    masked,
-    new_folder,
-    newest_to_resume,
-    read_status,
-    variables,
-    write_status,
-)
+from flows.run import changed, main, masked, newest_to_resume, variables
 from flows.settings.layers import set_options
 from flows.settings.model import load
 from flows.wiring import reader

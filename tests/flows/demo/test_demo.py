@@ -20,7 +20,7 @@ from connectors.listener import Listener
 from connectors.registry import ALERTS, asked_for
 from flows.demo import __main__ as demo
 from flows.demo.feed import Alerts, Feed
-from flows.run import read_status
+from flows.folder import read_status
 from flows.settings.model import load
 from operators.model import SECOND
 from tests.brokers import free_port
