@@ -16,6 +16,7 @@ from confluent_kafka.cimpl import NewPartitions
 from flows.recovery.rescale import rescale as moved
 from tests.brokers import Broker, create_topic, delete_topic
 from tests.chaos.disturbed import Disturbed, written
+from tests.waiting import wait_until
 
 MOST_PARTITIONS = 6
 """An input topic grows no further."""
@@ -98,7 +99,7 @@ def outputs_anew(run: Disturbed) -> None:
         run.gone |= written(run.place.brokers[0], run.outputs)
         for topic in topics:
             delete_topic(run.place.brokers[0], topic)
-        _until(run, lambda: not _there(run))
+        wait_until(lambda: not _there(run), "the broker deletes the topics", seconds=30)
         for topic in topics:
             create_topic(run.place.brokers[0], topic, replicas=len(run.place.brokers))
     run.start()
@@ -186,11 +187,3 @@ def _partitions(broker: Broker, topic: str) -> int:
 def _grow(broker: Broker, topic: str, by: int) -> None:
     admin = broker.admin()  # kept: a request dies with its client
     admin.create_partitions([NewPartitions(topic, _partitions(broker, topic) + by)])[topic].result()
-
-
-def _until(run: Disturbed, true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        if time.monotonic() > deadline:
-            raise RuntimeError("the broker does not delete a topic")
-        time.sleep(0.05)

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
@@ -34,6 +34,7 @@ from operators.errors import RetryableError
 from tests.brokers import Broker, create_topic, kafka_broker, produce, read_all
 from tests.conftest import ROOT, leave_out
 from tests.processes import Job, Process, files
+from tests.waiting import wait_until
 
 START = 1_741_000_000
 """Unix time of the first record of a scenario, in March 2025."""
@@ -257,18 +258,6 @@ def test_records_that_come_to_an_idle_empty_topic_are_not_late(broker: Broker, t
         process.send(SIGTERM)
         assert process.finish() == 0, process.said()
     balance_of(job, 100)
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 100) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if true():
-                return
-        except Exception:  # noqa: BLE001 - the store may not be there yet
-            pass
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_record_of_10_mb_is_a_dead_letter(broker: Broker, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.cimpl import NewTopic
 
 from tests.brokers import Broker, free_port, kafka_broker, second_broker
-from tests.integration.test_bad_input import wait_until
 from tests.processes import Job
+from tests.waiting import wait_until
 
 TOPIC = "calls"
 PANE_S = IDLE_S = 1
@@ -35,7 +35,7 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, 
         admin = first.admin()
         topics = [NewTopic(TOPIC, 2, replica_assignment=[[1], [2]])]
         topics += [NewTopic(name, 1, replica_assignment=[[1]]) for name in ("alerts", "beats")]
-        wait_until(lambda: len(admin.list_topics(timeout=5).brokers) == 2, 30)
+        wait_until(lambda: len(admin.list_topics(timeout=5).brokers) == 2, seconds=30)
         for done in admin.create_topics(topics).values():
             done.result()
         yield first, second
@@ -118,7 +118,7 @@ def test_a_leader_that_is_gone_stops_the_heartbeat_until_it_is_back(
         else:
             second.signal(SIGSTOP)
         try:
-            wait_until(lambda: not seen.moves(seen.beat, 2), 60)
+            wait_until(lambda: not seen.moves(seen.beat, 2), seconds=60)
             assert seen.value("sentinel_partition_waited_for", f'"{TOPIC}/1"') == 1
             assert not seen.moves(lambda: seen.mark(1), 2)
             assert seen.mark(1) < seen.mark(0)
@@ -128,7 +128,7 @@ def test_a_leader_that_is_gone_stops_the_heartbeat_until_it_is_back(
                 second.start()
             else:
                 second.signal(SIGCONT)
-        wait_until(lambda: seen.moves(seen.beat, 1), 60)
-        wait_until(lambda: seen.moves(lambda: seen.mark(1), 1), 60)
+        wait_until(lambda: seen.moves(seen.beat, 1), seconds=60)
+        wait_until(lambda: seen.moves(lambda: seen.mark(1), 1), seconds=60)
         process.send(SIGTERM)
         assert process.finish() == 0, process.said()

@@ -6,7 +6,6 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from connectors.kafka.reader import KafkaReader
 from connectors.kafka.source import KafkaSource
 from operators.errors import ConfigError, FatalError
 from tests.brokers import Broker, create_topic, free_port, kafka_broker, produce, tansu_broker
+from tests.waiting import wait_until
 
 
 def config(broker: Broker, topic: str, **settings: Any) -> KafkaConfig:
@@ -122,13 +122,6 @@ def test_a_leader_that_does_not_answer_is_no_end(tmp_path: Path) -> None:
         reader.close()
     finally:
         broker.kill()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_the_offset_of_a_snapshot_is_committed_for_lag_tools(broker: Broker) -> None:

@@ -37,10 +37,10 @@ from tests.integration.test_bad_input import (
     kafka_settings,
     scenario,
     small_disk,
-    wait_until,
 )
 from tests.integration.test_kafka_reader import config as reading
 from tests.processes import Job, Process
+from tests.waiting import wait_until
 
 RECORDS = scenario()
 CALM = 250
@@ -80,7 +80,7 @@ class Flow:
         def looked() -> bool:
             return not process.alive() or true()
 
-        wait_until(looked, 100)
+        wait_until(looked, process.said)
         assert process.alive(), process.said()
 
     def metric(self, name: str, **labels: str) -> float:

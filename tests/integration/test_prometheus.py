@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from signal import SIGTERM
 from typing import Any
 
@@ -22,6 +21,7 @@ from tests.brokers import free_port
 from tests.conftest import leave_out
 from tests.observability.test_rules import FILES, RULES
 from tests.processes import Job, Process
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Proces
     }
     job = Job(tmp_path_factory.mktemp("flow"), settings)
     with job.start(*job.recovered()) as process:
-        until(lambda: "sentinel_judged_delay_seconds_count 0.0" not in text(port), process)
+        wait_until(lambda: "sentinel_judged_delay_seconds_count 0.0" not in text(port), process.said)
         yield port, process
         process.send(SIGTERM)
         assert process.finish() == 0, process.said()
@@ -90,13 +90,6 @@ def asked(address: str, path: str, **parameters: str) -> Any:
         return None
 
 
-def until(done: Callable[[], bool], process: Process, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, process.said()
-        time.sleep(0.1)
-
-
 def test_a_running_flow_offers_every_metric_and_no_other(flow: tuple[int, Process]) -> None:
     families = {family.name: family for family in text_string_to_metric_families(text(flow[0]))}
     offered = {f"{name}_total" if family.type == "counter" else name for name, family in families.items()}
@@ -118,8 +111,8 @@ def test_prometheus_reads_it_and_its_rules_hold(flow: tuple[int, Process], prome
         return float(result[0]["value"][1]) if result else None
 
     process = flow[1]
-    until(lambda: bool(value("rate(sentinel_records_total[15s])")), process)
-    until(lambda: value("service:sentinel_error_burn:rate5m") is not None, process)
+    wait_until(lambda: bool(value("rate(sentinel_records_total[15s])")), process.said)
+    wait_until(lambda: value("service:sentinel_error_burn:rate5m") is not None, process.said)
     assert value("count(up == 1)") == 1
     assert value("sentinel_build_info") == 1
     assert value("sum(sentinel_events_total) > 1000") is not None
@@ -133,6 +126,6 @@ def test_prometheus_reads_it_and_its_rules_hold(flow: tuple[int, Process], prome
         rules = [rule for group in groups for rule in group["rules"]]
         return len(rules) == len(RULES) and all(rule["health"] == "ok" for rule in rules)
 
-    until(healthy, process)
+    wait_until(healthy, process.said)
     firing = [a["labels"]["alertname"] for a in asked(prometheus, "alerts")["alerts"] if a["state"] == "firing"]
     assert [name for name in firing if not name.endswith("Burn")] == []

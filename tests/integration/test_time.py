@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGTERM
 from uuid import uuid4
@@ -20,6 +20,7 @@ from tests.brokers import Broker, create_topic, free_port, produce
 from tests.integration.test_bad_input import QUICK, START, balance_of, record, scenario
 from tests.processes import Job, Process
 from tests.stepped_clock import SteppedClock
+from tests.waiting import wait_until
 
 LOG_APPEND = {"message.timestamp.type": "LogAppendTime"}
 OLD = 946_800_000  # 2000-01-02
@@ -67,18 +68,6 @@ class Live:
         return self.metric("sentinel_records_total")
 
 
-def until(
-    holds: Callable[[], bool], what: str, seconds: float = 60, meanwhile: Callable[[], object] | None = None
-) -> None:
-    """Returns as soon as it holds; AssertionError where that takes too long."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        if meanwhile is not None:
-            meanwhile()
-        time.sleep(0.1)
-
-
 def verdicts(job: Job) -> list[tuple[str, str]]:
     """What was said of the traffic of the scenario: when, and what."""
     alerts = [json.loads(line) for line in job.alerts()]
@@ -108,8 +97,8 @@ def test_a_partition_with_nothing_but_bad_events_stops_nothing(
     live.send(0, *scenario())
     live.send(1, bad)
     with live.start() as process:
-        until(lambda: verdicts(live.job) == expected, "the alerts", 60, lambda: live.send(1, bad))
-        until(lambda: live.lag(0) == 0 and live.lag(1) == 0, "read to the end")
+        wait_until(lambda: verdicts(live.job) == expected, "the alerts", meanwhile=lambda: live.send(1, bad))
+        wait_until(lambda: live.lag(0) == 0 and live.lag(1) == 0, "read to the end")
         process.send(SIGTERM)
         assert process.finish(60) == 0, process.said()
 
@@ -142,12 +131,12 @@ def test_a_hung_transaction_is_no_idleness_and_its_records_are_lag(
     assert hung.flush(10) == 0
     live.send(1, *records[3::2])
     with live.start() as process:
-        until(lambda: live.lag(1) == 301, "the lag of what cannot be read yet")
-        until(lambda: live.lag(0) > 150, "the lag of a partition that waits for another")
+        wait_until(lambda: live.lag(1) == 301, "the lag of what cannot be read yet")
+        wait_until(lambda: live.lag(0) > 150, "the lag of a partition that waits for another")
         time.sleep(4)  # four times what makes a partition idle
         assert live.metric("sentinel_records_total") < 200
         hung.abort_transaction(30)
-        until(lambda: verdicts(live.job) == expected and live.read() == 600, "the alerts, and all records")
+        wait_until(lambda: verdicts(live.job) == expected and live.read() == 600, "the alerts, and all records")
         assert live.metric("sentinel_events_overtaken_total") == 0
         process.send(SIGTERM)
         assert process.finish(60) == 0, process.said()
@@ -162,7 +151,7 @@ def clocked(kafka: Broker, tmp_path: Path) -> Iterator[tuple[Live, SteppedClock,
     live.send(0, *(record(time.time(), trace_id=str(n)) for n in range(50)))
     live.send(1, record(time.time()))
     with live.start(clock.environment) as process:
-        until(lambda: live.read() == 51, "the first records", 90)
+        wait_until(lambda: live.read() == 51, "the first records", seconds=90)
         yield live, clock, process
 
 
@@ -172,12 +161,12 @@ def test_a_clock_that_is_set_back_holds_up_neither_reading_nor_the_end(
     live, clock, process = clocked
     clock.set(-100)
     live.send(0, *(record(time.time()) for _ in range(50)))
-    until(lambda: live.read() == 101, "what comes while the clock is behind", 10)
+    wait_until(lambda: live.read() == 101, "what comes while the clock is behind", seconds=10)
     clock.set(3_600)
     time.sleep(1.5)  # an epoch begins
     clock.set(0)
     live.send(0, *(record(time.time()) for _ in range(50)))
-    until(lambda: live.read() == 151, "what comes after the hour forward and back", 10)
+    wait_until(lambda: live.read() == 151, "what comes after the hour forward and back", seconds=10)
     assert live.metric("sentinel_clock_steps_total") == 3
     process.send(SIGTERM)
     assert process.finish(20) == 0, process.said()
@@ -194,7 +183,7 @@ def test_an_hour_forward_while_nothing_comes_closes_no_hour_of_panes(
     time.sleep(11)  # longer than a pane, after which an idle partition says again how far it is
     clock.set(0)
     live.send(0, *(record(time.time(), latency_ms=1_000) for _ in range(50)))
-    until(lambda: live.read() == 101, "what comes then", 10)
+    wait_until(lambda: live.read() == 101, "what comes then", seconds=10)
     time.sleep(1)
     assert live.metric("sentinel_events_overtaken_total") == 0
     process.send(SIGTERM)
@@ -218,7 +207,7 @@ def test_a_partition_waits_for_one_of_another_process(kafka: Broker, tmp_path: P
         return [live.metric("sentinel_records_total", process, partition=name) for name in names]
 
     with live.job.cluster(2, *live.job.recovered(1)) as process:
-        until(lambda: all(map(max, read(0), read(1))), "all partitions")
+        wait_until(lambda: all(map(max, read(0), read(1))), "all partitions")
         time.sleep(3)  # time to read a day many times over
         found = read(0), read(1)
         assert all(map(any, found)), "each process reads something, else this shows nothing"
@@ -226,6 +215,6 @@ def test_a_partition_waits_for_one_of_another_process(kafka: Broker, tmp_path: P
         assert max(map(max, found)) < 500, found
         hung.abort_transaction(30)
         live.send(0, *(record(START + 30 * n) for n in range(1, 2_880)))
-        until(lambda: sum(read(0)) + sum(read(1)) == 4 * 2_880, "the whole day")
+        wait_until(lambda: sum(read(0)) + sum(read(1)) == 4 * 2_880, "the whole day")
         process.send(SIGTERM)
         assert process.finish(60) == 0, process.said()
