@@ -96,7 +96,7 @@ def test_old_events_are_late_only_if_max_age_is_set_and_do_not_move_time() -> No
     assert on_time.tolist() == [False, True, True] and late.tolist() == [True, False, False]
     assert (part.balance.on_time, part.balance.late) == (2, 1)
     _, on_time, late, _ = take(part, [event(100)], arrivals=[(T0 + 5_001) * SECOND])
-    assert (on_time.tolist(), late.tolist()) == ([False], [False]), "and too late to correct anything"
+    assert (on_time.tolist(), late.tolist()) == ([False], [False]), "the event is also too late for a correction"
     alone = intake(time=TIME.model_copy(update={"max_age_s": 600.0}))
     take(alone, [event(0)], arrivals=[(T0 + 5_000) * SECOND])
     assert alone.watermark is None

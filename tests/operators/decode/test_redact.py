@@ -38,13 +38,13 @@ other_names = st.sampled_from(
 
 
 def fits(name: str, value: object) -> bool:
-    """Whether the value has the form of the field's values, and so is shown."""
+    """Whether the value has the form of the field's values, and is therefore shown."""
     return isinstance(value, str) and name in SHOWN_TEXTS and bool(SHOWN_TEXTS[name].fullmatch(value))
 
 
 @st.composite
 def records(draw: st.DrawFn) -> bytes:
-    """Records with content in other fields, under other names, and in known fields that are not meant for it."""
+    """A record, possibly damaged, with content in unknown fields, in names, and in known fields not meant for it."""
     sound: dict[str, Any] = {
         "timestamp": "2025-03-03T00:00:00Z",
         "service": "chat",
