@@ -1,4 +1,4 @@
-"""Sliding horizons against a plain sum over the panes that they span."""
+"""Sliding horizons against plain sums over the panes that they span."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mix of a series: a shift between its parts is no deviation, a shift of a part is one."""
+"""The mix of a series: a shift between its parts is no deviation, but a shift of a part is one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUALITY = WATCH.cells.index("quality")
 
 
 def table(requests: list[tuple[str, float]], keep: int = 100, service: str = "s", pane: int = 0) -> PaneTable:
-    """The rows of one pane of these requests: tenant and latency in ms; quality is latency / 10,000."""
+    """The rows of one pane with these requests, each a tenant and a latency in ms; quality is latency / 10,000."""
     tenants = sorted({t for t, _ in requests})
     values = np.full((len(METRICS), len(requests)), MISSING, np.int64)
     for i, (_, latency) in enumerate(requests):
@@ -53,7 +53,7 @@ def table(requests: list[tuple[str, float]], keep: int = 100, service: str = "s"
 
 
 class Run:
-    """The service's series, in slot 0, pane by pane."""
+    """The mix of one service, in slot 0, fed pane by pane."""
 
     def __init__(self, watch: Watch = WATCH) -> None:
         self.watch = watch
@@ -111,7 +111,7 @@ def test_another_mix_is_no_deviation(metric: int) -> None:
 def test_a_part_that_moves_is_a_deviation_of_the_whole() -> None:
     run = warmed()
     judged = mean(run([SMALL] * 5 + [("large", 10_000.0)] * 5))
-    assert judged == pytest.approx(0.5 * np.log(2.0), abs=0.02)  # buckets are 1.6 % wide
+    assert judged == pytest.approx(0.5 * np.log(2.0), abs=0.02)  # a bucket is 1.6 % wide
 
 
 def test_the_squares_are_those_of_the_deviations() -> None:
@@ -132,7 +132,7 @@ def test_a_part_counts_once_enough_of_its_requests_were_seen() -> None:
     run = warmed()
     new = int(KNOWN) - 1
     assert run([SMALL] * 3 + [("new", 9e6)] * new)[2 + 2 * LATENCY] == 3
-    assert run([SMALL] * 3 + [("new", 9e6)] * 2)[2 + 2 * LATENCY] == 3  # it is learned after it is judged
+    assert run([SMALL] * 3 + [("new", 9e6)] * 2)[2 + 2 * LATENCY] == 3  # a part is learned after it is judged
     judged = run([SMALL] * 3 + [("new", 9e6)])
     assert judged[2 + 2 * LATENCY] == 4
     assert mean(judged) == pytest.approx(0.0, abs=1e-6)
@@ -210,7 +210,7 @@ def test_parts_and_series_are_forgotten_and_their_places_used_again() -> None:
         run([("new", 100.0)] * 20)
     run.mix.forget(1)
     assert [v for _, v in run.mix._part_of] == ["new"]
-    assert run([("old", 100.0)] * 20)[2 + 2 * LATENCY] == 0  # it is learned anew
+    assert run([("old", 100.0)] * 20)[2 + 2 * LATENCY] == 0  # the part is learned anew
     assert sorted(run.mix._part_of.values()) == [0, 1]
     run.mix.drop(0)
     assert not run.mix._part_of

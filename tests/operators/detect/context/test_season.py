@@ -23,11 +23,11 @@ from tests.operators.detect.detectors.test_traffic import poisson
 from tests.watching import BEGIN, Feed, Row
 
 PANES = 24 * 12
-"""A day, in panes of five panes."""
+"""A day, in panes of five minutes."""
 
 
 class Days:
-    """One series in panes of five panes from Monday 2025-03-03 on."""
+    """One series in panes of five minutes from Monday 2025-03-03 on."""
 
     def __init__(self, mean: Callable[[int, float], float], time_zone: str = "UTC") -> None:
         config = {"horizons_s": (300, 1800), "traffic": {"time_zone": time_zone}, "warm_up_panes": 12}
@@ -54,7 +54,7 @@ class Days:
         return found
 
     def at(self, requests: int, panes: int = 6) -> float:
-        """The highest score of this number of such panes from now on, on a copy of this run."""
+        """The highest score over `panes` panes with this number of requests, judged on a copy of this run."""
         return max(float(v[SCORE]) for v in copy.deepcopy(self)(panes, requests))
 
 
@@ -121,7 +121,7 @@ levels = st.one_of(st.just(-1.0), st.floats(0, 1_000, width=32))
 
 
 def level(hours: np.ndarray, hour: int) -> tuple[int, float, float]:
-    """The reference of `season._level`."""
+    """The reference of `season._level`: the number of days, the level and the deviation."""
     days = [float(v) for v in hours[hour % 24 :: 24] if v >= 0]
     if not days:
         return 0, 0.0, 0.0

@@ -1,4 +1,4 @@
-"""The usual shares: fading sums, the same for any cut of panes, without held slots, bounded, forgotten in time."""
+"""Usual shares are fading sums: the same for any cut of panes, without held slots, bounded, forgotten in time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SLOTS = {"service=a": 0, "service=b": 3}
 
 
 def requests(pane: int, *tenants: str, service: str = "a", latency: float = 5.0) -> list[Request]:
-    """A request of each tenant in this pane after BEGIN."""
+    """One request of each tenant, in the pane of this number from BEGIN on."""
     return [Request(pane * PANE_S + 1.0, {"latency": latency}, labels={"tenant": t}, service=service) for t in tenants]
 
 

@@ -1,4 +1,4 @@
-"""Cumulative sums: against a plain reference, small shifts that last, resets, and stand-stills."""
+"""Cumulative sums: against a plain reference, for small lasting shifts, resets and pauses."""
 
 from __future__ import annotations
 

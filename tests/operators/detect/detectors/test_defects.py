@@ -111,7 +111,7 @@ def test_a_metric_of_tiny_values_is_judged_in_proportion(name: str) -> None:
 @learning
 def test_a_pane_is_counted_once_and_a_full_window_is_not_waited_for(name: str) -> None:
     run = Run(name, "latency")
-    for _ in range(12 if name != "request_outlier" else 64):  # 500 requests, ten of them in the tail
+    for _ in range(12 if name != "request_outlier" else 64):  # about 500 requests, so that ten of them are in the tail
         run(latency=6.0)
     assert run.lasting(25, latency=12.0) >= 0.5
     learned = run.state["learned"].copy()
@@ -119,7 +119,7 @@ def test_a_pane_is_counted_once_and_a_full_window_is_not_waited_for(name: str) -
     assert float((run.state["learned"] - learned).max()) == 1.0
 
 
-@pytest.mark.parametrize("name", [n for n in MEANS if n != "cusum"])  # whose sum decides, not the band
+@pytest.mark.parametrize("name", [n for n in MEANS if n != "cusum"])  # the sum of cusum decides, not its band
 def test_it_begins_to_fire_at_the_bound_that_it_tells(name: str) -> None:
     run, draw = Run(name, "latency"), random.Random(3)
     for _ in range(300):
@@ -170,7 +170,7 @@ def test_detectors_that_agree_are_all_named_and_one_incident_is_one_episode() ->
 
 @learning
 def test_the_incident_is_not_learned(name: str) -> None:
-    """After an incident of half an hour a second one like it is found too."""
+    """A second incident is found even if one like it lasted half an hour before."""
 
     def twice(pane: int, draw: random.Random) -> dict[str, float]:
         return {k: v * (40 if 120 <= pane < 300 or 400 <= pane < 420 else 1) for k, v in usual(pane, draw).items()}

@@ -37,7 +37,7 @@ class Run:
 
 
 def warmed(requests: int = 10, every: int = 10, panes: int = 400, **settings: object) -> Run:
-    """One error in every `every` panes."""
+    """A run with one error in every `every`-th pane."""
     run = Run(**settings)
     for p in range(panes):
         run(requests, 1 if p % every == 0 else 0)

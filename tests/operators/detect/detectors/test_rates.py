@@ -1,4 +1,4 @@
-"""One default configuration for all traffic: one request a minute, and ten thousand a second."""
+"""One default configuration serves all traffic: one request a minute, and ten thousand a second."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rows(ends: np.ndarray, latency_ms: np.ndarray) -> PaneTable:
 
 
 def closings(per_pane: float, count: int, slow_from: int, factor: float) -> Iterator[Closed]:
-    """`count` panes, in pieces of 60 or less, the latency times `factor` from pane `slow_from` on."""
+    """`count` panes in pieces of at most 60; from pane `slow_from` on, latencies are `factor` times as long."""
     draw = np.random.default_rng(1)
     piece = 60 if per_pane < 100 else 1
     for low in range(0, count, piece):
@@ -53,7 +53,7 @@ def latency_alerts(watcher: ShardMonitor, pieces: Iterator[Closed]) -> list[Aler
 
 @pytest.mark.compiled
 def test_one_request_a_minute() -> None:
-    """A service four times slower after two days is told within forty requests, and nothing before."""
+    """Latency four times as long after two days is told within forty requests, and nothing before."""
     day, slow = 8640, 2 * 8640
     first, *_ = latency_alerts(monitor(), closings(PANE_S / 60, slow + day // 24, slow, 4.0))
     assert (first.kind, first.status) == ("latency_spike", "firing")
@@ -63,7 +63,7 @@ def test_one_request_a_minute() -> None:
 
 @pytest.mark.compiled
 def test_ten_thousand_requests_a_second() -> None:
-    """A service two thirds slower after ten minutes is told within three panes and the lateness, and nothing before."""
+    """Latency two thirds longer after ten minutes is told within three panes and the lateness, and nothing before."""
     first, *_ = latency_alerts(monitor(), closings(10_000 * PANE_S, 64, 60, 1.65))
     assert (first.kind, first.status) == ("latency_spike", "firing")
     assert first.since == (BEGIN + 60) * PANE_S * SECOND

@@ -52,7 +52,7 @@ class Run:
 
 
 def warmed(make: Make, spread: float = 0.0, panes: int = 300, odd: float = 0.0) -> Run:
-    """Panes around 6; a share `odd` of them lies far off."""
+    """A run over panes around 6, of which a share `odd` lies far off."""
     run, draw = Run(make), random.Random(4)
     for _ in range(panes):
         run(6.0 + draw.gauss(0, spread) + (3.0 if draw.random() < odd else 0.0))

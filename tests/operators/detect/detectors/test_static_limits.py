@@ -24,7 +24,7 @@ def limited(*limits: dict[str, Any]) -> DetectConfig:
 
 
 def alerts_of(config: DetectConfig, panes: list[list[float]], name: str = "latency", errors: int = 0) -> list[Alert]:
-    """Alerts on panes of requests with these values; in each the first `errors` requests failed."""
+    """The alerts on panes of requests with these values; the first `errors` requests of each pane failed."""
     requests = [
         Request(10 * p + 0.1 + 9 * i / len(values), {name: v}, i < errors)
         for p, values in enumerate(panes)
@@ -61,7 +61,7 @@ def test_a_limit_is_broken_exactly_when_the_statistic_lies_beyond_it(
     else:
         beyond = sum(v < limit for v in values) > share * len(values) + 1e-9
     config = limited({"metric": "latency", "statistic": statistic, side: limit, "horizon_s": 10})
-    # The same pane twice, since two of three open an episode.
+    # The pane comes twice, because an episode needs two anomalous panes of three.
     assert (firing(alerts_of(config, [values, values])) == ["latency_limit"]) == beyond
 
 
@@ -154,7 +154,7 @@ def test_the_value_told_for_a_quantile_is_near_it() -> None:
 
 
 def test_limits_hold_for_all_requests_whatever_the_mix_or_the_speed_explains() -> None:
-    """Judging against the usual leaves out latencies of known speed, and tenants with too few requests."""
+    """Detectors that judge against the usual leave out latencies of known speed, and tenants with few requests."""
     config = limited({"metric": "latency", "statistic": "mean", "above": 1000.0, "horizon_s": 10})
     for more in ({}, {"tokens_per_second": 50.0}):
         requests = [Request(10 * p + 1.0 + i, {"latency": 1500.0, **more}) for p in range(30) for i in range(4)]

@@ -52,7 +52,7 @@ def warmed(mean: float = 5.0, panes: int = 600, **settings: object) -> Run:
 
 
 def most(run: Run, requests: int, panes: int) -> np.ndarray:
-    """The verdict with the highest score over this number of panes with this number of requests; nothing is learned."""
+    """The verdict with the highest score over `panes` panes with this number of requests; nothing is learned."""
     return max((run(requests, learn=False) for _ in range(panes)), key=lambda v: float(v[SCORE]))
 
 
@@ -107,8 +107,8 @@ def test_it_is_trusted_less_before_a_day_was_seen() -> None:
     assert young[UPPER] > old[UPPER]
 
 
-def test_it_is_trusted_in_full_once_a_day_was_seen() -> None:
-    run, later = (warmed(mean=20.0, trusted_after_s=s) for s in (6100, 6000))  # about the age of the series
+def test_it_is_trusted_in_full_once_the_series_is_old_enough() -> None:
+    run, later = (warmed(mean=20.0, trusted_after_s=s) for s in (6100, 6000))  # the series is 6010 s old
     assert most(run, 80, 6)[SCORE] < 0.5 <= most(later, 80, 6)[SCORE]
 
 

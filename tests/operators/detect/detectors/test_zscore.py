@@ -87,7 +87,7 @@ class Reference:
             d = sum(values) / len(values) - self.mean
             share = max(self.rate, 1 / (self.learned + 1))
             reach = 3.5 * max(math.sqrt(self.above if d > 0 else self.below), self.floor)
-            if self.learned < self.warm or abs(d) <= reach:  # means that are further out are not learned
+            if self.learned < self.warm or abs(d) <= reach:  # means further out are not learned
                 self.mean += share * d
                 if self.learned:
                     self.above += share * (2 * d * d * (d > 0) - self.above)
@@ -187,7 +187,7 @@ def test_a_long_horizon_does_not_count_when_the_present_is_usual_again() -> None
 
 
 def test_the_spread_never_falls_below_the_error_of_sampling() -> None:
-    """Requests vary by a factor of e, so the mean of four of them is off by half of that by chance alone."""
+    """Requests vary by a factor of e, so chance alone moves the mean of four of them by half of that."""
     run = Run(config(horizons_s=(10,), metrics={"latency": {"min_change": 1.05}}))
     for _ in range(300):
         run(latency=[5.0, 7.0] * 8)  # the pane's mean never varies
@@ -217,7 +217,7 @@ def test_a_horizon_that_still_holds_what_was_excluded_is_not_learned() -> None:
 
 @given(st.floats(0, 60))
 def test_the_tail_of_the_normal_distribution(z: float) -> None:
-    """Against the integral's bounds: z / (z^2 + 1) < tail / density < 1 / z; exact where erfc still is."""
+    """Against the bounds z / (z^2 + 1) < tail / density < 1 / z, and against erfc in the range in which it is exact."""
     density = -0.5 * z * z - 0.5 * math.log(2 * math.pi)
     value = -surprise(z) * math.log(10)
     if z < 25:

@@ -1,4 +1,4 @@
-"""Calibration: the levels that it keeps and those that it lowers, and the rate at which chance passes the boundary."""
+"""Calibration: levels that it keeps, levels that it lowers, and the rate at which chance passes the boundary."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_boundary_follows_from_the_accepted_false_alarms() -> None:
         for open_panes in (1, 2, 3):
             watch = Watch(DetectConfig(false_alarms_per_series_day=accepted), 10, open_panes)
             panes = 8640 * len(watch.cells)
-            # There are at most as many episodes as anomalous panes over the number that one episode takes.
+            # An episode takes `open_panes` anomalous panes, so there are at most `tail * panes / open_panes` episodes.
             assert watch.tail * panes / open_panes * REAL == pytest.approx(accepted)
             assert watch.threshold == pytest.approx(-math.log10(watch.tail))
     assert Watch(DetectConfig(false_alarms_per_series_day=100), 3600).tail == MOST_TAIL

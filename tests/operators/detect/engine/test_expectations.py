@@ -41,7 +41,7 @@ def expected(watcher: ShardMonitor, pieces: Sequence[Closed]) -> list[Expected]:
 
 
 def bands(found: Sequence[Expected], series: str, cell: str) -> dict[int, list[float]]:
-    """The expected value, lower and upper end of a cell, by minute since the beginning; only minutes with a band."""
+    """The expected value, lower and upper end of a cell, by minute from the beginning on, for minutes with a band."""
     out = {}
     for e in found:
         if series in e.series:
@@ -52,7 +52,7 @@ def bands(found: Sequence[Expected], series: str, cell: str) -> dict[int, list[f
 
 
 def told(found: Sequence[Expected]) -> list[tuple[object, ...]]:
-    """In a form that can be compared."""
+    """The bands in a form that can be compared."""
     return [(e.start, e.cells, e.series, e.bands.tobytes()) for e in found]
 
 
@@ -82,8 +82,8 @@ def test_there_is_no_band_before_the_warm_up_or_in_a_minute_without_requests(who
     latency = bands(whole, "service=well", "latency")
     assert list(latency) == list(range(min(latency), COUNT // MINUTE)) and min(latency) >= 2
     minutes = {(e.start - at(0)) // (60 * SECOND) for e in whole if "service=silent" in e.series}
-    assert max(minutes) == 100 // MINUTE, "the last minute in which it sent something"
-    assert all(not np.isnan(e.bands[:, :, 0]).all(axis=1).any() for e in whole), "no row without anything"
+    assert max(minutes) == 100 // MINUTE, "the last minute with requests"
+    assert all(not np.isnan(e.bands[:, :, 0]).all(axis=1).any() for e in whole), "no row without a band"
 
 
 def test_the_band_is_that_of_an_alert_at_the_same_pane() -> None:

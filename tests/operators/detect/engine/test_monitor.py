@@ -1,4 +1,4 @@
-"""A shard's detection: the same alerts however its panes come; learning and forgetting."""
+"""The detection of a shard: the same alerts for any cuts of panes and any resumes; learning and forgetting."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_the_same_alerts_whichever_series_share_the_shard(alerts: list[Alert]) -
     apart: list[Alert] = []
     for service in ("slow", "silent", "well"):
         whole = [(i, r) for i, r in enumerate(scenario())]
-        # Other services' requests stay in the list, far away, so that the events keep their names.
+        # The requests of other services stay in the list, at a far time, so that events keep their ids.
         mine = [r if r.service == service else Request(10**7 + i, {}, service="other") for i, r in whole]
         apart += watch_all(monitor(QUICK), closings(table(mine), COUNT, range(1, COUNT)))
     key = lambda a: (a.at, a.series["service"], a.metric)  # noqa: E731
@@ -303,7 +303,7 @@ def test_two_metrics_of_one_series_are_two_episodes(alerts: list[Alert]) -> None
 
 
 def lasting(pane: int, draw: random.Random) -> dict[str, float]:
-    """Latency tenfold from pane 80 on, and tenfold once more from pane 220 on."""
+    """Latency is ten times the usual from pane 80 on, and a hundred times the usual from pane 220 on."""
     values = usual(pane, draw)
     values["latency"] *= 100 if pane >= 220 else 10 if pane >= 80 else 1
     return values
@@ -324,12 +324,12 @@ def test_a_lasting_change_becomes_the_new_normal_and_the_next_is_told_against_it
     latency = watcher.watch.cells.index("latency")
     assert watcher._open.state["opened"][0, latency] == -1
     zscore = watcher._panel.owners[0].state
-    assert zscore["learned"][0, latency, 0] == 79 + 31  # the panes since, and half the time before
+    assert zscore["learned"][0, latency, 0] == 79 + 31  # panes since the adoption, and in half the time before it
     assert zscore["learned"][0, watcher.watch.cells.index("quality"), 0] > 200
     again = watch_all(watcher, [Closed(BEGIN + 220, BEGIN + 250, BEGIN + 250, rows)])
     assert again[0].status == "firing"
     assert again[0].since == at(220)
-    # The usual value of the tenant moves to the new level too, the faster the less was known of it.
+    # The usual value of the one part of its mix moves to the new level too, faster the less is known of it.
     assert 10 * math.exp(6.0) <= again[0].expected <= 20 * math.exp(6.0)
 
 
@@ -358,7 +358,7 @@ def test_after_a_lasting_change_nothing_warms_up_anew() -> None:
 
 @pytest.mark.compiled
 def test_the_last_of_many_series_is_taken_over_after_a_resume_too() -> None:
-    """More series than arrays have room for at first."""
+    """There are more series than the arrays have room for at first."""
     config = QUICK.model_copy(update={"adopt_after_s": 600})
     others = [r for i in range(9) for r in steady(160, 2, usual, i, f"a{i}")]
     pieces = closings(table([*others, *steady(160, 6, soon_again)]), 160, range(1, 160))
@@ -456,12 +456,12 @@ def test_the_explained_part_is_that_of_the_last_minute_with_or_without_an_episod
     a_pane = 6 * math.log(10) ** 2
     lateness = 10 * SECOND
     first, minute, later = (latency[at(pane + 1) + lateness] for pane in (80, 85, 95))
-    assert first == pytest.approx(a_pane / 6, rel=0.3)  # five ordinary panes are in that minute
+    assert first == pytest.approx(a_pane / 6, rel=0.3)  # five ordinary panes are in the same minute
     assert minute == pytest.approx(6 * a_pane, rel=0.2)
     assert later == pytest.approx(minute, rel=0.2)
 
 
-def test_an_episode_holds_in_another_pane_than_the_one_that_opened_it_at_once() -> None:
+def test_an_episode_that_opens_at_once_does_not_hold_before_its_second_pane() -> None:
     watcher = monitor(QUICK)
     found = [f for c in PIECES for f in watcher.take(c)]
     latency = [f for f in found if f.sure and (f.series, f.metric) == ("service=slow", "latency")]
@@ -508,7 +508,7 @@ def test_open_episodes_and_the_seconds_of_detectors_are_counted(alerts: list[Ale
     assert 0 < most <= len(began)
     assert watched.open_episodes == len(began) - sum(a.status == "resolved" for a in alerts)
     judged = len(PIECES)
-    assert set(seconds.values()) == {2.0 * judged}, "each judges and learns once a pane, and each took a tick"
+    assert set(seconds.values()) == {2.0 * judged}, "judging and learning of a pane take one tick each"
 
 
 def by_tenant(pane: int, i: int, draw: random.Random) -> Request:

@@ -1,4 +1,4 @@
-"""One score from many: weighted votes and agreements."""
+"""One score from the scores of many detectors: weighted votes and agreements."""
 
 from __future__ import annotations
 

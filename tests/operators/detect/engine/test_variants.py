@@ -34,13 +34,13 @@ def of(service: str, found: list[Finding]) -> list[Finding]:
 
 OTHERS: dict[str, dict[str, Any]] = {
     "fewer false alarms": {"false_alarms_per_series_day": 1e-9},
-    "more of them": {"false_alarms_per_series_day": 20.0},
+    "more false alarms": {"false_alarms_per_series_day": 20.0},
     "a preset": {"preset": "sensitive"},
     "another least change": {"metrics": {"latency": {"min_change": 20.0}, "cost": {"min_change": 1.1}}},
     "another direction": {"metrics": {"latency": {"direction": "down"}, "cost": {"min_count": 40}}},
     "errors": {"errors": {"min_ratio": 0.9}},
     "traffic": {"traffic": {"max_drop": 0.9, "min_surge": 1.2}},
-    "nothing of it": {"ignore": ["latency", "requests"]},
+    "ignored metrics": {"ignore": ["latency", "requests"]},
 }
 
 
@@ -50,7 +50,7 @@ def plain() -> list[Finding]:
 
 
 def transitions(config: DetectConfig) -> tuple[list[Alert], bytes]:
-    """The alerts, and the state at the end."""
+    """The alerts of a run, and the state of its detectors at the end."""
     watcher = monitor(config)
     return watch_all(watcher, PIECES), pickle.dumps(watcher._panel.save(3))
 
@@ -110,7 +110,7 @@ def test_a_muted_series_has_no_alerts_and_learns_as_ever(plain: list[Finding], l
 
 
 def changed_at(pane: int, before: DetectConfig, after: DetectConfig) -> list[Alert]:
-    """The alerts of a run whose settings change at the pane, and the number of the batch in which they change."""
+    """The latency alerts of service slow in a run whose settings change before the batch of this number."""
     watcher, alerts = monitor(before), []
     for n, piece in enumerate(PIECES):
         if n == pane:
@@ -144,7 +144,7 @@ def until(pane: int) -> DetectConfig:
 @pytest.mark.compiled
 @pytest.mark.parametrize("pane", [0, 60, 81, 82, 83, 95, 100, 129, COUNT, 10 * COUNT])
 def test_panes_before_silent_until_are_learned_and_never_told(loud: tuple[list[Alert], bytes], pane: int) -> None:
-    """Later episodes are told as ever, running ones at their first anomalous pane after the time, others not at all."""
+    """Later episodes are told as usual, open ones at their first anomalous pane after the time, others not at all."""
     (told_anyway, learned), (silent, learned_silent) = loud, transitions(until(pane))
     assert all(a.at > at(pane) for a in silent)
     later = {a.episode_id for a in told_anyway if a.status == "firing" and a.at > at(pane) + 10 * SECOND}
@@ -159,7 +159,7 @@ def test_panes_before_silent_until_are_learned_and_never_told(loud: tuple[list[A
 
 def test_a_time_within_a_pane_silences_the_panes_that_end_by_it(loud: tuple[list[Alert], bytes]) -> None:
     opened = told(loud[0], "latency_spike")[0]
-    pane = (opened.at - 10 * SECOND - at(0)) // (10 * SECOND)  # the pane ends lateness before the alert
+    pane = (opened.at - 10 * SECOND - at(0)) // (10 * SECOND)  # the alert comes one lateness after the end of the pane
     for seconds, told_at in ((-1, opened.at), (0, opened.at + 10 * SECOND)):
         when = datetime.fromtimestamp(at(pane) / SECOND + seconds, UTC)
         config = DetectConfig.model_validate({**QUICK.model_dump(), "silent_until": when})
