@@ -1,4 +1,4 @@
-"""Costs of events that carry none."""
+"""Costs of events that come without one."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ reasoning = 20
     [
         ((1_000, MISSING, 100, MISSING), 2_500_000 + 1_000_000),
         ((1_000, 400, 100, 30), 600 * 2_500 + 15_000 + 70 * 10_000 + 30 * 20_000),
-        ((1_000, 5_000, 100, 300), 37_500 + 100 * 20_000),  # parts are never more than the whole
+        ((1_000, 5_000, 100, 300), 37_500 + 100 * 20_000),  # a part is never more than the whole
         ((1_000, MISSING, MISSING, MISSING), 2_500_000),
         ((MISSING, 7, 100, MISSING), 1_000_000),
         ((1, 1, MISSING, MISSING), 38),  # 37.5, rounded half up
@@ -188,7 +188,7 @@ tables = st.lists(prices, max_size=8, unique_by=lambda p: (p.provider, p.model, 
 
 
 def plain(rows: list[Price], asked: Request) -> int:
-    """One event, by exact fractions."""
+    """The cost of one event in nano-dollars, calculated in exact fractions."""
     provider, model, start, (prompt, cached, completion, reasoning), cost = asked
     if cost != MISSING or (prompt == MISSING and completion == MISSING):
         return cost
