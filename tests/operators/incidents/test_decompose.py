@@ -18,7 +18,7 @@ from operators.model import LABELS, Ints
 
 
 def sums(requests: int, errors: int = 0, **means: float) -> Ints:
-    """The sums of `requests` requests with these means, all of which carry the metrics."""
+    """The sums of `requests` requests, all of which carry these metrics, with these means."""
     out = np.zeros(COLUMNS, np.int64)
     out[:2] = requests, errors
     for name, mean in means.items():

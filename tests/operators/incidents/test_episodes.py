@@ -31,14 +31,14 @@ from tests.conftest import examples
 
 WATCH = Watch(DetectConfig(), 10)
 ALL = np.zeros(1, np.int8)
-"""All series are judged by the same settings."""
+"""The settings' number of each series: all have the same settings."""
 CELLS = len(WATCH.cells)
 LATENCY, REQUESTS, ERRORS = 0, CELLS - 2, CELLS - 1
 BEGIN = 1000
 
 
 def block_of(now: Floats, pane: int, born: int = 0) -> Block:
-    """The parts of a block that episodes look at, of one series with these statistics [1, V] in its pane."""
+    """A block of one series with these statistics [1, V], with only the parts that episodes read."""
     none, one = np.zeros((1, 0)), np.ones(1, np.int64)
     seen = Seen(pane, 1, np.array([born]), now, none, none[None], one, one)
     return cast(Block, SimpleNamespace(seen=seen, counts=now[:, 2::2]))
@@ -55,7 +55,7 @@ class Machine:
         self.excluded = np.zeros((1, CELLS), np.bool_)
 
     def __call__(self, score: float | None) -> Step | None:
-        """One pane with this score; None is a pane without requests."""
+        """Step by one pane with this score; None is a pane without requests."""
         now = np.full((1, WATCH.columns), 0.0 if score is None else 1.0)
         best = np.zeros((1, CELLS, FIELDS))
         best[0, self.cell, 0] = score or 0.0
@@ -77,7 +77,7 @@ class Plain:
     severity: int = 0
 
     def __call__(self, pane: int, score: float | None) -> tuple[int, int] | None:
-        """The (what, since) of a step."""
+        """The expected (what, since) of a step."""
         window = max(self.config.open_of, self.config.open_panes)
         told = None
         if score is not None:

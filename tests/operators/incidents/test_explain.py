@@ -1,4 +1,4 @@
-"""The words of alerts."""
+"""The sentences of alerts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No two alerts share an id, even if their episode leads a second group: sinks take a known id for a repetition."""
+"""No two alerts share an id, even if an episode leads a second group: to sinks a known id is a repetition."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def test_a_told_member_that_becomes_the_lead_goes_on_counting() -> None:
     )
     of_member = [a for a in out if "model" in a.series]
     assert brief(of_member)[0] == (160, "a,m", "latency", "firing")
-    assert len({a.group_id for a in of_member}) == 2, "first of the other's group, then the lead of its own"
+    assert len({a.group_id for a in of_member}) == 2, "it is first a member of one group, then the lead of another"
     assert [a.sequence for a in of_member] == list(range(len(of_member)))
     assert [a.alert_id for a in of_member] == [alert_id(a.episode_id, a.sequence) for a in of_member]

@@ -1,4 +1,4 @@
-"""One incident is one group with one lead, whatever the order of the shards' reports and wherever it is resumed."""
+"""One incident is one group with one lead, for any order of the shards' reports and any resumes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def found(
     reason: Why = "quiet",
     **series: str,
 ) -> Finding:
-    """The finding of one series at `at`, in seconds; without a `status` its episode is still open."""
+    """The finding of one series at `at`, in seconds; without a `status` there is no transition of its episode."""
     series = series or {"service": "a"}
     name = text(list(series), list(series.values()))
     episode = f"{name}/{metric}/{at if since is None else since}"
@@ -77,7 +77,7 @@ def run(machine: Groups, findings: Iterable[Finding], until: int = 10_000) -> li
 
 
 def brief(alerts: Iterable[Alert]) -> list[tuple[int, str, str, str]]:
-    """Time, series, metric and status: the lines that an operator sees."""
+    """The time in seconds, series, metric and status of each alert."""
     return [(a.at // SECOND, ",".join(a.series.values()), a.metric, a.status) for a in alerts]
 
 
@@ -117,7 +117,7 @@ def test_the_lead_is_the_one_that_explains_most_when_it_is_chosen() -> None:
     assert out[0].related == tuple(sorted((early.episode, late.episode)))
     assert out[0].group_id == early.episode
     assert out[0].at == 160 * SECOND
-    # A member that explains most at first, and least at the choice, does not lead.
+    # A member that explains most at first, but least at the choice, does not lead.
     fading = [found(at, None, since=100, explained=0.5, model="m") for at in range(105, 160, 5)]
     out = run(groups(), [found(100, explained=9.0, model="m"), late, *fading])
     assert brief(out) == [(160, "b,m", "latency", "firing")]
@@ -170,7 +170,7 @@ def test_a_flood_of_requests_is_the_cause_of_errors_however_many() -> None:
 def test_the_cause_leads_before_its_effects() -> None:
     both = [found(100, metric="latency", explained=99.0), found(120, metric="prompt_tokens")]
     assert brief(run(groups(), both)) == [(160, "a", "prompt_tokens", "firing")]
-    # A metric that hardly stands out beside the other is no cause.
+    # A metric that hardly stands out beside the other one is no cause.
     both = [found(100, metric="latency", level=20.0), found(120, metric="completion_tokens", level=3.0)]
     assert brief(run(groups(), both)) == [(160, "a", "latency", "firing")]
 
@@ -266,7 +266,7 @@ def test_members_join_for_a_while_and_later_only_on_the_metric_of_the_lead() -> 
 def test_episodes_of_other_requests_are_another_incident() -> None:
     out = run(groups(), [found(100, service="a"), found(100, service="b")])
     assert brief(out) == [(160, "a", "latency", "firing"), (160, "b", "latency", "firing")]
-    # A tenant and a model are of one incident only if each other's requests were seen.
+    # A tenant and a model belong to one incident only if one was seen in the requests of the other.
     tenant = found(100, tenant="t", seen={"model": ("m",)})
     assert len(run(groups(), [tenant, found(110, model="n", seen={"tenant": ("u",)})])) == 2
     assert len(run(groups(), [tenant, found(110, model="m", seen={"tenant": ("t",)})])) == 1
@@ -295,7 +295,7 @@ def test_members_still_open_when_the_lead_resolves_form_a_group_of_their_own() -
     member = found(130, explained=0.5, service="a", model="m")
     begun = [found(100, model="m"), member, found(400, "resolved", since=100, model="m")]
     out = run(groups(), [*begun, found(900, "resolved", since=130, service="a", model="m")])
-    # The rest waits until the incident cannot show any more.
+    # The remaining member waits until the incident can no longer show.
     wait = max(JOIN, HORIZON)
     assert brief(out) == [
         (160, "m", "latency", "firing"),
@@ -304,7 +304,7 @@ def test_members_still_open_when_the_lead_resolves_form_a_group_of_their_own() -
         (900, "a,m", "latency", "resolved"),
     ]
     assert out[2].group_id == out[3].group_id != out[0].group_id
-    # It is not told if it is over within that time.
+    # It is not told if it ends within that time.
     assert len(run(groups(), [*begun, found(600, "resolved", since=130, service="a", model="m")])) == 2
 
 
@@ -336,7 +336,7 @@ def test_a_candidate_that_explains_more_than_any_member_leads() -> None:
     assert out[0].related == (tenant.episode,)
     assert out[0].episode_id == candidate.episode
     assert out[1].reason == "quiet"
-    # It stays as long as it stands out, and an episode of its own goes on under the same id.
+    # The candidate leads as long as it stands out, and its own later episode goes on under the same id.
     more = [found(200, sure=False, model="m"), found(240, model="m"), found(250, None, since=240, model="m")]
     out = run(groups(), [tenant, candidate, over, *more, found(500, "resolved", since=240, model="m")])
     assert brief(out) == [
@@ -388,7 +388,7 @@ def test_members_raise_alerts_of_their_own_if_asked_for() -> None:
     assert {a.group_id for a in out} == {findings[0].episode}
     assert len({a.alert_id for a in out}) == len(out)
     assert {len(a.series) for a in run(groups(), findings)} == {1}
-    # A member that is told, and then leads the rest, has no id twice.
+    # A member that was told and then leads the rest has no id twice.
     rest = [
         found(320, "resolved", since=100, sequence=1, model="m"),
         found(900, None, since=120, service="a", model="m"),
@@ -437,7 +437,7 @@ plans = st.lists(
         st.integers(0, 60),  # panes since the last finding of the same cell
         st.integers(0, 5),  # panes in which it merely stands out
         st.integers(0, 40),  # panes of its episode
-        st.integers(0, 2**16),  # decides the numbers
+        st.integers(0, 2**16),  # seed of the numbers
     ),
     max_size=14,
 )
@@ -445,7 +445,7 @@ Plan = list[tuple[int, str, int, int, int, int]]
 
 
 def story_of(plan: Plan) -> list[Finding]:
-    """The findings of a few series: candidates, then episodes that begin, go on and end."""
+    """The findings of a few series: candidates, and episodes that begin, go on and end."""
     told: list[Finding] = []
     free: dict[tuple[int, str], int] = {}
     for which, metric, after, before, length, seed in plan:
@@ -503,7 +503,7 @@ def test_order_cuts_and_resumes_change_nothing(plan: Plan, members: bool, seed: 
 
 
 def test_in_a_storm_a_series_is_compared_only_with_related_ones() -> None:
-    # A comparison with all others would be 18 million comparisons in every step here, which takes minutes.
+    # Comparing every series with all others would be 18 million comparisons in each step, which takes minutes.
     places = [(f"service-{i}", f"model-{i % 7}") for i in range(6_000)]
 
     def of_all(at: int, status: Status | None, sequence: int = 0) -> list[Finding]:
@@ -520,7 +520,7 @@ def test_a_candidate_that_leads_one_group_leads_no_other() -> None:
         found(100, metric="prompt_tokens", holds=False, tenant="t"),
         rises,
         found(395, None, since=100, metric="prompt_tokens", tenant="t"),
-        found(405, metric="cost", service="s"),  # too late to join, on a metric that follows from the candidate's
+        found(405, metric="cost", service="s"),  # too late to join, on a metric that follows from that of the candidate
     ]
     out = run(groups(settle=0), story)
     assert brief(out) == [(395, "s", "prompt_tokens", "firing"), (405, "s", "cost", "firing")]
@@ -542,7 +542,7 @@ def test_every_group_has_one_lead_that_fires_once_and_resolves_at_most_once(plan
         assert mine[0].status == "firing"
         assert "resolved" not in {a.status for a in mine[:-1]}
         assert all(mine[0].episode_id not in a.related for a in mine)
-    # An episode that stands out long enough is told, by itself or by a lead.
+    # Alerts name only episodes of the story.
     named = {e for a in out for e in (a.episode_id, *a.related)}
     assert named <= {f.episode for f in story}
 

@@ -1,4 +1,4 @@
-"""The index finds the same as a search through all values, whatever was put in, taken out and asked before."""
+"""The index finds the same as a search through all values, after any additions, removals and searches."""
 
 from __future__ import annotations
 
