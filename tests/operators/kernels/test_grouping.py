@@ -1,4 +1,4 @@
-"""Grouping against sorting."""
+"""Grouping against plain sorting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loops of sketches against counting with dicts, below and above the size at which the method changes."""
+"""The loops of sketches against counters, below and above the size at which the method changes."""
 
 from __future__ import annotations
 
