@@ -162,7 +162,7 @@ def test_the_difference_shows_events_that_no_count_has() -> None:
     future = batch(called("chat"), called("chat"), dead=(Reason.FUTURE_TIME, Reason.NOT_JSON))
     telemetry.polled("t/0", future, Balance(on_time=101, dead={"future_time": 1, "not_json": 1}), None)
     name = 'sentinel_balance_difference{partition="t/0"}'
-    assert samples(telemetry)[name] == 0, "what a snapshot brought is no difference"
+    assert samples(telemetry)[name] == 0, "the counts of a snapshot are no difference"
     telemetry.polled("t/0", batch(called("chat")), Balance(on_time=102, dead={"future_time": 1, "not_json": 1}), None)
     assert samples(telemetry)[name] == 0
     telemetry.polled("t/0", batch(called("chat"), called("chat")), Balance(on_time=103, dead={"not_json": 2}), None)
@@ -180,7 +180,7 @@ def test_delays_are_measured_by_the_given_clock() -> None:
 
 
 def everything() -> Telemetry:
-    """Telemetry that was told everything once."""
+    """Telemetry after one report of every kind."""
     telemetry = Telemetry(now=lambda: ALERT.at)
     balance = Balance(records=1, on_time=1, dead={"not_json": 1})
     telemetry.polled("t/0", replace(batch(called("chat")), progress=Watermark(SECOND)), balance, SECOND)
@@ -223,7 +223,7 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
 
     assert [i.name for i in INSTRUMENTS if not sound(i)] == []
     assert len({i.name for i in INSTRUMENTS}) == len(INSTRUMENTS)
-    assert {label for i in INSTRUMENTS for label in i.labels} == set(LABELS), "each label says what bounds it"
+    assert {label for i in INSTRUMENTS for label in i.labels} == set(LABELS), "every label has a text on its bound"
     assert [i.name for i in INSTRUMENTS if (i.kind == "histogram") != bool(i.buckets)] == []
 
 
