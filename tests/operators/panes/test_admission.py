@@ -1,4 +1,4 @@
-"""Admission: bounded, and the same for any order of arrival, any cuts, and pruning at any moment."""
+"""Admission is bounded, and the same for any order of arrival, any cuts, and pruning at any moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of buckets: each once if it is new or changed, the whole when the bucket is over, then corrections."""
+"""The rows of buckets: new and changed rows at once, the rows of a whole bucket at its end, then corrections."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def mark(what: str, width: int = 60, added: PaneTable | None = None) -> Slice:
 
 
 def told(out: list[StoredRows]) -> list[tuple[int, int, int]]:
-    """(width, start in seconds after the hour, requests) of each row."""
+    """The (width, start, requests) of each row; the width in seconds, the start in seconds after `DAY`."""
     return [
         (stored.width_s, int(pane) * stored.width_s - DAY // SECOND, int(requests))
         for stored in out

@@ -1,4 +1,4 @@
-"""A shard's open panes and the rows that follow: nothing is lost, doubled or dependent on the order of arrival."""
+"""The open panes of a shard and the rows that follow: none is lost, doubled or dependent on the order of arrival."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAW = examples(25)
 def test_buckets_of_the_release_before_keep_their_keys(before: list[Call], after: list[Call], pane_s: int) -> None:
     calls = [*before, *(Call(c.start + 30 * SECOND, c.took, c.labels, c.values, c.error, "", "") for c in after)]
     run = flow(calls, pane_s=pane_s)
-    run.keys = (2**40, 2**40)[: len(bucket_widths(pane_s))]  # so a bucket's key is its own number
+    run.keys = (2**40, 2**40)[: len(bucket_widths(pane_s))]  # each bucket's key is then its own number
     while run.partitions["p0"].read < len(before):
         run.poll("p0", 3)
     run.resume_old()
@@ -49,7 +49,7 @@ def test_live_buckets_seldom_share_a_key_and_keys_come_back(pane_s: int, correct
 def test_a_pane_closes_when_the_slowest_partition_has_passed_it() -> None:
     run = flow([call(0), call(20)], [call(1), call(9), call(10)])
     run.poll("p0", 2)
-    assert run.closed == []  # p1 has not reported
+    assert run.closed == []  # p1 has not reported yet
     run.poll("p1", 2)
     assert run.row(10, 0) is None
     run.poll("p1", 1)
@@ -66,9 +66,9 @@ def test_a_minute_and_an_hour_are_stored_when_they_are_over_and_corrected_after(
     assert run.row(60, 0) == 2 and run.row(3600, 0) is None
     run.poll("p0", 1)
     assert run.row(3600, 0) == 3
-    run.poll("p0", 1)  # late: straight to its rows; that of its minute, the first one, is sealed with the next closing
+    run.poll("p0", 1)  # late: corrects rows at once; its minute gets its first row, at the next closing
     assert (run.row(10, 3590), run.row(60, 3540), run.row(3600, 0)) == (1, None, 4)
-    run.poll("p0", 2)  # the next closing; and one that came too late to correct anything
+    run.poll("p0", 2)  # one call that closes panes, and one that is too late for a correction
     assert (run.row(10, 30), run.row(60, 0), run.row(60, 3540), run.row(3600, 0)) == (None, 2, 1, 4)
     key = f"0000/3600/{DAY // SECOND // 3600 % 3}"
     assert key in run.rollup
@@ -83,11 +83,11 @@ def test_buckets_are_dropped_so_that_memory_is_bounded() -> None:
     while run.partitions["p0"].read < 600:
         run.poll("p0", 7)
         most = max(most, len(run.rollup))
-    assert most <= 2 + 3 + 7  # an hour or two, and the minutes of the correction horizon
+    assert most <= 2 + 3 + 7  # at most two hours, and the minutes of the correction horizon
 
 
 def test_late_rows_of_open_panes_wait_and_never_reach_detection() -> None:
-    # p0 is far ahead; its late event belongs to a pane that is still open in the shard, since p1 holds it back.
+    # p0 is far ahead; its late event belongs to a pane that is still open in the shard, because p1 is behind.
     run = flow([call(0), call(100), call(12)], [call(0), call(5), call(200)])
     run.poll("p0", 3)
     run.poll("p1", 2)
@@ -116,9 +116,9 @@ def test_events_of_an_idle_partition_for_closed_panes_are_counted_and_correct_ro
     run.poll("p1", 1)
     run.poll("p0", 2)
     assert run.row(10, 0) is None
-    run.idle("p1", 60)  # the other partition decides now
+    run.idle("p1", 60)  # now p0 alone decides
     assert run.row(10, 0) == 2
-    run.poll("p1", 1)  # on time for its partition, overtaken here
+    run.poll("p1", 1)  # on time for its partition, overtaken in the shard
     assert run.partitions["p1"].on_time == 2
     assert (run.row(10, 10), run.row(60, 0)) == (1, 3)
     assert sum(fold.requests_of(c.table, ("service",)) for c in run.closed) == 2
@@ -144,7 +144,7 @@ def test_when_all_partitions_are_idle_the_least_bound_closes() -> None:
 
 
 def test_a_file_that_has_grown_never_overwrites_rows_that_are_settled() -> None:
-    # p0 ended early and p1 went on for hours: p0's last buckets are gone, so its further events come too late.
+    # p0 ended early and p1 went on for hours: the last buckets of p0 are gone, so its further events are too late.
     run = flow([call(0), call(1)], [call(60.0 * i) for i in range(200)], correction_s=60)
     run.finish()
     settled = run.rows()

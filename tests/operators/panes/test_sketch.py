@@ -16,7 +16,7 @@ values_of_cells = st.lists(st.lists(st.one_of(st.integers(0, 200), st.integers(0
 
 
 def a_sketch(cells: list[list[int]]) -> tuple[Ints, Buckets, Ints]:
-    """The sketches of the cells, by counting."""
+    """The expected sketches of the cells."""
     start, bucket, count = [0], [], []
     for values in cells:
         found, times = np.unique(sketch.buckets(np.array(values, np.int64)), return_counts=True)

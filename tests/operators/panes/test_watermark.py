@@ -17,7 +17,7 @@ WIDTH = 10 * SECOND
 def test_events_of_panes_that_their_partition_had_closed_are_late_and_beyond_the_horizon_too_late() -> None:
     start = ints([0, 100 * SECOND, 85 * SECOND, 79 * SECOND, 31 * SECOND])
     judged = judge(start, start, None, LATENESS, WIDTH, 3, none_of(start))
-    # The watermark stands at 90 s: the pane of 85 s is closed, and those of 79 s and 31 s were 2 and 6 panes before.
+    # The watermark is 90 s: the panes of 85 s, 79 s and 31 s are 1, 2 and 6 panes before its own.
     assert judged.on_time.tolist() == [True, True, False, False, False]
     assert judged.late.tolist() == [False, False, True, True, False]
 
@@ -60,13 +60,13 @@ def test_a_partition_that_trails_at_its_end_is_not_waited_for_until_it_has_recor
     clock.observe("b", ("a", "b"), Watermark(10, at_end=True))
     assert clock.closed_to() == 5_000
     clock.observe("b", ("a", "b"), Watermark(20))
-    assert clock.closed_to() == 20, "it has records to read: they may be of any time"
+    assert clock.closed_to() == 20, "b has unread records, which may be of any time"
     clock.observe("b", ("a", "b"), Watermark(4_400, at_end=True))
-    assert clock.closed_to() == 4_400, "no further behind than partitions may be apart"
+    assert clock.closed_to() == 4_400, "b is within the distance that partitions may have"
     clock.observe("a", ("a", "b"), Watermark(5_001, at_end=True))
-    assert clock.closed_to() == 5_001, "all have been read: the foremost counts"
+    assert clock.closed_to() == 5_001, "all partitions are read to the end: the foremost counts"
     clock.observe("a", ("a", "b"), Idle(9_000))
-    assert clock.closed_to() == 4_400, "an idle partition is no measure for another"
+    assert clock.closed_to() == 4_400, "no partition trails an idle one"
 
 
 def test_a_partition_trails_those_that_have_records_to_read() -> None:
@@ -75,7 +75,7 @@ def test_a_partition_trails_those_that_have_records_to_read() -> None:
     clock.observe("a", everyone, Watermark(9_000))
     clock.observe("b", everyone, Watermark(1_000))
     clock.observe("c", everyone, Watermark(500, at_end=True))
-    assert clock.closed_to() == 500, "b is read from long ago, and c is no further behind it than it may be"
+    assert clock.closed_to() == 500, "b still reads old records, and c is not too far behind it"
 
 
 def test_an_ended_partition_leaves_the_minimum_and_the_end_comes_when_all_have_ended() -> None:
