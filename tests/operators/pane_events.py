@@ -1,4 +1,4 @@
-"""Events as plain objects, and how tests draw and fold them."""
+"""Events as plain objects, and functions that draw and fold them for tests."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def merge(tables: list[PaneTable]) -> PaneTable:
 
 
 def rows(*seen: tuple[int, str], sets: tuple[tuple[str, ...], ...] = (("service",),)) -> PaneTable:
-    """A table with one request of each (pane after the first, service)."""
+    """A table with one request for each pair of pane (counted from the first one) and service."""
     given_calls = [
         Call(BASE + p * WIDTH, 0, (s, "", "", "", f"t-{s}", "", "", "", ""), (i,) * M, False, f"e{i}", "")
         for i, (p, s) in enumerate(seen)
@@ -103,4 +103,4 @@ crowd = st.lists(
     min_size=6,
     max_size=20,
 )
-"""Calls of one service in one pane, which go to several values of each other label: more than a breakdown keeps."""
+"""Calls of one service in one pane, often with more values of each other label than a breakdown keeps."""

@@ -32,11 +32,11 @@ class Parts:
     seen: Callable[..., Seen] = Seen
 
     def folded(self, calls: Sequence[Call], sets: tuple[tuple[str, ...], ...] = SETS, width: int = WIDTH) -> PaneTable:
-        """All these calls as a table."""
+        """The table of all these calls."""
         return self.fold_events(columns(list(calls)), np.ones(len(calls), np.bool_), sets, width, EVIDENCE, VALUES)
 
     def merged(self, tables: Sequence[PaneTable]) -> PaneTable:
-        """These tables as one."""
+        """These tables merged into one."""
         return self.merge(tables, EVIDENCE, VALUES)
 
 

@@ -1,4 +1,4 @@
-"""What a pane table must hold, counted plainly."""
+"""The expected content of a pane table, counted in the simplest way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.operators.pane_events import EVIDENCE, SETS, VALUES, WIDTH, Call, M
 
 @dataclass
 class Row:
-    """What a row must hold, in dicts."""
+    """The expected content of a row."""
 
     members: list[Call] = field(default_factory=list)
     breakdown: dict[tuple[int, str], list[Call]] = field(default_factory=lambda: defaultdict(list))

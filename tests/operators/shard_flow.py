@@ -1,4 +1,4 @@
-"""Source partitions, shards and buckets of rows wired by hand as in the dataflow: the test decides what comes next."""
+"""Source partitions, shards and buckets of rows, connected as in the dataflow; the test decides the order of steps."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Flow:
     shards: int = 2
     keys: tuple[int, ...] = ()
     parts: Parts = REAL
-    stored: dict[tuple[int, int, str], tuple[PaneTable, int]] = field(default_factory=dict)  # a table, and its row
+    stored: dict[tuple[int, int, str], tuple[PaneTable, int]] = field(default_factory=dict)  # table, row index
     closed: list[Closed] = field(default_factory=list)
     overtaken: dict[int, int] = field(default_factory=dict)
 
@@ -77,7 +77,7 @@ class Flow:
         self.overtaken[shard] = self.overtaken.get(shard, 0) + overtaken
 
     def poll(self, name: str, most: int) -> None:
-        """Send the partition's next calls through."""
+        """Read at most `most` more calls of the partition and send them through the flow."""
         p = self.partitions[name]
         taken = p.calls[p.read : p.read + most]
         p.read += len(taken)
@@ -95,16 +95,16 @@ class Flow:
         self._send(Batch(name, tuple(self.partitions), mark, events, judged.on_time, judged.late, []))
 
     def say(self, name: str, progress: Progress) -> None:
-        """The partition reports progress without an event."""
+        """Report progress of the partition, without an event."""
         none = np.zeros(0, np.bool_)
         self._send(Batch(name, tuple(self.partitions), progress, columns([]), none, none, []))
 
     def idle(self, name: str, bound: float) -> None:
-        """The partition is idle; panes up to `bound` seconds after `DAY` may close."""
+        """Report the partition as idle; panes up to `bound` seconds after `DAY` may close."""
         self.say(name, Idle(DAY + round(bound * SECOND)))
 
     def end(self, *names: str) -> None:
-        """The sources of these partitions (of all, if none is named) are over."""
+        """Report the end of the sources of these partitions, or of all if none is named."""
         for name in names or self.partitions:
             p = self.partitions[name]
             self.say(name, End(p.start, p.end))
@@ -132,7 +132,7 @@ class Flow:
                     del self.rollup[out.key]
 
     def snapshot(self) -> bytes:
-        """All that a recovery store would hold."""
+        """The content of a recovery store, pickled."""
         return pickle.dumps((
             {key: shard.save() for key, shard in self.merging.items()},
             {key: bucket.save() for key, bucket in self.rollup.items()},
@@ -140,7 +140,7 @@ class Flow:
         ))  # fmt: skip
 
     def resume(self, snapshot: bytes) -> None:
-        """Go on from the snapshot; the store keeps rows written since."""
+        """Go on from the snapshot; the store keeps the rows that were written since."""
         merging, rollup, partitions = pickle.loads(snapshot)
         self.merging = {key: self._shard() for key in merging}
         for key, shard in self.merging.items():
@@ -153,7 +153,7 @@ class Flow:
             p.read, p.start, p.end, p.on_time, p.late = state
 
     def resume_old(self) -> None:
-        """Go on as from the release before: its buckets had keys by their own numbers, which they did not store."""
+        """Go on from a state of the release before, whose buckets had their number as key and did not store it."""
         merging, rollup, partitions = pickle.loads(self.snapshot())
         for key, (_, *state, buckets) in merging.items():
             merging[key] = 2, *state, tuple((w, *(tuple(dict(live)) for live in both)) for w, *both in buckets)
@@ -178,7 +178,7 @@ class Flow:
         return None if found is None else int(found[0].requests[found[1]])
 
     def rows(self) -> dict[tuple[int, int, str], PaneTable]:
-        """The stored rows, each as a table of its own."""
+        """The stored rows, each as a separate table."""
         return {key: one_row(*found) for key, found in self.stored.items()}
 
     def judged(self, shard: int) -> list[Closed]:
@@ -187,7 +187,7 @@ class Flow:
 
 
 def one_row(table: PaneTable, row: int) -> PaneTable:
-    """The row as a table."""
+    """A table of this row alone."""
     return fold.select(table, np.arange(len(table.pane)) == row)
 
 
@@ -240,13 +240,13 @@ def flow(
 
 
 def widths(run: Flow) -> set[int]:
-    """Of all rows that the run stores, in seconds."""
+    """The widths of all rows that the run stores, in seconds."""
     return {run.time.pane_s, *bucket_widths(run.time.pane_s)}
 
 
 @st.composite
 def traffic(draw: st.DrawFn, late: bool = True) -> list[Call]:
-    """Up to some forty requests over some hours; one in four began a while before the one before it."""
+    """Up to forty requests over some hours; if `late`, about half of them start before their turn."""
     at = 0.0
     calls = []
     for _ in range(draw(st.integers(0, 40))):
@@ -260,7 +260,7 @@ def traffic(draw: st.DrawFn, late: bool = True) -> list[Call]:
 
 
 def disturb(run: Flow, random: Random, crashes: bool = True) -> None:
-    """Read everything in random cuts and turns, with resumes and crashes in between."""
+    """Read random batches from random partitions until all is read, with resumes and crashes in between."""
     saved = run.snapshot()
     left = 3 if crashes else 0
     while waiting := [name for name, p in run.partitions.items() if p.read < len(p.calls)]:

@@ -1,4 +1,4 @@
-"""The table of metrics tells its entries apart by every name, and puts causes before what they bring about."""
+"""The entries of the table of metrics differ in every name, and causes come before their effects."""
 
 from __future__ import annotations
 

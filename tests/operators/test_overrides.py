@@ -116,7 +116,7 @@ def test_an_override_of_unknown_or_unwatched_metrics_or_settings_is_refused(over
 
 PATTERNS = st.text("ab*?", max_size=5)
 NAMES = ["".join(letters) for n in range(11) for letters in product("ab", repeat=n)]
-"""All names that matter for two such patterns: the shortest name that both match has no more letters than they have."""
+"""All names that matter for two such patterns: the shortest common name has no more letters than both together."""
 
 
 @given(one=PATTERNS, other=PATTERNS)

@@ -1,4 +1,4 @@
-"""The one rule about showing values of settings."""
+"""The rule that decides which values of settings may be shown."""
 
 from __future__ import annotations
 

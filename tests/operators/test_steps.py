@@ -1,4 +1,4 @@
-"""Watched stateful steps: they do the same, and report durations."""
+"""Watched stateful steps do the same as others and report durations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from operators.stored import stored
 
 
 class Adding:
-    """A part that adds up; 13 is a fault."""
+    """A part that adds numbers up; 13 raises an error."""
 
     dropped = False
 

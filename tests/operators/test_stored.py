@@ -40,7 +40,7 @@ def test_a_form_of_another_release_is_refused(held: tuple[object, ...]) -> None:
 
 
 class Loaded(Exception):
-    """Something was made of a damaged pickle."""
+    """A damaged pickle was loaded."""
 
 
 def make() -> None:

@@ -1,4 +1,4 @@
-"""Values as people read them."""
+"""Values in readable form."""
 
 from __future__ import annotations
 
