@@ -1,4 +1,4 @@
-"""Flows that end early, for the supervisor's tests, each named in `--flow`."""
+"""Flows that end early, for the tests of the supervisor, which name them in `--flow`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bytewax.dataflow import Dataflow
 
 
 def ending(code: int) -> Dataflow:
-    """Ends with this code before it begins."""
+    """Ends with this code before it starts."""
     print("llm-sentinel cannot start: for a reason", file=sys.stderr, flush=True)
     sys.exit(code)
 

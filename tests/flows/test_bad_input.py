@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.harness import BEGAN, MemoryTopic, World
 
 START: Final = BEGAN // SECOND - 300
-"""Unix time of the first good record; the last one arrives at the run's begin."""
+"""Unix time of the first good record; the last one is of the second before the run begins."""
 DEEP: Final = b"[" * 100_000
 
 
@@ -154,7 +154,7 @@ def test_a_sender_that_calls_itself_other_is_not_the_overflow() -> None:
 
 
 def test_one_wrong_clock_does_not_blind_the_others(undisturbed: World) -> None:
-    """Two more producers on the partition, one an hour ahead and one an hour behind, with a service each."""
+    """Two more producers on the partition, each with its own service: one an hour ahead and one an hour behind."""
     records = []
     for second, good in enumerate(GOOD):
         ahead = record(START + second + 3600, service="ahead")
@@ -164,11 +164,11 @@ def test_one_wrong_clock_does_not_blind_the_others(undisturbed: World) -> None:
     balance = world.balances["p"]
     assert balance.records == 900
     assert (balance.on_time, balance.late, balance.dead) == (300, 300, {Reason.FUTURE_TIME: 300})
-    assert world.store.rows == undisturbed.store.rows  # an hour late is beyond time.correction_s
+    assert world.store.rows == undisturbed.store.rows  # an hour is more than time.correction_s
 
 
 def test_a_clock_behind_by_less_than_the_correction_is_late_and_still_in_the_rows() -> None:
-    """A late event counts for its own series if that was known when its pane closed, else for the overflow."""
+    """A late event counts for its own series if the series was known when the pane closed, else for the overflow."""
     records = []
     for second, good in enumerate(GOOD):
         records += [good, record(START + second - 60, tenant="t0", service="behind")]
@@ -176,7 +176,7 @@ def test_a_clock_behind_by_less_than_the_correction_is_late_and_still_in_the_row
     balance = world.balances["p"]
     assert (balance.records, balance.on_time, balance.late) == (600, 300, 300)
     found = requests(world)
-    known = 240 + 300 // 3  # events before the first good record are in panes that knew no series yet
+    known = 240 + 300 // 3  # 60 late events are earlier than the first good record, when no series was known
     assert found["tenant=t0"] == known
     for dimensions in PanesConfig().dimension_sets:
         assert sum(n for series, n in found.items() if [*parse(series)] == [*dimensions]) == 600

@@ -1,4 +1,4 @@
-"""The effect of changed settings on a recovery store that lives: each row of the table in docs/changing-settings.md."""
+"""The effect of changed settings on an existing recovery store: each row of the table in docs/changing-settings.md."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from tests.flows.test_laws import START, dealt, traffic, world
 from tests.harness import MemoryLog, MemoryStore, World
 
 SHAPE = replace(test_laws.SHAPE, groups=GroupsConfig(settle_s=30, members=True))
-"""Each episode is told, not only the lead's: so the episodes show which series are warm."""
+"""Every episode raises alerts, not only the lead of a group, so that the alerts show which series are warm."""
 
 BEFORE_THE_INCIDENT = 12
-"""Polls of 50 records of two partitions before the run dies, more than a minute before a service becomes slow."""
+"""The poll, of 50 records from two partitions in turn, that fails: one of them has not come to the incident yet."""
 
 Alerts = list[dict[str, Any]]
 
@@ -56,7 +56,7 @@ def w(before: World, tmp_path: Path) -> World:
 
 
 def stopped(folder: Path, **fields: Any) -> World:
-    """A run that died after five minutes, warm, shortly before the first incident."""
+    """A run that died warm, after more than five minutes, before any pane of the first incident closed."""
     return stopped_at(BEFORE_THE_INCIDENT, folder, **fields)
 
 
@@ -74,7 +74,7 @@ def alerts(w: World) -> Alerts:
 
 
 def slow(found: Alerts, dimensions: set[str]) -> bool:
-    """Whether an alert during the incident tells that a series of this dimension set is slow."""
+    """Whether an alert says that a series of this dimension set is slow; services other than `chat` do not count."""
     return any(
         a["status"] == "firing"
         and a["metric"] in SLOWNESS
@@ -88,7 +88,7 @@ SERVICE = {"service", "model", "operation"}
 
 
 def test_only_a_warm_flow_sees_the_incident(w: World) -> None:
-    """A flow that goes on sees the incident, and one that starts cold before it does not."""
+    """A flow that resumes sees the incident; one that starts cold at about the same record does not."""
     cold = deepcopy(w)
     w.run(50)
     assert slow(alerts(w), SERVICE)
@@ -181,7 +181,7 @@ def test_keeps_its_state(w: World, change: str) -> None:
 
 
 def test_overrides_that_come_and_go_hold_from_the_next_pane_on(w: World) -> None:
-    """A series that was muted is still warm, and an episode that opened meanwhile is told."""
+    """A series that was muted is still warm, and an episode that opened meanwhile raises an alert."""
     muted = [{"series": "*service=chat,*", "mute": True}]
     w.shape = replace(w.shape, detect=DetectConfig.model_validate({**SHAPE.detect.model_dump(), "overrides": muted}))
     w.topic.crash_after = [5]
@@ -201,7 +201,7 @@ def silent_until(shape: Shape, seconds: int) -> Shape:
 
 
 def test_an_older_range_is_learned_in_silence_and_later_incidents_are_told(tmp_path: Path) -> None:
-    """The incident begins after six minutes and another one after 8.4; the flow is told to be silent until then."""
+    """Incidents begin after 6 and 8.4 minutes; the flow is silent for the first 5.5 minutes."""
     w = world(dealt(traffic(1), 2, 1), recovery=tmp_path, shape=silent_until(SHAPE, 330))
     w.run(50)
     found = alerts(w)
@@ -232,7 +232,7 @@ def test_a_dimension_set_that_goes_is_no_silence(tmp_path: Path) -> None:
 
 
 def test_episodes_on_a_dimension_set_that_goes_are_resolved(tmp_path: Path) -> None:
-    w = stopped_at(16, tmp_path)  # within the incident
+    w = stopped_at(16, tmp_path)  # during the incident
     told = [a for a in alerts(w) if set(a["series"]) == SERVICE]
     opened = {a["episode_id"] for a in told} - {a["episode_id"] for a in told if a["status"] == "resolved"}
     assert opened
@@ -244,7 +244,7 @@ def test_episodes_on_a_dimension_set_that_goes_are_resolved(tmp_path: Path) -> N
 
 
 def test_other_rules_of_groups_hold_for_an_incident_that_is_on(tmp_path: Path) -> None:
-    """A group without a lead gets it after the new time; members of a group that was told are told from then on."""
+    """A group without a lead gets one after the new time; members of a group with a lead raise alerts from then on."""
     founded = stopped_at(16, tmp_path / "founded", shape=replace(SHAPE, groups=GroupsConfig(settle_s=3_600)))
     assert not slow(alerts(founded), SERVICE)
     founded.shape = SHAPE
@@ -275,7 +275,7 @@ FORMS: dict[str, Callable[[Shape], DetectConfig]] = {
 
 
 def claim(folder: Path, shape: Shape, source: str = "memory", relearn: bool = False) -> None:
-    """The first step of a start."""
+    """Claim and release the recovery store, as the first step of a start does."""
     form = Watch(shape.detect, shape.time.pane_s).form
     held = store.claim(store.Place(folder, 0, 1), shape.shards, shape.time.pane_s, source, "shared", form, relearn)
     assert held is not None
@@ -297,7 +297,7 @@ def test_learned_state_of_another_form_is_refused_or_learned_anew(w: World, tmp_
     assert not slow(alerts(w), SERVICE)
     assert sum(b.records for b in w.balances.values()) == sum(map(len, w.topic.records.values()))
 
-    claim(folder, w.shape)  # from now on the new form is the one that fits
+    claim(folder, w.shape)  # from now on only the new form fits
     with pytest.raises(ConfigError):
         claim(folder, SHAPE)
 
@@ -382,7 +382,7 @@ def test_a_sink_may_go_and_the_store_may_be_another(tmp_path: Path) -> None:
     w.steps["store"] = "store_another"
     w.run(50)
     assert slow(alerts(w), SERVICE)
-    # A bucket of rows that was open goes to the new store whole; earlier buckets stay in the old one.
+    # A bucket that was open is written whole to the new store; earlier buckets stay in the old one.
     assert w.store.rows[PANES.name]
     assert set(first.rows[PANES.name]) - set(w.store.rows[PANES.name])
 
@@ -430,7 +430,7 @@ ELSEWHERE = {
     "source.batch_size",
     "store.expectations",
 }
-"""Settings that `test_enrich.py`, `test_laws.py` and `test_kafka_reader.py` test, or that no state depends on."""
+"""Settings that are tested in `test_enrich.py`, `test_laws.py` and `test_kafka_reader.py`, or that change no state."""
 
 
 def test_the_table_names_every_setting_that_is_tested_and_no_other() -> None:

@@ -66,11 +66,11 @@ def test_costs_are_the_same_for_any_batches_workers_and_crashes(seed: int, size:
     assert one.outcome() == other.outcome()
     unpriced = sum(b.unpriced for b in one.balances.values())
     judged = sum(b.on_time + b.late for b in one.balances.values())
-    assert 0.3 < unpriced / judged < 0.5  # m1 has no price yet, and a fifth of its events have a cost
+    assert 0.3 < unpriced / judged < 0.5  # m1, half of the events, has no price yet; four fifths of them have no cost
 
 
 def dated(event: dict[str, Any]) -> None:
-    """Both models get a new version half a minute before the incident."""
+    """Give the model a version; both models get a new one half a minute before the incident."""
     version = "2025-11-01" if event["timestamp"] < START + 330 else "2025-12-30"
     event["model"] = f"{event['model']}-{version}"
 
@@ -79,7 +79,7 @@ def dated(event: dict[str, Any]) -> None:
 def test_a_new_version_of_a_model_goes_on_with_the_warm_series(families: bool) -> None:
     """The incident comes when the new version is half a minute old, so only a warm series can show it."""
     records = dealt(changed(traffic(1), dated), 2, 1)
-    shape = replace(SHAPE, groups=GroupsConfig(settle_s=30, members=True))  # each series is told, not only the lead
+    shape = replace(SHAPE, groups=GroupsConfig(settle_s=30, members=True))  # alerts for each series, not only the lead
     w = world(records, shape, enrich=Enricher(EnrichConfig(dated_versions=families)))
     w.run(200)
     found = [orjson.loads(line.value) for line in w.alerts.lines]

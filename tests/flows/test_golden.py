@@ -29,7 +29,7 @@ def test_every_folder_is_a_case() -> None:
 
 
 def test_the_kinds_that_the_cases_are_named_for() -> None:
-    """The expected alerts may be made anew with every change of detection, but their kinds must stay."""
+    """A change of detection may change the expected alerts, but each case must keep its kind."""
     kinds = {
         "latency_spike": "speed_drop",
         "error_burst": "error_burst",

@@ -17,7 +17,7 @@ FILES = sorted(snapshots.FOLDER.glob("*.sqlite3.gz"))
 
 
 def told(lines: list[bytes]) -> list[tuple[str, str]]:
-    """The parts of an alert that the case is about; figures may change with detection."""
+    """The kind and the status of each alert; its figures may change with detection."""
     return [(alert["kind"], alert["status"]) for alert in map(json.loads, lines)]
 
 
@@ -27,23 +27,23 @@ def test_a_release_goes_on_from_the_snapshot_of_another_or_says_what_to_do(packe
     world = snapshots.world(tmp_path)
     try:
         snapshots.run(world)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must have come of one of ours
+    except Exception as error:  # noqa: BLE001 - of any type, but it must be caused by an error of this program
         refused = cause(error)
-        assert refused is not None, "a form that changes needs another version, which is refused by name"
+        assert refused is not None, "a changed form needs a new version, so that the start can refuse the old one"
         assert "this release reads" in str(refused)
         return
     golden = (make.FOLDER / snapshots.CASE / "alerts.jsonl").read_bytes().splitlines()
     assert told([line.value for line in world.alerts.lines]) == told(golden)
     assert world.topic.polls < len(make.read(snapshots.CASE)) // 50, "it began anew"
     total = sum(world.balances.values(), Balance())
-    assert total.records == total.on_time == len(make.read(snapshots.CASE)), "of both runs together"
+    assert total.records == total.on_time == len(make.read(snapshots.CASE)), "both runs do not count each record once"
     whole = snapshots.world(tmp_path)
     whole.recovery = None
     snapshots.run(whole)
     rows, all_rows = (w.store.rows[PANES.name] for w in (world, whole))
     assert rows.items() <= all_rows.items()
     hours = {key for key in all_rows if key[PANES.index["width_s"]] == 3600}
-    assert hours and hours <= rows.keys(), "with what the first run had read"
+    assert hours and hours <= rows.keys(), "rows of hours, which hold records of the first run, are missing"
 
 
 def test_this_release_has_one() -> None:

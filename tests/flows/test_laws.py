@@ -49,7 +49,7 @@ LAW = settings(
 
 
 def traffic(seed: int, minutes: int = 12, stragglers: float = 0.02) -> list[bytes]:
-    """A few services in order of emission; for two minutes one of them is slow, and then one fails."""
+    """Requests of three services in order of emission; one service is slow for two minutes, later another one fails."""
     rng = np.random.default_rng(seed)
     records = []
     for number, at in enumerate(np.sort(rng.uniform(0, minutes * 60, minutes * 90)).tolist()):
@@ -79,13 +79,13 @@ def traffic(seed: int, minutes: int = 12, stragglers: float = 0.02) -> list[byte
 
 
 def dealt(records: list[bytes], partitions: int, seed: int) -> dict[str, list[bytes]]:
-    """The records on partitions that do not depend on series, each in the order of emission."""
+    """The records by partition, which does not depend on their series; each partition keeps the order of emission."""
     to = np.random.default_rng(seed).integers(0, partitions, len(records)).tolist()
     return {f"p{p}": [r for r, t in zip(records, to, strict=True) if t == p] for p in range(partitions)}
 
 
 def spoil(records: list[bytes], seed: int) -> list[bytes]:
-    """Some records broken, some repeated, some very late."""
+    """The records, with broken and repeated ones and some of a far future among them."""
     rng = np.random.default_rng(seed)
     out: list[bytes] = []
     for i, record in enumerate(records):
@@ -129,7 +129,7 @@ def test_law_1_batches_and_workers_change_nothing(seed: int, partitions: int, si
     one.run(5_000)
     other.run(size, workers)
     assert one.alerts.lines, "the traffic must raise alerts, else this shows nothing"
-    assert one.store.rows["llm_expectations"], "nor without what was expected"
+    assert one.store.rows["llm_expectations"], "the traffic must give expectations, else this shows nothing"
     assert one.outcome() == other.outcome()
 
 
@@ -166,7 +166,7 @@ def test_law_1_and_3_crashes_and_resumes_change_nothing(
 
 
 def quiet_for_minutes(seed: int, size: int) -> tuple[dict[str, list[bytes]], int]:
-    """Records of two partitions, p1 with none for five minutes, and the number of its batches before that."""
+    """Records of two partitions, of which p1 is silent for five minutes, and the number of its batches before that."""
     both = dealt(traffic(seed, stragglers=0), 2, seed)
     at = [orjson.loads(record)["timestamp"] - START for record in both["p1"]]
     before = [r for r, second in zip(both["p1"], at, strict=True) if second < 200]
@@ -183,7 +183,7 @@ def quiet_for_minutes(seed: int, size: int) -> tuple[dict[str, list[bytes]], int
     says=st.sampled_from(["idle", "at its end"]),
 )
 def test_law_1_idleness_changes_nothing_unless_it_overtakes_events(seed: int, size: int, waits: int, says: str) -> None:
-    """Marks of a silent partition close panes earlier; only later events of those panes can show a difference."""
+    """A silent partition that marks itself closes panes earlier; only later events of those panes make a difference."""
     records, batches = quiet_for_minutes(seed, size)
     plain = world(records, APART)
     marked = world(records, APART, wrap=lambda source: Quiet(source, batches, waits, says))
@@ -207,7 +207,7 @@ def test_idleness_can_overtake_events_in_that_law(says: str) -> None:
 
 
 class Quiet(FixedPartitionedSource[Batch, State]):
-    """A source whose p1 marks itself after `batches` batches, and gives the next one only `waits` polls later."""
+    """A source whose p1 marks itself as idle or ended after `batches` batches, and goes on `waits` polls later."""
 
     def __init__(self, source: Source[Batch], batches: int, waits: int, says: str) -> None:
         assert isinstance(source, TelemetrySource)
@@ -304,7 +304,7 @@ def test_start_order_and_order_of_emission_have_no_late_events_and_the_same_pane
 
 @cache
 def crowd(cap: int, size: int, workers: int) -> World:
-    """A finished run over sixty services, of which a shard may watch `cap`; do not run it again."""
+    """A finished run over sixty services, of which each shard may watch `cap`; do not run it again."""
     rng = np.random.default_rng(cap)
     records = [
         orjson.dumps({"timestamp": START + i // 4, "service": f"s{int(rng.integers(60))}", "latency_ms": 5.0})
@@ -398,7 +398,7 @@ def stamp(minute: int) -> str:
 
 
 def test_a_stop_is_not_an_end() -> None:
-    """A run that is cut off tells nothing of its open panes; the run that goes on tells all of it once."""
+    """A run that is cut off emits no open panes; the run that resumes emits them once."""
     records = {"p0": traffic(2)}
     whole = world(records)
     whole.run(100)
@@ -420,7 +420,7 @@ def values(w: World) -> list[bytes]:
 
 
 def test_a_source_that_ended_and_then_grew_is_gone_on_with() -> None:
-    """Panes that were open at the end are judged and stored again as a whole; detection had not learned from them."""
+    """Panes that were open at the end are judged and stored again as a whole; detection has not learned from them."""
     records = traffic(2)
     whole = world({"p0": records})
     whole.run(100)

@@ -1,4 +1,4 @@
-"""The parts of the main flow by its settings, and its begin and end."""
+"""The main flow: the source and sinks that its settings name, its start and its end."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def a_run(progress: Progress | None = None) -> Run:
 
 
 def started(folder: Path, environ: Mapping[str, str], program: str = "", *arguments: str) -> tuple[int, str]:
-    """The exit code and the standard error of a process that makes the flow, and ends."""
+    """The exit code and the standard error of a process that builds the flow, or runs this program."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SENTINEL_", "BYTEWAX_"))}
     done = subprocess.run(
         [sys.executable, "-c", program or "from flows.main import flow; flow()", *arguments],
@@ -65,7 +65,7 @@ def started(folder: Path, environ: Mapping[str, str], program: str = "", *argume
     return done.returncode, done.stderr
 
 
-# --- ends ----------------------------------------------------------------------------------------------------------
+# --- source and sinks ----------------------------------------------------------------------------------------------
 
 
 def test_the_source_is_the_one_that_the_settings_name(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_the_sinks_are_those_that_the_settings_name() -> None:
     assert {n: type(w) for n, w in all_else.dead_letters.items()} == {"kafka": KafkaOnce}
     names = [w.name for w in (*usual.alerts.values(), *usual.dead_letters.values(), *all_else.alerts.values(),
                               *all_else.dead_letters.values())]  # fmt: skip
-    assert len(set(names)) == len(names)  # each is a metric label of its own
+    assert len(set(names)) == len(names)  # each name is a label of metrics
 
     none = writers(
         settings(store={"kind": "none"}, alerts={"terminal": False, "jsonl": None}, dead_letters={"jsonl": None})
@@ -146,7 +146,7 @@ def test_a_file_without_a_folder_is_refused(
 
 
 def test_a_file_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who may do everything
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who can write anywhere
     with pytest.raises(ConfigError, match=r"^alerts.jsonl: the file .*alerts may not be written"):
         check_folders(settings(
             store={"kind": "none"}, alerts={"jsonl": tmp_path / "alerts"}, dead_letters={"jsonl": None}
@@ -174,20 +174,20 @@ def test_polls_and_alerts_are_seen_by_metrics_and_progress(capsys: pytest.Captur
 
 
 def test_idle_is_not_stuck() -> None:
-    """A source that is polled and has no records moves; a source that is not polled any more does not."""
+    """A source that is polled without records is live; a source that is not polled any more is stuck."""
     now = 1_000.0
     run = Run(Telemetry(), None, clock=lambda: now)
     settings = Settings.model_validate({"source": {"kind": "kafka"}, "sinks": {"budget_s": 60}})
-    assert run.is_live(settings), "has no part of the source"
+    assert run.is_live(settings), "a process without a part of the source is live"
     for _ in range(10):
         now += 300
         assert not run.stopping()
-        assert run.is_live(settings), "asks, though nothing comes"
+        assert run.is_live(settings), "a source that is polled without records is live"
     now += STUCK_S + 59
     assert run.is_live(settings), "a sink may still be trying"
     now += 2
     assert not run.is_live(settings)
-    assert run.is_live(Settings.model_validate({"source": {"kind": "simulator"}})), "has an end"
+    assert run.is_live(Settings.model_validate({"source": {"kind": "simulator"}})), "a source with an end is live"
 
 
 def test_the_end_tells_the_balance_of_all_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""A secret in any setting, rightly or by mistake, is in no output of any command."""
+"""A secret in any setting, on purpose or by mistake, is in no output of any command."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ TEXTS = st.builds(lambda form, secret: form.format(secret), st.sampled_from(FORM
 
 @contextmanager
 def surroundings(folder: Path, variables: Mapping[str, str], out: io.StringIO) -> Iterator[None]:
-    """Only this folder and these variables, with the printed text in `out`."""
+    """Run the body in this folder with no other SENTINEL_ variables than these; printed text goes to `out`."""
     before = dict(os.environ)
     ours = {name: value for name, value in before.items() if not name.startswith("SENTINEL_")}
     with ExitStack() as stack:
@@ -72,7 +72,7 @@ def surroundings(folder: Path, variables: Mapping[str, str], out: io.StringIO) -
 
 
 def said(folder: Path, variables: Mapping[str, str], calls: Sequence[Callable[[], object]]) -> str:
-    """The output or the error of these commands."""
+    """The output and the errors of these commands."""
     out = io.StringIO()
     with surroundings(folder, variables, out):
         for call in calls:
@@ -82,7 +82,7 @@ def said(folder: Path, variables: Mapping[str, str], calls: Sequence[Callable[[]
 
 
 def refused(folder: Path, variables: Mapping[str, str], sets: Sequence[str] = ()) -> bool:
-    """Whether these settings are refused, so that no command does anything."""
+    """Whether these settings are refused, so that every command ends at once."""
     try:
         load(variables, folder, set_options(sets))
     except ConfigError:
@@ -144,7 +144,7 @@ def holds(folder: Path, setting: Setting, variables: Mapping[str, str], sets: Se
 
 
 def forms(setting: Setting) -> list[str]:
-    """All forms for a setting that takes text; a setting of another type refuses each of them."""
+    """All forms for a setting that takes text, two for a setting of another type, which refuses each of them."""
     return FORMS if setting in TEXTS_TAKEN else [FORMS[0], FORMS[7]]
 
 
@@ -153,7 +153,7 @@ HYPOTHESIS = settings(max_examples=60, deadline=None, suppress_health_check=[Hea
 
 @pytest.mark.parametrize("setting", EVERY, ids=lambda s: dotted(s.key))
 def test_in_a_variable(setting: Setting, tmp_path: Path) -> None:
-    """Every setting and each form, and every table above it as JSON."""
+    """Each setting in each form, and the table around it as JSON."""
     for form in forms(setting):
         text = form.format(MARK)
         holds(tmp_path, setting, {"SENTINEL_" + "__".join(setting.key).upper(): text})
@@ -213,7 +213,7 @@ def test_in_any_line_of_a_file(tmp_path: Path, setting: Setting, text: str) -> N
 
 
 def test_only_these_settings_show_text() -> None:
-    """A new setting of text is not shown unless it is marked. A mark needs a line here, so that it is deliberate."""
+    """A new text setting is shown only if it is marked. Each mark needs an entry here, so that it is deliberate."""
     texts = [s for s in EVERY if re.search(r"\bstr\b", repr(s.field.annotation)) and may_be_shown(s.field)]
     assert [dotted(s.key) for s in texts] == [
         "kafka.brokers", "kafka.topics", "kafka.alert_topic", "kafka.dead_letter_topic", "kafka.heartbeat_topic",
@@ -242,7 +242,7 @@ def test_known_names_look_like_names() -> None:
     ids=" ".join,
 )
 def test_processes_whose_neighbours_are_away(command: list[str], tmp_path: Path) -> None:
-    """The output of a start with every secret set, all debug lines of the Kafka client, and no neighbour there."""
+    """Commands with every secret set and all debug lines of the Kafka client, while no neighbour answers."""
     (tmp_path / "sentinel.toml").write_text(
         f"""
         source.kind = "kafka"

@@ -28,7 +28,7 @@ def test_folders_are_numbered(tmp_path: Path) -> None:
 
 
 def stopped(runs: Path, number: int, status: str = "stopped", **entries: object) -> Path:
-    """A run with a recovery store, which is free."""
+    """The folder of a run with a recovery store that no flow uses."""
     folder = runs / f"{number:04d}"
     folder.mkdir(parents=True)
     write_status(folder, status=status, **entries)
@@ -76,9 +76,7 @@ def test_the_newest_run_that_can_be_resumed_is_resumed(runs: Path) -> None:
     assert all(why in refused[str(folder)] for folder, why in whys.items())
 
 
-def test_where_none_can_be_resumed_each_is_listed_with_the_reason(
-    runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_that_cannot_be_resumed_are_listed_with_the_reason(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match=r"no run in .* can be resumed: start a new one$"):
         newest_to_resume(runs)
     stopped(runs, 1, "finished")

@@ -1,8 +1,8 @@
 """Counts keys in processes with a volume each: `SETTLED=1 DIES=... python -m bytewax.run tests.flows.volume_flow ...`.
 
-Each key comes once. DIES=storing: all keys come in one batch, and process 1 dies after process 0 has stored its
-snapshots of that epoch. DIES=reading: the keys come one by one, and the process that reads dies at the third. With
-SHARED=1 the processes share a folder. Prints its counts.
+Each key comes once, and its count is printed. SETTLED=1: the processes remove unfinished snapshots before they start.
+DIES=storing: all keys come in one batch, and process 1 dies after process 0 has stored its snapshots of that epoch.
+DIES=reading: the keys come one by one, and the reading process dies at the third. SHARED=1: all share one folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flows.recovery.joining import join
 
 KEYS = [f"key-{number}" for number in range(40)]
 STORED_S = 2.0
-"""The time in which process 0 stores its snapshots of the first epoch, in seconds."""
+"""How long process 1 waits for process 0 to store its snapshots of the first epoch, in seconds."""
 WHERE = store.place(sys.argv[1:], os.environ)
 DIES = os.environ.get("DIES", "")
 CONNECTED = threading.Event()

@@ -75,7 +75,7 @@ EVENTS = ["p0.jsonl", "p1.jsonl"]
 
 
 def on_the_topic() -> bytes:
-    """The alerts that the whole flow, with a store, sends."""
+    """The alerts that the whole flow with a store sends."""
     partitions = {name: Path(name).read_bytes().splitlines() for name in EVENTS}
     settings = replay.settings_of(None, [], {}, Path.cwd()).settings
     world = World(MemoryTopic(partitions), wiring.shape(settings))
@@ -130,7 +130,7 @@ def test_figures_are_printed_as_tables_and_as_json(folder: Path, capfd: pytest.C
     )
     assert said["figures"] == expected.figures
     assert [i["found"] for i in said["incidents"]] == [True, True, False]
-    assert said["series"] == 6 + 6  # pairs of service and model, and tenants, whatever is watched
+    assert said["series"] == 6 + 6  # pairs of service and model, and tenants, for any watched dimension sets
     assert said["balance"]["dead"]
     assert said["alerts"] == len(Path("out.jsonl").read_bytes().splitlines())
     assert backtest.main([*EVENTS, "--labels", "labels.jsonl"]) == 0
@@ -176,7 +176,7 @@ def test_two_configurations_are_compared(folder: Path, capfd: pytest.CaptureFixt
     assert "Only with a.toml" in capfd.readouterr().out
 
 
-def test_episodes_are_the_same_where_series_metric_and_time_are() -> None:
+def test_episodes_are_paired_if_series_and_metric_are_equal_and_times_touch() -> None:
     def episode(name: str, since: int, until: int | None, metric: str = "latency") -> scoring.PredictedEpisode:
         return scoring.PredictedEpisode(
             name, {"service": "a"}, {metric}, 1, since, since, until, "latency_spike", metric

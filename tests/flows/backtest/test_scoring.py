@@ -1,4 +1,4 @@
-"""Our figures equal those of the scorer beside the recorded traffic, and each definition holds by itself."""
+"""Our figures equal those of the scorer that comes with the recorded traffic, and each definition holds on its own."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def random_case(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Labels one after the other, and episodes, many of which lie near a label."""
+    """Alerts of episodes, many of them near a label, and labels one after the other."""
     rng = random.Random(seed)
     labels, alerts, at = [], [], 0.0
     for number in range(12):

@@ -84,8 +84,8 @@ def test_a_score_depends_only_on_its_point_and_earlier_ones(cut: int, tmp_path: 
 def test_an_anomaly_is_told_once() -> None:
     found = np.zeros(2_000)
     found[100:180] = 0.6  # longer than the quiet time, so that it is told twice
-    found[190], found[195], found[200] = 0.9, 0.99, 0.99  # much higher, though scores end at 1
-    found[1_500], found[1_550], found[1_600] = 0.6, 0.6, 0.6  # 6 % of the points so far are 90 and more
+    found[190], found[195], found[200] = 0.9, 0.99, 0.99  # much higher levels, although scores crowd towards 1
+    found[1_500], found[1_550], found[1_600] = 0.6, 0.6, 0.6  # 6 % of the points so far are at least 90 points
     once = told(found)
     assert {i: once[i] for i in np.flatnonzero(once).tolist()} == {
         100: 0.6, 151: 0.6, 190: 0.9, 195: 0.99, 1_500: 0.6, 1_600: 0.6,

@@ -164,7 +164,7 @@ def test_explain_an_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_documents_made_from_the_code_are_fresh(name: str, made: Callable[[], str]) -> None:
-    assert (ROOT / name).read_text() == made(), "make docs"
+    assert (ROOT / name).read_text() == made(), "the document is stale: run `make docs`"
 
 
 def test_the_reference_holds_every_setting(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The supervisor: its processes, its restarts, and that nothing outlives it."""
+"""The supervisor: its processes and its restarts; no process outlives it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.processes import Job, Process
 FLOWS = "tests.flows.cluster_flow"
 
 
-# --- how often, and after which pause --------------------------------------------------------------------------------
+# --- limits and pauses of restarts -----------------------------------------------------------------------------------
 
 
 @given(
@@ -57,7 +57,7 @@ def test_the_pause_doubles_and_is_forgotten_after_the_window() -> None:
     assert str(counted) == "restart 1 of at most 9 within 100 s"
 
 
-# --- what is started -------------------------------------------------------------------------------------------------
+# --- arguments and environments of the processes ---------------------------------------------------------------------
 
 
 def test_snapshots_are_asked_for_by_default() -> None:
@@ -117,7 +117,7 @@ def test_ends_are_named() -> None:
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """Those that were there are set again."""
+    """Restores the signal handlers after the test."""
     before = {number: signal.getsignal(number) for number in (SIGTERM, SIGINT, SIGHUP, SIGUSR1)}
     yield
     for number, handler in before.items():
@@ -144,7 +144,7 @@ def started(folder: Path, workers: int, flow: str, **settings: object) -> Proces
 
 
 def gone(pids: list[int], seconds: float = 20) -> bool:
-    """Whether none of them runs any more, after a while at most."""
+    """Whether all of these processes end within so many seconds."""
     until = time.monotonic() + seconds
     while alive := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
         states = [Path(f"/proc/{pid}/stat") for pid in alive]
@@ -184,7 +184,7 @@ def test_when_one_dies_the_others_are_ended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("signals", [[SIGTERM, SIGINT], [SIGKILL]])
 def test_no_process_outlives_the_supervisor(tmp_path: Path, signals: list[Signals]) -> None:
-    """These hear no SIGTERM. A second signal kills them; and so does the death of the supervisor."""
+    """The processes ignore SIGTERM. A second signal kills them, and so does the death of the supervisor."""
     with started(tmp_path, 2, f"{FLOWS}:deaf()") as process:
         process.wait_for("at work", times=2)
         pids = process.children()

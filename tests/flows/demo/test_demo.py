@@ -38,7 +38,7 @@ def environment(**changes: str) -> dict[str, str]:
     return kept | {"TERM": "xterm-256color"} | changes
 
 
-def test_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
+def test_lines_are_printed_without_a_terminal(tmp_path: Path) -> None:
     said: list[str] = []
     with subprocess.Popen(
         command(tmp_path), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -79,7 +79,7 @@ def test_a_signal_ends_it_and_the_terminal_is_whole(until: bytes, number: signal
         assert demo.wait(60) == 0
     os.close(ours)
     assert said.count(b"\x1b[?1049h") == said.count(b"\x1b[?1049l") == 1  # the alternate screen, and back
-    assert said.rindex(b"\x1b[?25h") > said.rindex(b"\x1b[?25l")  # the cursor is there again
+    assert said.rindex(b"\x1b[?25h") > said.rindex(b"\x1b[?25l")  # the cursor is shown again
     after = said[said.rindex(b"\x1b[?1049l") :].decode()
     assert "python -m flows.report --run" in after and "Traceback" not in after
 
@@ -126,7 +126,7 @@ def test_simulated_incidents_page_nobody() -> None:
     assert [name for name in asked_for(ALERTS, settings) if ALERTS[name].pages] == []
 
 
-# ---- what it reads
+# ---- the alert file and the metrics that it reads
 
 
 def transition(episode: str, status: str, severity: str = "high") -> bytes:

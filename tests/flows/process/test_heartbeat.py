@@ -1,4 +1,4 @@
-"""A heartbeat is sent only if the source was polled since the last one, and if panes close."""
+"""A heartbeat is sent only if the source was polled since the last one and no pane has waited too long to close."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def test_a_heartbeat_says_how_far_the_process_is() -> None:
     pulse.polled("t/1", 5, None)
     pulse.polled("t/0", 7, 20 * SECOND)
     pulse.alerted()
-    assert pulse.say() is None, "alerts alone are no progress of the source"
+    assert pulse.say() is None, "records and alerts alone make no heartbeat"
     pulse.turned()
     second = orjson.loads(pulse.say() or b"")
     assert (second["sequence"], second["partitions"], second["records"], second["alerts"]) == (1, ["t/0", "t/1"], 12, 1)
-    assert second["watermark"] is None, "t/1 has none yet"
+    assert second["watermark"] is None, "t/1 has no watermark yet"
     pulse.polled("t/1", 6, 10 * SECOND)
     pulse.turned()
     assert orjson.loads(pulse.say() or b"")["watermark"] == "1970-01-01T00:00:10.000Z"
 
 
 class Shards:
-    """A pulse of a process that is polled all the time, on a clock that is set by hand."""
+    """A pulse of a process that polls its source all the time, on a clock that is set by hand."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -74,7 +74,7 @@ def test_panes_that_wait_and_do_not_close_stop_it_until_they_do(closed: int | No
     shards.at = 81
     assert not shards.beats()
     shards.at = 10_000
-    assert not shards.beats(), "also where no batch comes any more"
+    assert not shards.beats(), "a stuck shard beats again although no batch came"
     shards.pulse.reached(0, 20, 500)
     assert shards.beats()
     shards.at = 10_081

@@ -18,7 +18,7 @@ stack backtrace:
 
 
 def said(program: str, end: str = "") -> str:
-    """The lines that it has written to standard error, in order."""
+    """The standard error of the program."""
     head = "import os, sys, time\nfrom flows.process import panics\n"
     done = subprocess.run(
         [sys.executable, "-c", head + program, PANIC], cwd=ROOT, env={**os.environ}, capture_output=True, text=True,
@@ -28,7 +28,7 @@ def said(program: str, end: str = "") -> str:
     return done.stderr
 
 
-def test_a_panic_is_dropped_where_the_process_says_why_it_ends() -> None:
+def test_a_panic_is_dropped_if_the_process_says_why_it_ends() -> None:
     found = said(
         "kept = panics.Panics()\nos.write(2, b'native\\nbefore ' + sys.argv[1].encode() + b'more\\n')\n"
         "kept.end(show=False)\nprint('why', file=sys.stderr)\nos.write(2, b'after\\n')"
@@ -36,12 +36,12 @@ def test_a_panic_is_dropped_where_the_process_says_why_it_ends() -> None:
     assert found == "native\nbefore why\nafter\n"
 
 
-def test_it_is_shown_where_it_does_not() -> None:
+def test_a_panic_is_shown_if_the_process_does_not_say_why_it_ends() -> None:
     found = said("kept = panics.Panics()\nos.write(2, sys.argv[1].encode())\nkept.end(show=True)\nkept.end(show=True)")
     assert found == PANIC
 
 
-def test_it_is_shown_where_the_process_lives_on() -> None:
+def test_a_panic_is_shown_if_the_process_lives_on() -> None:
     found = said(
         "panics.HELD_S = 0.1\nkept = panics.Panics()\nos.write(2, sys.argv[1].encode())\ntime.sleep(0.5)\n"
         "os.write(2, b'later\\n')\ntime.sleep(0.3)"
@@ -72,7 +72,7 @@ def test_a_fast_writer_is_not_held_up() -> None:
 
 
 @pytest.mark.parametrize("module", ["bytewax.run", "flows.backtest.__main__", "json.tool"])
-def test_only_a_dataflow_has_it(module: str) -> None:
+def test_only_processes_that_run_a_dataflow_keep_panics_back(module: str) -> None:
     program = (
         f"import types\nmain = sys.modules['__main__']\nmain.__spec__ = types.SimpleNamespace(name={module!r})\n"
         "print(panics.keep_back() is not None, file=sys.stderr)"

@@ -76,7 +76,7 @@ def test_the_reader_may_go_away() -> None:
     assert progress.events == 2
 
 
-def test_nothing_is_said_of_a_flow_that_never_began() -> None:
+def test_a_flow_that_never_began_prints_nothing() -> None:
     stream = io.StringIO()
     Progress(stream, Clock()).finish()
     assert stream.getvalue() == ""

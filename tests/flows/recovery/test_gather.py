@@ -1,4 +1,4 @@
-"""Processes with some partitions each meet before Bytewax starts, over real sockets, also past strangers."""
+"""Processes that hold some partitions each meet before Bytewax starts, over real sockets and in spite of strangers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TOKEN = "0123456789abcdef"
 
 
 class Cluster:
-    """Processes, a thread each, which meet at an address of their own on loopback."""
+    """Processes, each a thread, that meet at their own address on loopback."""
 
     def __init__(
         self, threads: ThreadPoolExecutor, processes: int = 3, host: str = "127.0.0.1", token: str | None = TOKEN
@@ -56,7 +56,7 @@ class Cluster:
         return self._threads.submit(gather, self.addresses, process, [share(process)], stopping, token or self.token)
 
     def connect(self) -> socket.socket:
-        """A connection to process 0, as soon as that listens."""
+        """A connection to process 0, as soon as it listens."""
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -162,7 +162,7 @@ FORGED = [[1, 3, [[9, 3, 900]], [[9, 0, 900]]]]
 
 
 def forgeries(seal: Seal) -> list[bytes]:
-    """Lines of a process that does not know the token, or that knows only lines it has heard."""
+    """Lines of a process that does not know the token, some of them altered from lines that it has heard."""
     right = seal.sign("shares", shares=FORGED)
     body, _, signature = right.rpartition(b" ")
     return [
@@ -180,7 +180,7 @@ def forgeries(seal: Seal) -> list[bytes]:
 
 @pytest.mark.parametrize("number", range(9))
 def test_a_forged_line_changes_nothing(cluster: Cluster, number: int, caplog: pytest.LogCaptureFixture) -> None:
-    """A forged line has no effect while the real process is awaited, nor after it came."""
+    """A forged line has no effect before or after the real process comes."""
     hub = cluster.start(0)
     with cluster.connect() as other:
         other.sendall(forgeries(greet(other))[number])
@@ -198,7 +198,7 @@ def test_a_forged_line_changes_nothing(cluster: Cluster, number: int, caplog: py
 
 
 def test_a_line_heard_before_is_worth_nothing_on_another_connection(cluster: Cluster) -> None:
-    """A stranger repeats the hello and the shares of a right process, and the answer of process 0."""
+    """A stranger repeats the hello and the signed shares of a member."""
     hub = cluster.start(0)
     with cluster.connect() as right:
         said = greet(right).sign("shares", shares=[[1, 3, [], []]])
@@ -208,12 +208,12 @@ def test_a_line_heard_before_is_worth_nothing_on_another_connection(cluster: Clu
             greet(other)
             other.sendall(said)
             assert ended(other)
-        assert right.recv(1) == b"\n", "it is still the one that is known"
+        assert right.recv(1) == b"\n", "the connection of the member is given up"
     assert [sorted_shares(f) for f in (cluster.start(1), cluster.start(2), hub)] == [ALL] * 3
 
 
 def test_a_process_0_without_the_token_is_told_nothing_and_not_believed(cluster: Cluster) -> None:
-    """A stranger that took the address cannot learn the shares, nor have snapshots removed by shares of its own."""
+    """A stranger at the address of process 0 does not learn the shares and cannot have snapshots removed."""
     with socket.create_server(("127.0.0.1", cluster.port)) as listener:
         waiting = cluster.start(1)
         for token in (b"another token 16", b""):
@@ -222,7 +222,7 @@ def test_a_process_0_without_the_token_is_told_nothing_and_not_believed(cluster:
                 hello = json.loads(peer.makefile().readline())
                 seal = Seal(token, 1, 3, hello["nonce"], "theirs")
                 peer.sendall(seal.sign("hub", nonce="theirs"))
-                assert peer.recv(100) == b"", "no shares"
+                assert peer.recv(100) == b"", "the stranger gets shares"
     assert not waiting.done()
     assert [sorted_shares(f) for f in (cluster.start(0), cluster.start(2), waiting)] == [ALL] * 3
 
@@ -248,7 +248,7 @@ def test_an_answer_of_process_0_is_for_one_connection(cluster: Cluster) -> None:
 
 
 def test_two_clusters_at_one_address_do_not_mix(cluster: Cluster) -> None:
-    """A process of another cluster waits, and its shares are nobody's."""
+    """A process of another cluster waits, and nobody takes its shares."""
     hub, stop = cluster.start(0), threading.Event()
     strange = cluster.start(1, stop, token="the token of others")
     time.sleep(0.5)
@@ -289,7 +289,7 @@ def test_one_that_died_while_it_waited_is_waited_for_again(cluster: Cluster) -> 
     hub = cluster.start(0)
     with cluster.connect() as died:
         died.sendall(greet(died).sign("shares", shares=[[1, 3, [], []]]))
-        assert died.recv(1) == b"\n", "it is told to wait"
+        assert died.recv(1) == b"\n", "it is not told to wait"
     time.sleep(0.5)
     other = cluster.start(2)
     time.sleep(0.5)
@@ -303,13 +303,13 @@ def test_one_that_came_back_before_its_end_was_noticed_counts_once(cluster: Clus
         hanging.sendall(greet(hanging).sign("shares", shares=[[1, 3, [], []]]))
         assert hanging.recv(1) == b"\n"
         again = cluster.start(1)
-        assert set(hanging.makefile()) <= {"\n"}, "until it gives way"
+        assert set(hanging.makefile()) <= {"\n"}, "the old connection gets more than empty lines before it is closed"
         assert [sorted_shares(f) for f in (again, cluster.start(2), hub)] == [ALL] * 3
 
 
 @pytest.mark.parametrize("answer", [b"", TIMELY, b"\n\n", b"\n{}\n", line()], ids=str)
 def test_a_false_answer_is_not_believed(cluster: Cluster, answer: bytes) -> None:
-    """Answers of a Bytewax that waits for its peers, of a process 0 that dies, and of itself, by its own connection."""
+    """Answers of a Bytewax that waits for its peers, of a process 0 that dies, of a stranger, and its own hello."""
     with socket.create_server(("127.0.0.1", cluster.port)) as listener:
         other = cluster.start(1)
         peer, _ = listener.accept()
@@ -366,7 +366,7 @@ def test_an_address_without_host_or_port_is_refused(address: str, process: int) 
         gather([address, "b:1"], process, [], lambda: False)
 
 
-# --- what is forgotten -----------------------------------------------------------------------------------------------
+# --- snapshots that are removed --------------------------------------------------------------------------------------
 
 
 def joined(threads: ThreadPoolExecutor, folders: list[Path]) -> list[Future[None]]:
@@ -382,7 +382,7 @@ def joined(threads: ThreadPoolExecutor, folders: list[Path]) -> list[Future[None
 def test_an_epoch_that_only_the_other_one_knows_to_be_unfinished_is_forgotten(
     tmp_path: Path, threads: ThreadPoolExecutor
 ) -> None:
-    """Volume 0 holds the begin of the run, volume 1 the progress of its workers; both hold snapshots beyond it."""
+    """Volume 0 holds the start of the run, volume 1 the progress of its workers; both hold later snapshots."""
     store(tmp_path, 2, [(3, 2, 2)], [(2, 0, 1), (3, 0, 7), (2, 1, 9), (3, 1, 6)])
     folders = split(tmp_path, 2)
     for future in joined(threads, folders):
@@ -404,7 +404,7 @@ def test_volumes_that_are_not_one_store_are_refused_by_all_and_left_alone(
 
 
 def test_a_stranger_has_no_snapshot_forgotten(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
-    """The stranger sends a line that the release before believed, and one of this release signed without the token."""
+    """The stranger sends a line that an earlier release believed, and one of this release with a wrong token."""
     store(tmp_path, 2, [(3, 2, 2)], [(2, 0, 1), (3, 0, 9), (2, 1, 9), (3, 1, 9)])
     folders = split(tmp_path, 2)
     kept = [epochs(folder) for folder in folders]
@@ -465,7 +465,7 @@ def test_a_process_that_waits_alone_is_alive_and_can_be_stopped(
 
 
 def test_processes_with_one_token_meet_past_a_stranger(tmp_path: Path) -> None:
-    """Real processes, with the token in their environment, which none of them sends."""
+    """Real processes have the token in their environment, and none of them sends it."""
     shared = {
         "source.kind": "simulator",
         "source.simulator.hours": 0.5,
@@ -516,7 +516,7 @@ def test_a_process_whose_others_do_not_connect_ends(connected: bool, code: int, 
 
 
 def counted(folder: Path, settled: bool, dies: str) -> list[str]:
-    """Run `volume_flow` in two processes until it dies or ends; returns its own lines, without those of Bytewax."""
+    """Run `volume_flow` in two processes until it dies or ends; returns the lines with its counts."""
     addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
     pods = [
         subprocess.Popen(
@@ -538,7 +538,7 @@ def counted(folder: Path, settled: bool, dies: str) -> list[str]:
 
 @pytest.mark.parametrize("settled", [True, False])
 def test_two_deaths_within_one_epoch_change_nothing(tmp_path: Path, settled: bool) -> None:
-    """Unless it is `settled`, the second run takes up snapshots of the epoch in which the first one died."""
+    """Unless `settled`, the second run resumes some keys from the unfinished epoch in which the first one died."""
     counted(tmp_path, settled, "storing")
     assert any(of > [[]] for of in (epochs(tmp_path / "0"), epochs(tmp_path / "1"))), (
         "it died before it stored anything"

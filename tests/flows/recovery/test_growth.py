@@ -1,4 +1,4 @@
-"""The recovery store, the rows that a start loads and those that an epoch writes are as large at day 90 as at day 2."""
+"""The recovery store, the rows a start loads and the rows an epoch writes do not grow from day 2 to day 90."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SERVICES = "abcf"
 
 
 def hour(number: int) -> list[bytes]:
-    """Its events in order, at other minutes than in the hour before."""
+    """The events of an hour in order, at other minutes than in the previous hour."""
     minutes = sorted((number * 7 + event * 17) % 60 for event in range(len(SERVICES)))
     return [
         orjson.dumps({
@@ -47,7 +47,7 @@ def hour(number: int) -> list[bytes]:
 
 
 class Size(NamedTuple):
-    """The sizes of the store, of the rows that a start loads, and of those that the last epoch has written."""
+    """The number of rows in the store, and number and bytes of those that a start loads and the last epoch wrote."""
 
     rows: int
     loaded: int
@@ -66,7 +66,7 @@ def size(folder: Path) -> Size:
 
 
 def test_at_day_ninety_the_store_a_start_and_an_epoch_are_as_at_day_two(tmp_path: Path) -> None:
-    """The time of a start and of an epoch follows from the rows, since Bytewax reads all of them in both."""
+    """The time of a start and of an epoch depends on the number of rows, since Bytewax reads all of them in both."""
     topic = MemoryTopic({"p0": [event for number in range(24 * DAYS) for event in hour(number)]})
     world = World(topic, SHAPE, recovery=tmp_path)
     sizes = []
@@ -76,6 +76,6 @@ def test_at_day_ninety_the_store_a_start_and_an_epoch_are_as_at_day_two(tmp_path
             world.run(len(SERVICES))
         sizes.append(size(tmp_path))
     early, late = sizes
-    assert early.loaded > 4 * len(row_keys(900, 1_800)), "buckets are among the keys"
+    assert early.loaded > 4 * len(row_keys(900, 1_800)), "no keys of buckets are loaded"
     assert all(now <= 1.1 * then for now, then in zip(late, early, strict=True)), (early, late)
     assert world.balances["p0"].on_time == len(SERVICES) * (24 * DAYS - 2)

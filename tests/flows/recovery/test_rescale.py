@@ -18,7 +18,7 @@ from tests.flows.recovery.test_store import parts, take
 
 
 def use(file: Path, epoch: int) -> None:
-    """A file that a flow could have left there."""
+    """Write a snapshot into a partition, as a flow does."""
     with closing(sqlite3.connect(file)) as db, db:
         db.execute("INSERT INTO snaps VALUES ('', 'step', 'key', ?, x'4b012e')", (epoch,))
 
@@ -59,7 +59,7 @@ def test_a_pod_that_has_not_been_started_since_an_upgrade_is_of_the_same_store(v
     assert held(volumes) == [[0, 3], [1, 4], [2], []]
 
 
-def test_it_goes_on_where_a_crash_came_after_a_copy(volumes: list[Path]) -> None:
+def test_it_goes_on_after_a_crash_that_left_a_copy(volumes: list[Path]) -> None:
     volumes[2].mkdir()
     shutil.copy(volumes[0] / "part-2.sqlite3", volumes[2])
     rescale(volumes[:3], 3)

@@ -16,7 +16,7 @@ from operators.errors import ConfigError
 def store(
     folder: Path, partitions: int, executions: list[tuple[int, int, int]], fronts: list[tuple[int, int, int]]
 ) -> None:
-    """A store with a snapshot of every key in each of the epochs 1 to 9, its rows spread over the partitions."""
+    """Make a store with a snapshot of each key in each of the epochs 1 to 9, its rows spread over the partitions."""
     folder.mkdir(exist_ok=True)
     init_db_dir(folder, partitions)  # type: ignore[no-untyped-call]
     for number in range(partitions):
@@ -44,7 +44,7 @@ def split(folder: Path, processes: int) -> list[Path]:
 
 
 def epochs(folder: Path) -> list[list[int]]:
-    """The epochs of the snapshots that are left, by partition."""
+    """The epochs of the remaining snapshots, by partition."""
     out = []
     for file in sorted(folder.glob("part-*.sqlite3")):
         with closing(sqlite3.connect(file)) as db:
@@ -57,7 +57,7 @@ def epochs(folder: Path) -> list[list[int]]:
     [
         ([(0, 1, 1)], [], 1),  # died in its first epoch
         ([(0, 1, 1)], [(0, 0, 8)], 8),
-        ([(0, 1, 1), (1, 1, 5)], [(0, 0, 5)], 5),  # the second run died before it got further
+        ([(0, 1, 1), (1, 1, 5)], [(0, 0, 5)], 5),  # the second run died in its first epoch
         ([(0, 1, 1), (1, 1, 5)], [(0, 0, 5), (1, 0, 7)], 7),
         ([(0, 2, 1)], [(0, 0, 8), (0, 1, 7)], 7),  # the slower of two workers
         ([(0, 2, 1)], [(0, 0, 2)], 1),  # one of two workers has no progress yet
@@ -93,7 +93,7 @@ def test_part_of_a_store_tells_no_epoch(tmp_path: Path) -> None:
 
 
 def test_the_fronts_of_a_run_whose_begin_is_not_known_hide_none(tmp_path: Path) -> None:
-    """The begin of the run is in another partition and was not stored before the crash, so the run before it counts."""
+    """The start of run 2 belongs in another partition and was not stored before the crash, so run 1 counts."""
     store(tmp_path, 1, [(0, 1, 1), (1, 1, 4)], [(0, 0, 4), (1, 0, 7), (2, 0, 9)])
     assert resumed_from(shares(tmp_path)) == 7
 
@@ -102,7 +102,7 @@ def test_the_fronts_of_a_run_whose_begin_is_not_known_hide_none(tmp_path: Path) 
     "told",
     [
         [Share(0, 2, (), ()), Share(0, 2, (), ())],  # two processes on copies of one volume
-        [Share(0, 2, (), ()), Share(1, 3, (), ())],  # of two stores
+        [Share(0, 2, (), ()), Share(1, 3, (), ())],  # partitions of two stores
         [Share(0, 3, (), ()), Share(2, 3, (), ())],
         [Share(0, 1, (), ()), Share(1, 1, (), ())],
     ],

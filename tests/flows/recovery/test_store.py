@@ -45,7 +45,7 @@ def parts(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.glob("part-*.sqlite3"))
 
 
-# --- where this process stands -------------------------------------------------------------------------------------
+# --- the place of this process -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_hosts_of_pods_are_counted(tmp_path: Path) -> None:
     assert place(["flows.main"], environ) == Place(None, 1, 2, ("pod-0.sentinel:9999", "pod-1.sentinel:9999"))
 
 
-# --- making it -----------------------------------------------------------------------------------------------------
+# --- making a store ------------------------------------------------------------------------------------------------
 
 
 def test_without_a_folder_there_is_nothing_to_claim() -> None:
@@ -139,7 +139,7 @@ def test_bytewax_resumes_from_what_was_made(tmp_path: Path) -> None:
         assert part.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-# --- refusing ------------------------------------------------------------------------------------------------------
+# --- refusing a store ----------------------------------------------------------------------------------------------
 
 
 def test_an_error_of_sqlite_while_a_store_is_made_is_told_in_one_sentence(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_volume_has_its_share_of_more_partitions_than_processes(tmp_path: Path
 
 @pytest.mark.parametrize("layout", ["own", "shared"])
 def test_a_process_without_an_address_is_refused(tmp_path: Path, layout: Layout) -> None:
-    """More replicas than lines of addresses."""
+    """There are more replicas than lines of addresses."""
     assert "process 2, counted from 0, of 2: there are fewer addresses" in refused(tmp_path, 2, 2, layout)
     assert list(tmp_path.iterdir()) == []
 
@@ -351,11 +351,11 @@ def test_learned_state_of_another_form_is_refused_unless_it_may_be_learned_anew(
     take(tmp_path, learned={"detect.metrics": "b"}).release()
 
 
-# --- crashes while it is made ----------------------------------------------------------------------------------------
+# --- crashes while a store is made -----------------------------------------------------------------------------------
 
 
 class Power(Exception):
-    """The process dies."""
+    """Stands for the death of the process."""
 
 
 @pytest.mark.parametrize("moves", range(4))
@@ -397,7 +397,7 @@ def test_how_many_partitions_topics_had_at_the_first_start_stays(tmp_path: Path)
     assert held.keep({"alerts": 3, "letters": 2}) == {"alerts": 1, "letters": 2}
     held.release()
     manifest = json.loads((folder / "manifest.json").read_text())
-    del manifest["topics"]  # as a store of the release before has none
+    del manifest["topics"]  # stores of earlier releases have none
     (folder / "manifest.json").write_text(json.dumps(manifest))
     held = take(folder)
     assert held.keep({"alerts": 3}) == {"alerts": 3}

@@ -1,4 +1,4 @@
-"""The topics in the manifest."""
+"""The numbers of partitions of topics in the manifest."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ FLIPS = 3_000
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recovery folder of a run that died in the middle."""
+    """The recovery folder of a run that died halfway."""
     folder = tmp_path_factory.mktemp("ran")
     world = snapshots.world(folder)
     world.topic.crash_after = [snapshots.POLLS]
@@ -48,7 +48,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def states(folder: Path) -> list[tuple[int, str, bytes]]:
-    """(rowid, step, state) of the rows of the store."""
+    """(rowid, step, pickled state) of each row of the store that holds a state."""
     with closing(sqlite3.connect(folder / "part-0.sqlite3")) as db:
         return list(db.execute("SELECT rowid, step_id, ser_change FROM snaps WHERE ser_change IS NOT NULL"))
 
@@ -85,7 +85,7 @@ def test_thousands_of_flipped_bits_are_refused_or_change_nothing(ran: Path) -> N
             assert content(changed) == content(pickled), step
         except (ConfigError, FatalError):
             told += 1
-    assert told > FLIPS * 0.95, "but in the heads of the pickles, which tell their version and length"
+    assert told > FLIPS * 0.95, "more flips pass than those in the heads of pickles, which hold version and length"
 
 
 STATE = (3, ["ab", b"c"], {"k": 0.5}, None, tuple(range(300)))
@@ -105,11 +105,11 @@ def test_each_single_flipped_bit_is_refused_or_changes_nothing() -> None:
     whole = pickle.dumps(stored(STATE))
     assert not refused(whole)
     spared = [bit for bit in range(8 * len(whole)) if not refused(damaged(whole, bit))]
-    assert all(bit < 8 * 11 for bit in spared), "but in the head of the pickle, which tells its version and length"
+    assert all(bit < 8 * 11 for bit in spared), "a flip passes beyond the head of the pickle, its version and length"
 
 
 @given(st.data())
-def test_whatever_damage_is_refused_or_changes_nothing(data: st.DataObject) -> None:
+def test_any_damage_is_refused_or_changes_nothing(data: st.DataObject) -> None:
     whole = pickle.dumps(stored(STATE))
     at = data.draw(st.integers(0, len(whole)))
     refused(whole[:at] + data.draw(st.binary(max_size=8)) + whole[data.draw(st.integers(at, len(whole))) :])
@@ -155,7 +155,7 @@ def test_a_flow_does_not_start_from_a_damaged_store(ran: Path, tmp_path: Path) -
 
 
 class Sum(StatefulLogic[int, int, Stored]):
-    """Adds up; 0 discards the key."""
+    """Adds up the values of a key; 0 discards the key."""
 
     def __init__(self, held: Stored | None) -> None:
         self._sum = 0 if held is None else restored(held, "it")[0]
@@ -170,7 +170,7 @@ class Sum(StatefulLogic[int, int, Stored]):
 
 
 def sums(folder: Path, items: list[Any], workers: int = 1, batch: int = 1) -> list[tuple[str, int]]:
-    """The output of a run with an epoch for each batch, which goes on from the end of the run before."""
+    """The output of a run with an epoch for each batch, which resumes at the end of the previous run."""
     said: list[tuple[str, int]] = []
     flow = Dataflow("sums")
     source = TestingSource(items, batch)
@@ -183,7 +183,7 @@ def sums(folder: Path, items: list[Any], workers: int = 1, batch: int = 1) -> li
 
 
 def rows(folder: Path) -> dict[str, set[str]]:
-    """The files that hold a row of each key of the step."""
+    """The files that hold rows of the step, by key."""
     found: dict[str, set[str]] = {}
     for file in sorted(folder.glob("part-*.sqlite3")):
         with closing(sqlite3.connect(file)) as db:
@@ -217,7 +217,7 @@ def test_discarded_keys_go_and_come_back_as_new(partitions: int, tmp_path: Path)
     assert rows(tmp_path).keys() == set(KEYS)
 
 
-def test_all_rows_of_a_key_stand_in_one_partition_whoever_writes_them(tmp_path: Path) -> None:
+def test_all_rows_of_a_key_stand_in_one_partition_for_any_number_of_workers(tmp_path: Path) -> None:
     init_db_dir(tmp_path, 4)  # type: ignore[no-untyped-call]
     items: list[Any] = []
     files: dict[str, set[str]] = {}
@@ -295,7 +295,7 @@ def test_the_last_two_earlier_runs_are_kept(tmp_path: Path) -> None:
 def test_a_store_of_fifty_thousand_discarded_keys_is_purged_when_it_is_claimed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The number of keys that the release before had after thirty hours with 64 shards."""
+    """An earlier release kept this number of discarded keys after thirty hours with 64 shards."""
     caplog.set_level(logging.INFO)
 
     def take() -> None:

@@ -1,4 +1,4 @@
-"""The HTML page of a report, on small stores made by hand: its structure, its escaping, a browser's view of it."""
+"""The HTML page of a report, on small stores made by hand: its structure, its escaping, and its look in a browser."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Tree(HTMLParser):
 
 
 def checked(html: str) -> Tree:
-    """The page, after checks for every page: well formed, no script, no request, no dead link, no id twice."""
+    """The parsed page, after checks for every page: well formed, no script, no request, no dead link, no id twice."""
     tree = Tree(html)
     names = {t for t, _ in tree.tags}
     assert not names & {"script", "iframe", "img", "object", "embed", "form", "base"}
@@ -94,7 +94,7 @@ def page(folder: Path, rows: list[Row], **given: Any) -> str:
 
 
 def latency_pane(series: str, minute: int, values: list[float], evidence: str = "[]") -> Row:
-    """The row of a minute with requests of these latencies, in milliseconds."""
+    """The row of a minute with one request for each of these latencies, in milliseconds."""
     at = METRIC_INDEX["latency"]
     steps = np.sort(np.array([round(v * 1000) for v in values], np.int64))
     bucket, count = np.unique(buckets(steps), return_counts=True)
@@ -109,7 +109,7 @@ def latency_pane(series: str, minute: int, values: list[float], evidence: str = 
 
 
 def slow(episode: str, series: str, begin: int, end: int | None, **given: Any) -> list[Row]:
-    """The alerts of a latency episode from minute `begin`, twice as slow as usual; `end` None: still open."""
+    """The alerts of a latency episode from minute `begin`, twice as slow as usual; without `end` it is still open."""
     fixed: dict[str, Any] = {
         "kind": "latency_spike",
         "metric": "latency",
@@ -167,7 +167,7 @@ def test_the_curve_shows_the_values_that_the_detectors_judge(tmp_path: Path) -> 
     found = find_store(tmp_path / "run")
     (chart,) = compose(found, gather(found)).charts
     assert chart.curve is not None and chart.curve.usual is not None
-    offset = 1.0  # of the latency's logarithm, in ms
+    offset = 1.0  # added to a latency before its logarithm is taken, in ms
     factors = [0.9 + 0.01 * n for n in range(21)]
     for level, minute in ((1_000.0, 60), (2_000.0, 160)):
         exact = math.exp(sum(math.log(level * f + offset) for f in factors) / len(factors)) - offset
@@ -271,7 +271,7 @@ def test_text_from_outside_stays_text(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def composed(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """The texts of the page of one episode."""
+    """The content of a page with one episode, before it becomes markup."""
     found = tmp_path_factory.mktemp("run") / "sentinel.db"
     store(found, traffic_with_one_spike())
     return compose(found, gather(found))
@@ -383,7 +383,7 @@ def test_the_command_writes_the_page_where_it_is_told(
 
 
 def traced(path: str) -> list[tuple[str, int, int]]:
-    """The commands of a path of M, m, l and h0, with the places they lead to."""
+    """The commands M, m and l of a path, each with the place that it leads to."""
     out, x, y = [], 0, 0
     for command, dx, dy in re.findall(r"([Mml])(-?\d+) ?(-?\d+)(?:h0)?", path):
         x, y = (int(dx), int(dy)) if command == "M" else (x + int(dx), y + int(dy))

@@ -80,7 +80,7 @@ GOLDEN_TABLE = """\
 
 
 def row(table: Table, **given: object) -> Row:
-    """A row with these values; the others are null if they may be, else empty."""
+    """A row with these values; the other columns are null if they may be, else empty or 0."""
     empty: dict[Type, object] = {Type.TEXT: "", Type.BYTES: b""}
     return Row(table.name, tuple(given.get(c.name, None if c.null else empty.get(c.type, 0)) for c in table.columns))
 
