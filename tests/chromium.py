@@ -1,4 +1,4 @@
-"""A headless Chromium that shows a file, driven by its own protocol over two pipes."""
+"""A headless Chromium that shows a file, controlled by its DevTools protocol over two pipes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def program() -> str | None:
 
 
 class Browser:
-    """One page of a browser of its own. `said`: texts of its console, of its log and of uncaught errors.
+    """One page in its own browser.
 
-    `asked`: addresses that the page asked for.
+    `said` holds texts of the console, of the log and of uncaught errors; `asked` the addresses that the page requested.
     """
 
     def __init__(self, program: str, profile: Path) -> None:
         down, up = os.pipe(), os.pipe()
-        # Above 4, so that putting the ends at 3 and 4, where the browser looks for them, overwrites none of them.
+        # Numbers above 4: bash copies the ends to 3 and 4, where the browser expects them, and must overwrite neither.
         theirs = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (down[0], up[1])]
         place = f'exec "$@" 3<&{theirs[0]} 4>&{theirs[1]}'
         self._process = subprocess.Popen(
@@ -77,7 +77,7 @@ class Browser:
         return found
 
     def open(self, file: Path, width: int, scheme: str) -> None:
-        """Show the file, `width` pixels wide, for a reader who prefers the scheme (light or dark)."""
+        """Load the file without a network, `width` pixels wide, for a reader who prefers the scheme (light or dark)."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )

@@ -1,4 +1,4 @@
-"""Fixtures and hooks of all tests."""
+"""Fixtures and hooks for all tests."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ settings.load_profile("default")
 
 
 def pytest_configure() -> None:
-    """Some tests send Ctrl-C, which a shell lets its background processes and their children ignore."""
+    """Restore Ctrl-C, which some tests send: a shell makes its background processes and their children ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one part come before tests of the whole: they fail sooner."""
+    """Run the tests of single parts before the tests of the whole, since they fail sooner."""
     first = ("tests/operators/", "tests/contracts/", "tests/connectors/", "tests/flows/")
     items.sort(key=lambda item: [item.nodeid.startswith(folder) for folder in first], reverse=True)
 
 
 def examples(most: int) -> settings:
-    """This many examples of a law, but in the pass that counts branches no more than its profile says."""
+    """Settings for this many examples of a law; the profile `uncompiled` runs at most its own number."""
     uncompiled = settings.get_current_profile_name() == "uncompiled"
     return settings(max_examples=min(most, settings().max_examples) if uncompiled else most)
 
 
 def leave_out(why: str) -> NoReturn:
-    """End the test as left out, with the reason; under LLMS_TEST_STRICT=1 the test fails."""
+    """Skip the test for this reason; under LLMS_TEST_STRICT=1 the test fails."""
     if STRICT:
         pytest.fail(f"left out under LLMS_TEST_STRICT=1: {why}")
     pytest.skip(why)
@@ -60,7 +60,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """A command that sets up logging inside a test must not leave a handler on a stream that is closed afterwards."""
+    """Restore logging: a handler that a command sets up must not outlive the stream of its test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -70,7 +70,7 @@ def logging_as_it_was() -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """Name the tests that were left out and the reasons, at the end and in the file of LLMS_TEST_SUMMARY."""
+    """Count the left-out tests by reason, at the end of the output and in the file of LLMS_TEST_SUMMARY."""
     reports = terminalreporter.stats.get("skipped", [])
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
     lines = [f"  {n} x {why}" for why, n in sorted(reasons.items())]

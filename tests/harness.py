@@ -28,16 +28,16 @@ from operators.enrich.enricher import Enrich, Enricher
 from operators.model import Alert
 
 BEGAN = 1_767_225_600_000_000
-"""2026-01-01T00:00:00Z, the begin of every run of the harness, in microseconds."""
+"""2026-01-01T00:00:00Z in microseconds: the time on the clock of every run of the harness."""
 
 
 class Crash(Exception):
-    """The process dies here."""
+    """The simulated death of the process."""
 
 
 @dataclass
 class MemoryTopic:
-    """Records by partition; reading the record at `crash_at` reads kills the run once."""
+    """Records by partition; `crash_after` lists the polls that crash a run, each counted from the crash before."""
 
     records: dict[str, list[bytes]]
     crash_after: list[int] = field(default_factory=list)
@@ -57,7 +57,7 @@ class MemoryTopic:
 
 
 class MemoryReader:
-    """One partition of a `MemoryTopic`: finite."""
+    """The reader of one partition of a `MemoryTopic`; finishes at its last record."""
 
     def __init__(self, topic: MemoryTopic, partition: str, position: int) -> None:
         self._topic = topic
@@ -161,7 +161,7 @@ class MemoryLogWriter:
 
 @dataclass
 class World:
-    """The survivors of a dead run: the topic, the store, the alert topic, the dead letters, the recovery store."""
+    """The systems that outlive a dead run: topic, store, alert topic, dead letters and recovery store."""
 
     topic: MemoryTopic
     shape: Shape
@@ -224,7 +224,7 @@ class World:
             )
 
     def run_through(self, batch_size: int, workers: Sequence[int] = (1,)) -> int:
-        """Run, and again after each crash, with the next number of workers in turn; returns the number of runs."""
+        """Run until a run does not crash, each with the next number of workers in turn; returns the number of runs."""
         runs = 0
         while True:
             count = workers[runs % len(workers)]

@@ -1,8 +1,8 @@
-"""The image without a container engine: the Dockerfile's own steps, in a folder that stands for its root.
+"""The image without a container engine: the Dockerfile's own steps, run in a folder that stands for its root.
 
-It needs only Linux and root, for mount and process namespaces and `chroot`. The base image is this machine's `/usr`
-with the running Python. One step differs: packages are not fetched again but linked from the environment of the tests,
-only those of `requirements.lock`.
+This needs only Linux and root, for mount and process namespaces and `chroot`. The base image is this machine's `/usr`
+with the running Python. One step differs: the packages of `requirements.lock` are not fetched again but linked from the
+environment of the tests.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Instruction:
     body: str = ""
 
     def words(self) -> list[str]:
-        """The arguments, in either form."""
+        """The arguments, from the JSON form or the shell form."""
         return list(json.loads(self.text)) if self.text.startswith("[") else shlex.split(self.text)
 
 
@@ -80,7 +80,7 @@ def instructions(text: str) -> list[Instruction]:
 
 
 def bases(dockerfile: str, arguments: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """Each stage's name and the image that it is made from, with these arguments of the build."""
+    """The name of each stage and the image that it is made from, given these build arguments."""
     given: dict[str, str] = {}
     found: list[tuple[str, str]] = []
     for step in instructions(dockerfile):
@@ -95,7 +95,7 @@ def bases(dockerfile: str, arguments: Mapping[str, str] | None = None) -> list[t
 
 
 def build(dockerfile: str, folder: Path) -> Image:
-    """The last stage of the Dockerfile, built below `folder`. Raises where a step fails or is of an unknown kind."""
+    """The last stage of the Dockerfile, built below `folder`. Raises if a step fails or is of an unknown kind."""
     stages: dict[str, Image] = {}
     image: Image | None = None
     of_stages = iter(bases(dockerfile))
@@ -169,7 +169,7 @@ def _inside(image: Image, path: str) -> Path:
 
 
 def _run(command: str, image: Image) -> None:
-    """Do a RUN; of one that installs packages only the first half, and then make the links."""
+    """Do a RUN; if it installs packages, do the part before the installation and link the packages."""
     before, installs, rest = command.partition(_INSTALL)
     subprocess.run(_enter(image, ["sh", "-ec", before], user="0:0", read_only=False), check=True)
     if installs:
@@ -177,7 +177,7 @@ def _run(command: str, image: Image) -> None:
 
 
 def _link_packages(lock: Path, environment: Path) -> None:
-    """Each package of the lock that is for this Python, in the version that the lock names."""
+    """Link each package of the lock that is for this Python; fails unless its version is that of the lock."""
     (target,) = environment.glob("lib/python*/site-packages")
     for name, version in re.findall(r"(?m)^([a-z0-9.-]+)==(\S+)(?: \\)?$", lock.read_text()):
         package = importlib.metadata.distribution(name)
@@ -212,7 +212,7 @@ def _enter(
     environment: Mapping[str, str] | None = None,
     volumes: Mapping[str, Path] | None = None,
 ) -> list[str]:
-    """The command in namespaces of its own: its own loopback, its own process 1, the image's root as its root."""
+    """The command wrapped to run in new namespaces: with its own loopback and process 1, and the image's root."""
     root = shlex.quote(str(image.root))
     lines = [f"mount --bind {root} {root}"]
     lines += [f"mount --rbind /{name} {root}/{name}" for name in ("dev", "proc")]
@@ -233,7 +233,7 @@ def _enter(
 
 
 class Container:
-    """The image, run as with `--read-only` and a volume for each one that it declares, kept below `folder`."""
+    """The image run as with `--read-only`, with its declared volumes in folders below `folder`."""
 
     def __init__(self, image: Image, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.image = image
@@ -245,12 +245,12 @@ class Container:
             os.chown(outside, int(owner), int(group))
 
     def command(self, *arguments: str) -> list[str]:
-        """The command that runs it with these arguments, by default the image's own."""
+        """The command that runs the image with these arguments, by default its own."""
         inside = [*self.image.entrypoint, *(arguments or self.image.command)]
         return _enter(self.image, inside, self.image.user, True, self._environment, self.volumes)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
+        """Run the image to its end."""
         return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=100, check=False)
 
     def healthy(self, process: int) -> bool:
@@ -263,7 +263,7 @@ class Container:
 
 
 def first_process(unshare: int) -> int | None:
-    """The process id outside of process 1 inside; None until it is there."""
+    """The id, as seen from outside, of the container's process 1; None until it exists."""
     try:
         children = Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()
     except OSError:

@@ -45,11 +45,11 @@ class Process:
         self._process.wait()
 
     def said(self) -> str:
-        """The text that it has written to its standard output and error so far."""
+        """The text that the job has written to its standard output and error so far."""
         return self._log.read_bytes()[self._from :].decode()
 
     def wait_for(self, text: str, seconds: float = 120, times: int = 1) -> None:
-        """Wait until its output has the text `times` times; AssertionError if it ends before, or takes too long."""
+        """Wait for the text in the output, `times` times. Raises `AssertionError` if the job ends or takes too long."""
         deadline = time.monotonic() + seconds
         while self.said().count(text) < times:
             assert self._process.poll() is None, f"it ended without {text!r}:\n{self.said()}"
@@ -60,29 +60,29 @@ class Process:
         self._process.send_signal(number)
 
     def limit_descriptors(self, most: int) -> None:
-        """Limit the number of files that it may have open from now on."""
+        """Limit the number of files that the job may have open from now on."""
         resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, (most, most))
 
     def alive(self) -> bool:
         return self._process.poll() is None
 
     def members(self) -> list[int]:
-        """The processes of the last start of a cluster, by their number, also those that are gone."""
+        """The ids of the processes of the cluster's last start, in order of their numbers, including ended ones."""
         return [int(pid) for pid in re.findall(r"started \d+ processes: ([\d, ]+)\n", self.said())[-1].split(",")]
 
     def children(self) -> list[int]:
-        """The processes that it has started and that are still alive, oldest first."""
+        """The ids of the processes that the job has started and that are still alive, oldest first."""
         pid = self._process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def finish(self, seconds: float = 200) -> int:
-        """Its exit code, or minus the number of the signal that ended it."""
+        """Wait for the end of the job: its exit code, or minus the number of the signal that ended it."""
         return self._process.wait(seconds)
 
     def finish_watched(self, seconds: float = 200) -> tuple[int, float]:
-        """Its exit code, and the most memory it held, in MiB.
+        """Wait for the end of the job: its exit code, and the most memory that it held, in MiB.
 
-        Looked up while it runs: what the system reports at the end counts what the parent held when it forked.
+        The memory is read while it runs: the system's figure at the end includes memory of the parent at the fork.
         """
         deadline = time.monotonic() + seconds
         status, peak = Path(f"/proc/{self._process.pid}/status"), 0.0
@@ -98,15 +98,15 @@ class Process:
 class Job:
     """Settings and a folder with the job's store, alerts, dead letters, balance, recovery store and log.
 
-    Unless it is `measured`, its processes do not report the lines that they ran: this takes up to half of their time,
-    and a killed process reports nothing anyway.
+    Unless it is `measured`, its processes run without coverage, which takes up to half of their time and which a killed
+    process does not report anyway.
     """
 
     def __init__(self, folder: Path, settings: Settings, *, measured: bool = True) -> None:
         self.folder = folder
         self.measured = measured
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "settings.toml").touch()  # so that nobody's own sentinel.toml is read
+        (folder / "settings.toml").touch()  # so that no other sentinel.toml is read
         self._settings: dict[str, object] = {
             "store.sqlite.path": folder / "sentinel.db",
             "alerts.jsonl": folder / "alerts.jsonl",
@@ -117,7 +117,7 @@ class Job:
         }
 
     def environment(self, changes: Settings) -> dict[str, str]:
-        """The environment of this process without settings of the job, and with the job's own settings."""
+        """The environment of this process, with the settings of this job in place of any others."""
         left_behind = ("SENTINEL_", "BYTEWAX_") if self.measured else ("SENTINEL_", "BYTEWAX_", "COVERAGE_")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(left_behind)}
         ours = {
@@ -129,7 +129,7 @@ class Job:
     def start(
         self, *arguments: str, flow: str = "flows.main", changes: Settings | None = None, log: str = "log"
     ) -> Process:
-        """Start it with these arguments of `bytewax.run`."""
+        """Start the job with these arguments of `bytewax.run`."""
         command = [sys.executable, "-m", "bytewax.run", flow, *arguments]
         return Process(command, self.environment(changes or {}), self.folder / log)
 
@@ -139,11 +139,11 @@ class Job:
         return Process(command, self.environment(changes or {}), self.folder / log)
 
     def recovered(self, snapshot_s: int = 0) -> tuple[str, ...]:
-        """The arguments of a run whose state is stored, after each batch or this many seconds."""
+        """The arguments of a run with a recovery store and a snapshot after this many seconds, or each batch (0)."""
         return "-r", str(self.folder / "recovery"), "-s", str(snapshot_s), "-b", "0"
 
     def run(self, *arguments: str, seconds: float = 200) -> str:
-        """Run it to its end and return its output; AssertionError unless it ends well."""
+        """Run the job to its end and return its output. Raises `AssertionError` unless its exit code is 0."""
         with self.start(*arguments) as process:
             code = process.finish(seconds)
         assert code == 0, process.said()
@@ -158,7 +158,7 @@ class Job:
         return sorted(_lines(self.folder / "dead_letters.jsonl"))
 
     def rows(self, table: str) -> dict[RowKey, tuple[object, ...]]:
-        """The rows of a table of the store by their first four columns, which name a row."""
+        """The rows of a table of the store by their first four columns, which identify a row."""
         path = self.folder / "sentinel.db"
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
             return {row[:4]: row for row in db.execute(f"SELECT * FROM {table}")}
@@ -168,7 +168,7 @@ class Job:
         return tuple(self.rows(table) for table in TABLES)
 
     def requests(self, dimension_set: str) -> dict[int, int]:
-        """All requests in the pane rows of a dimension set, by the rows' width in seconds."""
+        """The total of requests in the pane rows of a dimension set, by the rows' width in seconds."""
         query = "SELECT width_s, sum(requests) FROM llm_panes WHERE dimension_set = ? GROUP BY width_s"
         path = self.folder / "sentinel.db"
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
@@ -180,7 +180,7 @@ class Job:
         return found
 
     def outcome(self) -> tuple[object, ...]:
-        """All its results that a user sees, in a form that can be compared."""
+        """All results of the job that a user sees, in a form that can be compared."""
         return self.alerts(), self.letters(), self.balance(), *self.tables()
 
 

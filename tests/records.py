@@ -163,11 +163,11 @@ def _json_with(secret: str) -> list[bytes]:
 
 
 SECRETS: Final[dict[str, Callable[[str], list[bytes]]]] = {"native": _json_with}
-"""For each registered format: records that carry this text where content stands, sound and broken."""
+"""For each registered format: sound and broken records that carry a given text in the places of content."""
 
 
 class Told(NamedTuple):
-    """What a plain record says: labels by name, and values by metric in fixed-point steps; the rest it does not say."""
+    """The content of a plain record: labels by name, values by metric in fixed-point steps; others are not sent."""
 
     at: int  # microseconds, whole milliseconds
     labels: dict[str, str]
@@ -199,7 +199,7 @@ def _native(said: Told) -> bytes:
 
 
 PLAIN: Final[dict[str, Callable[[Told], bytes]]] = {"native": _native}
-"""For each registered format: the record that says this."""
+"""For each registered format: the encoder of a plain record."""
 
 _HEAD: Final = b'{"timestamp":1740960000,"service":"chat"'
 FAULTY: Final[dict[str, dict[str, list[bytes]]]] = {
@@ -219,5 +219,5 @@ FAULTY: Final[dict[str, dict[str, list[bytes]]]] = {
         Reason.TOO_MANY_ATTRIBUTES: [_HEAD + b',"attributes":{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}}'],
     }
 }  # fmt: skip
-"""For each registered format, by reason: records that are refused for it where 2,000 bytes, 30 characters and 5
-attributes are accepted."""
+"""For each registered format, by reason: records that are refused for it under limits of 2,000 bytes, 30 characters and
+5 attributes."""

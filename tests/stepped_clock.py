@@ -1,4 +1,4 @@
-"""A wall clock that a test sets while a process runs, like a host's clock that is set."""
+"""A wall clock that a test sets while a process runs, as if the clock of the host were set."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ class SteppedClock:
         return {"LD_PRELOAD": str(self._library), "CLOCK_OFFSET_FILE": str(self._offset)}
 
     def set(self, seconds: int) -> None:
-        """Set the clock this far ahead of the host's."""
+        """Set the clock this many seconds ahead of the host's."""
         with self._offset.open("r+b") as file:
             file.write(struct.pack("=q", seconds))

@@ -121,7 +121,7 @@ def layer(module: str) -> int:
 
 
 def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
-    """Modules that import one another, directly or not."""
+    """The groups of modules that import one another, directly or not."""
     reached: dict[str, set[str]] = {}
     for start in graph:
         seen: set[str] = set()
@@ -170,7 +170,7 @@ def test_operators_read_no_clock_no_environment_and_no_chance(path: Path) -> Non
             called = ast.unparse(node.func)
             timed = (
                 called.endswith("fromtimestamp") and len(node.args) + len(node.keywords) > 1
-            )  # given a zone: a function
+            )  # with a zone it is a pure function
             assert timed or not IMPURE_CALLS.search(called), f"line {node.lineno}: {called}"
             assert called not in {"open", "input", "print", "hash", "id", "exec", "eval"}, (
                 f"line {node.lineno}: {called}"
@@ -236,6 +236,6 @@ def test_unfinished_work_is_not_committed() -> None:
 
 
 def test_every_ignore_has_a_code_and_is_needed() -> None:
-    """mypy refuses needless ones; a bare one would hide more than it says."""
+    """mypy rejects unneeded ones; a bare one could hide more than intended."""
     bare = re.compile(r"# type: ignor[e](?!\[)|# noq[a](?!:)")
     assert [str(p) for p, text in texts() if p.suffix == ".py" and bare.search(text)] == []

@@ -31,7 +31,7 @@ VULNERABLE = {
 
 
 class _Database(BaseHTTPRequestHandler):
-    """Answers as OSV does: one package is vulnerable."""
+    """A server that answers like OSV: one package is vulnerable."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -65,7 +65,7 @@ def at(url: str) -> list[tuple[str, ...]]:
 
 def test_a_vulnerable_package_fails_the_check(tmp_path: Path, database: str) -> None:
     assert audit(lock(tmp_path, "calm", "frail"), at(database)) == (
-        1, "some.lock: 2 packages audited, 1 vulnerabilities known\nfrail 1.0: PYSEC-1, mended in 1.1"
+        1, "some.lock: 2 packages audited, 1 vulnerabilities known\nfrail 1.0: PYSEC-1, fixed in 1.1"
     )  # fmt: skip
 
 

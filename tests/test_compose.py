@@ -1,4 +1,4 @@
-"""compose.yaml fits the schema of its specification, our settings and commands, and itself."""
+"""compose.yaml fits the schema of its specification and our settings and commands, and its parts fit each other."""
 
 from __future__ import annotations
 

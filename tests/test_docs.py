@@ -83,7 +83,7 @@ def test_settings_that_are_named_exist(path: Path) -> None:
 
 @documents
 def test_files_that_are_named_exist(path: Path) -> None:
-    """Paths in code marks that begin with a folder of the repository, without files that commands make."""
+    """Checks paths in backticks that begin with a tracked folder; commands make their files in other folders."""
     places = {p.relative_to(ROOT).parts[0] for p in tracked() if p.parent != ROOT}
     folders = "|".join(sorted(name for name in places if not name.startswith(".")))
     for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", path.read_text()):
@@ -107,7 +107,7 @@ def test_documents_hold_on_a_clean_clone_whatever_a_command_has_begun(tmp_path: 
     for folder in ("build", "runs", ".services"):
         (tmp_path / folder).mkdir()
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_docs.py", "-k", "not clean"]
-    environ = {name: value for name, value in os.environ.items() if name != "LLMS_TEST_SUMMARY"}  # it is a file here
+    environ = {name: value for name, value in os.environ.items() if name != "LLMS_TEST_SUMMARY"}  # for this run alone
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout
 

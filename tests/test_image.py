@@ -34,7 +34,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     folder = tmp_path_factory.mktemp("image")
     for parent in (folder, *folder.parents):
         if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)  # the image's user walks through it
+            parent.chmod(parent.stat().st_mode | 0o011)  # so that the image's user can enter it
     return build(DOCKERFILE, folder)
 
 
@@ -44,7 +44,7 @@ def container(image: Image, tmp_path: Path) -> Container:
 
 
 def test_the_packages_are_installed_before_the_code_is_copied_from_the_lock_with_hashes() -> None:
-    """Then their layer is made again only when the lock changes."""
+    """So their layer is made again only when the lock changes."""
     steps = instructions(DOCKERFILE)
     stages = [i for i, step in enumerate(steps) if step.name == "FROM"]
     assert [s.name for s in steps[: stages[1]]] == ["ARG", "FROM", "COPY", "RUN"]
@@ -119,7 +119,7 @@ def test_sqlite_has_room_to_sort(container: Container, tmp_path: Path) -> None:
 
 
 def run_until_healthy_and_stop(container: Container) -> str:
-    """Its output; raises if it does not become healthy, or does not end well when it is stopped."""
+    """Its output; fails unless it becomes healthy and then ends with code 0 and a last snapshot when it is stopped."""
     with subprocess.Popen(container.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             deadline = time.monotonic() + 100

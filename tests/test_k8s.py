@@ -185,7 +185,7 @@ def test_pods_that_settle_snapshots_know_each_other_by_a_secret(tmp_path: Path) 
     assert found is not None
     check_token(addresses, found.get_secret_value())
     (dev,) = one("StatefulSet", "dev")["spec"]["template"]["spec"]["containers"]
-    assert token["name"] not in {e["name"] for e in dev["env"]}, "flows.cluster makes up its own"
+    assert token["name"] not in {e["name"] for e in dev["env"]}, "flows.cluster makes its own token"
 
 
 def test_the_one_pod_of_dev_has_several_processes_that_keep_to_one_folder() -> None:

@@ -37,7 +37,7 @@ def bare(tmp_path: Path) -> Path:
 
 
 def pretend_python(folder: Path, name: str, version: str) -> None:
-    """A `python` that answers the Makefile's question like this version."""
+    """Make a `python` that answers the version check of the Makefile as this version would."""
     ok = "0" if version in ("3.11", "3.12") else "1"
     script = folder / name
     lines = ["#!/bin/sh", f'[ "$1" = -c ] && exit {ok}', f'echo "{version} $*" >> "{folder}/calls"']

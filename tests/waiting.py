@@ -13,10 +13,10 @@ def wait_until(
     seconds: float = 100,
     meanwhile: Callable[[], object] | None = None,
 ) -> None:
-    """Return as soon as it holds; an exception means not yet.
+    """Return as soon as `holds()` is true; an exception counts as false.
 
-    Between two looks `meanwhile` is called. After this many seconds it raises `AssertionError`, which says what did not
-    come, and why if the last look failed.
+    `meanwhile` is called between two checks. Raises `AssertionError` after this many seconds: it names `what`, and its
+    cause is the exception of the last check, if any.
     """
     deadline = time.monotonic() + seconds
     while True:

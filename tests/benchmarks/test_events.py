@@ -1,4 +1,4 @@
-"""What the benchmarks feed: right telemetry of so many series, at the pace that was asked for."""
+"""The input of the benchmarks: valid telemetry of a given number of series, at a given pace; and curves of figures."""
 
 from __future__ import annotations
 

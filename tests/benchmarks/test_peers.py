@@ -96,7 +96,7 @@ def test_what_a_process_starts_counts_and_does_not_outlive_it(tmp_path: Path) ->
     sleeper = Path("/proc", (tmp_path / "sleeper").read_text())
     deadline = time.monotonic() + 30
     while (sleeper / "stat").exists() and (sleeper / "stat").read_text().rpartition(") ")[2][0] != "Z":
-        assert time.monotonic() < deadline, "it still runs"
+        assert time.monotonic() < deadline, "the child process still runs"
         time.sleep(0.05)
     with pytest.raises(SystemExit, match="ended with 3"):
         run([sys.executable, "-c", code, "3"], os.environ, tmp_path, 100)

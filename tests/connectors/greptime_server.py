@@ -1,6 +1,6 @@
-"""A GreptimeDB for tests: the gRPC service that the client speaks to, with its upserts, in memory.
+"""A GreptimeDB for tests: the gRPC service that the client uses, with upserts, in memory.
 
-Only what the client uses is described here: the messages of `greptime.v1` around row inserts, and the health check.
+It knows only the calls of the client: row inserts, with their messages of `greptime.v1`, and the health check.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ else:
 class GreptimeServer(Handler):
     """Tables in memory: `tables[table][key]` is a row as {column: value}; the key is its tags and its time.
 
-    `fail(code, times)` makes the next inserts fail; `refuse` names (column, value) pairs that no row may hold;
-    `delay_s` is slept before every insert, or the times of `delays` before the next inserts in turn;
-    `basic` is the (username, password) that clients must give.
+    `fail(code, times)` makes the next inserts fail; `refuse` holds the (column, value) pairs that no row may have. Each
+    insert waits for the next of `delays`, or for `delay_s` if none is left, in seconds. `basic` is the (username,
+    password) that clients must give.
     """
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class GreptimeServer(Handler):
         self._server.stop(0).wait()
 
     def restart(self) -> None:
-        """Come back on the same port."""
+        """Start again on the same port."""
         self._start(self.port)
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:

@@ -1,4 +1,4 @@
-"""A small collector: takes traces by OTLP over HTTP and keeps them."""
+"""A small collector that takes traces by OTLP over HTTP and keeps them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 @dataclass
 class Collector:
-    """The received requests, and the answer of the collector; while `held` is set it does not answer."""
+    """The status that the collector answers, and the requests that it accepted; it does not answer if `held` is set."""
 
     port: int = 0
     status: int = 200

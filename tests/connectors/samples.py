@@ -47,13 +47,13 @@ def as_dict(row: Row) -> dict[str, object]:
 
 
 def key_of(row: Row) -> tuple[object, ...]:
-    """The table, and the values that name the row."""
+    """The table of the row, and the values of its key."""
     columns = TABLES[row.table].columns
     return (row.table, *(v for c, v in zip(columns, row.values, strict=True) if c.role is not Role.FIELD))
 
 
 def alert(number: int, **fields: object) -> Message:
-    """The alert of this number: one every ten seconds."""
+    """The alert with this number; one follows another after ten seconds."""
     at = BEGAN + number * 10 * SECOND
     value = {
         "alert_id": f"alert-{number}", "status": "firing", "severity": "high", "series": {"service": "a"},
@@ -64,7 +64,7 @@ def alert(number: int, **fields: object) -> Message:
 
 
 class Clock:
-    """Time that passes only by sleeping; `on_sleep` is called after each sleep."""
+    """A clock that advances only by sleeping; `on_sleep` is called after each sleep."""
 
     def __init__(self, on_sleep: Callable[[], None] | None = None) -> None:
         self.now = 0.0

@@ -11,7 +11,7 @@ seconds = st.floats(0.001, 100)
 
 
 @given(owner=st.text(), failures=st.integers(1, 100_000), first=seconds, most=seconds)
-def test_a_wait_is_half_to_all_of_what_doubles_up_to_the_most(
+def test_a_wait_is_half_to_all_of_a_time_that_doubles_up_to_a_limit(
     owner: str, failures: int, first: float, most: float
 ) -> None:
     whole = min(first * 2.0 ** min(failures - 1, 60), most)

@@ -1,4 +1,4 @@
-"""The simulated traffic beside recorded traffic: the same figures of both, within bounds."""
+"""Figures of simulated traffic compared with those of recorded traffic, within bounds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRACES = ("azure2023_conv", "azure2023_code", "mooncake_conversation", "servegen
 
 @cache
 def simulated() -> tuple[Traffic, Requests]:
-    """A day and a half at the rate of the recorded traffic, without incidents, by start."""
+    """A day and a half of traffic at the recorded rate, without incidents, sorted by start."""
     traffic = Traffic(SimulatorConfig(hours=36, rate=2, incidents=IncidentsConfig(per_day=0)))
     found = concatenate(list(traffic.emitted()))
     return traffic, found.take(np.argsort(found.start, kind="stable"))
@@ -42,14 +42,14 @@ def trace(data: Path, name: str) -> tuple[Floats, Floats, Floats, NDArray[np.str
 
 
 def gaps(times: Floats) -> float:
-    """Coefficient of variation of the gaps between calls: the median over 10 minute windows with 20 calls or more."""
+    """Coefficient of variation of the gaps between calls: the median over 10 minute windows with 20 gaps or more."""
     windows = np.split(times, np.flatnonzero(np.diff(times // 600)) + 1)
     found = [float(d.std() / d.mean()) for d in map(np.diff, windows) if len(d) >= 20]
     return float(np.median(found)) if found else float("nan")
 
 
 def excess(times: Floats) -> float:
-    """Relative variance of the calls a minute beyond Poisson's, within half hours: 0 for Poisson."""
+    """Relative variance of the calls in a minute beyond that of a Poisson process, within half hours."""
     minutes = np.bincount(((times - times[0]) // MINUTE).astype(int))
     halves = minutes[: len(minutes) // 30 * 30].reshape(-1, 30)
     mean, spread = halves.mean(axis=1), halves.var(axis=1, ddof=1)
@@ -71,7 +71,7 @@ def tail(values: Floats) -> float:
 
 
 def spread(logs: Floats) -> Floats:
-    """Standard deviations of columns by their quartiles, so that stragglers do not count."""
+    """Standard deviations of the columns, estimated from quartiles, so that outliers do not count."""
     found: Floats = np.subtract(*np.percentile(logs, [75, 25], axis=0)) / 1.349
     return found
 
@@ -101,7 +101,7 @@ def test_the_day_swings_as_much_as_recorded(shared: Path) -> None:
     recorded = []
     for model in ("m_large_rps", "m_mid_rps", "m_small_rps"):
         rates = np.array([float(row[model]) for row in rows])
-        rates[rates == 0] = np.nan  # gaps of the collection
+        rates[rates == 0] = np.nan  # gaps in the recording
         recorded.append(swing(np.nanmean(rates.reshape(7, 24, 6), axis=(0, 2))))
     _, found = simulated()
     hours = np.bincount(((found.start - found.start[0]) // (HOUR * 1e6)).astype(int))[:24].astype(float)
@@ -120,7 +120,7 @@ def test_tokens_are_as_heavy_tailed_as_recorded(shared: Path, tokens: str) -> No
 
 
 def test_latency_spreads_as_recorded(shared: Path) -> None:
-    """Compared among calls to one model with prompts of one length in one hour, like those of the leaderboard."""
+    """Compares calls to one model in one region and hour, scaled by the length of the prompt, as in the leaderboard."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     with gzip.open(shared / "data" / "llm_reference" / "llmperf_latency.csv.gz", "rt") as lines:
         for row in csv.DictReader(lines):

@@ -226,7 +226,7 @@ def test_partitions_are_the_paths_and_the_identity_knows_the_contents(tmp_path: 
     assert factory(a, b).identity() != before
 
 
-def test_closing_and_lag_tools(tmp_path: Path) -> None:
+def test_a_closed_reader_cannot_be_polled(tmp_path: Path) -> None:
     path = write(tmp_path / "a", b"{}\n")
     reader = factory(path).open(str(path), None)
     reader.durable(0)

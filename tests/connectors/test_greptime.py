@@ -1,4 +1,4 @@
-"""GreptimeDB: a small server that speaks its protocol, and a real one if LLMS_TEST_GREPTIME names it."""
+"""The GreptimeDB writer, against a small server of the protocol, and a real one if LLMS_TEST_GREPTIME names it."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_a_server_that_fails_between_good_answers_refuses_nothing(server: Grepti
 def test_a_server_that_is_slow_between_quick_answers_refuses_nothing(server: GreptimeServer) -> None:
     writer = open_writer(server, timeout_s=0.2)
     writer.write([pane_row("a")])
-    server.delays = [0.5, 0, 0, 0.5, 0, 0.5]  # slow where a server that refuses the row would fail
+    server.delays = [0.5, 0, 0, 0.5, 0, 0.5]  # slow at the inserts that a server refusing the row would fail
     with pytest.raises(RetryableError, match="Timeout"):
         writer.write([pane_row("b")])
 

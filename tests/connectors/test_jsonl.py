@@ -1,4 +1,4 @@
-"""Alerts as JSON lines, each once."""
+"""The writer of alerts as JSON lines, each written once."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_ids_not_seen_again_survive_a_second_crash(path: Path) -> None:
     first.write([alert(1), alert(2), alert(3)])
     first.close()
     second = open_writer(path, state)
-    second.write([alert(1)])  # the replayed epoch holds fewer items than the one that died
+    second.write([alert(1)])  # the replayed epoch holds fewer items than before the crash
     state = second.snapshot()
     second.close()
     third = open_writer(path, state)

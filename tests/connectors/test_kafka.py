@@ -1,4 +1,4 @@
-"""Kafka under the laws of writers, on Tansu, with a topic for each example."""
+"""The Kafka writer under the laws of writers, on Tansu, with a topic for each example."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_a_client_that_says_nothing_holds_nobody_up(listener: Listener) -> None:
 
 
 class Watched:
-    """A listener with a short deadline, and the reasons for which it has closed clients."""
+    """A listener with this deadline, and the reasons why it closed clients."""
 
     def __init__(self, deadline_s: float = 60.0, registry: CollectorRegistry | None = None) -> None:
         self.closed: list[str] = []
@@ -124,7 +124,7 @@ class Watched:
 
 
 def gone(client: socket.socket) -> bool:
-    """Waits until the other side has closed; False if it answers."""
+    """Whether the other side closes the connection without an answer."""
     try:
         return client.recv(1) == b""
     except ConnectionError:

@@ -1,4 +1,4 @@
-"""The memory of a writer with which each item is written once."""
+"""The memory by which a writer writes each item once."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_last_ids_without_a_time_that_were_read_back_are_kept() -> None:
 
 
 def test_items_of_the_last_epoch_that_wrote_any_are_remembered_and_no_others() -> None:
-    """The last items of a source come again each time that the finished run is started once more."""
+    """Each restart of a finished run brings the last items of its source again."""
     once = Once()
     once.wrote([alert(1)], 4)
     assert once.state() == (2, 4, ((alert(1).id, alert(1).at),), "")
@@ -85,7 +85,7 @@ def test_the_state_of_the_release_before_is_read() -> None:
 
 def test_a_position_counts_in_one_log_only() -> None:
     once = Once.load((1, 30, (("alert-1", 5),)))
-    assert not once.counts_in("first")  # the release before stored no id of its log
+    assert not once.counts_in("first")  # the previous release stored no id of its log
     assert (once.end, once.state()[3]) == (30, "first")
     assert not Once.load(once.state()).counts_in("")  # a broker that gives no ids
     again = Once.load(once.state())

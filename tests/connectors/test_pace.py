@@ -33,7 +33,7 @@ def test_a_partition_at_its_end_waits_too_if_another_has_records() -> None:
     assert waiting(pace) == "b"
 
 
-def test_a_partition_without_events_counts_as_at_the_first_begin() -> None:
+def test_a_partition_without_events_counts_as_standing_where_the_first_one_began() -> None:
     pace = told(a=0)
     pace.tell("d", None, at_end=False)
     pace.tell("a", 10, at_end=False)
@@ -49,7 +49,7 @@ def test_partitions_of_other_processes_are_waited_for() -> None:
     pace.heard(7, lambda: {"a": 0, "x": 80})
     assert waiting(pace) == "a"
     pace.heard(3, lambda: {"a": 0, "x": 95})
-    assert waiting(pace) == "", "and what it tells of the own ones is older than what is known"
+    assert waiting(pace) == "", "the position of a that a shard tells is older than the known one"
     pace.heard(7, lambda: {"x": 0})
     assert waiting(pace) == ""
     pace.heard(3, lambda: {"x": 0})
@@ -58,4 +58,4 @@ def test_partitions_of_other_processes_are_waited_for() -> None:
     assert waiting(pace) == ""
     pace.tell("a", 111, at_end=False)
     pace.heard(3, lambda: {"x": None})
-    assert waiting(pace) == "a", "of x no event is known yet: it may be where a began"
+    assert waiting(pace) == "a", "x has no known event yet, so it counts as standing where a began"

@@ -17,7 +17,7 @@ from tests.connectors.samples import Clock
 
 
 class Notebook:
-    """A sink that keeps its items; `before` may raise."""
+    """A sink that keeps its items; `before` is called before each write and may raise."""
 
     name = "notebook"
 
@@ -60,7 +60,7 @@ class Notebook:
 
 
 class Counts:
-    """An observer that adds up."""
+    """An observer that sums its reports."""
 
     def __init__(self) -> None:
         self.items = 0

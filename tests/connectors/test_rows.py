@@ -24,7 +24,7 @@ SETS = (("service", "model"), ("tenant",))
 
 
 def events(*given: dict[str, object]) -> Events:
-    """Events that end one after the other, a second apart; keys are metrics in their units, labels, `error`."""
+    """Events that start a second apart; keys are metrics (values in their units), labels, `error` and `event_id`."""
     n = len(given)
     values = np.full((len(METRICS), n), MISSING, np.int64)
     for m, metric in enumerate(METRICS):

@@ -1,4 +1,4 @@
-"""The simulated source: the same bytes by any reading, sane figures, and labels that are true."""
+"""The simulated source: the same bytes for all sizes of polls, plausible figures, and true labels."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_partitions_share_the_events_without_loss() -> None:
     parts = [whole(three, p) for p in range(3)]
     assert sorted(record for part in parts for record in part) == sorted(whole(one, 0))
     assert max(map(len, parts)) - min(map(len, parts)) < 0.05 * len(parts[0])
-    for part in parts:  # every partition has all series
+    for part in parts:  # every partition has all services
         assert {orjson.loads(v)["service"] for v in part} == set(SERVICES)
 
 
@@ -225,14 +225,14 @@ def columns(config: SimulatorConfig) -> Requests:
 
 @cache
 def busy(kind: KindName | None) -> tuple[Traffic, Requests]:
-    """Three hours of denser traffic, the last two of them with incidents of this kind, or none."""
+    """Three hours of dense traffic, with incidents of this kind, if any, in the last two."""
     incidents = IncidentsConfig(per_day=24, calm_h=1, kinds=(kind,)) if kind else IncidentsConfig(per_day=0)
     traffic = Traffic(SimulatorConfig(hours=3, rate=12, seed=11, incidents=incidents))
     return traffic, concatenate(list(traffic.emitted()))
 
 
 def measured(metric: str, r: Requests, minutes: float) -> float:
-    """The metric of a label over these requests, as the labels' form defines it."""
+    """The metric of a label over these requests, as the format of labels defines it."""
     good = r.outcome < FAILED
     match metric:
         case "request_count":
@@ -360,7 +360,7 @@ def test_every_kind_comes_once_in_the_default_time_and_the_labels_have_the_recor
 
 
 def test_the_scorer_reads_the_labels(shared: Path, tmp_path: Path) -> None:
-    """Alerts made from the labels themselves find all of them."""
+    """Alerts made from the labels find all of them."""
     labels = Simulator(DAY).labels()
     (tmp_path / "labels.jsonl").write_bytes(b"".join(orjson.dumps(label) + b"\n" for label in labels))
     by_label: Any = labels

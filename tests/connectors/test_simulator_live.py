@@ -1,4 +1,4 @@
-"""The live simulation: paced by a clock that the test sets, with the same events as the one that is not live."""
+"""The live simulation: paced by a clock that the test sets, with the same events at any pace."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ends(values: list[bytes]) -> Ints:
 
 
 def drain(reader: Reader, most: int = 500) -> list[Chunk]:
-    """Polls until a poll gives nothing."""
+    """The chunks up to the first empty one, with it."""
     out: list[Chunk] = []
     while True:
         chunk = reader.poll(most)
@@ -66,7 +66,7 @@ def test_each_event_comes_when_it_has_ended_and_arrives_now() -> None:
             assert chunk.arrivals is not None and (chunk.arrivals == clock.now).all()
             assert not chunk.finished
             seen += chunk.values
-    assert 150 < len(seen) < 900  # half of 4 a second over three minutes, in the morning, more or less
+    assert 150 < len(seen) < 900  # roughly half of 4 a second over three minutes, in the morning
 
 
 def test_the_events_are_those_of_a_whole_simulation() -> None:
@@ -90,7 +90,7 @@ def test_the_history_comes_at_once_then_at_the_set_speed_and_never_overtakes_the
     config = CONFIG.model_copy(update={"history_h": 2.0, "backfill_h": 1.0, "speed": speed})
     reader = Simulator(config, clock).open("simulator/000", None)
     backfill = drain(reader)
-    assert not backfill[-1].at_end  # there is more, and it is overdue
+    assert not backfill[-1].at_end  # more records are overdue
     found = ends(values(backfill))
     assert BEGAN + HOUR <= found.min() < BEGAN + HOUR + MINUTE
     assert BEGAN + 2 * HOUR - MINUTE < found.max() <= BEGAN + 2 * HOUR
@@ -112,7 +112,7 @@ def test_a_resumed_reader_goes_on_now_and_its_offsets_ascend() -> None:
     first = drain(reader)
     offsets = np.concatenate([c.offsets for c in first])
     assert (np.diff(offsets) > 0).all() and reader.position() > offsets[-1]
-    for away in (0, 20 * MINUTE):  # at once, and after a while
+    for away in (0, 20 * MINUTE):  # resumed at once, and after a while
         clock.now += away
         resumed = source.open("simulator/000", reader.position())
         assert resumed.position() >= reader.position()

@@ -1,4 +1,4 @@
-"""A source partition: progress, idleness, pauses, trouble, stops and resumes; with a clock of its own."""
+"""A source partition: progress, idleness, pauses, trouble, stops and resumes, on clocks that the test sets."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class World:
         self.passed += seconds
 
     def set_clock(self, seconds: float) -> None:
-        """Set the clock of the host by this much."""
+        """Set the clock of the host forward by this many seconds; the monotonic clock stays."""
         self.now += round(seconds * SECOND)
 
 
@@ -267,7 +267,7 @@ def test_trouble_is_tried_again_with_growing_waits_until_it_passes(caplog: pytes
             assert part.next_batch() == []
             world.later(wait - 0.01)
             part.next_batch()
-            assert len(world.topic.script) == left - 1, "it waits"
+            assert len(world.topic.script) == left - 1, "it must not poll during the wait"
             world.later(0.011)
     assert [m.partition("again in ")[2] for m in caplog.messages] == [f"{wait:.1f} s" for wait in waits]
     assert caplog.messages[1] == f"source partition p0: away; trying again in {waits[1]:.1f} s"
@@ -275,7 +275,7 @@ def test_trouble_is_tried_again_with_growing_waits_until_it_passes(caplog: pytes
     assert len(part.next_batch()) == 1
     world.topic.script = [RetryableError("away")]
     part.next_batch()
-    assert caplog.messages[-1] == caplog.messages[0], "the trouble before is forgotten"
+    assert caplog.messages[-1] == caplog.messages[0], "after a good poll the waits begin anew"
 
 
 def test_trouble_beyond_the_budget_ends_the_process() -> None:
@@ -291,7 +291,7 @@ def test_trouble_beyond_the_budget_ends_the_process() -> None:
 
 
 def test_a_partition_that_hangs_waits_or_fails_from_its_start_still_tells_its_balance() -> None:
-    """After a restart its metrics are there again, and the process is ready; a failure is reported separately."""
+    """So after a restart its metrics exist again and the process is ready; a failure is reported separately."""
     world = World(Topic(p0=[event(0)], p1=[event(60 * i) for i in range(20)]), batch_size=20, max_ahead_s=600)
     hanging, ahead = world.part("p0"), world.part("p1")
     ahead.next_batch()
@@ -323,7 +323,7 @@ def test_a_partition_too_far_ahead_of_the_slowest_waits() -> None:
     assert [read(fast) for _ in range(6)] == [1, 1, 1, 1, 0, 0]  # at 900 s: more than 600 s ahead of 0 s
     read(slow)
     assert read(fast) == 1
-    assert read(fast) == 0  # at 1200 s, of 500 s
+    assert read(fast) == 0  # at 1200 s: more than 600 s ahead of 500 s
     read(slow)  # read to its end: it holds nobody back
     assert [read(fast) for _ in range(3)] == [1, 1, 1]
     world.topic.records["p1"] += [event(800), event(801)]
@@ -363,7 +363,7 @@ def test_a_partition_reports_its_end_once_and_not_within_a_second() -> None:
     world.topic.script = ["nothing", "nothing"]
     part.next_batch()
     world.later(0.5)
-    world.topic.records["p0"].pop()  # as if a transaction had been given up
+    world.topic.records["p0"].pop()  # as if a transaction had been aborted
     assert part.next_batch() == []
     world.later(0.6)
     assert said(part.next_batch()) == [Watermark((T0 - 10) * SECOND, at_end=True)]
@@ -372,7 +372,7 @@ def test_a_partition_reports_its_end_once_and_not_within_a_second() -> None:
     world.topic.script = ["nothing"]
     world.later(0.1)
     assert said(part.next_batch()) == [Watermark((T0 - 10) * SECOND)], (
-        "at once: something has come, and is not readable"
+        "told at once: something has arrived that is not readable"
     )
 
 
@@ -424,7 +424,7 @@ def test_a_clock_that_is_set_back_holds_nothing_up(caplog: pytest.LogCaptureFixt
         world.later(9)
         part.snapshot()
         told = said(part.next_batch())
-    assert [type(p) for p in told] == [Idle], "idleness is measured by the other clock"
+    assert [type(p) for p in told] == [Idle], "idleness is measured by the monotonic clock"
 
 
 def test_without_a_snapshot_for_the_budget_after_a_step_back_the_process_ends() -> None:
@@ -436,7 +436,7 @@ def test_without_a_snapshot_for_the_budget_after_a_step_back_the_process_ends() 
     for _ in range(20):
         world.later(1)
         if world.passed < 8:
-            part.snapshot()  # of an epoch that began before the step
+            part.snapshot()  # of an epoch from before the step
         elif world.passed > 17:
             break
         part.next_batch()
@@ -469,8 +469,8 @@ def test_a_clock_that_is_an_hour_fast_for_a_moment_closes_no_hour_of_panes() -> 
         world.later(1)
         part.snapshot()
         bounds += [p.bound for p in said(part.next_batch()) if isinstance(p, Idle)]
-    assert bounds == sorted(bounds), "it never goes back"
-    assert abs(bounds[-1] - (world.now - 20 * SECOND)) <= 10 * SECOND, "and is right again"
+    assert bounds == sorted(bounds), "the bound must never go back"
+    assert abs(bounds[-1] - (world.now - 20 * SECOND)) <= 10 * SECOND, "the bound must follow the clock again"
 
 
 def test_a_worker_sleeps_only_while_none_of_its_partitions_has_anything_to_do() -> None:
@@ -487,10 +487,10 @@ def test_a_worker_sleeps_only_while_none_of_its_partitions_has_anything_to_do() 
     world.later(0.02)
     world.topic.script = [RetryableError("away")]
     quiet.next_batch()
-    assert world.slept[2:] == [0.005], "a second at a time would be deaf to the other workers"
+    assert world.slept[2:] == [0.005], "sleeping through the wait would hold up the other workers"
 
 
-def test_a_finite_source_ends_with_one_word() -> None:
+def test_a_finite_source_ends_with_one_message() -> None:
     world = World(Topic(p0=[event(3), event(1)]))
     part = world.part()
     world.topic.script = ["finished"]
@@ -501,7 +501,7 @@ def test_a_finite_source_ends_with_one_word() -> None:
         part.next_batch()
 
 
-def test_a_stop_ends_it_without_a_word() -> None:
+def test_a_stop_ends_a_partition_without_a_message() -> None:
     world = World(Topic(p0=[event(0), event(1)]), batch_size=1)
     part = world.part()
     part.next_batch()
@@ -582,7 +582,7 @@ def test_the_state_of_another_version_is_refused() -> None:
 
 
 def remembering() -> tuple[World, State]:
-    """Ten minutes of events, one every ten seconds, read up to the 40th; then the first 60 ids again."""
+    """Ten minutes of events, one every ten seconds, then their 60 ids again; and a snapshot after 40 records."""
     records = [event(10 * i, f"e{i}") for i in range(60)]
     world = World(Topic(p0=[*records, *(event(600, f"e{i}") for i in range(60))]), dedupe_s=3600)
     part = world.part()
@@ -635,7 +635,7 @@ def test_records_that_are_gone_by_now_shorten_the_memory_and_no_more(caplog: pyt
         part = world.part(resume=saved)
         balance = balance_after(world, part)
     assert balance.records == 120
-    # The minutes from record 18 on are still there: the memory gives up half of the earlier ones at a time.
+    # The log begins at record 15. When the replay fails, the memory gives up the older half of its minutes.
     assert 60 - 24 <= balance.duplicate <= 60 - 15
     assert "duplicates of some earlier records will not be noticed" in caplog.text
     assert "records 0 to 14 are gone" in caplog.text

@@ -1,4 +1,4 @@
-"""Traces: the spans that reach a collector, and the effect of a collector that is away."""
+"""Traces: the spans that reach a collector, and the effect of a collector that fails."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_polls_can_be_left_out(there: Collector) -> None:
 
 @pytest.mark.parametrize("fault", ["refuses", "hangs", "is away"])
 def test_a_collector_that_fails_holds_nothing_up(there: Collector, fault: str) -> None:
-    """Nothing raises, and the end waits for the timeout and not for the queue."""
+    """Nothing raises, and closing waits for the timeout, not for the whole queue."""
     there.status = 503
     if fault == "hangs":
         there.held.set()

@@ -1,8 +1,8 @@
-"""Golden cases: a few minutes of traffic each, and exactly the alerts that must come of it.
+"""Golden cases: up to two hours of traffic each, and exactly the alerts that must result.
 
 A case is a folder with settings.toml (written by hand), events.jsonl (the records in order of arrival, made here),
-alerts.jsonl (what the flow says of them) and balance.json (what became of the records). `python -m tests.golden.make`
-shows how what the flow says now differs; with --write it becomes what is expected. Read the difference before that.
+alerts.jsonl (the expected alerts) and balance.json (the expected balance of the records). `python -m tests.golden.make`
+shows how the present results differ; --write makes them the expected ones. Read the differences first.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Traffic:
     pauses: Sequence[tuple[float, float]] = field(default_factory=tuple)
 
     def events(self) -> Iterator[tuple[float, dict[str, Any]]]:
-        """(seconds at which it ends, event), in order of starts."""
+        """(end in seconds since the start, event), in order of the events' starts."""
         rng = random.Random(self.seed)
         at = 0.0
         number = 0
@@ -79,7 +79,7 @@ def lines(events: Sequence[dict[str, Any]]) -> list[bytes]:
 
 
 def between(low: float, high: float, change: dict[str, Any] | None = None, slower: float = 1.0) -> Change:
-    """From `low` to `high` minutes: so many times slower, and with these fields."""
+    """A change from `low` to `high` minutes: latency times `slower`, and these fields."""
 
     def apply(at: float, event: dict[str, Any]) -> None:
         if low * 60 <= at < high * 60:
@@ -96,7 +96,7 @@ def latency_spike() -> list[bytes]:
 
 
 def error_burst() -> list[bytes]:
-    """Two of three requests fail for two minutes, and quickly."""
+    """Two of three requests fail quickly for two minutes."""
     failed = {"status": "error", "error_type": "rate_limit", "completion_tokens": None}
     burst = between(6, 8, failed, slower=0.2)
 
@@ -108,17 +108,17 @@ def error_burst() -> list[bytes]:
 
 
 def silence() -> list[bytes]:
-    """A service says nothing for two minutes, while another one goes on."""
+    """A service sends nothing for two minutes while another continues."""
     return lines(emitted(Traffic("chat", 1.5, 16, 4, pauses=[(720, 840)]), Traffic("search", 10, 16, 5)))
 
 
 def sparse_service() -> list[bytes]:
-    """A request every half minute: the panes alone hold too little, the longer horizons do not."""
+    """A request every half minute: too few in a pane, but enough in the longer horizons."""
     return lines(emitted(Traffic("batch", 30, 120, 6, change=between(80, 95, slower=6))))
 
 
 def late_and_broken() -> list[bytes]:
-    """The latency spike again, with records that cannot be used, events that come late, and some far too late."""
+    """The latency spike again, with unusable records and with events one, two and eight minutes late."""
     events = emitted(Traffic("chat", 2, 11, 1, change=between(5, 7, slower=5)), Traffic("search", 4, 11, 2))
     out = lines(events)
     for number in (40, 160, 280):
@@ -140,7 +140,7 @@ def _earlier(timestamp: str, minutes: float) -> str:
 
 
 def still_on_at_the_end() -> list[bytes]:
-    """The source ends inside an incident: the episode is open, and stays so."""
+    """The source ends inside an incident: the episode stays open."""
     return lines(emitted(Traffic("chat", 2, 7, 8, change=between(5, 7, slower=5))))
 
 
@@ -165,14 +165,14 @@ def judged(case: str, events: Sequence[bytes]) -> tuple[bytes, bytes]:
 
 
 def read(case: str) -> list[bytes]:
-    """The records of the case as they stand in its folder."""
+    """The records in the folder of the case."""
     return (FOLDER / case / "events.jsonl").read_bytes().splitlines()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Show what differs, and write it if that is asked for; 1 where something differs and is not written."""
+    """Show the differences and write them with --write; returns 1 if there are any that are not written."""
     parser = argparse.ArgumentParser(prog="python -m tests.golden.make", description="Golden cases: show what differs.")
-    parser.add_argument("--write", action="store_true", help="make the records and what is expected of them anew")
+    parser.add_argument("--write", action="store_true", help="write the records and the results as the expected ones")
     write = parser.parse_args(argv).write
     different = False
     for case, make in CASES.items():

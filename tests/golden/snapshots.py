@@ -1,7 +1,7 @@
-"""Golden snapshots: the recovery store of each release in the middle of a golden case, for later ones to go on from.
+"""Golden snapshots: for each release the recovery store in the middle of a golden case, from which later ones resume.
 
-`python -m tests.golden.snapshots` makes that of this release anew, in snapshots/ by version; once a release is out, its
-file stays as it is.
+`python -m tests.golden.snapshots` writes the store of this release to snapshots/, named by its version. The file of a
+published release is never changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.harness import MemoryTopic, World
 FOLDER: Final = make.FOLDER / "snapshots"
 CASE: Final = "latency_spike"
 POLLS: Final = 5
-"""The poll that fails: what was learned before the incident is in the snapshot, the incident is not."""
+"""The poll that fails: the snapshot holds the state learned before the incident, but not the incident."""
 
 
 def world(recovery: Path) -> World:
@@ -36,17 +36,17 @@ def world(recovery: Path) -> World:
 
 
 def run(world: World) -> None:
-    """To the end of the topic, or to what it fails of."""
+    """Run to the end of the topic. Raises the errors of the flow."""
     world.run(load({"SENTINEL_CONFIG": "settings.toml"}, make.FOLDER / CASE).settings.source.batch_size)
 
 
 def unpacked(packed: Path, recovery: Path) -> None:
-    """The one partition of a recovery store."""
+    """Unpack the one partition of a recovery store into the folder `recovery`."""
     (recovery / "part-0.sqlite3").write_bytes(gzip.decompress(packed.read_bytes()))
 
 
 def main() -> None:
-    """Run until the crash, leave out what is superseded, and pack the rest."""
+    """Run until the crash, delete superseded snapshots, and pack the rest."""
     with tempfile.TemporaryDirectory() as name:
         crashing = world(Path(name))
         crashing.topic.crash_after = [POLLS]
@@ -55,7 +55,7 @@ def main() -> None:
         except BytewaxRuntimeError:
             pass
         else:
-            raise SystemExit("it came to its end")
+            raise SystemExit("the run ended without the crash")
         forget_unfinished(Path(name))
         part = Path(name) / "part-0.sqlite3"
         with closing(sqlite3.connect(part, isolation_level=None)) as db:

@@ -1,6 +1,6 @@
-"""The dashboards: fresh, and every query of theirs is one that its data source can answer.
+"""The dashboards: they are up to date, and their data sources can answer every query.
 
-SQL runs in DataFusion, the engine that GreptimeDB has inside, over rows that the flow has written.
+SQL runs in DataFusion, the engine inside GreptimeDB, over rows that the flow has written.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ PROMQL = sorted({t["expr"] for _, _, t in targets("prometheus")})
 
 @pytest.fixture(scope="module")
 def store() -> SessionContext:
-    """The tables as GreptimeDB has them, with what the flow writes of half an hour that ends inside an incident."""
+    """The tables as in GreptimeDB, with the rows that the flow writes of a golden case that ends inside an incident."""
     settings = load({"SENTINEL_CONFIG": "settings.toml"}, golden.FOLDER / "still_on_at_the_end").settings
     metrics = {m.name: {"watch": True, "min_count": 4} for m in METRICS}
     detect = DetectConfig.model_validate({**settings.detect.model_dump(), "metrics": metrics, "warm_up_panes": 6})
@@ -71,7 +71,7 @@ def store() -> SessionContext:
     more |= {"reasoning_tokens": 4, "cost_usd": 0.002, "quality_score": 0.9, "trace_id": "t"}
     events = [{**json.loads(line), **more} for line in golden.read("still_on_at_the_end")]
     for event in events:
-        if int(event["timestamp"][17:19]) >= 30:  # latency is judged where requests do not tell their output
+        if int(event["timestamp"][17:19]) >= 30:  # latency is judged only in panes without output tokens
             del event["completion_tokens"]
     records = [json.dumps(event).encode() for event in events]
     world = World(MemoryTopic({"p0": records}), made)
@@ -93,7 +93,7 @@ def arrow(table: Table, rows: list[tuple[Any, ...]]) -> pa.Table:
 
 
 def filled(sql: str, **chosen: str | list[str]) -> str:
-    """As Grafana fills in its macros and variables: many values quoted, one value as it is, quotes doubled."""
+    """The query with macros and variables filled in as by Grafana: many values quoted, one as it is, quotes doubled."""
     sql = re.sub(r"\$__timeFilter\((\w+)\)", rf"\1 BETWEEN '{FROM}' AND '{TO}'", sql)
     for name, value in chosen.items():
         text = (
@@ -113,7 +113,7 @@ def answers(store: SessionContext, sql: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def chosen(store: SessionContext) -> dict[str, str | list[str]]:
-    """What somebody might have chosen in the variables: what an alert is about."""
+    """A choice of all variables: the series and the metric of an alert."""
     (alert,) = answers(store, "SELECT dimension_set, series, metric FROM llm_alerts ORDER BY at LIMIT 1")
     return {
         "service": ["chat", "it's"],
@@ -134,7 +134,7 @@ def test_a_panels_query_returns_rows_of_what_the_flow_writes(
     assert rows
     if form == "time_series":
         times = [row["time"] for row in rows]
-        assert times == sorted(times), "Grafana wants them in order"
+        assert times == sorted(times), "Grafana needs times in order"
         names = set(rows[0]) - {"time", "metric"}
         assert names
         for name in names:
@@ -171,7 +171,7 @@ def test_a_variable_offers_what_is_stored(
 
 
 def test_every_query_names_its_dimension_set() -> None:
-    """Rows of several sets stand in one table: without it requests are counted more than once."""
+    """One table holds the rows of several sets: without the name requests are counted more than once."""
     sqls = [*(sql for _, _, sql, _ in SQL), *(sql for *_, sql in VARIABLES)]
     panes, bands = ([sql for sql in sqls if f"FROM {table}" in sql] for table in ("llm_panes", "llm_expectations"))
     assert panes and bands
@@ -201,7 +201,7 @@ def test_prometheus_can_read_every_expression(tmp_path: Path) -> None:
 
 def test_the_dashboards_are_fresh_and_there_are_no_others() -> None:
     found = {path.stem: path.read_text() for path in (GRAFANA / "dashboards").glob("*.json")}
-    assert found == {name: make.text(name) for name in make.BOARDS}, "make dashboards"
+    assert found == {name: make.text(name) for name in make.BOARDS}, "run `make dashboards`"
 
 
 def test_what_a_dashboard_names_is_provisioned() -> None:

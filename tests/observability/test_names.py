@@ -1,4 +1,4 @@
-"""Every metric that a rule, a dashboard or a document names is emitted, and every one that is emitted is documented."""
+"""Every metric that a rule, a dashboard or a document names is emitted, and every emitted metric is documented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of Prometheus: each one fires when it should, is quiet when it should, and says what to do."""
+"""The rules of Prometheus: each fires when it should, is quiet when it should, and names its section of the runbook."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Series = dict[str, str]
 
 
 def durations(name: str, labels: str, most: str) -> Series:
-    """A histogram of which all durations are in the bucket that ends at `most`."""
+    """A histogram with all durations in the bucket that ends at `most`, in seconds."""
     bounds = ["1", "10", "60", "300", "+Inf"]
     return {
         f'{name}_bucket{{job="j",instance="a",{labels}le="{bound}"}}': "0+60x90"
@@ -96,7 +96,7 @@ CASES: dict[str, tuple[list[Series], list[Series]]] = {
     "SentinelPartitionStuck": (
         [
             {MARK: "0+60x90", MARK_1: "0+60x60 3600x30", WAITED: "1x90", WAITED_1: "1x90"},
-            # The other one waits when it is max_ahead_s ahead, and from then on both stand.
+            # The first partition waits once it is max_ahead_s ahead; from then on both stand still.
             {MARK: "0+60x30 1800x60", MARK_1: "0+60x20 1200x70", WAITED: "1x90", WAITED_1: "1x90"},
             {MARK: "0+60x90", WAITED: "1x90", PARTITIONS: "2x90"},
         ],
@@ -164,7 +164,7 @@ CASES: dict[str, tuple[list[Series], list[Series]]] = {
         ],
     ),
     "SentinelCostBudgetSlowBurn": (
-        [{COST: "0+0.6x90", BUDGET: "1000x90", MARK: NOW}],  # over six hours, of which it knows one and a half
+        [{COST: "0+0.6x90", BUDGET: "1000x90", MARK: NOW}],  # the rule looks back six hours; there are one and a half
         [
             {COST: "0+0.1x90", BUDGET: "1000x90", MARK: NOW},
             {COST: "0+0.8x55 44x35", BUDGET: "1000x90", MARK: NOW},
@@ -172,7 +172,7 @@ CASES: dict[str, tuple[list[Series], list[Series]]] = {
         ],
     ),
 }
-"""For each alert: what it must fire on at minute 88, and what it must be quiet on."""
+"""For each alert the series on which it must fire at minute 88, and those on which it must be quiet."""
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_an_alert_fires_when_it_should_and_is_quiet_when_it_should(promtool: str
         }
         for series, fires in cases
     ]
-    needed = [rule for rule in RULES if rule.get("record", "nothing") in ALERTS[name]["expr"]]  # and no more, for speed
+    needed = [rule for rule in RULES if rule.get("record", "nothing") in ALERTS[name]["expr"]]  # only these, for speed
     needed.append(ALERTS[name])
     rules, file = tmp_path / "rules.yaml", tmp_path / "test.yaml"
     rules.write_text(yaml.safe_dump({"groups": [{"name": "one", "rules": needed}]}))

@@ -1,4 +1,4 @@
-"""The settings of Kafka: options that pass, options that are refused, and that no secret shows."""
+"""The settings of Kafka: options that pass, options that are refused, and secrets that stay hidden."""
 
 from __future__ import annotations
 

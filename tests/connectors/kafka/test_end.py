@@ -13,7 +13,7 @@ from connectors.kafka.end import LogEnd
 
 
 class Client:
-    """A consumer that knows of ten records."""
+    """A consumer that remembers the high watermark `high`; asked for it, the broker answers 5 more."""
 
     def __init__(self, high: int = 10) -> None:
         self.high = high
@@ -29,7 +29,7 @@ def client(high: int = 10) -> Consumer:
 
 
 def statistics(fetched_from: int, **rxidle: float) -> str:
-    """Statistics with seconds since each broker's last answer: `leader` is 1, `other` 2, the group's has no number."""
+    """Statistics with the seconds since each broker's last answer; `leader` is node 1, `other` 2, `group` has no id."""
     numbers = {"leader": 1, "other": 2, "group": -1}
     brokers: dict[str, Any] = {
         name: {"nodeid": numbers[name], "state": "UP", "rxidle": round(idle * 1e6)} for name, idle in rxidle.items()
@@ -72,7 +72,7 @@ def test_the_lag_is_asked_for_only_without_a_poll() -> None:
     end.polled(something=True)
     assert (end.behind(consumer, 4), polled.asked) == (6, 0)
     assert (end.behind(consumer, 4), polled.asked) == (11, 1)
-    assert (end.behind(consumer, 4), polled.asked) == (11, 1), "not again at once"
+    assert (end.behind(consumer, 4), polled.asked) == (11, 1), "the broker must not be asked again at once"
     end.polled(something=False)
     assert (end.behind(consumer, 4), polled.asked) == (6, 1)
     end.polled(something=False)
@@ -80,7 +80,7 @@ def test_the_lag_is_asked_for_only_without_a_poll() -> None:
 
 
 def test_after_a_fetch_that_failed_no_end_is_known() -> None:
-    """The client gives -1 then, while it still holds records of the fetch before; -1 is not their end."""
+    """The client then reports -1 while it still holds records of the previous fetch; -1 is not their end."""
     end = LogEnd("t", 3)
     end.on_statistics(statistics(1, leader=0.4))
     assert (end.high(client(-1)), end.after(client(-1), 4), end.stands_at(client(-1), 0)) == (None, None, False)

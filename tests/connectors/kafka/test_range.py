@@ -1,4 +1,4 @@
-"""A part of a topic: between offsets or times, finished at its end, without a trace on the brokers."""
+"""A range of a topic: between offsets or times, finished at its end, without a trace on the brokers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_everything_but_the_address_stays_as_configured() -> None:
 
 @dataclass
 class Feed:
-    """Ten records, five for each poll, then the end; a missing number is the mark of a transaction."""
+    """Records with these offsets, five for each poll, then the end; a missing offset is a transaction marker."""
 
     offsets: list[int] = field(default_factory=lambda: list(range(10)))
     told: list[int] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The meaning of an error of librdkafka; the texts are those that it gave on Apache Kafka."""
+"""Errors of librdkafka that mean a refusal; their texts are those that it gave with Apache Kafka."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_the_last_refusal_explains_once_why_nobody_answered() -> None:
     assert refusals.behind(silence) is silence
     refusals(refused)
     other = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "too large")
-    assert refusals.behind(other) is other, "it has a reason of its own"
+    assert refusals.behind(other) is other, "this error has its own reason"
 
 
-def test_messages_of_librdkafka_about_protocols_can_be_read() -> None:
+def test_a_message_hides_the_password_and_not_the_protocol() -> None:
     assert CONFIG.masked("SSL handshake failed with hunter2") == "SSL handshake failed with **********"
