@@ -1,4 +1,4 @@
-"""What befalls a run in a storm, by name; each is over when it returns, but for its consequences."""
+"""The disturbances of a run in a storm, by name. A function returns when its disturbance is over; effects may last."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.chaos.disturbed import Disturbed, written
 from tests.waiting import wait_until
 
 MOST_PARTITIONS = 6
-"""An input topic grows no further."""
+"""The most partitions of an input topic that grows."""
 STEPS_S = (-3_600, -100, -1, 0, 100, 3_600)
-"""How far the clock of the flow is from that of the host, after a step."""
+"""The seconds by which the flow's clock may be ahead of the host's after a step."""
 
 
 def killed(run: Disturbed) -> None:
@@ -30,14 +30,14 @@ def killed(run: Disturbed) -> None:
 
 
 def supervisor_killed(run: Disturbed) -> None:
-    """With it die all processes; somebody starts it again."""
+    """The supervisor dies by SIGKILL, and all processes with it; it is started again."""
     run.fall()
     run.kills += 1
     run.start()
 
 
 def rescaled(run: Disturbed) -> None:
-    """Stopped with a last snapshot, it goes on in another number of processes."""
+    """The run stops with a last snapshot and goes on in another number of processes."""
     run.workers = 5 - run.workers
     run.stop()
     if run.place.volumes:
@@ -88,9 +88,9 @@ def outputs_grown(run: Disturbed) -> None:
 
 
 def outputs_anew(run: Disturbed) -> None:
-    """The topics of alerts and dead letters are other ones, and empty, when the run comes back from a kill.
+    """The topics of alerts and dead letters are new and empty when the run comes back from a kill.
 
-    What stood on the old ones is remembered: nothing of it may be missing from old and new together.
+    `run.gone` keeps the records of the old topics: old and new topics together must lack nothing.
     """
     run.fall()
     run.kills += 1
@@ -106,7 +106,7 @@ def outputs_anew(run: Disturbed) -> None:
 
 
 def outputs_hung(run: Disturbed) -> None:
-    """A stranger's transaction is open on the topics when a process dies, and is given up a while later."""
+    """A stranger's transaction is open on the output topics when a process dies, and is aborted a while later."""
     topics = _there(run)
     give_up = hanging(run.place.brokers[0], [(topic, 0) for topic in topics])
     run.kill()
@@ -115,7 +115,7 @@ def outputs_hung(run: Disturbed) -> None:
 
 
 def input_grown(run: Disturbed) -> None:
-    """The topic that is read has one partition more, which stays empty; whoever comes back sees it."""
+    """The topic that is read gets one more partition, which stays empty; a killed process sees it when it is back."""
     if _partitions(run.place.brokers[0], run.source) < MOST_PARTITIONS:
         _grow(run.place.brokers[0], run.source, 1)
     run.kill()
@@ -129,7 +129,7 @@ def clock_set(run: Disturbed) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """How often it comes, and whether processes die by it."""
+    """A disturbance: how often it comes relative to others, whether it kills processes, how many brokers it needs."""
 
     befall: Callable[[Disturbed], None]
     weight: int
@@ -154,9 +154,9 @@ KINDS = {
 
 
 def hanging(broker: Broker, partitions: list[tuple[str, int]]) -> Callable[[], None]:
-    """A transaction that is open, with a record on each of these partitions that nobody may ever see.
+    """Open a transaction with a record on each of these partitions, which no reader may ever see.
 
-    What it returns gives the transaction up.
+    The returned function aborts the transaction.
     """
     name = {"transactional.id": f"stranger-{uuid4().hex[:8]}", "transaction.timeout.ms": "600000"}
     options = {"bootstrap.servers": broker.address, **name}
@@ -169,13 +169,13 @@ def hanging(broker: Broker, partitions: list[tuple[str, int]]) -> Callable[[], N
         raise RuntimeError("the broker does not take a transaction")
 
     def give_up() -> None:
-        Producer(options).init_transactions(60)  # also where the one before has lost its broker
+        Producer(options).init_transactions(60)  # works even if the first producer has lost its broker
 
     return give_up
 
 
 def _there(run: Disturbed) -> list[str]:
-    """Which of its topics are there: it makes them when it starts."""
+    """The output topics of the run that exist; the run creates them when it starts."""
     listed = run.place.brokers[0].admin().list_topics(timeout=30).topics
     return [topic for topic in run.outputs if topic in listed]
 

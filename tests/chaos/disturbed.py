@@ -1,4 +1,4 @@
-"""A run of the main job as a cluster, as it is disturbed: its lives, and how it comes to its end."""
+"""A run of the main job as a cluster that is disturbed: its lives from start to death, and its end."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.processes import Job, Process
 from tests.stepped_clock import SteppedClock
 
 UNTIL_S = 3.0
-"""The latest moment of a disturbance, in seconds after the one before it, or after the first reading since then."""
+"""The longest wait before a disturbance, in seconds after the previous one, or after the first reading since then."""
 WAIT_S = 180.0
-"""How long a life may take to come, or to its first reading, on a machine that is busy."""
+"""How long a life may take to begin, or to read its first records, on a busy machine, in seconds."""
 AT_WORK = 0.7
 """The share of disturbances that wait for the first reading."""
 CLUSTER: dict[str, object] = {
@@ -38,7 +38,7 @@ Seen = Counter[tuple[str, Hashable]]
 
 @dataclass
 class Place:
-    """Where a storm rages: its brokers, and what all of its runs share."""
+    """The surroundings that all runs of a storm share."""
 
     brokers: Sequence[Broker]
     random: Random
@@ -53,7 +53,7 @@ class Place:
 
 @dataclass
 class Disturbed:
-    """One run, with output topics, store and snapshots of its own. Leaving the context kills what is left of it."""
+    """One run, with output topics, store and snapshots of its own. Leaving the context kills its processes."""
 
     place: Place
     job: Job
@@ -80,8 +80,8 @@ class Disturbed:
     # --- its lives ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin, or go on from the snapshots."""
-        for path in self.job.folder.glob("balance-*.json"):  # of a life in another number of processes
+        """Start the run, or go on from its snapshots."""
+        for path in self.job.folder.glob("balance-*.json"):  # of a life with another number of processes
             path.unlink()
         snapshot_s = self.place.random.choice((0, 0, 1))
         self._process = self._started(snapshot_s, {**CLUSTER, **self.changes})
@@ -100,21 +100,21 @@ class Disturbed:
         return self._process.said()
 
     def pids(self) -> list[int]:
-        """Of the processes that live, those of the flow alone; none where the run has ended."""
+        """The ids of the flow's living processes, without the supervisor; none if the run has ended."""
         with suppress(OSError):
             self._pids = self._process.children()
             return self._pids
         return []
 
     def wait(self) -> bool:
-        """Until a random moment, more often than not one at work; false where the run has ended by then."""
+        """Wait until a random moment, usually one after the first reading; false if the run has ended by then."""
         if self.place.random.random() < AT_WORK:
             self.reading()
         time.sleep(self.place.random.uniform(0, self.place.until_s))
         return bool(self.pids())
 
     def reading(self) -> None:
-        """Returns when the last life has read something, or has ended."""
+        """Wait until the last life has read something or has ended."""
         deadline = time.monotonic() + WAIT_S
         while self._process.alive() and " events" not in self.said().rpartition("started ")[2]:
             if time.monotonic() > deadline:
@@ -122,7 +122,7 @@ class Disturbed:
             time.sleep(0.02)
 
     def again(self, lives: int) -> None:
-        """Wait for the next life, where there is one: none if all was read by then."""
+        """Wait until the run has had more lives than this many, or has ended because everything is read."""
         deadline = time.monotonic() + WAIT_S
         while self.said().count("started ") == lives and self._process.alive():
             if time.monotonic() > deadline:
@@ -138,8 +138,8 @@ class Disturbed:
         self.again(lives)
 
     def fall(self) -> None:
-        """kill -9 of the supervisor, and so of all; returns when they are gone."""
-        self._process.send(SIGSTOP)  # it starts nobody whom we do not know of
+        """kill -9 of the supervisor, and so of all processes; returns when they are gone."""
+        self._process.send(SIGSTOP)  # so that it starts no process that is missing in `pids`
         pids = self.pids() or self._pids
         self._process.send(SIGKILL)
         self._process.finish()
@@ -150,17 +150,17 @@ class Disturbed:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """A last snapshot, and an end."""
+        """Stop it with a last snapshot."""
         self._process.send(SIGTERM)
         if self._process.finish() not in (0, 1):
             raise RuntimeError(self.said())
 
     def read(self) -> int:
-        """How many records all lives together have read, as the last life wrote it down at its stop."""
+        """The number of records that all lives together have read, from the balance that the last life has left."""
         return sum(int(orjson.loads(p.read_bytes())["records"]) for p in self.job.folder.glob("balance-*.json"))
 
     def finish(self, **changes: object) -> None:
-        """Bring it to its end, which nobody disturbs."""
+        """Run it to its end without a disturbance."""
         with suppress(RuntimeError):
             self.stop()
         self._process = self._started(1, {**CLUSTER, "source.batch_size": 2_000, **changes})
@@ -169,7 +169,7 @@ class Disturbed:
 
 
 def written(broker: Broker, outputs: Sequence[str]) -> Seen:
-    """The alerts and the dead letters on these two topics as they are now, each as often as it is there."""
+    """The alerts and dead letters that are on these two topics now, each as often as it is there."""
     alerts, letters = outputs
     seen: Seen = Counter(("alerts", message.value()) for message in read_all(broker, alerts))
     for message in read_all(broker, letters):
@@ -179,7 +179,7 @@ def written(broker: Broker, outputs: Sequence[str]) -> Seen:
 
 
 def without_ids(seen: Seen) -> Seen:
-    """Dead letters without their ids, which name the topic that was read and an offset in it."""
+    """The same with dead letters without their ids, which depend on the topic that was read and an offset in it."""
     found: Seen = Counter()
     for (what, told), often in seen.items():
         found[what, told[1:] if what == "dead" and isinstance(told, tuple) else told] += often

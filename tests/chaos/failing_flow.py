@@ -1,7 +1,7 @@
 """The main job with a fuse: `python -m bytewax.run "tests.chaos.failing_flow:flow('after store.snapshot', 2)"`.
 
-Source and sinks are those of the settings, each inside one that counts its calls; at the counted call the process dies
-by SIGKILL, before or after the real thing was done.
+Each source and sink of the settings is inside another one that counts its calls. At the given call the process dies by
+SIGKILL, before or after the real call.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class FailingSink(FixedPartitionedSink[Any, Any]):
 
 
 def flow(place: str, calls: int) -> Dataflow:
-    """As `flows.main.flow`, but it dies when `place` is passed for the given time."""
+    """The flow of `flows.main`, which dies when `place` is passed the given number of times."""
     settings = load(os.environ, Path.cwd()).settings
     factory = wiring.reader(settings)
     run = Run(Telemetry(), None)

@@ -1,8 +1,7 @@
-"""kill -9 at every moment that matters: before each system call that would leave other files behind.
+"""kill -9 at every moment that matters: once in each state of the files.
 
-What a process has done to its files when it is killed is what its system calls have done. So a first run, traced by
-ptrace(2), finds the calls before which the folders are not as they were before the call before; and each further run is
-killed at one of them. Linux alone does this.
+A process changes its files by system calls alone. So a first run, traced by ptrace(2), finds the calls before which the
+folders differ from their state before the previous call. Each further run is killed at one of these. This needs Linux.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ getattr(importlib.import_module(module), name).__wrapped__(**arguments)
 
 
 def alone(test: Callable[P, None]) -> Callable[P, None]:
-    """A test that runs in a process of its own, without threads: a forked child could wait for their locks for ever.
+    """Run the test in a process of its own without threads: a forked child could wait for their locks for ever.
 
-    That process is not measured, for measuring makes system calls.
+    Coverage of that process is not measured, because measuring makes system calls.
     """
 
     @functools.wraps(test)
@@ -58,10 +57,10 @@ def alone(test: Callable[P, None]) -> Callable[P, None]:
 
 
 def moments(work: Work, folders: Sequence[Path], *, names: bool = False) -> list[int]:
-    """Do the work once; the numbers of the system calls, from 0, before which it has changed the folders.
+    """Do the work once; returns the numbers of the system calls, from 0, before which it has changed the folders.
 
-    With `names` only new, gone and renamed files count. What stands in the shared memory of SQLite (`-shm`) is not
-    looked at: it is made anew after a crash.
+    With `names` only new, removed and renamed files count. The shared memory of SQLite (`-shm`) is left out, because it
+    is made anew after a crash.
     """
     found: list[int] = []
     before = _look(folders, names)
@@ -74,7 +73,7 @@ def moments(work: Work, folders: Sequence[Path], *, names: bool = False) -> list
 
 
 def killed(work: Work, moment: int) -> bool:
-    """Do the work up to that system call, then kill it; false where it ended before."""
+    """Do the work up to that system call, then kill it; false if it ended before."""
     traced = calls(work)
     for number, pid in enumerate(traced):
         if number == moment:
@@ -86,7 +85,7 @@ def killed(work: Work, moment: int) -> bool:
 
 
 def forked(work: Work) -> int:
-    """Do the work in a child, which ends with 0 where it does not fail; its process id."""
+    """Do the work in a child, whose exit code is 0 if the work succeeds; returns its process id."""
     if (pid := os.fork()) == 0:
         code = 1
         try:
@@ -100,9 +99,9 @@ def forked(work: Work) -> int:
 
 
 def calls(work: Work) -> Generator[int, None, None]:
-    """Do the work in a child; its process id before each system call of its first thread.
+    """Do the work in a child; yields its process id before each system call of its first thread.
 
-    AssertionError where the work fails.
+    Raises `AssertionError` if the work fails.
     """
 
     def traced() -> None:
@@ -135,7 +134,7 @@ def _ptrace(request: int, pid: int, data: int = 0) -> None:
 
 
 def _look(folders: Sequence[Path], names: bool) -> dict[str, int]:
-    """Every file below the folders with a checksum of what it holds, or with 0."""
+    """A checksum of each file below the folders by its path, or 0 for folders and, with `names`, for all."""
     return {
         str(path): 0 if names or path.is_dir() else zlib.crc32(path.read_bytes())
         for folder in folders

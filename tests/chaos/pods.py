@@ -1,7 +1,8 @@
-"""`python -m tests.chaos.pods --pods 2 -r FOLDER ...`: processes with a volume each, each brought back by itself.
+"""`python -m tests.chaos.pods --pods 2 -r FOLDER ...`: processes with a volume each, which come back one by one.
 
-As pods of a StatefulSet are: what ends is started again, whatever its exit code, until all have ended well together.
-SIGTERM ends all and nothing is started any more. Volume i is FOLDER/i. Says what it starts as `flows.cluster` does.
+Like pods of a StatefulSet: a process that ends is started again until all have ended well together. Exit code 78 of one
+ends all. After SIGTERM all end, and none is started again. Volume i is FOLDER/i. The output names the started processes
+as that of `flows.cluster` does.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from flows.cluster.members import fall_with
 from flows.settings.model import CONFIG_EXIT_CODE, load
 
 PORTS = range(20_000, 30_000)
-"""Not of those that the kernel gives to clients: an address stays that of its pod while it is away."""
+"""Ports that the kernel does not give to clients, so that the address of a pod stays free while it is away."""
 PAUSE_S = 0.2
 
 
@@ -66,7 +67,7 @@ class Pods:
             pod.send_signal(signal.SIGTERM)
 
     def run(self) -> int:
-        """0 where all ended well together, 78 where one is misconfigured, 1 where one did not stop well."""
+        """The exit code: 0 if all ended well together, 78 if one is misconfigured, 1 if one did not stop well."""
         while True:
             time.sleep(PAUSE_S)
             codes = [pod.poll() for pod in self._pods]

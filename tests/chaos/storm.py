@@ -1,14 +1,15 @@
-"""Law 3 at large: `python -m tests.chaos.storm`, what can go wrong over a supervised cluster on Apache Kafka.
+"""Law 3 at large: `python -m tests.chaos.storm` disturbs a supervised cluster on Apache Kafka in many ways.
 
-A topic is written once, with transactions between its records that are given up. A run that nobody disturbs reads it to
-its end, and so do clusters of two and three processes. These are disturbed at random moments, also while they start:
-the kinds are in `tests.chaos.disturbances`, and --kinds chooses among them. Two kinds have rounds with a topic of their
-own: with `input-hung` a transaction stays open for a while in the middle of that topic, and with `input-anew` the topic
-is deleted once its first half is read, and made again with the second half. Then alerts and dead letters as a
-read_committed reader sees them, and the rows of the store, are compared record by record. The last line is one JSON
-object; exit code 1 where anything was lost or doubled, and what such a round has left (log, store, snapshots, what was
-lost) is kept (--keep) beside that of the run that nobody disturbed. With `--volumes` each process has a volume of its
-own and is brought back by itself, as pods are (`tests.chaos.pods`), and the supervisor is the node that they are on.
+A topic is written once, with aborted transactions between its records. An undisturbed run reads it to its end, and so
+do clusters of two and three processes, in rounds. These are disturbed at random moments, also while they start. The
+kinds of disturbances are in `tests.chaos.disturbances`; --kinds selects among them. Two kinds have rounds with a topic
+of their own: with `input-hung` a transaction stays open for a while in the middle of that topic, and with `input-anew`
+the topic is deleted when its first half is read, and made again with the second half. Then alerts and dead letters as a
+read_committed reader sees them, and the rows of the store, are compared record by record with the undisturbed run. The
+last line is one JSON object. The exit code is 1 if anything was lost or doubled; then the log, store and snapshots of
+the round, the lost and doubled records, and the files of the undisturbed run are kept (--keep). With `--volumes` each
+process has a volume of its own and comes back by itself, like a pod (`tests.chaos.pods`); the supervisor then stands
+for their node.
 """
 
 from __future__ import annotations
@@ -42,22 +43,23 @@ from tests.stepped_clock import SteppedClock
 PARTITIONS = 3
 BLOCK_MINUTES = 12
 TRANSACTION = 200
-"""Records that are committed together; as often a transaction is given up."""
+"""Records that are committed together; after each such transaction another one is aborted."""
 ROUNDS = {"input-hung": 4, "input-anew": 4}
-"""Kinds that want a round of their own, and how often they come."""
+"""Kinds that need a round of their own, and how often they come relative to the others."""
 LIVE: dict[str, object] = {"kafka.stop_at_end": False, "time.idle_s": 600}
-"""What is set while such a round is disturbed: it waits for what comes, and the clock closes nothing meanwhile."""
+"""Settings while such a round is disturbed: the run waits for more records, and the clock closes no pane meanwhile."""
 HUNG: dict[str, object] = {**LIVE, "time.idle_s": 5, "time.max_ahead_s": 86_400}
-"""Behind the open transaction nothing is read, and everything else is: it is idle, however far it is ahead."""
+"""Settings with an open transaction: other partitions are read to their end, however far ahead, and are then idle."""
 HUNG_S = 15.0
-"""So long a transaction stays open after a start with nothing to read: time to start, and to find the rest idle."""
+"""How long a transaction stays open after a start with nothing to read, in seconds: the start and the idleness of the
+other partitions need this time."""
 IN_VAIN = 5
-"""So many rounds in a row may be over before anything has befallen them."""
+"""The storm fails after this many rounds in a row that ended before any disturbance."""
 
 
 @dataclass
 class Figures:
-    """What the last line says; `lost` and `doubled` count alerts, dead letters and rows, each over all rounds."""
+    """The fields of the last line; `lost` and `doubled` count alerts, dead letters and rows over all rounds."""
 
     events: int = 0
     panes: int = 0
@@ -69,7 +71,7 @@ class Figures:
 
 
 def planned(random: Random, kinds: Sequence[str], kills: int) -> list[str]:
-    """Kinds in a random order, until so many processes die by them; as many kinds where none dies of any."""
+    """Random kinds that kill at least this many processes; if none of the kinds kills, this many of them."""
     weights = [KINDS[kind].weight if kind in KINDS else ROUNDS[kind] for kind in kinds]
     deadly = [kind for kind in kinds if kind in KINDS and KINDS[kind].kills]
     found: list[str] = []
@@ -80,7 +82,7 @@ def planned(random: Random, kinds: Sequence[str], kills: int) -> list[str]:
 
 @dataclass
 class Storm:
-    """A topic, and rounds over it until all that was planned has befallen them."""
+    """A topic, and rounds over it until all planned disturbances have happened."""
 
     place: Place
     folder: Path
@@ -116,7 +118,7 @@ class Storm:
         return sum(len(values[half]) for values in self._halves)
 
     def run(self, plan: Sequence[str]) -> Figures:
-        """Rounds until all of the plan has befallen them, in its order; first the run that nobody disturbs."""
+        """Run rounds until all disturbances of the plan have happened, in its order; first the undisturbed run."""
         figures, left, in_vain = self.figures, deque(plan), 0
         if not self.expected:
             self._make(self.topic)
@@ -138,7 +140,7 @@ class Storm:
                 self._compare(run, befell)
             in_vain = in_vain + 1 if len(left) == before else 0
             if in_vain == IN_VAIN:
-                raise RuntimeError("each run is over before anything befalls it: give it more to read (--blocks)")
+                raise RuntimeError("each run ends before any disturbance: give it more to read (--blocks)")
         return figures
 
     @contextmanager
@@ -149,7 +151,7 @@ class Storm:
 
     @contextmanager
     def _hung(self, name: str, left: deque[str], befell: list[str]) -> Iterator[Disturbed]:
-        """Behind the open transaction stands half of a partition."""
+        """A round in which half of a partition stands behind an open transaction."""
         topic = f"{self.topic}-{name}.in"
         self._make(topic)
         first = self._write(topic, 0)
@@ -165,7 +167,7 @@ class Storm:
 
     @contextmanager
     def _anew(self, name: str, left: deque[str], befell: list[str]) -> Iterator[Disturbed]:
-        """All of the first half is read and in a snapshot when the topic goes."""
+        """A round whose topic is deleted when all of its first half is read and in a snapshot."""
         topic = f"{self.topic}-{name}.in"
         self._make(topic)
         first = self._write(topic, 0)
@@ -181,7 +183,7 @@ class Storm:
 
     @staticmethod
     def _read_to(run: Disturbed, records: int) -> None:
-        """Stop it when so many are read and in a snapshot."""
+        """Stop it when this many records are read and in a snapshot."""
         run.stop()
         while run.read() < records:
             run.start()
@@ -193,14 +195,14 @@ class Storm:
 
     @staticmethod
     def _befall(run: Disturbed, left: deque[str], befell: list[str], most: int) -> None:
-        """What comes next in the plan befalls the run, one after the other, until it is over."""
+        """Disturb the run by the next `most` kinds of the plan, unless it ends or a kind needs its own round."""
         while left and left[0] not in ROUNDS and most and run.wait():
             befell.append(left.popleft())
             KINDS[befell[-1]].befall(run)
             most -= 1
 
     def _seen(self, name: str, job: Job) -> Seen:
-        """All that users of the job see, each record and row as often as it is there."""
+        """All records and rows that users of the job see, each as often as it is there."""
         seen = written(self.place.brokers[0], self._outputs(name))
         for table in TABLES:
             seen.update((table, row) for row in job.rows(table).values())
@@ -237,14 +239,14 @@ class Storm:
 
 
 def halves(values: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """Nothing of the first is in the second again: nobody remembers ids of a topic that is gone."""
+    """The two halves, the second without the values of the first: ids of a deleted topic are not remembered."""
     first = values[: len(values) // 2]
     known = set(first)
     return first, [value for value in values[len(first) :] if value not in known]
 
 
 def stretched(blocks: int) -> list[bytes]:
-    """Twelve minutes of traffic with its two incidents, over and over, some records broken, repeated or late."""
+    """Twelve minutes of traffic with two incidents, this many times, with some records broken, repeated or late."""
     out = []
     for block in range(blocks):
         for record in traffic(block, BLOCK_MINUTES):
@@ -256,7 +258,7 @@ def stretched(blocks: int) -> list[bytes]:
 
 
 def in_transactions(broker: Broker, topic: str, number: int, values: Sequence[bytes]) -> None:
-    """Write the values to the partition, and between them others whose transactions are given up."""
+    """Write the values to the partition in transactions, and other values between them in aborted transactions."""
     producer = Producer({"bootstrap.servers": broker.address, "transactional.id": f"{topic}-{number}-in"})
     producer.init_transactions(30)
     for low in range(0, len(values), TRANSACTION):
@@ -275,12 +277,12 @@ def main() -> int:
     """Run the command."""
     kinds = [*KINDS, *ROUNDS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50, help="how many processes are to die, at least (50)")
-    parser.add_argument("--blocks", type=int, default=10, help="times twelve minutes of traffic on the topic (10)")
-    parser.add_argument("--kinds", help=f"what befalls them, separated by commas: {', '.join(kinds)} (all)")
+    parser.add_argument("--kills", type=int, default=50, help="the least number of kills (50)")
+    parser.add_argument("--blocks", type=int, default=10, help="blocks of twelve minutes of traffic on the topic (10)")
+    parser.add_argument("--kinds", help=f"the disturbances, separated by commas: {', '.join(kinds)} (all)")
     parser.add_argument("--volumes", action="store_true", help="a volume for each process, as pods have")
-    parser.add_argument("--keep", type=Path, default=Path("build/storm"), help="for bad rounds (build/storm)")
-    parser.add_argument("--seed", type=int, default=1, help="of what happens when (1)")
+    parser.add_argument("--keep", type=Path, default=Path("build/storm"), help="folder for bad rounds (build/storm)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of kinds and moments (1)")
     args = parser.parse_args()
     chosen = args.kinds.split(",") if args.kinds else kinds
     if unknown := sorted(set(chosen) - set(kinds)):

@@ -1,7 +1,7 @@
-"""Law 3 in small: kill -9 once in each step's life, over a real broker; in the end everything is there once.
+"""Law 3 in small: kill -9 in each step, over a real broker; in the end everything is there once.
 
-What is compared with a run that nobody disturbed: alerts as a read_committed reader sees them (in order, each id once),
-dead letters, the rows of the store, and the balance.
+Each test compares with an undisturbed run: alerts as a read_committed reader sees them (in order, each id once), dead
+letters, the rows of the store, and in runs of one process the balance.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ CHAINS = {
         ("after store.snapshot", 5),
     ],
 }
-"""Where the process dies, and at the how many-th passing; one after the other on the same recovery folder."""
+"""The kills of each chain, one after the other on one recovery folder: the place, and which passing of it is fatal."""
 
 
 class Chaos:
@@ -86,7 +86,7 @@ class Chaos:
         return Job(folder, {**SETTINGS, **source, **self.outputs}, measured=False)
 
     def outcome(self, job: Job) -> tuple[object, ...]:
-        """Of the job that was made last: all that a user sees, comparable."""
+        """All results of the job that a user sees, in a form that can be compared; only for the job made last."""
         alerts, letters = (
             [message.value() or b"" for message in read_all(self.broker, topic)] for topic in self.outputs.values()
         )
@@ -114,7 +114,7 @@ def undisturbed(chaos: Chaos, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 def killed(job: Job, place: str, calls: int, snapshot_s: int = 0, **settings: object) -> None:
-    """Run it until it dies there."""
+    """Run it until it dies at this passing of the place."""
     flow = f"tests.chaos.failing_flow:flow({place!r}, {calls})"
     with job.start(*job.recovered(snapshot_s), flow=flow, changes=settings) as process:
         code = process.finish()
@@ -135,7 +135,7 @@ def test_killed_in_each_steps_life(
 def test_killed_again_before_all_that_was_sent_has_come_by_again(
     chaos: Chaos, undisturbed: tuple[tuple[object, ...], dict[str, object]], tmp_path: Path
 ) -> None:
-    """The first run sends everything in one epoch, the second repeats it in many: its snapshot must know the rest."""
+    """The first run sends everything in one epoch. The second repeats it in many: its snapshots must know the rest."""
     job = chaos.job(tmp_path)
     for sink in ("alerts_kafka", "dead_letters_kafka"):
         killed(job, f"before {sink}.snapshot", 1, **{"source.batch_size": 5_000})

@@ -20,9 +20,9 @@ from tests.chaos.moments import alone, calls, forked, killed
 from tests.flows.volume_flow import KEYS
 
 MOMENTS = 1_000 if os.environ.get("LLMS_TEST_LONG") == "1" else 4
-"""So many of the moments are tried, spread over all of them."""
+"""About this many of the moments are tried, spread over all."""
 AFTER = 40
-"""So many system calls after Bytewax has started its own threads."""
+"""The last moment is this many system calls after Bytewax has started its threads, or the supervisor its processes."""
 MOST_S = 60.0
 
 
@@ -34,7 +34,7 @@ class Pods:
         self.addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
 
     def work(self, number: int, dies: str = "") -> Callable[[], None]:
-        """What one of them does; what it says goes to a file."""
+        """The work of one of the processes; its output goes to a file."""
 
         def run() -> None:
             sys.stdout = sys.stderr = log = (self.folder / "log").open("a")
@@ -50,7 +50,7 @@ class Pods:
         return run
 
     def brought_back(self, running: dict[int, int]) -> None:
-        """Start whoever has ended before its end again, until both have ended well; `running` are those that live."""
+        """Start each process that has failed again, until both have ended well; `running` has the living ones."""
         deadline, done = time.monotonic() + MOST_S, set[int]()
         while len(done) < 2:
             assert time.monotonic() < deadline, (self.folder / "log").read_text()
@@ -69,7 +69,7 @@ class Pods:
 
 
 def counted(log: Path) -> dict[str, set[str]]:
-    """The counts that were said, by key; what two processes say at a time can stand on one line."""
+    """The printed counts by key; texts that two processes print at the same time can be on one line."""
     found: dict[str, set[str]] = {}
     for key, count in re.findall(r"(key-\d+) (\d+)", log.read_text()):
         found.setdefault(key, set()).add(count)
@@ -98,7 +98,7 @@ def met(work: Callable[[], None]) -> range:
 @pytest.mark.parametrize("victim", [0, 1])
 @alone
 def test_a_process_that_is_killed_while_they_meet(tmp_path: Path, victim: int) -> None:
-    """A run before has left an epoch unfinished. In the end each key was counted, and once."""
+    """An earlier run has left an epoch unfinished. In the end each key was counted exactly once."""
     folder, kept = tmp_path / "run", tmp_path / "kept"
     folder.mkdir()
     pods = Pods(folder)
@@ -125,7 +125,7 @@ def test_a_process_that_is_killed_while_they_meet(tmp_path: Path, victim: int) -
 
 
 def supervised(folder: Path) -> Callable[[], None]:
-    """What `flows.cluster` does with two processes that share a folder."""
+    """The work of `flows.cluster` with two processes that share a folder."""
 
     def run() -> None:
         sys.stdout = sys.stderr = log = (folder / "log").open("a")
@@ -152,7 +152,7 @@ def members(folder: Path) -> list[int]:
 @pytest.mark.timeout(2_000)
 @alone
 def test_a_supervisor_that_is_killed_while_it_starts_its_processes(tmp_path: Path) -> None:
-    """None of them outlives it, and the next one goes on."""
+    """No process outlives the supervisor, and the next supervisor goes on."""
     (tmp_path / "settings.toml").touch()
     run = supervised(tmp_path)
     first = last = number = 0

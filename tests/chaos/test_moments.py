@@ -20,11 +20,11 @@ from tests.flows.recovery.test_store import Layout, parts, take
 
 PARTITIONS = 3
 LAST = 7
-"""The epoch that was under way when the flow died: what it stored of that one is to be forgotten."""
+"""The epoch in which the flow died; the snapshots that it stored in that epoch must be forgotten."""
 
 
 def live(file: Path, epoch: int) -> None:
-    """What a flow leaves there that is killed in this epoch: a part of it stands in the write-ahead log alone."""
+    """Write the rows of a flow that is killed in this epoch; some of them are in the write-ahead log alone."""
     if (pid := os.fork()) == 0:
         with closing(sqlite3.connect(file)) as db:
             with db:
@@ -37,7 +37,7 @@ def live(file: Path, epoch: int) -> None:
 
 
 class Volumes:
-    """Of pods; those of the first `before` hold a store that a flow has left by kill -9."""
+    """The volumes of pods; the first `before` of them hold the store of a killed flow."""
 
     def __init__(self, folder: Path, count: int, before: int) -> None:
         self.folders = [folder / "volumes" / str(number) for number in range(count)]
@@ -62,7 +62,7 @@ class Volumes:
         shutil.copytree(self._folder / name, self._folder / "volumes")
 
     def start(self, pods: int) -> bool:
-        """Start so many pods; true where all could, and then they ran for an epoch and were killed."""
+        """Start this many pods; if all can start, they run for an epoch and are killed. Returns whether all could."""
         with ExitStack() as stack:
             for number in range(pods):
                 try:
@@ -75,7 +75,7 @@ class Volumes:
             return True
 
     def hold(self, pods: int, last: int) -> None:
-        """AssertionError unless each pod holds its partitions, all finished epochs are there, and nothing else is."""
+        """Assert that each pod holds its partitions with all finished epochs before `last`, and nothing else."""
         for number, volume in enumerate(self.folders):
             wanted = [part_name(j) for j in own_parts(number, pods, PARTITIONS)] if number < pods else []
             assert parts(volume) == wanted
@@ -90,8 +90,8 @@ class Volumes:
 @pytest.mark.parametrize(("before", "to", "other"), [(2, 3, 1), (3, 2, 3)])
 @alone
 def test_a_move_of_partitions_that_is_killed_at_any_moment(tmp_path: Path, before: int, to: int, other: int) -> None:
-    """Run again, to the same number of pods or to another, it comes to its end. Pods that start before that are refused
-    unless the whole store is in its place: what stands twice stays the same.
+    """A move that is run again, to the same number of pods or to another, completes. Pods that start before that are
+    refused unless the whole store is in its place, so that the copies of a partition stay equal.
     """
     volumes = Volumes(tmp_path, 3, before)
     volumes.keep("begin")
@@ -112,23 +112,23 @@ def test_a_move_of_partitions_that_is_killed_at_any_moment(tmp_path: Path, befor
             rescale(volumes.folders, to)
             volumes.hold(to, LAST + started)
             volumes.restore("killed")
-    assert 5 < refused[before] < len(found), "they can go on where nothing was moved"
+    assert 5 < refused[before] < len(found), "pods can go on if nothing was moved"
     assert 5 < refused[to] <= len(found)
 
 
 @pytest.mark.parametrize("layout", ["shared", "own"])
 @alone
 def test_the_making_of_a_store_that_is_killed_at_any_moment(tmp_path: Path, layout: Layout) -> None:
-    """Whoever comes next makes it: the same process, or another one where they share the folder.
+    """The next process makes the store: the same one, or another one if they share the folder.
 
-    What the files hold before they have their place is not looked at: nobody reads it.
+    Only the names of files count as changes, because nobody reads a file before it has its final name.
     """
     folder = tmp_path / "recovery"
 
     def make() -> None:
         take(folder, 0, 2, layout, partitions=2).release()
 
-    make()  # what is imported at the first time makes calls of its own
+    make()  # the first call also imports modules, which makes other system calls
     shutil.rmtree(folder)
     found = moments(make, [tmp_path], names=True)
     assert len(found) >= 15, "this shows little"

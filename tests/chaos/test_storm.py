@@ -1,4 +1,4 @@
-"""Law 3 over a cluster, in short; `make chaos` is the long one."""
+"""Law 3 over a cluster, in its short form; `make chaos` is the long one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.chaos.disturbed import Place
 from tests.chaos.storm import Storm
 from tests.stepped_clock import SteppedClock
 
-PLANS = {  # what befalls them, in this order
+PLANS = {  # the disturbances of the runs, in this order
     "one folder": [
         "kill",
         "clock",

@@ -37,7 +37,7 @@ def alerting(chaos: Chaos, folder: Path) -> tuple[Job, str]:
 
 
 def alerts(chaos: Chaos, topic: str) -> list[bytes]:
-    """In order of partitions and offsets; no id twice."""
+    """The alerts in order of partitions and offsets, which must have no id twice."""
     found = [message.value() or b"" for message in read_all(chaos.broker, topic)]
     ids = [json.loads(value)["alert_id"] for value in found]
     assert len(ids) == len(set(ids)), f"{len(ids) - len(set(ids))} of {len(ids)} alerts are there twice"
@@ -50,7 +50,7 @@ def grow(broker: Broker, topic: str, partitions: int) -> None:
 
 
 def test_topics_that_grow_over_a_kill(chaos: Chaos, undisturbed: list[bytes], tmp_path: Path) -> None:
-    """What was written before is looked for where it was routed to then."""
+    """Alerts from before the growth are looked for on the partition that they were routed to then."""
     job, topic = alerting(chaos, tmp_path)
     letters = chaos.outputs["kafka.dead_letter_topic"]
     killed(job, "after alerts_kafka.write_batch", 3, snapshot_s=ONE_EPOCH)

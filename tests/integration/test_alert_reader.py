@@ -1,4 +1,4 @@
-"""The consumer of docs/alerts.md, taken from there and run against a real broker."""
+"""The example consumer of docs/alerts.md on a real broker."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def records(alerts: list[Alert]) -> list[Message]:
 
 @pytest.fixture(scope="module")
 def topic(kafka: Broker) -> str:
-    """Five alerts on two partitions, and of some what a process left that died in its transaction."""
+    """A topic of two partitions with five alerts, and with copies of them in aborted transactions."""
     name = f"r-{uuid4().hex[:8]}"
     create_topic(kafka, name, 2)
     every = [alert(*step) for step in STEPS]
@@ -63,7 +63,7 @@ def topic(kafka: Broker) -> str:
         for message in mine:
             dying.produce(name, message.value, key=message.key, partition=number)
         dying.flush(10)
-        again = factory.open(partition, None)  # ends the transaction of the one before, reads back what was committed
+        again = factory.open(partition, None)  # aborts the open transaction, reads back the committed records
         again.write(mine)
         again.close()
         writer.close()
@@ -71,7 +71,7 @@ def topic(kafka: Broker) -> str:
 
 
 def tables(broker: Broker, topic: str, folder: Path, isolation: str) -> Iterator[dict[str, list[str]]]:
-    """What the script prints, line by line, until it is left."""
+    """The lines that the script prints, parsed; closing the generator kills the script."""
     script = folder / "reader.py"
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), broker.address, topic, isolation]
@@ -87,7 +87,7 @@ def tables(broker: Broker, topic: str, folder: Path, isolation: str) -> Iterator
 @pytest.mark.parametrize("isolation", ["read_committed", "read_uncommitted"])
 def test_the_table_of_open_episodes(kafka: Broker, topic: str, tmp_path: Path, isolation: str) -> None:
     found = tables(kafka, topic, tmp_path, isolation)
-    seen = [next(found) for _ in STEPS]  # one line an alert, however often that is on the topic
+    seen = [next(found) for _ in STEPS]  # one line for each alert, however often it is on the topic
     found.close()  # type: ignore[attr-defined]
     assert seen[-1] == {"b": ["updated", ALERT.severity, ALERT.text]}
     assert ["firing", ALERT.severity, ALERT.text] in [table.get("a") for table in seen]

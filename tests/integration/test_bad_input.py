@@ -1,7 +1,7 @@
-"""The main job held wrong, as a process: each way has a clear end or goes on, and what was read is not lost.
+"""The main job used wrongly, as a process: it ends with a clear sentence or goes on, and loses no record it has read.
 
-Every kind stands in `docs/bad-input.md`. What `test_main_job.py` shows (missing files, topics and folders, wrong
-settings, a store of another shape) is not shown again here.
+`docs/bad-input.md` lists all cases. Missing files, topics and folders, wrong settings and a recovery store of another
+shape are in `test_main_job.py`.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ QUICK: dict[str, object] = {
     "source.batch_size": 20,
     "log.level": "warning",
 }
-"""Settings with which ten minutes of traffic hold an incident from its begin to its end."""
+"""Settings that fit an incident from begin to end into ten minutes of traffic."""
 STOPPED = "llm-sentinel stopped: "
 ODD = ["a\0b", "\x1b[31mred\x07", "x" * 1_024, "👩‍👩‍👧‍👦 🦜", "שלום \u202eabc", "a,b=c%2C", "__other__", "__other__.3"]
-"""Services with names that someone downstream may stumble over."""
+"""Names of services that may break a program downstream."""
 
 
 def record(at: float, service: str = "chat", **fields: object) -> bytes:
@@ -58,7 +58,7 @@ def record(at: float, service: str = "chat", **fields: object) -> bytes:
 
 
 def scenario(services: Sequence[str] = ("chat",)) -> list[bytes]:
-    """Ten minutes with an event a second of each service; all are slow for a minute and a half."""
+    """Ten minutes with one event of each service in a second; all services are slow for a minute and a half."""
     return [
         record(START + second, service, latency_ms=(4_000 if 300 <= second < 390 else 100) + second % 7)
         for second in range(600)
@@ -75,7 +75,7 @@ def job_over(folder: Path, records: Sequence[bytes], **settings: object) -> Job:
 
 
 def stopped(job: Job, *arguments: str, code: int = 1, changes: dict[str, object] | None = None) -> str:
-    """Start it and return the one sentence in which it says why it ended."""
+    """Start it and return the sentence that says why it ended."""
     with job.start(*arguments, changes=changes) as process:
         assert process.finish() == code, process.said()
     said = process.said()
@@ -87,7 +87,7 @@ def stopped(job: Job, *arguments: str, code: int = 1, changes: dict[str, object]
 
 
 def balance_of(job: Job, on_time: int, **others: object) -> None:
-    """Law 2: the balance is exactly this."""
+    """Assert that the balance is exactly this (law 2)."""
     found = {k: v for k, v in job.balance().items() if k != "unpriced"}
     expected: dict[str, object] = {"on_time": on_time, "late": 0, "duplicate": 0, "skipped": 0, "dead": {}, **others}
     dead, late = expected["dead"], expected["late"]
@@ -98,7 +98,7 @@ def balance_of(job: Job, on_time: int, **others: object) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """What every interrupted run over the scenario must come to."""
+    """A run over the scenario without an interruption; interrupted runs must have its outcome."""
     job = job_over(tmp_path_factory.mktemp("undisturbed") / "job", scenario())
     job.run()
     assert len(job.alerts()) >= 2
@@ -110,7 +110,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 
 def test_no_content_of_a_refused_record_reaches_a_file_or_a_log(tmp_path: Path) -> None:
-    """Words and numbers as values and as names, nested, in known fields of another type, in records cut short."""
+    """Words and numbers as values and names, nested, in fields of another type, in records cut short or not UTF-8."""
     content: list[object] = [918273645546, "zqxjv", ["zqxjv", 918273645546], {"zqxjv": {"918273645546": 1}}]
     bad = [
         record(START, "chat", **{"latency_ms": -1, name: c})
@@ -127,7 +127,7 @@ def test_no_content_of_a_refused_record_reaches_a_file_or_a_log(tmp_path: Path) 
     refused = sum(job.balance()["dead"].values())
     assert refused > len(bad) / 2
     assert len(job.letters()) == refused
-    # Good records with content in a label are no dead letters: labels are what they are.
+    # Not the store: a good record may have content in a label, and labels are stored.
     places = [said.encode(), *job.letters(), *job.alerts()]
     places += [path.read_bytes() for path in (tmp_path / "job").rglob("*") if path.name in ("log", "balance.json")]
     for place in places:
@@ -182,14 +182,14 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path, content: bytes, wha
 
 @pytest.mark.timeout(600)
 def test_a_million_tenants_are_bounded(tmp_path: Path) -> None:
-    """Each sends one event; a shard may watch five hundred. Where it may watch them all, the run passes 3,000 MiB."""
+    """Each sends one event; a shard may watch five hundred. Without that limit the run needs more than 3,000 MiB."""
     many = 1_000_000
     line = '{"timestamp":%.4f,"service":"chat","tenant":"tenant-%d","latency_ms":100}\n'
     path = tmp_path / "events.jsonl"
     with path.open("w") as file:
         file.writelines(line % (START + i / 10_000, i) for i in range(many))
     tenants = {"panes.dimension_sets": [["tenant"]], "panes.series_per_shard": 500, "time.correction_s": 20}
-    job = Job(tmp_path / "job", {**files(path), **tenants}, measured=False)  # which would take memory, too
+    job = Job(tmp_path / "job", {**files(path), **tenants}, measured=False)  # measuring coverage takes memory too
     with job.start(*job.recovered(1)) as process:
         code, peak = process.finish_watched(500)
     assert code == 0, process.said()
@@ -207,7 +207,7 @@ def test_a_million_tenants_are_bounded(tmp_path: Path) -> None:
 def test_odd_names_come_through_to_every_sink(tmp_path: Path, tansu: Broker) -> None:
     topic = f"alerts-{uuid4().hex[:8]}"
     kafka = {"alerts.kafka": True, "kafka.brokers": tansu.address, "kafka.alert_topic": topic}
-    # With no series that holds several of them, each is an incident of its own.
+    # No series holds several of the services, so each service has its own incident.
     apart = {"panes.dimension_sets": [["service", "model", "operation"]], "source.batch_size": 500}
     job = Job(tmp_path / "job", {**QUICK, **kafka, **apart, "alerts.terminal": True})
     path = tmp_path / "events.jsonl"
@@ -223,7 +223,7 @@ def test_odd_names_come_through_to_every_sink(tmp_path: Path, tansu: Broker) -> 
     assert job.requests("service,model,operation") == dict.fromkeys((10, 60, 3600), 600 * len(ODD))
     lines = [line for line in process.said().split("\n") if "firing" in line]
     assert len(lines) >= len(ODD)
-    assert all(line.isprintable() for line in lines), "names must not steer the terminal"
+    assert all(line.isprintable() for line in lines), "names must not control the terminal"
 
 
 # Brokers
@@ -281,7 +281,7 @@ def test_a_record_of_10_mb_is_a_dead_letter(broker: Broker, tmp_path: Path) -> N
 
 
 def clocks(now: int, ahead_s: int) -> list[bytes]:
-    """Three producers in turn: a right clock, one ahead, and one an hour behind."""
+    """Events of three producers in turn: one clock is right, one is ahead, and one is an hour behind."""
     return [
         value
         for second in range(100)
@@ -305,7 +305,7 @@ def test_clocks_an_hour_off_where_the_broker_says_when_records_arrived(kafka: Br
 def test_a_clock_ahead_where_producers_say_when_records_arrived_makes_the_others_late(
     kafka: Broker, tmp_path: Path
 ) -> None:
-    """Why the documents ask for LogAppendTime: here the arrival is ahead too. Still all of it is counted."""
+    """For this reason the documents ask for LogAppendTime: here the arrival is ahead too. Every event still counts."""
     now = int(time.time())
     topic = a_topic(kafka, [])
     for value in clocks(now, 1_800):
@@ -324,7 +324,7 @@ def produce_one(broker: Broker, topic: str, value: bytes, at_ms: int, kept: dict
 
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """An Apache Kafka that may be killed; it runs when a test begins, and when it has ended."""
+    """An Apache Kafka that a test may kill; it runs when a test begins and when it has ended."""
     broker = kafka_broker(tmp_path_factory.mktemp("mortal"))
     broker.start()
     yield broker
@@ -343,14 +343,14 @@ def test_a_broker_that_is_down_at_the_start_and_comes_in_time(mortal: Broker, tm
 
 
 def test_records_that_wait_in_the_client_do_not_hide_that_the_broker_is_away(mortal: Broker) -> None:
-    """Taken for idle, the clock would close what the broker still has."""
+    """If the partition counted as idle, the clock would close panes of records that the broker still has."""
     topic = a_topic(mortal, scenario())
     source = KafkaSource(KafkaConfig(brokers=mortal.address, topics=(topic,)))
     (partition,) = source.partitions()
     reader = source.open(partition, None)
     reader.durable(0)
     wait_until(lambda: bool(reader.poll(1).values))
-    time.sleep(0.5)  # the client fetches the rest, and is told of the end
+    time.sleep(0.5)  # the client fetches the rest and learns the end
     mortal.kill()
     time.sleep(0.5)
     read, failure = 1, ""
@@ -410,7 +410,7 @@ def test_a_broker_that_goes_and_comes_back_and_one_that_does_not(
 
 
 class Disk:
-    """A small file system of its own, which can be filled up and made read-only."""
+    """A small file system that a test can fill up and make read-only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -422,7 +422,7 @@ class Disk:
         self._mount("remount,ro")
 
     def fill(self) -> None:
-        """Take all the room that is left, to the last page."""
+        """Take all free space, to the last page."""
         with suppress(OSError), (self.folder / "fill").open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4_096))
@@ -466,7 +466,7 @@ ON_DISK = {"store": "store.sqlite.path", "alerts": "alerts.jsonl", "recovery": N
 
 
 def placed(what: str, disk: Disk, tmp_path: Path) -> tuple[Job, list[str]]:
-    """A job over the scenario that has this on the disk, and the arguments of a recovered run."""
+    """A job over the scenario with one of `ON_DISK` on the disk, and the arguments of a recovered run."""
     name = {"store": "sentinel.db", "alerts": "alerts.jsonl"}.get(what, "")
     key = ON_DISK[what]
     job = job_over(tmp_path / "job", scenario(), **({key: disk.folder / name} if key else {}))
@@ -546,8 +546,8 @@ def test_a_read_only_disk_is_refused_at_the_start(what: str, disk: Disk, tmp_pat
 
 
 def test_a_limit_on_the_size_of_files_ends_the_run_with_a_sentence(tmp_path: Path, undisturbed: Job) -> None:
-    """What any user meets under a quota."""
-    # What measures coverage writes a file as well, and ends with a trace when it cannot.
+    """A user under a quota meets the same."""
+    # Coverage writes a file too, and ends with a trace if it cannot.
     job = job_over(tmp_path / "job", scenario())
     job.measured = False
     command = [sys.executable, "-m", "bytewax.run", "flows.main"]
@@ -616,7 +616,7 @@ def test_two_flows_that_write_one_alert_file(tmp_path: Path) -> None:
     live = {"source.simulator.rate": 200, "source.batch_size": 500, "alerts.jsonl": tmp_path / "alerts.jsonl"}
     (tmp_path / "alerts.jsonl").touch()
     with (tmp_path / "alerts.jsonl").open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # as the first flow does from its first alert on
+        fcntl.flock(held, fcntl.LOCK_EX)  # the first flow holds this lock from its first alert on
         second = job_over(tmp_path / "second" / "job", scenario(), **{**live, "source.kind": "files"})
         why = stopped(second, *second.recovered(), changes={"sinks.budget_s": 0.5, "source.batch_size": 20})
     assert f"another process writes the file {tmp_path / 'alerts.jsonl'}" in why
@@ -629,8 +629,8 @@ def test_two_flows_that_write_one_alert_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [SIGINT, SIGTERM])
 def test_a_signal_at_any_moment_ends_it_well_and_it_goes_on(number: Signals, tmp_path: Path, undisturbed: Job) -> None:
-    """One run, ended again and again: while Python starts, while modules are imported, while it is built, at work."""
-    # Coverage's own start in a process swallows a SIGINT and goes on half imported, which users' processes never do.
+    """One run, signalled again and again: while Python starts, imports modules and builds the flow, and at work."""
+    # Coverage's start in a process swallows a SIGINT and goes on half imported; users' processes never do that.
     job = job_over(tmp_path / "job", scenario())
     job.measured = False
     codes = []
@@ -643,7 +643,7 @@ def test_a_signal_at_any_moment_ends_it_well_and_it_goes_on(number: Signals, tmp
             process.send(number)
             codes.append(process.finish(30))
         said = process.said()
-        # Before the program's first line Python itself answers SIGINT with a trace, of its own modules alone.
+        # Before the program's first line Python itself answers SIGINT, with a trace of its own modules alone.
         before = number == SIGINT and "Traceback" in said and str(ROOT / "flows") not in said
         assert codes[-1] in (0, -number) or (before and codes[-1] == 1), said
         assert "Traceback" not in said or before, said

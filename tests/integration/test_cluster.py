@@ -1,4 +1,4 @@
-"""The main job in a supervised cluster: killed, stopped and spread anew, it ends as one process does."""
+"""The main job in a supervised cluster: kills, stops and other numbers of processes do not change its results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def undisturbed(source: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
-    """What one process makes of it."""
+    """The outcome of a run in one process."""
     job = Job(tmp_path_factory.mktemp("undisturbed"), {**source, "source.batch_size": 500})
     job.run()
     assert len(job.alerts()) >= 6, "without alerts this shows nothing"
@@ -41,13 +41,13 @@ def undisturbed(source: dict[str, object], tmp_path_factory: pytest.TempPathFact
 
 
 def outcome(job: Job) -> tuple[object, ...]:
-    """Of dead letters what does not tell when the run began."""
+    """Alerts, dead letters without the fields that depend on the begin of the run, and the rows of all tables."""
     letters = [json.loads(line) for line in job.letters()]
     return job.alerts(), [(x["id"], x["reason"]) for x in letters], *job.tables()
 
 
 def at_work(process: Process) -> list[int]:
-    """The processes of the cluster, once one of them has read something."""
+    """The processes of the cluster, as soon as one of them has read something."""
     process.wait_for(" events")
     return process.members()
 
@@ -73,7 +73,7 @@ def test_a_killed_child_costs_nothing(
 def test_other_numbers_of_processes_go_on_from_a_stop(
     source: dict[str, object], undisturbed: tuple[object, ...], tmp_path: Path
 ) -> None:
-    """The last snapshot of each stop: nothing of what it read is read again."""
+    """The last snapshot of a stop is the only one; the next run goes on from there, and reads no record again."""
     job = Job(tmp_path, source)
     signals: list[Signals] = [SIGTERM, SIGINT]
     for workers, number in zip((3, 1), signals, strict=True):

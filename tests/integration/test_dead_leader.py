@@ -1,4 +1,4 @@
-"""Two brokers, one of which leads a partition and goes: no pane closes, and that is told."""
+"""Two brokers: while the leader of one partition is gone, no pane closes, and the heartbeat and metrics show it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Sender:
             self._producer.poll(0)
 
     def _done(self, error: KafkaError | None, message: Message) -> None:
-        """What does not arrive is no fault here."""
+        """An event that does not arrive is no fault here."""
 
     def __enter__(self) -> Sender:
         self._thread.start()
@@ -74,7 +74,7 @@ class Sender:
 
 
 class Seen:
-    """What Prometheus sees of the job."""
+    """The metrics of the job, as Prometheus sees them."""
 
     def __init__(self, port: int) -> None:
         self._port = port

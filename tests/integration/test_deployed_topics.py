@@ -1,4 +1,4 @@
-"""The topics as compose.yaml and the documents make them, on a real broker: it says when a record arrived."""
+"""The topics of compose.yaml and of the documents on a real broker, which stamps each record that arrives."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def calls(script: str, folder: Path) -> list[list[str]]:
 
 
 def made(broker: Broker, arguments: list[str]) -> str:
-    """Make the topic of one call, with one replica and under a name of the test's own; returns that name."""
+    """Create the topic of one call, with one replica and with a suffix to its name; returns the name."""
     parser = argparse.ArgumentParser(exit_on_error=False)
     for name, kind in (
         ("--bootstrap-server", str),

@@ -1,4 +1,4 @@
-"""Heartbeats of the running flow on a real broker: while it reads, and not while it stands still."""
+"""Heartbeats of a running flow on a real broker: sent while it reads, and not while it stands still."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_each_process_that_reads_beats_also_where_nothing_comes(tansu: Broker, t
             time.sleep(0.2)
             try:
                 beats = [json.loads(m.value() or b"") for m in read_all(tansu, f"{name}.beat")]
-            except KeyError:  # the topic is not there yet
+            except KeyError:  # the topic does not exist yet
                 continue
             seen = {beat["process"] for beat in beats}
         process.send(SIGTERM)

@@ -45,7 +45,7 @@ def opened(broker: Broker, topic: str, resume: State | None = None, **settings: 
 
 
 def persist(writer: KafkaOnceWriter, items: Sequence[Message]) -> None:
-    """Write as a sink does: again while that may help."""
+    """Write and retry as a sink does."""
     for _ in range(20):
         try:
             return writer.write(items)
@@ -55,7 +55,7 @@ def persist(writer: KafkaOnceWriter, items: Sequence[Message]) -> None:
 
 
 def ids(broker: Broker, topic: str) -> list[str]:
-    """In the order of the topic, as a read_committed reader sees them; of records without one nothing."""
+    """The ids on the topic in order, as a read_committed reader sees them; records without an id are skipped."""
     headers = (dict(m.headers() or []) for m in read_all(broker, topic))
     return [found["ce_id"].decode() for found in headers if "ce_id" in found]  # type: ignore[union-attr]
 
@@ -72,7 +72,7 @@ def test_a_record_keeps_its_key_headers_and_value(broker: Broker, topic: str) ->
 def test_the_partition_of_a_key_is_the_same_in_every_process(broker: Broker) -> None:
     name = f"a-{uuid4().hex[:8]}"
     factory = KafkaOnce(config(broker, partitions=3), name, "alerts")
-    assert factory.partitions() == [f"{name}/0", f"{name}/1", f"{name}/2"]  # made, as it was not there
+    assert factory.partitions() == [f"{name}/0", f"{name}/1", f"{name}/2"]  # created: the topic did not exist
     assert [factory.route(f"episode-{i}") for i in range(6)] == [0, 1, 2, 1, 1, 1]
     assert KafkaOnce(config(broker, create_topics=False), name, "again").partitions() == factory.partitions()
 
@@ -121,7 +121,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def killed(broker: Broker, topic: str, resume: State | None, *writes: str) -> State | None:
-    """Write in a process that kills itself afterwards; the last snapshot it took."""
+    """Write in a process that then kills itself; returns its last snapshot."""
     command = [sys.executable, "-c", CHILD, broker.address, topic, repr(resume), *writes]
     done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == -9, done.stderr
@@ -132,10 +132,10 @@ def killed(broker: Broker, topic: str, resume: State | None, *writes: str) -> St
 
 def test_each_id_once_over_kills_between_commit_and_snapshot(broker: Broker, topic: str) -> None:
     assert killed(broker, topic, None, "1,2", "3") is None
-    # replayed from the start, in other cuts; a snapshot that must remember 3, which has not come by again
+    # a replay from the start in other batches; the snapshot must remember 3, which has not been replayed yet
     snapshot = killed(broker, topic, None, "1", "2", "snapshot", "4")
     assert snapshot is not None
-    # the second crash: 4 stands behind the snapshot, 3 before it
+    # after the second crash: 4 was written after the snapshot, 3 before it
     writer = opened(broker, topic, snapshot)
     writer.write(alerts(3, 4, 5, 5))
     writer.write(alerts(6))
@@ -153,7 +153,7 @@ def test_an_open_transaction_of_a_dead_process_is_ended(broker: Broker, topic: s
     writer = opened(broker, topic)
     writer.write(alerts(1, 2))
     writer.close()
-    if broker.name == "Tansu":  # shows aborted records, also to those who read committed ones alone
+    if broker.name == "Tansu":  # it shows aborted records even to read_committed readers
         assert [i for i in ids(broker, topic) if i in ("id-1", "id-2")] == ["id-1", "id-2"]
     else:
         assert ids(broker, topic) == ["id-1", "id-2"]
@@ -215,7 +215,7 @@ def test_what_an_open_transaction_of_someone_else_hides_is_waited_for(kafka: Bro
     stranger.produce(name, b"not ours", partition=0)
     stranger.flush(10)
     with pytest.raises(RetryableError, match="another producer has left a transaction open on it, which hides the 1 "):
-        opened(kafka, name, request_s=1)  # records of ours could stand behind it
+        opened(kafka, name, request_s=1)  # our records could stand behind it
     stranger.abort_transaction(10)
     writer = opened(kafka, name)
     writer.write(alerts(1))
@@ -235,14 +235,14 @@ def test_a_topic_that_is_deleted_is_made_anew_where_that_is_configured(kafka: Br
     persist(writer, alerts(3))
     assert factory.partitions() == KafkaOnce(config(kafka, create_topics=False), name, "again").partitions()
     writer.close()
-    again = factory.open(f"{name}/1", state)  # its position is beyond the end of the new one
+    again = factory.open(f"{name}/1", state)  # the position in the state is beyond the end of the new topic
     persist(again, alerts(3, 4))
     again.close()
     assert ids(kafka, name) == ["id-3", "id-4"]
 
 
 def test_a_topic_that_was_made_anew_is_read_back_from_its_start(kafka: Broker) -> None:
-    """Its end is beyond the position of the snapshot by the time of the kill."""
+    """The new topic is longer than the position in the snapshot when the writer is killed."""
     name = f"a-{uuid4().hex[:8]}"
     create_topic(kafka, name)
     writer = opened(kafka, name)
@@ -277,7 +277,7 @@ def test_groups_and_topics_with_hyphens_do_not_fence_each_other(kafka: Broker) -
 
 @pytest.mark.parametrize("state", [None, (1, 0, ())])
 def test_what_the_release_before_has_left_is_ended(kafka: Broker, state: State | None) -> None:
-    """Its writers had other transactional ids."""
+    """The writers of that release had other transactional ids."""
     name = f"a-{uuid4().hex[:8]}"
     create_topic(kafka, name)
     zombie = Producer({"bootstrap.servers": kafka.address, "transactional.id": f"llm-sentinel-{name}-0"})
@@ -304,5 +304,5 @@ def test_without_a_snapshot_the_end_of_the_topic_is_read_back(kafka: Broker, cap
     again = opened(kafka, name)
     again.write(alerts(1, 2, 3))
     again.close()
-    assert ids(kafka, name)[-2:] == ["id-1", "id-3"]  # the first one was written again
+    assert ids(kafka, name)[-2:] == ["id-1", "id-3"]  # id-1 was written again
     assert f"reading back its last {MOST_READ_BACK} offsets" in caplog.text

@@ -35,7 +35,7 @@ def new_topic(broker: Broker, partitions: int = 1) -> str:
 
 
 def read(reader: KafkaReader, most: int = 1000, until: int | None = None) -> list[Chunk]:
-    """Chunks until the end (or until so many records)."""
+    """The chunks up to the end, or up to `until` records."""
     chunks: list[Chunk] = []
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
@@ -100,14 +100,14 @@ def test_how_many_records_are_left_is_known_without_asking(broker: Broker) -> No
     produce(broker, topic, [b"more"] * 5)
     read(reader, most=2, until=4)
     left_now = reader.behind()
-    assert left_now is not None and left_now <= 1  # what came after the last fetch is not known yet
+    assert left_now is not None and left_now <= 1  # records after the last fetch are not known yet
     read(reader)
     assert reader.behind() == 0
     reader.close()
 
 
 def test_a_leader_that_does_not_answer_is_no_end(tmp_path: Path) -> None:
-    """What nobody says any more is not known: taken for idle, the clock would close what the leader still has."""
+    """If the partition counted as idle, the clock would close panes of records that the leader still has."""
     broker = kafka_broker(tmp_path)
     broker.start()
     try:
@@ -145,7 +145,7 @@ def test_the_offset_of_a_snapshot_is_committed_for_lag_tools(broker: Broker) -> 
 def test_the_start_is_resolved_once_and_is_an_offset_from_then_on(broker: Broker) -> None:
     topic = new_topic(broker)
     base = 1_700_000_000_000
-    for i in range(6):  # one batch each: an index of batches would hide a wrong answer otherwise
+    for i in range(6):  # one batch each: otherwise an index of batches would hide a wrong answer
         produce(broker, topic, [b"%d" % i], 0, [base + 1000 * i])
 
     def start(at: str | datetime) -> int:
@@ -209,7 +209,7 @@ def test_a_broker_that_comes_late_is_waited_for(tmp_path: Path) -> None:
     source = KafkaSource(config(broker, "late"))
     coming.start()
     try:
-        with suppress(ConfigError):  # the topic comes a moment after its broker
+        with suppress(ConfigError):  # the topic is created a moment after the start of its broker
             source.partitions()
         coming.join()
         assert source.partitions() == ["late/0"]
@@ -281,7 +281,7 @@ def test_marks_of_transactions_and_aborted_records_are_no_loss(kafka: Broker) ->
     assert values(chunks) == [b"1", b"2"]
     assert [int(o) for c in chunks for o in c.offsets] == [0, 4]
     assert not any(c.skipped for c in chunks)
-    assert reader.position() == 6  # after the last mark
+    assert reader.position() == 6  # after the mark of the last transaction
     reader.close()
     again = KafkaSource(config(kafka, topic)).open(f"{topic}/0", 2)
     assert values(read(again)) == [b"2"]

@@ -1,4 +1,4 @@
-"""Reader and writer over the death and the return of a broker that keeps its data."""
+"""A reader and a writer while a broker is killed and comes back with its data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_broker_that_dies_and_comes_back_costs_nothing(tmp_path: Path) -> None
                 assert not reader.poll(10).values
                 time.sleep(0.01)
         with pytest.raises(RetryableError):
-            reader.poll(10)  # and goes on saying so
+            reader.poll(10)  # each later poll fails too
         with pytest.raises(RetryableError):
             writer.write(alerts(2))
 

@@ -1,4 +1,4 @@
-"""The listener of a running flow under more slow clients than the process may have descriptors."""
+"""The listener of a running flow with more slow clients than the process may have descriptors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DESCRIPTORS = 1_024
 
 
 def scrape(port: int, timeout: float = 10) -> dict[str, float]:
-    """Each sample by its name with its labels."""
+    """The value of each sample, by its name with its labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=timeout) as answer:
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
@@ -62,7 +62,7 @@ def test_slow_clients_by_the_thousand_harm_neither_the_flow_nor_who_scrapes_it(t
             assert process.alive(), process.said()
             try:
                 seen.append(scrape(port, 2))
-            except OSError:  # gave way to the others
+            except OSError:  # the listener closed this client in favour of others
                 time.sleep(0.1)
         assert len(seen) > 3
         assert records(seen[-1]) > records(seen[0])

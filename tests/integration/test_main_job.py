@@ -1,4 +1,4 @@
-"""The main job as its users start it, on recorded traffic: from files, through brokers, stopped, spread, refused."""
+"""The main job as users start it, on recorded traffic: from files and brokers, stopped, in two processes, refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BROKEN = [
     b'{"timestamp": "2023-11-16T18:20:00Z", "service": "conv", "latency_ms": -1}',
 ]
 LONG = 580
-"""Seconds that the half million events may take on a busy machine."""
+"""How long the half million events may take on a busy machine, in seconds."""
 
 
 def lines(path: Path) -> list[bytes]:
@@ -35,12 +35,12 @@ def lines(path: Path) -> list[bytes]:
 
 
 def dealt(records: list[bytes], partitions: int) -> list[list[bytes]]:
-    """In turn, so that every series is on every partition."""
+    """The records dealt in turn, so that every series is on every partition."""
     return [records[number::partitions] for number in range(partitions)]
 
 
 def written(folder: Path, partitions: list[list[bytes]]) -> dict[str, object]:
-    """The partitions as files, and the settings that read them."""
+    """Write the partitions to files; returns the settings that read them."""
     paths = [folder / f"{number}.jsonl" for number in range(len(partitions))]
     for path, records in zip(paths, partitions, strict=True):
         path.write_bytes(b"\n".join([*records, b""]))
@@ -48,7 +48,7 @@ def written(folder: Path, partitions: list[list[bytes]]) -> dict[str, object]:
 
 
 def topic(broker: Broker, partitions: list[list[bytes]]) -> dict[str, object]:
-    """A topic with these partitions, and the settings that read it to its end and write to topics of their own."""
+    """Create a topic with these partitions; returns settings that read it to its end and write to other topics."""
     name = f"t-{uuid4().hex[:8]}"
     create_topic(broker, name, len(partitions))
     for number, records in enumerate(partitions):
@@ -67,25 +67,25 @@ def topic(broker: Broker, partitions: list[list[bytes]]) -> dict[str, object]:
 
 
 def sent(broker: Broker, settings: dict[str, object], what: str) -> list[bytes]:
-    """The values on the topic, as a read_committed reader sees them."""
+    """The values on the topic of this setting, as a read_committed reader sees them."""
     return [message.value() or b"" for message in read_all(broker, str(settings[f"kafka.{what}"]))]
 
 
 @pytest.fixture(scope="module")
 def azure(shared: Path) -> list[Path]:
-    """Real requests of two services; they lack most fields."""
+    """Files of real requests of two services, without most fields."""
     return [shared / "data" / "llm_traces" / f"azure2023_{name}.jsonl.gz" for name in ("conv", "code")]
 
 
 @pytest.fixture(scope="module")
 def short(shared: Path) -> list[bytes]:
-    """Half an hour of the same arrivals with all fields, and ten incidents."""
+    """Half an hour of the same arrivals with all fields and ten incidents."""
     return lines(shared / "data" / "scenarios" / "azure_short" / "events.jsonl.gz")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(short: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """A run over these from two files to the end: what the others must equal."""
+    """A run over these records from two files to the end; the other runs must have its outcome."""
     folder = tmp_path_factory.mktemp("undisturbed")
     job = Job(folder / "job", written(folder, dealt(short, 2)))
     job.run()
@@ -95,13 +95,13 @@ def undisturbed(short: list[bytes], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def scenario(shared: Path) -> Path:
-    """Half a million events of three and a half days, thirty incidents."""
+    """A folder with half a million events of three and a half days, and thirty incidents."""
     return shared / "data" / "scenarios" / "servegen_dev"
 
 
 @pytest.fixture(scope="module")
 def long_run(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Job, Process]]:
-    """The one run over these from the file; started, not waited for."""
+    """The only run over these events from the file; it has started, and a test waits for its end."""
     job = Job(tmp_path_factory.mktemp("long"), files(scenario / "events.jsonl.gz"), measured=False)
     with job.start() as process:
         yield job, process
@@ -193,7 +193,7 @@ def test_order_of_emission_has_no_late_events_and_the_same_rows(
     shared: Path, azure: list[Path], tmp_path: Path
 ) -> None:
     trace = tmp_path / "trace.jsonl.gz"
-    trace.write_bytes(b"".join(path.read_bytes() for path in azure))  # gzip files one after the other are one
+    trace.write_bytes(b"".join(path.read_bytes() for path in azure))  # joined gzip files are one gzip file
     jobs = []
     for order in ("time", "emit"):
         made = tmp_path / order
@@ -261,7 +261,7 @@ def test_two_processes_give_the_alerts_of_one(short: list[bytes], undisturbed: J
 
 
 def refused(job: Job, *arguments: str, code: int = 78) -> str:
-    """Start it and return its last line, which says in one sentence why it cannot work."""
+    """Start it and return the sentence that says why it cannot start, the last line of its output."""
     with job.start(*arguments) as process:
         assert process.finish() == code, process.said()
     assert "Traceback" not in process.said()

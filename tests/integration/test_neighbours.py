@@ -1,8 +1,7 @@
-"""The main job beside neighbours that fail while it runs; what it does stands in `docs/operations.md`.
+"""The main job when a neighbour fails while it runs; `docs/operations.md` describes its behaviour.
 
-Each run must come to what a run comes to that nothing disturbed: nothing is missing and nothing there twice for a
-read_committed reader, and the metrics told of the fault while it lasted. `test_bad_input.py` has brokers that die, and
-disks that stay full.
+Each run must have the outcome of an undisturbed run: a read_committed reader misses nothing and sees nothing twice. The
+metrics must show the fault while it lasts. `test_bad_input.py` has brokers that die, and disks that stay full.
 """
 
 from __future__ import annotations
@@ -44,22 +43,22 @@ from tests.waiting import wait_until
 
 RECORDS = scenario()
 CALM = 250
-"""So many records come before the first alert."""
+"""This many of the first records raise no alert."""
 QUICK: dict[str, object] = {
     "sinks.backoff_most_s": 0.3,
     "sinks.budget_s": 60,
     "kafka.request_s": 1,
     "kafka.heartbeat_s": 0,
     "kafka.options": {"reconnect.backoff.max.ms": 300},
-    "time.idle_s": 600,  # the clock closes nothing, however slow the machine
+    "time.idle_s": 600,  # the clock closes no pane, however slow the machine is
 }
 pytestmark = pytest.mark.timeout(400)
 MOST_MIB = 600
-"""What the job may take."""
+"""The most memory that the job may take, in MiB."""
 
 
 class Flow:
-    """A job whose metrics can be asked for."""
+    """A job whose metrics a test can read."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -73,7 +72,7 @@ class Flow:
         return self._process
 
     def until(self, true: Callable[[], bool]) -> None:
-        """Returns when this is true; AssertionError if the job ends before. The machine may be busy."""
+        """Wait until this is true. Raises `AssertionError` if the job ends before."""
         assert self._process is not None
         process = self._process
 
@@ -84,7 +83,7 @@ class Flow:
         assert process.alive(), process.said()
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of the samples of this name with these labels; 0 where there are none."""
+        """The sum of the samples of this name with these labels; 0 if there are none."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
@@ -95,23 +94,23 @@ class Flow:
         return self.metric("sentinel_records_total")
 
     def retries(self, sink: str) -> float:
-        """How often it has tried again; also at its start, where a broker still loads its coordinator."""
+        """How often the sink has tried again; it does so at the start too, while a broker loads its coordinator."""
         return self.metric("sentinel_sink_retries_total", sink=sink)
 
     def fails(self, sink: str, since: float = 0) -> None:
-        """Returns when this sink has tried again twice since `retries` was so many; what waits takes no memory."""
+        """Wait until `retries` of this sink is at least `since` + 2; waiting items must not fill the memory."""
         self.until(lambda: self.retries(sink) >= since + 2)
         assert self.metric("process_resident_memory_bytes") < MOST_MIB * 2**20
 
 
 def finished(process: Process) -> str:
-    """What it has said when it has ended well."""
+    """The output of the process, which must end well."""
     assert process.finish() == 0, process.said()
     return process.said()
 
 
 def gave_up(process: Process) -> str:
-    """The sentence in which it says that a budget is spent."""
+    """The sentence of the ended process about a spent budget."""
     assert process.finish() == 1, process.said()
     assert "Traceback" not in process.said(), process.said()
     return process.said().partition(STOPPED)[2].partition("\n")[0]
@@ -130,14 +129,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
-    """What the broker has its topics on."""
+    """The disk of the broker's topics."""
     with small_disk(tmp_path_factory.mktemp("disk"), 64) as disk:
         yield disk
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory, disk: Disk) -> Iterator[Broker]:
-    """An Apache Kafka that asks who may do what, and writes nothing to its disk of its own accord."""
+    """An Apache Kafka that checks the rights of clients, and writes to the disk of its topics only for a client."""
     folder = tmp_path_factory.mktemp("broker")
     more = f"""authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=true
@@ -180,7 +179,7 @@ class Alerting(Flow):
 
 
 def deny(broker: Broker, kind: ResourceType, name: str, what: AclOperation) -> Callable[[], None]:
-    """Takes one right away from everybody; what it returns gives it back."""
+    """Take one right away from everybody; the returned function gives it back."""
     admin = broker.admin()
 
     def rule(operation: AclOperation, how: AclPermissionType) -> AclBinding:
@@ -201,7 +200,7 @@ def deny(broker: Broker, kind: ResourceType, name: str, what: AclOperation) -> C
 
 
 def test_topics_that_are_forbidden_for_a_while(guarded: Broker, tmp_path: Path, undisturbed: Job) -> None:
-    """First the one that is read, then the one that alerts go to."""
+    """First the topic that is read, then the topic of alerts."""
     flow = Alerting(guarded, tmp_path)
     with flow.start(kafka__stop_at_end=False) as process:
         flow.until(lambda: flow.records() == CALM)
@@ -230,7 +229,7 @@ def test_topics_that_are_forbidden_for_a_while(guarded: Broker, tmp_path: Path, 
 
 
 def test_records_that_were_fetched_before_fetches_fail_are_not_the_last(guarded: Broker) -> None:
-    """The client has them, and knows no end any more: a topic that is read to its end would end with the first."""
+    """The client holds the records but no longer knows the end: a reader that stops at the end must not stop early."""
     records = [b"%d" % number for number in range(1_000)]
     topic = a_topic(guarded, records)
     reader = KafkaSource(reading(guarded, topic, stop_at_end=True)).open(f"{topic}/0", 0)
@@ -248,7 +247,7 @@ def test_records_that_were_fetched_before_fetches_fail_are_not_the_last(guarded:
     rest: list[bytes] = []
 
     def has_ended() -> bool:
-        with suppress(RetryableError):  # what the fetch was refused for
+        with suppress(RetryableError):  # of the refused fetch
             chunk = reader.poll(600)
             rest.extend(chunk.values)
             return chunk.finished
@@ -278,7 +277,7 @@ def test_transactions_that_are_forbidden_for_longer_than_the_budget_and_then_for
 
 
 def test_an_alert_topic_that_is_deleted_and_made_again(guarded: Broker, tmp_path: Path, undisturbed: Job) -> None:
-    """What stood on the old one is gone with it; the rest is on the new one, once."""
+    """The alerts on the old topic are gone with it; the others are on the new topic once."""
     flow = Alerting(guarded, tmp_path, kafka__create_topics=False)
     flow.sends(RECORDS[CALM:450])
     with flow.start(kafka__stop_at_end=False) as process:
@@ -314,9 +313,9 @@ def test_alerts_that_are_too_large_for_their_topic_are_rejected(
 
 
 def test_a_broker_whose_disk_is_full_for_a_while(guarded: Broker, disk: Disk, tmp_path: Path, undisturbed: Job) -> None:
-    """It ends itself at the first write, which is that of the first alert; with room it is started again."""
+    """The broker ends itself at its first write, that of the first alert; it is started again when there is room."""
     flow = Alerting(guarded, tmp_path, source__batch_size=1_000)
-    with flow.start("calm", kafka__stop_at_end=False) as process:  # for which the broker makes topics of its own
+    with flow.start("calm", kafka__stop_at_end=False) as process:  # for this run the broker makes its own topics
         flow.until(lambda: flow.records() == CALM)
         process.send(SIGTERM)
         finished(process)
@@ -361,7 +360,7 @@ def test_a_store_whose_disk_is_full_for_a_while(tmp_path: Path, undisturbed: Job
         flow = Flow(job_over(tmp_path / "job", RECORDS, store__sqlite__path=path, sinks__backoff_most_s=0.3))
         SqliteFactory(SqliteConfig(path=path)).open("sqlite", None).close()
         with closing(sqlite3.connect(path)) as reader:
-            reader.execute("SELECT * FROM llm_panes").fetchall()  # what all who open it share is there by then
+            reader.execute("SELECT * FROM llm_panes").fetchall()  # creates the files that all connections share
             disk.fill()
             with flow.start() as process:
                 flow.fails("sqlite")
@@ -398,7 +397,7 @@ def holds_all(server: GreptimeServer, undisturbed: Job) -> None:
 def test_a_store_that_is_slow_holds_up_the_reading(
     guarded: Broker, server: GreptimeServer, tmp_path: Path, undisturbed: Job
 ) -> None:
-    """What was not read waits on the topic, not in the process."""
+    """Records wait on the topic, not in the process."""
     flow = Alerting(guarded, tmp_path, **on_server(server))
     flow.sends(RECORDS[CALM:])
     server.delay_s = 1
@@ -419,7 +418,7 @@ def test_a_store_that_is_slow_holds_up_the_reading(
 
 def test_a_store_that_goes_and_comes_back(server: GreptimeServer, tmp_path: Path, undisturbed: Job) -> None:
     flow = Flow(job_over(tmp_path / "job", RECORDS, **on_server(server), sinks__backoff_most_s=0.3))
-    server.delay_s = 0.1  # so that it does not end first
+    server.delay_s = 0.1  # so that the run does not end first
     with flow.start() as process:
         flow.until(lambda: server.inserts >= 3)
         server.stop()

@@ -26,7 +26,7 @@ from tests.waiting import wait_until
 
 @pytest.fixture(scope="module")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Process]]:
-    """A flow on live simulated traffic, with ten minutes of it behind; its metrics port."""
+    """A flow on live simulated traffic after twelve minutes of history: the port of its metrics and its process."""
     port = free_port()
     settings = {
         "source.simulator.live": True,
@@ -81,7 +81,7 @@ def text(port: int) -> str:
 
 
 def asked(address: str, path: str, **parameters: str) -> Any:
-    """What the API answers; None while it does not."""
+    """The answer of the API; None while it does not answer."""
     try:
         url = f"{address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=5) as answer:
@@ -93,7 +93,7 @@ def asked(address: str, path: str, **parameters: str) -> Any:
 def test_a_running_flow_offers_every_metric_and_no_other(flow: tuple[int, Process]) -> None:
     families = {family.name: family for family in text_string_to_metric_families(text(flow[0]))}
     offered = {f"{name}_total" if family.type == "counter" else name for name, family in families.items()}
-    always = [i for i in INSTRUMENTS if i not in (COST_OBJECTIVE, HEARTBEAT)]  # whose settings are off by default
+    always = [i for i in INSTRUMENTS if i not in (COST_OBJECTIVE, HEARTBEAT)]  # these two are off by default
     named = {i.exposed for i in always}
     assert offered == named | set(PROCESS)
     assert {families[i.name].documentation for i in always} <= {i.help for i in INSTRUMENTS}

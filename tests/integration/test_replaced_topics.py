@@ -40,7 +40,7 @@ def grow(broker: Broker, topic: str, partitions: int) -> None:
 
 @pytest.fixture
 def left(kafka: Broker) -> tuple[str, int, State]:
-    """A topic that was read to offset 20, and then made anew and written beyond it."""
+    """A topic that was read to offset 20, then made anew and written beyond it; its reader's position and log state."""
     topic = new_topic(kafka)
     produce(kafka, topic, OLD)
     reader = KafkaSource(config(kafka, topic)).open(f"{topic}/0", None)
@@ -71,7 +71,7 @@ def test_a_topic_made_anew_is_read_where_that_is_set(
     assert values(read(reader, until=1)) == [b"last"]
     assert (reader.position(), reader.log()[0] != log[0]) == (51, True)
     again = source.open(f"{topic}/0", 50, reader.log())
-    assert values(read(again)) == [b"last"]  # it is the one that was left
+    assert values(read(again)) == [b"last"]  # this topic was not made anew since
     reader.close()
     again.close()
 
@@ -105,7 +105,7 @@ def test_a_topic_made_anew_while_it_is_read(kafka: Broker, on_expired: str) -> N
 
 
 def test_a_topic_made_anew_that_is_shorter_is_known_by_its_id(kafka: Broker) -> None:
-    """Before anybody has looked at it: the brokers say that the position is not there."""
+    """No watch has looked at the topic yet: the brokers say that the position does not exist."""
     topic = new_topic(kafka)
     produce(kafka, topic, OLD)
     reader = KafkaSource(config(kafka, topic, on_expired="earliest")).open(f"{topic}/0", None)
@@ -116,22 +116,22 @@ def test_a_topic_made_anew_that_is_shorter_is_known_by_its_id(kafka: Broker) -> 
 
 
 def after_the_change(reader: KafkaReader, records: int = len(NEW)) -> list[bytes]:
-    """So many records that it gives from the poll on that finds that the log is another one."""
+    """At least this many records, from the poll on that finds another log."""
     came: list[Chunk] = []
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        with suppress(RetryableError):  # the client learns a little later what is there again
+        with suppress(RetryableError):  # the client learns a little later that the topic is back
             chunk = reader.poll(1000)
             if chunk.replaced or came:
                 came.append(chunk)
             if came and len(values(came)) >= records:
                 return values(came)
         time.sleep(0.01)
-    raise AssertionError(f"it did not find out: {came}")
+    raise AssertionError(f"the reader did not notice the change: {came}")
 
 
 def test_a_log_that_was_cut_and_has_grown_beyond_the_position(tmp_path: Path) -> None:
-    """The last 8 of 20 records are lost, as with a leader that did not have them, and 50 others come."""
+    """The last 8 of 20 records are lost, as with a new leader that did not have them, and 50 others come."""
     broker, log = kafka_broker(tmp_path), tmp_path / "data" / "t-0"
     broker.start()
     try:
@@ -171,14 +171,14 @@ def test_fewer_partitions_than_at_the_first_start_are_refused(kafka: Broker) -> 
 
 
 class Reading(Flow):
-    """A job that reads a topic of 300 records, and goes on until it is stopped."""
+    """A job that reads a topic of 300 records and runs until it is stopped."""
 
     def __init__(self, kafka: Broker, folder: Path, **settings: Any) -> None:
         self.topic = a_topic(kafka, dated(0, 300))
         super().__init__(Job(folder, kafka_settings(kafka, self.topic, kafka__heartbeat_s=0, **settings)))
 
     def run_until(self, records: int) -> str:
-        """Start it, let it read so many in all, and stop it: what it said."""
+        """Start it, stop it when it has read this many records in all, and return its output."""
         with self.start() as process:
             self.until(lambda: self.records() == records)
             process.send(SIGTERM)
@@ -190,7 +190,7 @@ def dated(first: int, last: int) -> list[bytes]:
 
 
 def test_a_flow_over_a_topic_that_was_made_anew(kafka: Broker, tmp_path: Path) -> None:
-    """It is longer than the position by then: nothing else would tell."""
+    """The new topic is longer than the position, so only its id shows that it is another one."""
     flow = Reading(kafka, tmp_path)
     flow.run_until(300)
     make_anew(kafka, flow.topic, dated(300, 800))
@@ -207,7 +207,7 @@ def test_a_flow_over_a_topic_that_was_made_anew(kafka: Broker, tmp_path: Path) -
 
 
 def test_dead_letters_of_a_topic_made_anew_are_none_of_those_before(kafka: Broker, tmp_path: Path) -> None:
-    """They look alike and stand at the same offsets; the writer reads back what stands on its topic already."""
+    """They look alike at the same offsets: with equal ids the writer, which reads back its topic, would skip them."""
     topic, records = a_topic(kafka, [b"no json", b"{"]), [b"no json", b"{", b"[]"]
     letters = f"{topic}.letters"
     told = {"kafka__dead_letter_topic": letters, "dead_letters__kafka": True, "kafka__stop_at_end": True}
@@ -223,7 +223,7 @@ def test_dead_letters_of_a_topic_made_anew_are_none_of_those_before(kafka: Broke
 def test_partitions_that_come_are_told_of_and_read_after_a_restart_from_their_first_record(
     kafka: Broker, tmp_path: Path
 ) -> None:
-    flow = Reading(kafka, tmp_path, kafka__start="latest", time__idle_s=0.5)  # what has nothing new says so soon
+    flow = Reading(kafka, tmp_path, kafka__start="latest", time__idle_s=0.5)  # an idle partition soon says so
     with flow.start() as process:
         flow.until(lambda: flow.metric("sentinel_source_polls_total") > 0)
         produce(kafka, flow.topic, dated(300, 350))

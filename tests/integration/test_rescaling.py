@@ -1,4 +1,4 @@
-"""Other numbers of pods with a volume each, and more partitions of the topic: the run goes on and ends as any other."""
+"""A run that goes on with another number of pods with a volume each, or with more partitions of its topic."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Pods:
         return [self._job.folder / f"volume-{number}" for number in range(count)]
 
     def run(self, count: int, stop: bool) -> None:
-        """To the end, or to a stop after the first reading."""
+        """Run this many pods to the end, or stop them after the first reading."""
         addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(count))
         with ExitStack() as stack:
             pods: list[Process] = []
@@ -90,7 +90,7 @@ def test_pods_with_a_volume_each_become_more_and_fewer(
 
 
 def test_a_topic_that_grew_is_read_whole(kafka: Broker, records: list[list[bytes]], tmp_path: Path) -> None:
-    """Partitions 1 and 2 come while the flow is stopped and hold what came since: no event is lost or counted twice."""
+    """Partitions 1 and 2 come while the flow is stopped and share the later events: none is lost or counted twice."""
     topic = f"t-{uuid4().hex[:8]}"
     create_topic(kafka, topic, 1)
     every = sorted((r for values in records for r in values if r.startswith(b'{"event_id"')), key=when)

@@ -1,4 +1,4 @@
-"""The main job with brokers that want a password or a certificate, with the very settings of `docs/security.md`."""
+"""The main job with a broker that wants a password or a certificate, with the settings of `docs/security.md`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ USER = "llm-sentinel"
 PASSWORD = "right-password-84b1"
 WRONG = "wrong-password-27cd"
 REAUTH_MS = 2_000
-"""How long a connection is good for one password."""
+"""After this many milliseconds the broker asks a connection for the password again."""
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -83,7 +83,7 @@ super.users=User:ANONYMOUS""",
         self.broker.address = self.at["PLAINTEXT"]  # for the tests themselves, which may do everything
 
     def has(self, certificate: Certificate) -> None:
-        """What the broker shows from its next start on."""
+        """Set the certificate that the broker shows from its next start on."""
         certificate.store(self._store)
 
     def password(self, password: str | None) -> None:
@@ -97,7 +97,7 @@ super.users=User:ANONYMOUS""",
             done.result()
 
     def rights(self, name: str) -> None:
-        """Give both users of the flow what `docs/security.md` says that it needs, and no more."""
+        """Give both users of the flow the rights that `docs/security.md` lists, and no more."""
         wanted = {
             (ResourceType.TOPIC, name, ResourcePatternType.LITERAL): [AclOperation.READ],
             (ResourceType.TOPIC, f"{name}.", ResourcePatternType.PREFIXED): [
@@ -118,7 +118,7 @@ super.users=User:ANONYMOUS""",
             done.result()
 
     def options(self, protocol: str) -> dict[str, str]:
-        """Those of the document, with the paths of here; the password where one is wanted."""
+        """The options of the document with the paths of this test, and with the password if the protocol wants one."""
         here = {
             "ssl.ca.location": self.ca.cert,
             "ssl.certificate.location": self.client.cert,
@@ -138,7 +138,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
 
 class Watching(Flow):
-    """The whole flow over one of the listeners: it reads a topic, and makes those for alerts and heartbeats."""
+    """The whole flow over one of the listeners: it reads a topic, and creates those of alerts and heartbeats."""
 
     def __init__(self, secured: Secured, folder: Path, protocol: str) -> None:
         self.secured = secured
@@ -187,7 +187,7 @@ def test_the_whole_flow_over_a_kill(secured: Secured, tmp_path: Path, undisturbe
 
 
 def in_the_end(flow: Watching, process: Process, undisturbed: Job) -> str:
-    """What it said until all was read and it was stopped; then all is there once."""
+    """Stop the flow when it has read everything, run it to its end, and check the results; returns the first output."""
     flow.until(lambda: flow.records() == len(RECORDS))
     process.send(SIGTERM)
     said = finished(process)
@@ -199,7 +199,7 @@ def in_the_end(flow: Watching, process: Process, undisturbed: Job) -> str:
 
 
 def test_a_password_that_is_taken_away_for_a_while(secured: Secured, tmp_path: Path, undisturbed: Job) -> None:
-    """The broker asks again after `connections.max.reauth.ms`."""
+    """The broker asks for the password again after `connections.max.reauth.ms`."""
     flow = Watching(secured, tmp_path, "SASL_SSL")
     flow.sends(RECORDS[:CALM])
     with flow.start() as process:
@@ -219,7 +219,7 @@ def test_a_password_that_is_taken_away_for_a_while(secured: Secured, tmp_path: P
 def test_a_certificate_of_the_broker_that_expires_and_is_renewed(
     secured: Secured, tmp_path: Path, undisturbed: Job
 ) -> None:
-    """It is looked at when a connection is made: after the broker was started again."""
+    """A client checks the certificate when it connects, so after the restart of the broker."""
     flow = Watching(secured, tmp_path, "SSL")
     flow.sends(RECORDS[:CALM])
     with flow.start() as process:

@@ -1,4 +1,4 @@
-"""With a new recovery folder a run begins where the settings say, and alerts that were sent are not sent again."""
+"""A run with a new recovery folder begins where the settings say, and does not send again the alerts on the topic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARTITIONS = 2
 
 @pytest.fixture(scope="module")
 def topic(kafka: Broker) -> str:
-    """A second of record time each record, from START on."""
+    """A topic whose records have timestamps a second apart in each partition, from an hour after START on."""
     name = f"t-{uuid4().hex[:8]}"
     create_topic(kafka, name, PARTITIONS)
     for number in range(PARTITIONS):
@@ -49,7 +49,7 @@ def test_from_the_start_of_the_topic_alerts_are_there_once(kafka: Broker, topic:
 def test_from_offsets_of_some_and_a_time(kafka: Broker, topic: str, tmp_path: Path) -> None:
     job = started(
         kafka, topic, tmp_path, "state", start_offsets={f"{topic}/1": 37}, start="2025-12-31T01:03:20Z"
-    )  # 200 s
+    )  # 200 s after the first record
     assert job.balance()["records"] == len(RECORDS) - 237
 
 

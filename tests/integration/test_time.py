@@ -1,5 +1,5 @@
-"""What must not stop time, or let it run away, as processes on a real broker: old events, odd arrivals, hung
-transactions, clocks that are set."""
+"""Faults that must neither stop time nor let it run away, with processes on a real broker: old events, records without
+a timestamp, hung transactions, clocks that are set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OLD = 946_800_000  # 2000-01-02
 
 
 class Live:
-    """A flow over a topic of its own, whose metrics can be asked for."""
+    """A flow over its own topic, with metrics that a test can read."""
 
     def __init__(
         self, folder: Path, broker: Broker, options: dict[str, str], partitions: int = 2, **settings: object
@@ -50,7 +50,7 @@ class Live:
         return Process(command, {**self.job.environment({}), **(environment or {})}, self.job.folder / "log")
 
     def metric(self, name: str, process: int = 0, **labels: str) -> float:
-        """The sum of the metric over all that have these labels; 0 where there is none, or no process yet."""
+        """The sum of the samples of this metric with these labels; 0 if there are none, or no process answers yet."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port + process}/metrics", timeout=5) as answer:
                 lines = answer.read().decode().splitlines()
@@ -69,14 +69,14 @@ class Live:
 
 
 def verdicts(job: Job) -> list[tuple[str, str]]:
-    """What was said of the traffic of the scenario: when, and what."""
+    """The time and status of each alert on the traffic of the scenario."""
     alerts = [json.loads(line) for line in job.alerts()]
     return [(a["at"], a["status"]) for a in alerts if a["series"] == {"model": "m"}]
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
-    """What is said of the scenario where nothing disturbs it."""
+    """The verdicts on the scenario without a fault."""
     folder = tmp_path_factory.mktemp("expected")
     path = folder / "events.jsonl"
     path.write_bytes(b"\n".join([*scenario(), b""]))
@@ -92,7 +92,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
 def test_a_partition_with_nothing_but_bad_events_stops_nothing(
     kafka: Broker, tmp_path: Path, expected: list[tuple[str, str]], bad: bytes
 ) -> None:
-    """Before, the first of them kept the other partition from being read, and none of the next let time go on."""
+    """The first bad event must not keep the other partition from being read, and the next ones must not stop time."""
     live = Live(tmp_path, kafka, LOG_APPEND, time__max_ahead_s=60, time__idle_s=2)
     live.send(0, *scenario())
     live.send(1, bad)
@@ -104,9 +104,9 @@ def test_a_partition_with_nothing_but_bad_events_stops_nothing(
 
 
 def test_a_record_without_a_timestamp_is_judged_by_those_before_it(kafka: Broker, tmp_path: Path) -> None:
-    """Before, all that was polled with it was judged by when the run began: what is newer was `future_time`."""
+    """If a whole poll with such a record were judged by the run's begin, newer records would be `future_time`."""
     live = Live(tmp_path, kafka, {}, kafka__stop_at_end=True)
-    now = int(time.time()) + 3_000  # the producer's clock is ahead, and so is what it says of arrivals
+    now = int(time.time()) + 3_000  # the producer's clock is ahead, and so are the arrivals, which it sets
     for n in range(100):
         times = [(now + n) * 1_000 if n != 50 else -1]
         produce(kafka, live.topic, [record(now + n)], 0, times) if n in {0, 50, 99} else None
@@ -118,7 +118,7 @@ def test_a_record_without_a_timestamp_is_judged_by_those_before_it(kafka: Broker
 def test_a_hung_transaction_is_no_idleness_and_its_records_are_lag(
     kafka: Broker, tmp_path: Path, expected: list[tuple[str, str]]
 ) -> None:
-    """Before, the partition was idle at the last record that could be read, and what came behind was overtaken."""
+    """If the partition counted as idle before the transaction, the records behind it would be overtaken."""
     live = Live(tmp_path, kafka, LOG_APPEND, time__max_ahead_s=60, time__idle_s=1)
     records = scenario()
     live.send(0, *records[::2])
@@ -131,9 +131,9 @@ def test_a_hung_transaction_is_no_idleness_and_its_records_are_lag(
     assert hung.flush(10) == 0
     live.send(1, *records[3::2])
     with live.start() as process:
-        wait_until(lambda: live.lag(1) == 301, "the lag of what cannot be read yet")
+        wait_until(lambda: live.lag(1) == 301, "the lag of records that cannot be read yet")
         wait_until(lambda: live.lag(0) > 150, "the lag of a partition that waits for another")
-        time.sleep(4)  # four times what makes a partition idle
+        time.sleep(4)  # four times `time.idle_s`
         assert live.metric("sentinel_records_total") < 200
         hung.abort_transaction(30)
         wait_until(lambda: verdicts(live.job) == expected and live.read() == 600, "the alerts, and all records")
@@ -145,7 +145,7 @@ def test_a_hung_transaction_is_no_idleness_and_its_records_are_lag(
 
 @pytest.fixture
 def clocked(kafka: Broker, tmp_path: Path) -> Iterator[tuple[Live, SteppedClock, Process]]:
-    """A flow whose clock can be set, with all that was sent before read."""
+    """A flow that has read its first 51 records, and its clock, which a test can set."""
     live = Live(tmp_path / "flow", kafka, LOG_APPEND, time__idle_s=1)
     clock = SteppedClock(tmp_path)
     live.send(0, *(record(time.time(), trace_id=str(n)) for n in range(50)))
@@ -161,12 +161,12 @@ def test_a_clock_that_is_set_back_holds_up_neither_reading_nor_the_end(
     live, clock, process = clocked
     clock.set(-100)
     live.send(0, *(record(time.time()) for _ in range(50)))
-    wait_until(lambda: live.read() == 101, "what comes while the clock is behind", seconds=10)
+    wait_until(lambda: live.read() == 101, "the records sent while the clock is behind", seconds=10)
     clock.set(3_600)
     time.sleep(1.5)  # an epoch begins
     clock.set(0)
     live.send(0, *(record(time.time()) for _ in range(50)))
-    wait_until(lambda: live.read() == 151, "what comes after the hour forward and back", seconds=10)
+    wait_until(lambda: live.read() == 151, "the records sent after the hour forward and back", seconds=10)
     assert live.metric("sentinel_clock_steps_total") == 3
     process.send(SIGTERM)
     assert process.finish(20) == 0, process.said()
@@ -180,10 +180,10 @@ def test_an_hour_forward_while_nothing_comes_closes_no_hour_of_panes(
     live, clock, process = clocked
     time.sleep(2)  # both partitions are idle
     clock.set(3_600)
-    time.sleep(11)  # longer than a pane, after which an idle partition says again how far it is
+    time.sleep(11)  # longer than a pane: an idle partition reports after each pane how far it is
     clock.set(0)
     live.send(0, *(record(time.time(), latency_ms=1_000) for _ in range(50)))
-    wait_until(lambda: live.read() == 101, "what comes then", seconds=10)
+    wait_until(lambda: live.read() == 101, "the records sent after the hour forward", seconds=10)
     time.sleep(1)
     assert live.metric("sentinel_events_overtaken_total") == 0
     process.send(SIGTERM)
@@ -191,7 +191,7 @@ def test_an_hour_forward_while_nothing_comes_closes_no_hour_of_panes(
 
 
 def test_a_partition_waits_for_one_of_another_process(kafka: Broker, tmp_path: Path) -> None:
-    """Before, the other process read the whole day into its open panes."""
+    """Otherwise the other process would read the whole day into its open panes."""
     live = Live(tmp_path, kafka, LOG_APPEND, 4, time__max_ahead_s=600, recovery__shards=16)
     live.send(0, record(START))
     hung = Producer({"bootstrap.servers": kafka.address, "transactional.id": live.topic})
@@ -211,7 +211,7 @@ def test_a_partition_waits_for_one_of_another_process(kafka: Broker, tmp_path: P
         time.sleep(3)  # time to read a day many times over
         found = read(0), read(1)
         assert all(map(any, found)), "each process reads something, else this shows nothing"
-        # Ten minutes are 20 records; what was on its way when the others were heard of is a few polls of 50.
+        # Ten minutes are 20 records; a process may poll a few times 50 before it hears of the other partitions.
         assert max(map(max, found)) < 500, found
         hung.abort_transaction(30)
         live.send(0, *(record(START + 30 * n) for n in range(1, 2_880)))
