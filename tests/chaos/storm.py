@@ -290,7 +290,7 @@ def main() -> int:
     random = Random(args.seed)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        brokers = kafka_pair(folder) if "leaders" in chosen else [kafka_broker(folder)]
+        brokers = kafka_pair(folder) if any(KINDS[kind].brokers > 1 for kind in chosen) else [kafka_broker(folder)]
         for broker in brokers:
             stack.callback(broker.kill)
             broker.start()

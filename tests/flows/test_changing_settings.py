@@ -392,8 +392,8 @@ def test_stores_and_topics_with_other_partitions_are_other_steps() -> None:
         return wiring.steps(Settings.model_validate(changes))
 
     greptime = {"store": {"kind": "greptime"}}
-    four = {"store": {"kind": "greptime", "greptime": {"partitions": 3}}}
-    assert len({steps().get("store"), steps(**greptime)["store"], steps(**four)["store"]}) == 3
+    three = {"store": {"kind": "greptime", "greptime": {"partitions": 3}}}
+    assert len({steps().get("store"), steps(**greptime)["store"], steps(**three)["store"]}) == 3
     other = steps(kafka={"alert_topic": "a.b", "dead_letter_topic": "c"})
     assert other == {"alerts_kafka": "alerts_kafka_a-b", "dead_letters_kafka": "dead_letters_kafka_c"}
     assert not set(other.values()) & set(steps().values())
