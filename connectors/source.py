@@ -43,7 +43,7 @@ class SourceObserver(Protocol):
         ...
 
     def lagging(self, partition: str, records: int) -> None:
-        """The partition still has so many records; called about once a second, also while it pauses."""
+        """Note the records that the partition still has; called about once a second, also while it pauses."""
         ...
 
 

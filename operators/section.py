@@ -40,7 +40,7 @@ PlainText = Annotated[str, Shown()]
 
 
 class Hidden(SecretStr):
-    """Text that is not shown because nobody knows what it holds, though its name is not that of a secret."""
+    """Text that is never shown: its name is not that of a secret, but its content is unknown."""
 
 
 class Section(BaseModel):

@@ -48,7 +48,7 @@ MOST_READ_BACK: Final = 200_000
 _READ_BACK: Final = {
     "auto.offset.reset": "earliest",
     "isolation.level": "read_committed",  # even if the configured readers see more
-    "fetch.wait.max.ms": "50",  # the broker waits so long for more records before it reports the end
+    "fetch.wait.max.ms": "50",  # time that the broker waits for more records before it reports the end
 }
 _REFUSED: Final = {
     KafkaError.MSG_SIZE_TOO_LARGE: "record_too_large",
@@ -67,7 +67,7 @@ class KafkaOnce:
     """A topic as a sink of records; keeps the contract `WriterFactory`. Each partition of the topic is one of ours.
 
     `first` is the number of partitions at the first start of the recovery store, None where this is the first one. It
-    routes for ever: what was written before a crash is looked for in the partition that it was routed to then.
+    routes for ever: records from before a crash are looked for in the partition to which they were routed.
     """
 
     def __init__(self, config: KafkaConfig, topic: str, name: str, first: int | None = None) -> None:

@@ -28,7 +28,7 @@ class KafkaSource:
         """The number of partitions of each topic at the `first` start of the recovery store, now where that is unknown.
 
         One that came later has no snapshot because it is new, and begins at its first record, not at the configured
-        start: what was written to it since it was made would be lost with `latest`. ConfigError where there are fewer.
+        start: with `latest` its first records would be lost. ConfigError if there are fewer.
         """
         numbers = {topic: len(found) for topic, found in self._found().topics.items()}
         for topic, number in numbers.items():

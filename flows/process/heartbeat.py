@@ -1,4 +1,4 @@
-"""Makes the heartbeats of this process: it reads and closes panes, is so far, and has sent so many alerts."""
+"""Makes the heartbeats of this process: whether it reads and closes panes, its watermark, its number of alerts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Pulse:
             self._turns += 1
 
     def polled(self, partition: str, records: int, watermark: int | None) -> None:
-        """A partition has given so many records so far, and its watermark is there."""
+        """Note the records that a partition has given so far, and its watermark."""
         with self._lock:
             self._records[partition] = records
             self._marks[partition] = watermark

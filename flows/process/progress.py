@@ -59,7 +59,7 @@ class Progress:
                 self._show("\n", self._clock() - self._began)
 
     def line(self, seconds: float) -> str:
-        """The state after so many seconds, as text."""
+        """The state after this number of seconds, as text."""
         parts = [f"{self.events:,} events"]
         if seconds >= 0.5:
             parts.append(f"{self.events / seconds:,.0f}/s")

@@ -33,7 +33,7 @@ from operators.observe.telemetry import Telemetry
 log = logging.getLogger(__name__)
 
 STUCK_S: Final = 300.0
-"""A process is stuck after so many seconds without a poll, on top of the budget of a sink. Compiling takes less."""
+"""Seconds without a poll, beyond the budget of a sink, after which a process is stuck. Compiling takes less."""
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Run:
             self.progress.update(len(batch.events), watermark, len(batch.dead), late)
 
     def lagging(self, partition: str, records: int) -> None:
-        """A source partition still has so many records."""
+        """Note the number of records that a source partition still has."""
         self.telemetry.lagging(partition, records)
 
     def turned(self) -> None:

@@ -80,7 +80,7 @@ class Wait:
             self._next = time.monotonic() + SAY_S
 
     def rest(self, seconds: float, text: str) -> None:
-        """Wait for so many seconds; raises `Stopped`."""
+        """Wait for this number of seconds; raises `Stopped`."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.look(text)

@@ -47,7 +47,7 @@ def join(where: Place, folder: Path, connected: threading.Event, token: str | No
 
 
 def end_unless(connected: threading.Event, seconds: float) -> None:
-    """End the process with exit code 1 unless all processes are `connected` within so many seconds from now.
+    """End the process with exit code 1 unless all processes are `connected` within this number of seconds.
 
     Bytewax can wait for ever: it is connected to a process that has died since, and waits for another process, which
     gathers with the dead one's successor.

@@ -32,7 +32,7 @@ from operators.errors import ConfigError
 
 
 def rescale(folders: Sequence[Path], pods: int) -> list[str]:
-    """Give each of the first `pods` folders its partitions; what was moved, a line each.
+    """Give each of the first `pods` folders its partitions; returns a line for each move.
 
     `folders` are the recovery folders of all volumes, old and new, in the order of the pods. May be run again after a
     crash. Raises `ConfigError`, before anything is moved, where a flow runs on one of them, a partition is missing or
@@ -88,7 +88,7 @@ def _lock(stack: ExitStack, path: Path) -> None:
 
 
 def _check_begun(folders: Sequence[Path]) -> None:
-    """Refuse to finish with fewer folders what was begun with more: the others may hold a copy that must go."""
+    """Refuse to finish a move with fewer folders than it began with: the others may hold a copy that must go."""
     told = [path.read_text() for folder in folders if (path := folder / MOVING).exists()]
     begun = max((int(text) for text in told if text.isdecimal()), default=0)
     if begun > len(folders):
