@@ -30,17 +30,17 @@ run: $(VENV)/.runtime ## the main job in a folder below runs/, then its report (
 demo: $(VENV)/.runtime ## simulated services, the flow on them, and its alerts as they come, on the terminal (ARGS for flows.demo)
 	@$(PY) -m flows.demo $(ARGS)
 
-PYTEST := $(PY) -m coverage run -m pytest
+COVERED := $(PY) -m coverage run -m pytest
 PURE := tests/operators tests/contracts
+WHOLE := tests/benchmarks tests/chaos tests/integration
 LEFT_OUT := build/left_out
 
 .PHONY: test
 test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says at the end what was left out
 	@rm -f .coverage .coverage.* $(LEFT_OUT); mkdir -p build; touch $(LEFT_OUT)
 	@failed=0; \
-	$(MAKE) -j2 -k test-uncompiled test-rest test-pure || failed=$$?; \
-	echo "The pure part, its loops not compiled, so that their branches are counted:"; cat build/uncompiled.log; \
-	echo "The pure part:"; cat build/pure.log; \
+	$(MAKE) -j2 -k test-whole test-pure test-parts test-uncompiled || failed=$$?; \
+	for part in pure parts uncompiled; do echo "build/test-$$part.log:"; cat build/test-$$part.log; done; \
 	exit $$failed
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report --fail-under=85
@@ -48,17 +48,20 @@ test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says a
 	@$(PY) -m coverage report --fail-under=95 --include='operators/*' --format=total
 	@if [ -s $(LEFT_OUT) ]; then echo "left out:"; cat $(LEFT_OUT); else echo "left out: nothing"; fi
 
-# Two of these run at a time, in the order in which `test` names them.
-.PHONY: test-uncompiled test-rest test-pure
-test-uncompiled test-rest test-pure: export PYTHONDONTWRITEBYTECODE =
-test-rest test-pure: export LLMS_TEST_SUMMARY = $(LEFT_OUT)
+# Two of them run at a time, in the order in which `test` names them. Whole flows run without coverage, which would
+# make them several times as slow; the pure part runs again uncompiled, so that the branches of its loops are counted.
+.PHONY: test-whole test-pure test-parts test-uncompiled
+test-whole test-pure test-parts test-uncompiled: export PYTHONDONTWRITEBYTECODE =
+test-whole test-pure test-parts: export LLMS_TEST_SUMMARY = $(LEFT_OUT)
 test-uncompiled: export NUMBA_DISABLE_JIT = 1
-test-uncompiled:
-	@$(PYTEST) -q -p no:cacheprovider --hypothesis-profile=uncompiled -m 'not compiled' tests/operators >build/uncompiled.log 2>&1
+test-whole:
+	@$(PY) -m pytest $(WHOLE)
 test-pure:
-	@$(PYTEST) -q -p no:cacheprovider $(PURE) >build/pure.log 2>&1
-test-rest:
-	@$(PYTEST) $(PURE:%=--ignore=%)
+	@$(COVERED) -q -p no:cacheprovider $(PURE) >build/$@.log 2>&1
+test-parts:
+	@$(COVERED) -q -p no:cacheprovider $(PURE:%=--ignore=%) $(WHOLE:%=--ignore=%) >build/$@.log 2>&1
+test-uncompiled:
+	@$(COVERED) -q -p no:cacheprovider --hypothesis-profile=uncompiled -m 'not compiled' tests/operators >build/$@.log 2>&1
 
 .PHONY: chaos
 chaos: $(VENV)/.dev .services/kafka/.ready ## fifty kills of a cluster on Apache Kafka, and what else goes wrong; what was lost or doubled (ARGS for tests.chaos.storm)

@@ -96,15 +96,10 @@ class Process:
 
 
 class Job:
-    """Settings and a folder with the job's store, alerts, dead letters, balance, recovery store and log.
+    """Settings and a folder with the job's store, alerts, dead letters, balance, recovery store and log."""
 
-    Unless it is `measured`, its processes run without coverage, which takes up to half of their time and which a killed
-    process does not report anyway.
-    """
-
-    def __init__(self, folder: Path, settings: Settings, *, measured: bool = True) -> None:
+    def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder = folder
-        self.measured = measured
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "settings.toml").touch()  # so that no other sentinel.toml is read
         self._settings: dict[str, object] = {
@@ -118,8 +113,7 @@ class Job:
 
     def environment(self, changes: Settings) -> dict[str, str]:
         """The environment of this process, with the settings of this job in place of any others."""
-        left_behind = ("SENTINEL_", "BYTEWAX_") if self.measured else ("SENTINEL_", "BYTEWAX_", "COVERAGE_")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(left_behind)}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SENTINEL_", "BYTEWAX_"))}
         ours = {
             f"SENTINEL_{key.replace('.', '__').upper()}": value if isinstance(value, str) else _text(value)
             for key, value in {**self._settings, **changes}.items()

@@ -109,18 +109,19 @@ def test_demo_passes_its_arguments_on(bare: Path) -> None:
     assert done.stdout.split() == [".venv/bin/python", "-m", "flows.demo", "--speed", "600"]
 
 
-@pytest.mark.parametrize("failing", ["", "uncompiled", "rest", "pure", "report"])
-def test_all_parts_of_the_tests_run_and_must_pass(bare: Path, failing: str) -> None:
+@pytest.mark.parametrize("failing", ["", "whole", "pure", "parts", "uncompiled", "report"])
+def test_every_part_of_the_tests_runs_and_must_pass(bare: Path, failing: str) -> None:
     (bare / ".venv" / "bin").mkdir(parents=True)
     for stamp in (".python", ".runtime", ".dev"):
         (bare / ".venv" / stamp).touch()
     python = bare / ".venv" / "bin" / "python"
     python.write_text(f"""#!/bin/sh
-what=$3
-case "$what ${{NUMBA_DISABLE_JIT:-0}} $*" in
-    "run 1 "*) what=uncompiled;;
-    "run 0 "*--ignore=tests/contracts*) what=rest;;
-    "run 0 "*) what=pure;;
+case "${{NUMBA_DISABLE_JIT:-0}} $*" in
+    "1 -m coverage run -m pytest "*" tests/operators") what=uncompiled;;
+    "0 -m pytest tests/benchmarks "*) what=whole;;
+    "0 -m coverage run -m pytest "*" tests/operators tests/contracts") what=pure;;
+    "0 -m coverage run -m pytest "*" --ignore=tests/operators "*) what=parts;;
+    *) what=$3;;
 esac
 [ "$what" != pure ] || echo "  2 x no broker" >>"$LLMS_TEST_SUMMARY"
 echo "ran $what"
@@ -130,8 +131,8 @@ echo "ran $what"
     done = make(bare, "test")
     assert (done.returncode == 0) == (not failing), done.stderr
     ran = [line for line in done.stdout.splitlines() if line.startswith("ran")]
-    assert sorted(ran[:3]) == ["ran pure", "ran rest", "ran uncompiled"]
-    assert ran[3:] == (["ran combine", "ran report"] if failing in ("", "report") else [])
+    assert sorted(ran[:4]) == ["ran parts", "ran pure", "ran uncompiled", "ran whole"]
+    assert ran[4:] == (["ran combine", "ran report"] if failing in ("", "report") else [])
     assert ("left out:\n  2 x no broker\n" in done.stdout) == (not failing)
 
 

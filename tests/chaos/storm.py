@@ -104,7 +104,7 @@ class Storm:
             "kafka.brokers": self.place.address, "kafka.topics": [topic], "kafka.group_id": f"{self.topic}-{name}",
             "kafka.alert_topic": alerts, "kafka.dead_letter_topic": dead, "kafka.on_expired": "earliest",
         }  # fmt: skip
-        return Job(self.folder / name, {**SETTINGS, **source}, measured=False)
+        return Job(self.folder / name, {**SETTINGS, **source})
 
     def _outputs(self, name: str) -> tuple[str, str]:
         return f"{self.topic}-{name}.alerts", f"{self.topic}-{name}.dead"

@@ -83,7 +83,7 @@ class Chaos:
         name = f"o-{uuid4().hex[:8]}"
         self.outputs = {"kafka.alert_topic": f"{name}.alerts", "kafka.dead_letter_topic": f"{name}.dead"}
         source = {"kafka.brokers": self.broker.address, "kafka.topics": [self._topic], "kafka.group_id": name}
-        return Job(folder, {**SETTINGS, **source, **self.outputs}, measured=False)
+        return Job(folder, {**SETTINGS, **source, **self.outputs})
 
     def outcome(self, job: Job) -> tuple[object, ...]:
         """All results of the job that a user sees, in a form that can be compared; only for the job made last."""

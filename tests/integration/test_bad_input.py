@@ -189,7 +189,7 @@ def test_a_million_tenants_are_bounded(tmp_path: Path) -> None:
     with path.open("w") as file:
         file.writelines(line % (START + i / 10_000, i) for i in range(many))
     tenants = {"panes.dimension_sets": [["tenant"]], "panes.series_per_shard": 500, "time.correction_s": 20}
-    job = Job(tmp_path / "job", {**files(path), **tenants}, measured=False)  # measuring coverage takes memory too
+    job = Job(tmp_path / "job", {**files(path), **tenants})
     with job.start(*job.recovered(1)) as process:
         code, peak = process.finish_watched(500)
     assert code == 0, process.said()
@@ -510,7 +510,7 @@ def test_a_disk_that_is_full_at_the_last_snapshot_ends_the_run_with_a_sentence(
     monkeypatch.setenv("RUST_BACKTRACE", "full")
     disk.size(20_000)
     settings = {"source.simulator.live": True, "source.simulator.rate": 500, "log.level": "warning"}
-    job = Job(tmp_path / "job", settings, measured=False)
+    job = Job(tmp_path / "job", settings)
     with job.start("-r", str(disk.folder / "recovery"), "-s", "3600", "-b", "0") as process:
         process.wait_for(" events")
         disk.fill()
@@ -549,7 +549,6 @@ def test_a_limit_on_the_size_of_files_ends_the_run_with_a_sentence(tmp_path: Pat
     """A user under a quota meets the same."""
     # Coverage writes a file too, and ends with a trace if it cannot.
     job = job_over(tmp_path / "job", scenario())
-    job.measured = False
     command = [sys.executable, "-m", "bytewax.run", "flows.main"]
 
     def limited() -> None:
@@ -632,7 +631,6 @@ def test_a_signal_at_any_moment_ends_it_well_and_it_goes_on(number: Signals, tmp
     """One run, signalled again and again: while Python starts, imports modules and builds the flow, and at work."""
     # Coverage's start in a process swallows a SIGINT and goes on half imported; users' processes never do that.
     job = job_over(tmp_path / "job", scenario())
-    job.measured = False
     codes = []
     for moment in (0.01, 0.1, 0.25, 0.45, 0.65, 0.8, 0.95, 1.1, 1.3, " events", " events"):
         with job.start(*job.recovered(), changes={"source.batch_size": 2, "log.level": "info"}) as process:

@@ -111,7 +111,7 @@ def test_a_leader_that_is_gone_stops_the_heartbeat_until_it_is_back(
         "store.kind": "none", "metrics.port": port,
     }  # fmt: skip
     seen = Seen(port)
-    with Job(tmp_path, settings, measured=False).start() as process, Sender(first):
+    with Job(tmp_path, settings).start() as process, Sender(first):
         wait_until(lambda: seen.mark(0) > 0 and seen.mark(1) > 0 and seen.moves(seen.beat, 1))
         if fault == "killed":
             second.kill()

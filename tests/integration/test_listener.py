@@ -41,7 +41,7 @@ def records(samples: dict[str, float]) -> float:
 def test_slow_clients_by_the_thousand_harm_neither_the_flow_nor_who_scrapes_it(tmp_path: Path) -> None:
     port = free_port()
     settings = {"source.kind": "simulator", "source.simulator.live": True, "metrics.port": port}
-    job = Job(tmp_path, settings, measured=False)
+    job = Job(tmp_path, settings)
     with job.start(*job.recovered(1)) as process, ExitStack() as stack:
         first_scrape(port, process)
         process.limit_descriptors(DESCRIPTORS)

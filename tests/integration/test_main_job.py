@@ -102,7 +102,7 @@ def scenario(shared: Path) -> Path:
 @pytest.fixture(scope="module")
 def long_run(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Job, Process]]:
     """The only run over these events from the file; it has started, and a test waits for its end."""
-    job = Job(tmp_path_factory.mktemp("long"), files(scenario / "events.jsonl.gz"), measured=False)
+    job = Job(tmp_path_factory.mktemp("long"), files(scenario / "events.jsonl.gz"))
     with job.start() as process:
         yield job, process
 
@@ -114,7 +114,7 @@ def test_half_a_million_events_through_kafka_give_the_alerts_of_the_file(
     from_file, process = long_run
     records = lines(scenario / "events.jsonl.gz")
     settings = topic(kafka, dealt(records, 3))
-    job = Job(tmp_path, {**settings, "alerts.jsonl": "", "store.kind": "none"}, measured=False)
+    job = Job(tmp_path, {**settings, "alerts.jsonl": "", "store.kind": "none"})
     job.run(seconds=LONG)
     assert process.finish(LONG) == 0, process.said()
     assert job.balance() == from_file.balance()

@@ -152,7 +152,7 @@ class Watching(Flow):
             "kafka.alert_topic": f"{self.topic}.alerts", "kafka.dead_letter_topic": f"{self.topic}.dead",
             "dead_letters.kafka": True, "kafka.heartbeat_topic": f"{self.topic}.beat", "kafka.heartbeat_s": 0.2,
         }  # fmt: skip
-        super().__init__(Job(folder, {**kafka_settings(self.broker, self.topic), **QUICK, **changes}, measured=False))
+        super().__init__(Job(folder, {**kafka_settings(self.broker, self.topic), **QUICK, **changes}))
 
     def sends(self, records: list[bytes]) -> None:
         produce(self.broker, self.topic, records)
@@ -264,7 +264,7 @@ def test_what_is_wrong_from_the_start_is_said_with_exit_code_78(secured: Secured
         started = []
         for number, (listener, options, why) in enumerate(cases):
             settings = {"kafka.brokers": secured.at[listener], "kafka.options": options}
-            job = Job(tmp_path / str(number), {**kafka_settings(secured.broker, name), **settings}, measured=False)
+            job = Job(tmp_path / str(number), {**kafka_settings(secured.broker, name), **settings})
             started.append((stack.enter_context(job.start()), why))
         for process, why in started:
             assert process.finish() == 78, process.said()
