@@ -29,8 +29,8 @@ def test_every_format_has_records() -> None:
 
 
 def test_a_format_is_found_by_name() -> None:
-    assert decoder("native") is DECODERS["native"]
-    with pytest.raises(ConfigError, match="unknown record format 'nativ': use one of native"):
+    assert all(decoder(name) is DECODERS[name] for name in DECODERS)
+    with pytest.raises(ConfigError, match=f"unknown record format 'nativ': use one of {', '.join(sorted(DECODERS))}"):
         decoder("nativ")
 
 
