@@ -39,8 +39,8 @@ LEFT_OUT := build/left_out
 test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says at the end what was left out
 	@rm -f .coverage .coverage.* $(LEFT_OUT); mkdir -p build; touch $(LEFT_OUT)
 	@failed=0; \
-	$(MAKE) -j2 -k test-whole test-pure test-parts test-uncompiled || failed=$$?; \
-	for part in pure parts uncompiled; do echo "build/test-$$part.log:"; cat build/test-$$part.log; done; \
+	$(MAKE) -j2 -k test-whole test-parts test-pure test-uncompiled || failed=$$?; \
+	for part in parts pure uncompiled; do echo "build/test-$$part.log:"; cat build/test-$$part.log; done; \
 	exit $$failed
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report --fail-under=85
@@ -50,9 +50,9 @@ test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says a
 
 # Two of them run at a time, in the order in which `test` names them. Whole flows run without coverage, which would
 # make them several times as slow; the pure part runs again uncompiled, so that the branches of its loops are counted.
-.PHONY: test-whole test-pure test-parts test-uncompiled
-test-whole test-pure test-parts test-uncompiled: export PYTHONDONTWRITEBYTECODE =
-test-whole test-pure test-parts: export LLMS_TEST_SUMMARY = $(LEFT_OUT)
+.PHONY: test-whole test-parts test-pure test-uncompiled
+test-whole test-parts test-pure test-uncompiled: export PYTHONDONTWRITEBYTECODE =
+test-whole test-parts test-pure: export LLMS_TEST_SUMMARY = $(LEFT_OUT)
 test-uncompiled: export NUMBA_DISABLE_JIT = 1
 test-whole:
 	@$(PY) -m pytest $(WHOLE)
