@@ -49,7 +49,7 @@ test: $(VENV)/.dev ## all tests that this machine can run, with coverage; says a
 	@if [ -s $(LEFT_OUT) ]; then echo "left out:"; cat $(LEFT_OUT); else echo "left out: nothing"; fi
 
 # Two of them run at a time, in the order in which `test` names them. Whole flows run without coverage, which would
-# make them several times as slow; the pure part runs again uncompiled, so that the branches of its loops are counted.
+# take up to half of their time. The pure part runs again uncompiled, so that the branches of its loops are counted.
 .PHONY: test-whole test-parts test-pure test-uncompiled
 test-whole test-parts test-pure test-uncompiled: export PYTHONDONTWRITEBYTECODE =
 test-whole test-parts test-pure: export LLMS_TEST_SUMMARY = $(LEFT_OUT)
