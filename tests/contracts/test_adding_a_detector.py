@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.contracts.trees import linked, run
 
 NAME = "far_off"
 
@@ -81,17 +78,8 @@ def test_it_knows_nothing_at_first() -> None:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository with one more detector: copies of the changed folders, links to the others."""
-    tree = tmp_path_factory.mktemp("tree")
-    for path in (ROOT / "flows", ROOT / "connectors", ROOT / "pyproject.toml", *(ROOT / "operators").glob("*[!_]")):
-        if path != ROOT / "operators" / "detect":
-            link = tree / path.relative_to(ROOT)
-            link.parent.mkdir(exist_ok=True)
-            link.symlink_to(path)
-    unwanted = shutil.ignore_patterns("__pycache__", "golden", "chaos", "integration")
-    for folder in ("operators/detect", "tests"):
-        shutil.copytree(ROOT / folder, tree / folder, ignore=unwanted)
-
+    """The repository with one more detector."""
+    tree = linked(tmp_path_factory.mktemp("tree"), "operators/detect", "tests/operators/detect")
     detect = tree / "operators" / "detect"
     (detect / "detectors" / f"{NAME}.py").write_text(DETECTOR)
     (tree / "tests" / "operators" / "detect" / "detectors" / f"test_{NAME}.py").write_text(ITS_TEST)
@@ -102,16 +90,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     registry = registry.replace(first, f"from operators.detect.detectors.{NAME} import FarOff\n{first}", 1)
     (detect / "registry.py").write_text(registry.replace(entries, f"{entries}    FarOff.name: FarOff,\n"))
     return tree
-
-
-def run(tree: Path, *arguments: str) -> str:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("SENTINEL_", "LLMS_TEST_"))}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=tree, env={**environ, "PYTHONPATH": str(tree)}, capture_output=True,
-        text=True, timeout=250, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_the_laws_and_its_own_test_meet_it(tree: Path) -> None:

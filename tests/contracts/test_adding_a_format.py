@@ -5,16 +5,12 @@ It is native JSON in Base64.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.contracts.trees import add_before, linked, run
 
 DECODER: Final = '''
 """Native JSON in Base64."""
@@ -80,23 +76,12 @@ def test_it_reads_what_is_inside() -> None:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository with one more format: copies of the changed folders, links to the others."""
-    tree = tmp_path_factory.mktemp("tree")
-    (tree / "operators").mkdir()
-    for path in (ROOT / "flows", ROOT / "connectors", ROOT / "pyproject.toml", *(ROOT / "operators").glob("*[!_]")):
-        if path != ROOT / "operators" / "decode":
-            (tree / path.relative_to(ROOT)).symlink_to(path)
-    unwanted = shutil.ignore_patterns("__pycache__", "golden", "chaos", "integration")
-    for folder in ("operators/decode", "tests"):
-        shutil.copytree(ROOT / folder, tree / folder, ignore=unwanted)
-
+    """The repository with one more format."""
+    tree = linked(tmp_path_factory.mktemp("tree"), "operators/decode", "tests/operators/decode", "tests/records.py")
     (tree / "operators" / "decode" / "base64.py").write_text(DECODER)
     registry = tree / "operators" / "decode" / "registry.py"
-    text = registry.read_text()
-    for before, added in (("from operators.decode.native import", IMPORT), ('    "native": ', LINE)):
-        assert text.count(before) == 1
-        text = text.replace(before, added + before)
-    registry.write_text(text)
+    add_before(registry, "from operators.decode.native import", IMPORT)
+    add_before(registry, '    "native": ', LINE)
     with (tree / "tests" / "records.py").open("a") as records:
         records.write(RECORDS)
     (tree / "tests" / "operators" / "decode" / "test_base64.py").write_text(TEST)
@@ -104,11 +89,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_laws_and_its_own_test_meet_it(tree: Path) -> None:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("SENTINEL_", "LLMS_TEST_"))}
     tests = ("tests/contracts/test_decoders.py", "tests/operators/decode/test_base64.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "base64 or format", *tests],
-        cwd=tree, env={**environ, "PYTHONPATH": str(tree)}, capture_output=True, text=True, timeout=250, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "12 passed" in done.stdout
+    said = run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "base64 or format", *tests)
+    assert "12 passed" in said

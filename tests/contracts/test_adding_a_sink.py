@@ -5,10 +5,6 @@ The sink here is a pager that notes each question, each opening and each page.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +12,7 @@ import orjson
 import pytest
 
 from tests.conftest import ROOT
+from tests.contracts.trees import add_before, linked, run
 
 FILE: Final = '''
 """A pager: a file with a line for each alert, each opening and each question."""
@@ -135,32 +132,17 @@ def test_it_rings(tmp_path: Path) -> None:
 '''
 
 
-def with_a_line(path: Path, before: str, added: str) -> None:
-    text = path.read_text()
-    assert text.count(before) == 1
-    path.write_text(text.replace(before, added + before))
-
-
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository with the pager: copies of the changed folders, links to the others."""
-    tree = tmp_path_factory.mktemp("tree")
-    (tree / "tests").mkdir()
-    for name in ("flows", "operators", "pyproject.toml"):
-        (tree / name).symlink_to(ROOT / name)
-    for path in (ROOT / "tests").iterdir():
-        if path.name not in ("connectors", "__pycache__"):
-            (tree / "tests" / path.name).symlink_to(path)
-    for name in ("connectors", "tests/connectors"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-
+    """The repository with the pager."""
+    tree = linked(tmp_path_factory.mktemp("tree"), "connectors", "tests/connectors")
     (tree / "connectors" / "pager.py").write_text(FILE)
     config = tree / "connectors" / "config.py"
-    with_a_line(config, "class AlertsConfig(Section):\n", SECTION)
-    with_a_line(config, '    kafka: bool = Field(False, description="The topic kafka.alert_topic', SETTING)
+    add_before(config, "class AlertsConfig(Section):\n", SECTION)
+    add_before(config, '    kafka: bool = Field(False, description="The topic kafka.alert_topic', SETTING)
     registry = tree / "connectors" / "registry.py"
-    with_a_line(registry, "from connectors.simulator import", "from connectors.pager import PagerFactory\n")
-    with_a_line(registry, '    "terminal": Sink(', LINE)
+    add_before(registry, "from connectors.simulator import", "from connectors.pager import PagerFactory\n")
+    add_before(registry, '    "terminal": Sink(', LINE)
     (tree / "tests" / "connectors" / "test_pager.py").write_text(TEST)
     return tree
 
@@ -185,38 +167,26 @@ kind = "none"
     return tmp_path
 
 
-def run(tree: Path, folder: Path, *arguments: str) -> str:
-    clean = {
-        k: v for k, v in os.environ.items() if not k.startswith(("SENTINEL_", "BYTEWAX_", "COVERAGE_", "LLMS_TEST_"))
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, env={**clean, "PYTHONPATH": str(tree)}, check=False,
-        capture_output=True, text=True, timeout=250,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_it_gets_the_alerts_of_the_flow(tree: Path, folder: Path) -> None:
-    run(tree, folder, "bytewax.run", "flows.main")
+    run(tree, "-m", "bytewax.run", "flows.main", folder=folder)
     alerts = [orjson.loads(line)["alert_id"] for line in (folder / "alerts.jsonl").read_bytes().splitlines()]
     assert alerts
     assert (folder / "book").read_text().splitlines() == ["opened", *(f"paged {alert}" for alert in alerts)]
 
 
 def test_it_is_asked_whether_it_is_there(tree: Path, folder: Path) -> None:
-    assert "ok      alerts, pager: it would ring\n" in run(tree, folder, "flows.check", "--connect")
+    assert "ok      alerts, pager: it would ring\n" in run(tree, "-m", "flows.check", "--connect", folder=folder)
     assert (folder / "book").read_text() == "asked\n"
 
 
 def test_a_backtest_neither_opens_nor_asks_it(tree: Path, folder: Path) -> None:
     events = str(ROOT / "tests" / "golden" / "latency_spike" / "events.jsonl")
-    run(tree, folder, "flows.backtest", events, "--alerts", "found.jsonl")
+    run(tree, "-m", "flows.backtest", events, "--alerts", "found.jsonl", folder=folder)
     assert (folder / "found.jsonl").read_bytes()
     assert not (folder / "book").exists()
 
 
 def test_the_laws_meet_it(tree: Path) -> None:
     tests = ("tests/contracts/test_writers.py", "tests/connectors/test_pager.py")
-    said = run(tree, tree, "pytest", "-q", "-p", "no:cacheprovider", "-k", "pager", *tests)
+    said = run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "pager", *tests)
     assert "5 passed" in said
