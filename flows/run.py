@@ -140,14 +140,19 @@ def masked(loaded: Loaded, ours: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def flow_command(folder: Path) -> list[str]:
+    """The command that starts the flow with its recovery store in this folder."""
+    store = str(folder / RECOVERY)
+    return [sys.executable, "-m", "bytewax.run", "flows.main", "-r", store, "-s", str(SNAPSHOT_S), "-b", "0"]
+
+
 def run(folder: Path, environ: Mapping[str, str], ours: Mapping[str, str], shown: Mapping[str, str]) -> int:
     """Run the flow to its end and return its exit code: 128 plus the signal's number if a signal ended it.
 
     `ours` are variables over those of `environ`; the printed command has them as in `shown`. SIGINT and SIGTERM are
     handed on to the flow, which then stores its state, so the run can be resumed.
     """
-    command = [sys.executable, "-m", "bytewax.run", "flows.main", "-r", str(folder / RECOVERY)]
-    command += ["-s", str(SNAPSHOT_S), "-b", "0"]
+    command = flow_command(folder)
     words = [f"{name}={shlex.quote(shown)}" for name, shown in shown.items()]
     print(" \\\n  ".join([*words, shlex.join(["python", *command[1:]])]), file=sys.stderr, flush=True)
     caught: list[int] = []

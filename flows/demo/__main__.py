@@ -29,8 +29,8 @@ from connectors.simulator import Simulator, wall_clock
 from connectors.terminal import alert_line
 from flows.demo.feed import Feed, Scene
 from flows.demo.view import frame, lag_s, status
-from flows.folder import RECOVERY, new_folder, write_status
-from flows.run import variables
+from flows.folder import new_folder, write_status
+from flows.run import flow_command, variables
 from flows.settings.model import CONFIG_EXIT_CODE, Loaded, load
 from operators.errors import ConfigError
 from operators.model import SECOND
@@ -96,10 +96,14 @@ def _free_port() -> int:
 @contextmanager
 def _flow(folder: Path, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """The flow, started as in production, with its output in `flow.log`; stopped at the end as by a supervisor."""
-    command = [sys.executable, "-m", "bytewax.run", "flows.main", "-r", str(folder / RECOVERY), "-s", "5", "-b", "0"]
     with (folder / "flow.log").open("wb") as words:
         flow = subprocess.Popen(
-            command, env={**environ}, stdin=subprocess.DEVNULL, stdout=words, stderr=words, process_group=0
+            flow_command(folder),
+            env={**environ},
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=words,
+            process_group=0,
         )
     try:
         yield flow
