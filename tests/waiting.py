@@ -10,13 +10,14 @@ def wait_until(
     holds: Callable[[], bool],
     what: str | Callable[[], str] = "the expected state",
     *,
-    seconds: float = 100,
+    seconds: float = 60,
+    ignore: type[Exception] | tuple[type[Exception], ...] = (),
     meanwhile: Callable[[], object] | None = None,
 ) -> None:
-    """Return as soon as `holds()` is true; an exception counts as false.
+    """Return as soon as `holds()` is true; an exception of the types in `ignore` counts as false.
 
     `meanwhile` is called between two checks. Raises `AssertionError` after this many seconds: it names `what`, and its
-    cause is the exception of the last check, if any.
+    cause is the ignored exception of the last check, if any.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -24,7 +25,7 @@ def wait_until(
         try:
             if holds():
                 return
-        except Exception as e:  # noqa: BLE001 - the other side may not be there yet
+        except ignore as e:
             error = e
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}") from error

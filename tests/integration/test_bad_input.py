@@ -14,6 +14,7 @@ import pty
 import re
 import resource
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -37,6 +38,8 @@ from tests.processes import Job, Process, files
 from tests.waiting import wait_until
 
 START = 1_741_000_000
+NO_STORE = sqlite3.OperationalError
+"""The store, or its table, does not exist yet."""
 """Unix time of the first record of a scenario, in March 2025."""
 QUICK: dict[str, object] = {
     "detect.warm_up_panes": 12,
@@ -254,7 +257,11 @@ def test_records_that_come_to_an_idle_empty_topic_are_not_late(broker: Broker, t
     with job.start(*job.recovered()) as process:
         process.wait_for("0 events")
         produce(broker, topic, [record(time.time()) for _ in range(100)])
-        wait_until(lambda: job.requests("service,model,operation").get(1) == 100)
+        wait_until(
+            lambda: job.requests("service,model,operation").get(1) == 100,
+            seconds=100,
+            ignore=NO_STORE,
+        )
         process.send(SIGTERM)
         assert process.finish() == 0, process.said()
     balance_of(job, 100)
@@ -349,7 +356,7 @@ def test_records_that_wait_in_the_client_do_not_hide_that_the_broker_is_away(mor
     (partition,) = source.partitions()
     reader = source.open(partition, None)
     reader.durable(0)
-    wait_until(lambda: bool(reader.poll(1).values))
+    wait_until(lambda: bool(reader.poll(1).values), seconds=100)
     time.sleep(0.5)  # the client fetches the rest and learns the end
     mortal.kill()
     time.sleep(0.5)
@@ -377,22 +384,34 @@ def test_a_broker_that_goes_and_comes_back_and_one_that_does_not(
     topic = a_topic(mortal, records[:200])
     job = Job(tmp_path, kafka_settings(mortal, topic, sinks__backoff_most_s=0.5))
     with job.start(*job.recovered()) as process:
-        wait_until(lambda: job.requests("service,model,operation").get(10, 0) > 100)
+        wait_until(
+            lambda: job.requests("service,model,operation").get(10, 0) > 100,
+            seconds=100,
+            ignore=NO_STORE,
+        )
         mortal.kill()
         process.wait_for("trying again")
         mortal.start()
         produce(mortal, topic, records[200:400])
-        wait_until(lambda: job.requests("service,model,operation").get(10, 0) > 300)
+        wait_until(
+            lambda: job.requests("service,model,operation").get(10, 0) > 300,
+            seconds=100,
+            ignore=NO_STORE,
+        )
         before = process.said().count("trying again")
         mortal.kill()
-        wait_until(lambda: process.said().count("trying again") > before)
+        wait_until(lambda: process.said().count("trying again") > before, seconds=100)
         process.send(SIGTERM)
         assert process.finish(20) == 0, process.said()
     balance_of(job, 400)
     mortal.start()
     with job.start(*job.recovered(), changes={"sinks.budget_s": 1}, log="second") as process:
         produce(mortal, topic, records[400:500])
-        wait_until(lambda: job.requests("service,model,operation").get(10, 0) > 400)
+        wait_until(
+            lambda: job.requests("service,model,operation").get(10, 0) > 400,
+            seconds=100,
+            ignore=NO_STORE,
+        )
         mortal.kill()
         assert process.finish() == 1, process.said()
     said = process.said()
@@ -578,7 +597,7 @@ def test_what_is_removed_while_it_is_written_ends_the_run(what: str, tmp_path: P
     job = Job(tmp_path / "job", live)
     command = [sys.executable, "-m", "bytewax.run", "flows.main", *job.recovered()]
     with Process(command, job.environment({}), tmp_path / "log") as process:
-        wait_until(lambda: bool(job.rows("llm_panes")))
+        wait_until(lambda: bool(job.rows("llm_panes")), seconds=100, ignore=NO_STORE)
         match what:
             case "store":
                 (job.folder / "sentinel.db").unlink()

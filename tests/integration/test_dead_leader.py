@@ -35,7 +35,7 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, 
         admin = first.admin()
         topics = [NewTopic(TOPIC, 2, replica_assignment=[[1], [2]])]
         topics += [NewTopic(name, 1, replica_assignment=[[1]]) for name in ("alerts", "beats")]
-        wait_until(lambda: len(admin.list_topics(timeout=5).brokers) == 2, seconds=30)
+        wait_until(lambda: len(admin.list_topics(timeout=5).brokers) == 2, seconds=30, ignore=Exception)
         for done in admin.create_topics(topics).values():
             done.result()
         yield first, second
@@ -112,13 +112,15 @@ def test_a_leader_that_is_gone_stops_the_heartbeat_until_it_is_back(
     }  # fmt: skip
     seen = Seen(port)
     with Job(tmp_path, settings).start() as process, Sender(first):
-        wait_until(lambda: seen.mark(0) > 0 and seen.mark(1) > 0 and seen.moves(seen.beat, 1))
+        wait_until(
+            lambda: seen.mark(0) > 0 and seen.mark(1) > 0 and seen.moves(seen.beat, 1), seconds=100, ignore=Exception
+        )
         if fault == "killed":
             second.kill()
         else:
             second.signal(SIGSTOP)
         try:
-            wait_until(lambda: not seen.moves(seen.beat, 2), seconds=60)
+            wait_until(lambda: not seen.moves(seen.beat, 2), seconds=60, ignore=Exception)
             assert seen.value("sentinel_partition_waited_for", f'"{TOPIC}/1"') == 1
             assert not seen.moves(lambda: seen.mark(1), 2)
             assert seen.mark(1) < seen.mark(0)
@@ -128,7 +130,7 @@ def test_a_leader_that_is_gone_stops_the_heartbeat_until_it_is_back(
                 second.start()
             else:
                 second.signal(SIGCONT)
-        wait_until(lambda: seen.moves(seen.beat, 1), seconds=60)
-        wait_until(lambda: seen.moves(lambda: seen.mark(1), 1), seconds=60)
+        wait_until(lambda: seen.moves(seen.beat, 1), seconds=60, ignore=Exception)
+        wait_until(lambda: seen.moves(lambda: seen.mark(1), 1), seconds=60, ignore=Exception)
         process.send(SIGTERM)
         assert process.finish() == 0, process.said()

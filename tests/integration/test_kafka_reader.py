@@ -116,9 +116,9 @@ def test_a_leader_that_does_not_answer_is_no_end(tmp_path: Path) -> None:
         reader = KafkaSource(config(broker, topic)).open(f"{topic}/0", None)
         read(reader)
         broker.signal(signal.SIGSTOP)
-        wait_until(lambda: not reader.poll(10).at_end)
+        wait_until(lambda: not reader.poll(10).at_end, seconds=20)
         broker.signal(signal.SIGCONT)
-        wait_until(lambda: reader.poll(10).at_end)
+        wait_until(lambda: reader.poll(10).at_end, seconds=20)
         reader.close()
     finally:
         broker.kill()

@@ -79,7 +79,7 @@ class Flow:
         def looked() -> bool:
             return not process.alive() or true()
 
-        wait_until(looked, process.said)
+        wait_until(looked, process.said, seconds=100, ignore=Exception)
         assert process.alive(), process.said()
 
     def metric(self, name: str, **labels: str) -> float:
@@ -238,9 +238,9 @@ def test_records_that_were_fetched_before_fetches_fail_are_not_the_last(guarded:
         _, high = reader._consumer.get_watermark_offsets(TopicPartition(topic, 0), cached=True)
         return high
 
-    wait_until(lambda: end() == 1_000)
+    wait_until(lambda: end() == 1_000, seconds=100, ignore=Exception)
     give_back = deny(guarded, ResourceType.TOPIC, topic, AclOperation.READ)
-    wait_until(lambda: end() == -1)
+    wait_until(lambda: end() == -1, seconds=100, ignore=Exception)
     first = reader.poll(600)
     assert (first.values, first.finished, first.at_end) == (records[:600], False, False)
     give_back()
@@ -253,7 +253,7 @@ def test_records_that_were_fetched_before_fetches_fail_are_not_the_last(guarded:
             return chunk.finished
         return False
 
-    wait_until(has_ended)
+    wait_until(has_ended, seconds=100, ignore=Exception)
     assert rest == records[600:]
     reader.close()
 
