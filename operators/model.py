@@ -65,6 +65,8 @@ class Reason:
     NOT_UTF8 = "not_utf8"
     NOT_JSON = "not_json"
     NOT_AN_OBJECT = "not_an_object"
+    NOT_OTLP = "not_otlp"
+    UNKNOWN_FORMAT = "unknown_format"
     MISSING_FIELD = "missing_field"
     WRONG_TYPE = "wrong_type"
     BAD_NUMBER = "bad_number"  # negative, non-finite or absurd
@@ -73,10 +75,11 @@ class Reason:
     RECORD_TOO_LARGE = "record_too_large"
     STRING_TOO_LONG = "string_too_long"
     TOO_MANY_ATTRIBUTES = "too_many_attributes"
+    TOO_MANY_CALLS = "too_many_calls"
 
     ALL: Final = (
-        NOT_UTF8, NOT_JSON, NOT_AN_OBJECT, MISSING_FIELD, WRONG_TYPE, BAD_NUMBER, BAD_TIME, FUTURE_TIME,
-        RECORD_TOO_LARGE, STRING_TOO_LONG, TOO_MANY_ATTRIBUTES,
+        NOT_UTF8, NOT_JSON, NOT_AN_OBJECT, NOT_OTLP, UNKNOWN_FORMAT, MISSING_FIELD, WRONG_TYPE, BAD_NUMBER, BAD_TIME,
+        FUTURE_TIME, RECORD_TOO_LARGE, STRING_TOO_LONG, TOO_MANY_ATTRIBUTES, TOO_MANY_CALLS,
     )  # fmt: skip
 
 

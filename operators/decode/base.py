@@ -30,14 +30,15 @@ class Fault:
 class Decoded:
     """The events and faults of a sequence of records, both in the order of the records.
 
-    `repeats` counts calls that a record tells more than once; `passed_over` counts what tells of no call, such as spans
-    of agents and tools.
+    `repeats` counts calls that a record tells more than once. `passed_over` counts what tells of no call by what it is:
+    `no_call` (spans of agents and tools, other logs), `metric`, `cache_hit` (no call reached a provider),
+    `stream_opening`.
     """
 
     events: Events
     faults: list[Fault]
     repeats: int = 0
-    passed_over: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
 
 
 class Decoder(Protocol):
@@ -93,7 +94,7 @@ class Reading:
 
     calls: list[Call]
     repeats: int = 0
-    passed_over: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
 
 
 class Format(Protocol):
