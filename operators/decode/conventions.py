@@ -22,8 +22,9 @@ from operators.decode.values import at, inside, told
 Unit = Literal["", "s", "ms", "us", "ns", "time", "usd"]
 """How a number is to be read; `time` is an instant, from which the start of the call is taken away."""
 
-Basis = Literal["", "without_cache"]
-"""What a count of prompt tokens stands for: the whole input, or the input without its cached part."""
+Basis = Literal["", "without_cache", "parts"]
+"""What a count of tokens stands for: the whole; the input without its cached part; or what is left of the whole beside
+other parts, whose names begin with its own (`input` and `input_cache_read`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class Row:
 
 
 def _rows(field: str, *places: str, unit: Unit = "", basis: Basis = "") -> tuple[Row, ...]:
-    return tuple(Row(field, *place.split("#", 1), unit=unit, basis=basis) for place in places)
+    split = (place.partition("#") for place in places)
+    return tuple(Row(field, attribute, path, unit, basis) for attribute, _, path in split)
 
 
 TABLE: Final[tuple[Row, ...]] = (
@@ -58,6 +60,8 @@ TABLE: Final[tuple[Row, ...]] = (
         "embedding.model_name",
         "langfuse.observation.model.name",
         "mlflow.llm.model",
+        "langsmith.metadata.model_name",
+        "braintrust.metadata#model",
         "llm.openai.model",
     ),
     *_rows(
@@ -66,6 +70,8 @@ TABLE: Final[tuple[Row, ...]] = (
         "llm.request.model_name",
         "llm.request.model",
         "ai.model.id",
+        "aisdk.model.id",
+        "langsmith.metadata.ls_model_name",
         "llm.invocation_parameters#model",
         "llm.invocation_parameters#model_name",
         "embedding.invocation_parameters#model",
@@ -73,15 +79,23 @@ TABLE: Final[tuple[Row, ...]] = (
         "request_data#model",
         "langfuse.observation.metadata.ls_model_name",
         "metadata#ls_model_name",
+        "gen_ai.request_model",
+        "gen_ai.model_name",
+        "ai.model_id",
+        "model_name",
+        "model",
     ),
     *_rows(
         "provider",
+        "langsmith.metadata.ls_provider",
         "gen_ai.provider.name",
         "gen_ai.system",
+        "gen_ai.model.provider",
         "llm.provider",
         "llm.system",
         "llm.vendor",
         "ai.model.provider",
+        "aisdk.model.provider",
         "langfuse.observation.metadata.ls_provider",
         "metadata#ls_provider",
         "mlflow.llm.provider",
@@ -100,13 +114,19 @@ TABLE: Final[tuple[Row, ...]] = (
         "langfuse.observation.usage_details#prompt_tokens",
         "langfuse.observation.usage_details#input_tokens",
     ),
-    *_rows("prompt_tokens", "langfuse.observation.usage_details#input", basis="without_cache"),
+    *_rows("prompt_tokens", "langfuse.observation.usage_details#input", basis="parts"),
     *_rows(
         "prompt_tokens",
         "mlflow.chat.tokenUsage#input_tokens",
         "metadata.usage_object#prompt_tokens",
         "gen_ai.usage.raw#prompt_tokens",
+        "braintrust.metrics#prompt_tokens",
+        "usage#input_tokens",
+        "usage#prompt_tokens",
+        "usage.prompt_tokens",
+        "gen_ai.response.prompt_tokens",
     ),
+    *_rows("prompt_tokens", "input_tokens", "gen_ai.usage.raw#input_tokens", basis="without_cache"),
     *_rows(
         "completion_tokens",
         "gen_ai.usage.output_tokens",
@@ -118,17 +138,31 @@ TABLE: Final[tuple[Row, ...]] = (
         "ai.usage.completionTokens",
         "langfuse.observation.usage_details#completion_tokens",
         "langfuse.observation.usage_details#output_tokens",
-        "langfuse.observation.usage_details#output",
+    ),
+    *_rows("completion_tokens", "langfuse.observation.usage_details#output", basis="parts"),
+    *_rows(
+        "completion_tokens",
         "mlflow.chat.tokenUsage#output_tokens",
         "metadata.usage_object#completion_tokens",
         "gen_ai.usage.raw#completion_tokens",
         "gen_ai.usage.raw#output_tokens",
+        "braintrust.metrics#completion_tokens",
+        "usage#output_tokens",
+        "usage#completion_tokens",
+        "usage.completion_tokens",
+        "gen_ai.response.completion_tokens",
+        "output_tokens",
     ),
     *_rows(
         "cached_tokens",
         "gen_ai.usage.cache_read.input_tokens",
         "gen_ai.usage.cache_read_input_tokens",
         "gen_ai.usage.cached_tokens",
+        "gen_ai.usage.cache_read_tokens",
+        "gen_ai.usage.input_tokens.cached",
+        "gen_ai.usage.input_token_details#cache_read",
+        "langsmith.metadata.usage_metadata#input_token_details.cache_read",
+        "gen_ai.usage.input_tokens_details.cached_tokens",
         "gen_ai.usage.details.cache_read_tokens",
         "gen_ai.usage.details.cache_read_input_tokens",
         "gen_ai.usage.details.cached_tokens",
@@ -136,10 +170,13 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.usage.input_token_details.cached_tokens",
         "llm.usage.cache_read_input_tokens",
         "llm.token_count.prompt_details.cache_read",
+        "llm.token_count.prompt_details.cache_input",
         "ai.usage.inputTokenDetails.cacheReadTokens",
         "ai.usage.cachedInputTokens",
         "ai.response.providerMetadata#openai.cachedPromptTokens",
         "ai.response.providerMetadata#anthropic.cacheReadInputTokens",
+        "ai.response.providerMetadata#anthropic.usage.cache_read_input_tokens",
+        "ai.response.providerMetadata#bedrock.usage.cacheReadInputTokens",
         "langfuse.observation.usage_details#prompt_tokens_details.cached_tokens",
         "langfuse.observation.usage_details#input_tokens_details.cached_tokens",
         "langfuse.observation.usage_details#input_cached_tokens",
@@ -151,29 +188,46 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.usage.raw#cache_read_input_tokens",
         "gen_ai.usage.raw#prompt_tokens_details.cached_tokens",
         "gen_ai.usage.raw#input_tokens_details.cached_tokens",
+        "braintrust.metrics#prompt_cached_tokens",
+        "usage#input_tokens_details.cached_tokens",
+        "usage#prompt_tokens_details.cached_tokens",
+        "cache_read_tokens",
     ),
     *_rows(
         "cache_write_tokens",
         "gen_ai.usage.cache_write.input_tokens",
         "gen_ai.usage.cache_creation.input_tokens",
         "gen_ai.usage.cache_creation_input_tokens",
+        "gen_ai.usage.cache_write_input_tokens",
+        "gen_ai.usage.input_tokens.cache_write",
+        "gen_ai.usage.input_token_details#cache_creation",
+        "langsmith.metadata.usage_metadata#input_token_details.cache_creation",
         "gen_ai.usage.details.cache_write_tokens",
         "gen_ai.usage.details.cache_creation_input_tokens",
         "llm.usage.cache_creation_input_tokens",
         "llm.token_count.prompt_details.cache_write",
         "ai.usage.inputTokenDetails.cacheWriteTokens",
         "ai.response.providerMetadata#anthropic.cacheCreationInputTokens",
+        "ai.response.providerMetadata#anthropic.usage.cache_creation_input_tokens",
+        "ai.response.providerMetadata#bedrock.usage.cacheWriteInputTokens",
         "langfuse.observation.usage_details#input_cache_creation",
         "langfuse.observation.usage_details#cache_creation_input_tokens",
         "mlflow.chat.tokenUsage#cache_creation_input_tokens",
         "metadata.usage_object#cache_creation_input_tokens",
         "metadata.usage_object#prompt_tokens_details.cache_write_tokens",
         "gen_ai.usage.raw#cache_creation_input_tokens",
+        "braintrust.metrics#prompt_cache_creation_tokens",
+        "cache_creation_tokens",
     ),
     *_rows(
         "reasoning_tokens",
         "gen_ai.usage.reasoning.output_tokens",
         "gen_ai.usage.reasoning_tokens",
+        "gen_ai.usage.output_tokens.reasoning",
+        "gen_ai.usage.experimental.reasoning_tokens",
+        "gen_ai.usage.output_token_details#reasoning",
+        "langsmith.metadata.usage_metadata#output_token_details.reasoning",
+        "gen_ai.usage.output_tokens_details.reasoning_tokens",
         "gen_ai.usage.details.reasoning_tokens",
         "gen_ai.usage.completion_tokens_details.reasoning_tokens",
         "gen_ai.usage.output_token_details.reasoning_tokens",
@@ -189,6 +243,9 @@ TABLE: Final[tuple[Row, ...]] = (
         "metadata.usage_object#completion_tokens_details.reasoning_tokens",
         "gen_ai.usage.raw#completion_tokens_details.reasoning_tokens",
         "gen_ai.usage.raw#output_tokens_details.reasoning_tokens",
+        "braintrust.metrics#completion_reasoning_tokens",
+        "usage#output_tokens_details.reasoning_tokens",
+        "usage#completion_tokens_details.reasoning_tokens",
     ),
     *_rows(
         "total_tokens",
@@ -199,6 +256,10 @@ TABLE: Final[tuple[Row, ...]] = (
         "langfuse.observation.usage_details#total_tokens",
         "langfuse.observation.usage_details#total",
         "metadata.usage_object#total_tokens",
+        "mlflow.chat.tokenUsage#total_tokens",
+        "braintrust.metrics#tokens",
+        "usage#total_tokens",
+        "gen_ai.client.token.usage",
     ),
     *_rows(
         "cost_usd",
@@ -209,6 +270,11 @@ TABLE: Final[tuple[Row, ...]] = (
         "llm.cost.total",
         "operation.cost",
         "langfuse.observation.cost_details#total",
+        "mlflow.llm.cost#total_cost",
+        "gen_ai.cost.total_tokens",
+        "braintrust.metrics#estimated_cost",
+        "ai.total_cost",
+        "gen_ai.client.estimated_cost",
         "metadata.usage_object#cost",
         unit="usd",
     ),
@@ -221,17 +287,21 @@ TABLE: Final[tuple[Row, ...]] = (
         "llm.response.stop_reason",
         "ai.response.finishReason",
         "anthropic.message.stop_reason",
+        "gen_ai.response.stop_reason",
+        "stop_reason",
         "langfuse.observation.metadata.finish_reason",
     ),
     *_rows("ttft_ms", "gen_ai.response.time_to_first_chunk", unit="s"),
-    *_rows("ttft_ms", "ai.response.msToFirstChunk", unit="ms"),
-    *_rows("ttft_ms", "langfuse.observation.completion_start_time", unit="time"),
+    *_rows("ttft_ms", "ai.response.msToFirstChunk", "ai.stream.msToFirstChunk", "ttft_ms", unit="ms"),
+    *_rows("ttft_ms", "langfuse.observation.completion_start_time", "mastra.completion_start_time", unit="time"),
     *_rows(
         "ttft_ms",
         "gen_ai.server.time_to_first_token",
         "gen_ai.latency.time_to_first_token",
         "gen_ai.response.time_to_first_token",
         "llm.response.time_to_first_token",
+        "braintrust.metrics#time_to_first_token",
+        "gen_ai.server.ttft",
         unit="s",
     ),
     *_rows(
@@ -241,6 +311,11 @@ TABLE: Final[tuple[Row, ...]] = (
         "llm.is_streaming",
         "gen_ai.request.is_stream",
         "llm.request.is_stream",
+        "gen_ai.request.streaming",
+        "gen_ai.response.streaming",
+        "langsmith.request.streaming",
+        "spring.ai.chat.client.stream",
+        "ai.streaming",
         "llm.invocation_parameters#stream",
         "request_data#stream",
     ),
@@ -254,7 +329,6 @@ TABLE: Final[tuple[Row, ...]] = (
         "output.value#id",
         "output.value#llm_output.id",
         "output.value#generations.0.0.message.kwargs.response_metadata.id",
-        "output.value#generations.0.0.message.kwargs.id",
     ),
     *_rows("call_id", "litellm.call_id"),
     *_rows("error_type", "error.type", "error.code", "http.response.status_code", "http.status_code"),
@@ -270,8 +344,10 @@ TABLE: Final[tuple[Row, ...]] = (
         "langfuse.user.id",
         "langfuse.trace.user_id",
         "langfuse.observation.metadata.langfuse_user_id",
+        "langsmith.metadata.user_id",
         "traceloop.association.properties.user_id",
         "ai.telemetry.metadata.userId",
+        "gen_ai.user.id",
         "metadata#user_id",
         "metadata.user_api_key_end_user_id",
     ),
@@ -281,8 +357,12 @@ TABLE: Final[tuple[Row, ...]] = (
         "session.id",
         "langfuse.session.id",
         "langfuse.observation.metadata.langfuse_session_id",
+        "langsmith.metadata.session_id",
+        "langsmith.metadata.thread_id",
         "traceloop.association.properties.session_id",
         "ai.telemetry.metadata.sessionId",
+        "gcp.vertex.agent.session_id",
+        "gen_ai.session.id",
         "metadata#session_id",
     ),
     *_rows(
@@ -293,6 +373,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "traceloop.association.properties.tenant",
         "traceloop.association.properties.tenant_id",
         "ai.telemetry.metadata.tenant",
+        "dify.tenant_id",
         "metadata#tenant",
         "metadata.user_api_key_team_alias",
         "metadata.user_api_key_team_id",
@@ -318,30 +399,34 @@ FIRST_TOKEN: Final = frozenset(
 """Events of a span whose first one marks the first token of the answer."""
 
 ROLES: Final[dict[str, dict[str, str]]] = {
-    "openinference.span.kind": {
-        "llm": "chat", "embedding": "embeddings", "chain": "", "retriever": "", "reranker": "", "tool": "", "agent": "",
-        "guardrail": "", "evaluator": "", "prompt": "", "unknown": "",
+    "langfuse.observation.type": {"generation": "chat", "embedding": "embeddings"},
+    "openinference.span.kind": {"llm": "chat", "embedding": "embeddings"},
+    "langsmith.span.kind": {"llm": "chat", "embedding": "embeddings"},
+    "mlflow.spanType": {"llm": "chat", "chat_model": "chat", "embedding": "embeddings"},
+    "mastra.span.type": {"model_generation": "chat", "rag_embedding": "embeddings"},
+    "lmnr.span.type": {"llm": "chat"},
+    "agentops.span.kind": {"llm": "chat", "embedding": "embeddings"},
+    "gen_ai.span.kind": {"llm": "chat", "embedding": "embeddings"},
+    "gen_ai.span_kind_name": {"llm": "chat", "embedding": "embeddings"},
+    "genkit:metadata:subtype": {"model": "chat", "embedder": "embeddings"},
+    "traceloop.span.kind": {},
+    "spring.ai.kind": {"chat_model": "chat", "embedding_model": "embeddings"},
+    "braintrust.span_attributes#type": {"llm": "chat"},
+    "span.type": {
+        "llm_request": "chat", "claude_code.llm_request": "chat", "llm": "chat", "interaction": "", "agent": "", "tool": "",
+        "claude_code.interaction": "", "claude_code.tool": "", "memory": "",
     },
-    "langfuse.observation.type": {
-        "generation": "chat", "embedding": "embeddings", "span": "", "event": "", "agent": "", "tool": "", "chain": "",
-        "retriever": "", "evaluator": "", "guardrail": "",
-    },
-    "langsmith.span.kind": {
-        "llm": "chat", "embedding": "embeddings", "chain": "", "tool": "", "retriever": "", "prompt": "", "parser": "",
-    },
-    "mlflow.spanType": {
-        "llm": "chat", "chat_model": "chat", "embedding": "embeddings", "chain": "", "agent": "", "tool": "",
-        "retriever": "", "parser": "", "reranker": "", "memory": "", "workflow": "", "task": "", "guardrail": "",
-        "evaluator": "", "unknown": "",
-    },
-    "traceloop.span.kind": {"workflow": "", "task": "", "agent": "", "tool": ""},
 }  # fmt: skip
-"""What a span is, by an attribute whose values a convention lists, in lower case: the kind of call, "" for no call.
-The first attribute that a span has, with a value that is listed, decides."""
+"""What a span is, where a library has an attribute for that: the values that mean a call, in lower case. A span with
+such an attribute and another value is no call, but for `span.type`, which others use for other things. The first
+attribute that a span has decides."""
+
+NO_ROLES: Final = frozenset({"", "unknown", "default", "span", "text", "generic"})
+"""Values of these attributes that say nothing: the next attribute decides."""
 
 MORE: Final = (
-    "ai.operationId", "event.name", "exception.type", "exception.message", "gen_ai.evaluation.name", "logfire.span_type",
-    "hidden_params", "gen_ai.agent.name",
+    "ai.operationId", "event.name", "exception.type", "exception.message", "gen_ai.operation.type", "haystack.component.type",
+    "hidden_params", "logfire.span_type", "service.instance.id", "success",
 )  # fmt: skip
 """Attributes that single rules ask for, beside those of the table and the roles."""
 
@@ -361,7 +446,8 @@ class Conventions:
         self._by_attribute: dict[str, list[tuple[int, Row]]] = {}
         for rank, row in enumerate((*extra, *TABLE)):
             self._by_attribute.setdefault(row.attribute, []).append((rank, row))
-        self.wanted: Final = frozenset((*self._by_attribute, *ROLES, *MORE))
+        roles = (name.partition("#")[0] for name in ROLES)
+        self.wanted: Final = frozenset((*self._by_attribute, *roles, *MORE))
 
     def read(self, *groups: Mapping[str, Any]) -> dict[str, list[Found]]:
         """What these attributes tell, by field, each in the order of the table. Takes about 1 us an attribute."""

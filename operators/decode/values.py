@@ -1,4 +1,4 @@
-"""Values out of attributes and records of other formats: what they tell, freed from the forms that libraries give them."""
+"""Values out of attributes and records of other formats, freed from the forms that libraries give them."""
 
 from __future__ import annotations
 

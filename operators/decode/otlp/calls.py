@@ -12,20 +12,21 @@ from operators.decode.conventions import FIRST_TOKEN, Conventions, Found
 from operators.decode.otlp.signals import ERROR, Span
 from operators.decode.times import BadTime, parse_time
 from operators.decode.values import flag, inside, is_number, number, text
+from operators.decode.vocabulary import ERROR_TYPES
 
 _MS: Final = 1_000_000  # nanoseconds
 _TO_MS: Final = {"s": 1_000.0, "ms": 1.0, "us": 0.001, "ns": 0.000_001}
 _TEXTS: Final = ("service", "region", "tenant", "agent", "session_id", "user", "key", "model", "model_requested")
 _TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 _STATUS_CODE: Final = re.compile(r"\b(?:code|status)\D{0,3}([45]\d\d)\b", re.IGNORECASE)
-_ERROR_NAME: Final = re.compile(r"[A-Za-z_.]{0,60}(?:Error|Exception|Timeout|error)\b")
-_GENERIC: Final = frozenset({"invalid_request", "unknown"})
-_SPECIFIC: Final = frozenset(
+_SPECIFIC: Final = frozenset(ERROR_TYPES) - {"invalid_request", "unknown"}
+_PROVIDERS: Final = frozenset(
     {
-        "rate_limit", "server_error", "overloaded", "timeout", "authentication", "content_filter", "not_found",
-        "connection", "cancelled",
+        "openai", "anthropic", "cohere", "mistral", "mistralai", "groq", "bedrock", "vertexai", "gemini", "vllm", "sglang",
+        "ollama", "together", "replicate",
     }
 )  # fmt: skip
+"""Words in the name of a scope that name the provider where no attribute does."""
 EVALUATION: Final = "gen_ai.evaluation.result"
 
 
@@ -41,6 +42,18 @@ class Told:
     call_id: str = ""
     outer: list[Told] = field(default_factory=list)
     """Spans that tell of the same call too, the nearest first."""
+
+    @property
+    def cached(self) -> bool:
+        """Whether LiteLLM answered from its own cache: no call reached a provider, and it has no headers and no cost."""
+        hidden = inside(self.span.attributes.get("hidden_params"))
+        return (
+            isinstance(hidden, dict)
+            and bool(hidden.get("cache_key"))
+            and not hidden.get("additional_headers")
+            and self.fields["status"] == "ok"
+            and "cost_usd" not in self.fields
+        )
 
 
 def tell(span: Span, operation: str, conventions: Conventions) -> Told:
@@ -70,13 +83,13 @@ def tell(span: Span, operation: str, conventions: Conventions) -> Told:
     _provider(read, span, put, originals)
     put("operation", operation, _place(read, "operation", "kind of the span"))
     _tokens(read, put)
-    _cost(read, put)
     _stream(read, span, fields, put)
     reason = read.get("finish_reason")
     if reason is not None:
         sent = text(reason[0].value)
         put("finish_reason", _in_vocabulary(vocabulary.finish_reason, sent, reason[0], originals), reason[0].row.place)
     _status(read, span, put, originals)
+    _cost(read, fields["status"] == "error", put)
     _quality(read, span, put)
     if originals:
         fields["attributes"] = originals
@@ -112,7 +125,7 @@ def _provider(read: Mapping[str, Sequence[Found]], span: Span, put: Any, origina
         put("provider", _in_vocabulary(vocabulary.provider, text(found.value), found, originals), found.row.place)
         return
     for word in re.split(r"[^a-z0-9]+", span.scope.lower()):
-        if word in ("openai", "anthropic", "cohere", "mistralai", "groq", "bedrock", "vertexai", "gemini"):
+        if word in _PROVIDERS:
             put("provider", vocabulary.provider(word), "scope")
             return
 
@@ -120,51 +133,58 @@ def _provider(read: Mapping[str, Sequence[Found]], span: Span, put: Any, origina
 def _tokens(read: Mapping[str, Sequence[Found]], put: Any) -> None:
     """The counts: prompt tokens with cache, completion tokens with reasoning, whichever way they were told.
 
-    A count that says more than its whole, or a total that is the sum of all parts, proves that the parts were not in
-    the whole. Counts that are all 0 stand for a call whose usage nobody knows, since no call has an empty prompt.
+    A part that is more than its whole, or a total that is the sum of whole and parts, proves that the parts were not in
+    the whole. A count of -1 is unknown. Counts that are all 0 stand for a call whose usage nobody knows, since no call
+    has an empty prompt.
     """
     firsts = {name: read[name][0] for name in (*_TOKENS, "total_tokens") if name in read}
     counts = {name: number(found.value) for name, found in firsts.items()}
+    counts = {name: count for name, count in counts.items() if count != -1}
     if not any(counts.get(name) for name in ("prompt_tokens", "completion_tokens")):
         counts = {name: count for name, count in counts.items() if count != 0}
     total = counts.pop("total_tokens", None)
     if all(map(is_number, counts.values())):
-        if "prompt_tokens" in counts:
-            counts["prompt_tokens"] += _left_out_of_prompt(firsts["prompt_tokens"], counts, total)
-        if "completion_tokens" in counts:
-            counts["completion_tokens"] += _left_out_of_completion(counts, total)
+        prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
+        cache = counts.get("cached_tokens", 0) + counts.get("cache_write_tokens", 0)
+        reasoning = counts.get("reasoning_tokens", 0)
+        added = total - (prompt or 0) - (completion or 0) if is_number(total) and total else None
+        if prompt is not None:
+            counts["prompt_tokens"] += _left_out(
+                firsts["prompt_tokens"],
+                prompt,
+                cache,
+                counts.get("cached_tokens", 0),
+                added,
+                {cache, cache + reasoning},
+            )
+        if completion is not None:
+            counts["completion_tokens"] += _left_out(
+                firsts["completion_tokens"], completion, reasoning, reasoning, added, {reasoning, cache + reasoning}
+            )
     for name, count in counts.items():
         put(name, count, firsts[name].row.place)
 
 
-def _left_out_of_prompt(found: Found, counts: Mapping[str, Any], total: Any) -> Any:
-    """The tokens of the cache that the count of prompt tokens lacks."""
-    prompt, completion = counts["prompt_tokens"], counts.get("completion_tokens", 0)
-    parts = counts.get("cached_tokens", 0) + counts.get("cache_write_tokens", 0)
-    if found.row.basis == "without_cache" and isinstance(found.beside, dict):
-        name = found.row.path
-        siblings = [number(v) for k, v in found.beside.items() if k.startswith(f"{name}_") and is_number(number(v))]
-        parts = sum(siblings)
-        return 0 if is_number(total) and total == prompt + completion else parts
-    if counts.get("cached_tokens", 0) > prompt or (parts and is_number(total) and total == prompt + completion + parts):
-        return parts
-    return 0
+def _left_out(found: Found, whole: Any, parts: Any, largest: Any, added: Any, proofs: set[Any]) -> Any:
+    """The tokens of the parts that the count of the whole lacks.
+
+    `largest` is the part that is never more than the whole; `added` what the total has beyond prompt and completion,
+    None if there is no total; `proofs` the values of it that prove that the parts are missing.
+    """
+    if found.row.basis == "parts" and isinstance(found.beside, dict):
+        begin = f"{found.row.path}_"
+        siblings = [number(value) for name, value in found.beside.items() if name.startswith(begin)]
+        parts = sum(filter(is_number, siblings))
+    elif found.row.basis != "without_cache":
+        return parts if largest > whole or (parts and added in proofs) else 0
+    return 0 if added == 0 else parts
 
 
-def _left_out_of_completion(counts: Mapping[str, Any], total: Any) -> Any:
-    """The tokens of reasoning that the count of completion tokens lacks."""
-    completion, reasoning = counts["completion_tokens"], counts.get("reasoning_tokens", 0)
-    prompt = counts.get("prompt_tokens", 0)
-    if reasoning > completion or (reasoning and is_number(total) and total == prompt + completion + reasoning):
-        return reasoning
-    return 0
-
-
-def _cost(read: Mapping[str, Sequence[Found]], put: Any) -> None:
-    """The cost; 0 stands for a price that the library does not know."""
+def _cost(read: Mapping[str, Sequence[Found]], failed: bool, put: Any) -> None:
+    """The cost; 0 stands for a price that the library does not know, unless the call failed."""
     for found in read.get("cost_usd", ()):
         cost = number(found.value)
-        if cost != 0:
+        if cost != 0 or failed:
             put("cost_usd", cost, found.row.place)
             return
 
@@ -182,59 +202,78 @@ def _stream(read: Mapping[str, Sequence[Found]], span: Span, fields: dict[str, A
     put("streamed", streamed, place)
     if streamed is False:
         return
+    latency = fields.get("latency_ms", 0.0)
     for found in read.get("ttft_ms", ()):
-        time = _first_token(found, span)
+        time = _first_token(found, span, latency)
         # An answer that was not streamed has its first token at the end: that tells nothing.
-        if time is not None and (streamed or not is_number(time) or time < 0.999 * fields.get("latency_ms", time + 1)):
+        if time is not None and (streamed or not latency or time < 0.999 * latency):
             put("ttft_ms", time, found.row.place)
             return
     if first is not None and first.at >= span.start:
         put("ttft_ms", (first.at - span.start) / _MS, f"event {first.name}")
 
 
-def _first_token(found: Found, span: Span) -> Any:
+def _first_token(found: Found, span: Span, latency: float) -> float | None:
+    """The time to the first token in milliseconds; None if it is not told.
+
+    Some libraries write milliseconds or nanoseconds under a name that others use for seconds: since the first token
+    does not come after the end, a time that does is read in the largest unit in which it does not.
+    """
     if found.row.unit == "time":
         try:
-            instant = parse_time(text(found.value))
+            return max(0.0, parse_time(text(found.value)) / 1_000 - span.start / _MS)
         except (BadTime, TypeError):
             return None
-        return max(0.0, instant / 1_000 - span.start / _MS)
     value = number(found.value)
-    return value * _TO_MS[found.row.unit] if is_number(value) else value
+    if not is_number(value) or value < 0:
+        return None
+    units = (found.row.unit, "ms", "ns")
+    times = [float(value * _TO_MS[unit]) for unit in units]
+    return next((time for time in times if time <= latency * 1.01 + 5), None) if latency else times[0]
 
 
 def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals: dict[str, Any]) -> None:
     """Whether the call failed, and how: unset is success unless an error says otherwise."""
     told = [f for f in read.get("error_type", ()) if not _is_fine(f.value)]
     level = read.get("level", ())
-    failed = (
-        span.status == ERROR
-        or any(str(found.value).upper() == "ERROR" for found in level)
-        or (span.status == 0 and bool(told))
-    )
-    if not failed:
+    place = ""
+    if span.status == ERROR:
+        place = "status"
+    elif any(str(found.value).upper() == "ERROR" for found in level):
+        place = level[0].row.place
+    elif span.status == 0 and told:
+        place = told[0].row.place
+    elif flag(span.attributes.get("success")) is False:
+        place = "success"
+    if not place:
         put("status", "ok", "status")
         return
-    put("status", "error", "status" if span.status == ERROR else told[0].row.place if told else level[0].row.place)
+    put("status", "error", place)
     candidates = [(text(found.value), found.row.place) for found in told]
     candidates += [
         (event.attributes["exception.type"], "event exception")
         for event in span.events
         if isinstance(event.attributes.get("exception.type"), str)
     ]
-    messages = [str(found.value) for found in read.get("message", ())] + [span.message]
-    for message in messages:
-        candidates += [(code, "message") for code in _STATUS_CODE.findall(message[:500])]
-        candidates += [(name, "message") for name in _ERROR_NAME.findall(message[:200])[:1]]
     named = [(vocabulary.error_type(str(sent)), str(sent), place) for sent, place in candidates if sent is not None]
+    messages = [str(found.value) for found in read.get("message", ())] + [span.message]
+    messages += [str(event.attributes.get("exception.message") or "") for event in span.events]
+    # A message may quote a prompt: only what it says about the kind of the error is taken from it.
+    named += [(kind, kind, "message") for message in messages for kind in _kinds(message)]
     best = next((n for n in named if n[0] in _SPECIFIC), None)
-    best = best or next((n for n in named if n[0] in _GENERIC), None) or (named[0] if named else None)
+    best = best or next((n for n in named if n[0] == "invalid_request"), None) or (named[0] if named else None)
     if best is None:
-        put("error_type", "unknown", "status")
+        put("error_type", "unknown", place)
         return
     put("error_type", best[0], best[2])
     if best[0] != best[1]:
         originals[best[2]] = best[1][:200]
+
+
+def _kinds(message: str) -> list[str]:
+    """The kinds of errors that a message names: by a status of HTTP in it, else by its words."""
+    kinds = [vocabulary.error_type(code) for code in _STATUS_CODE.findall(message[:500])]
+    return kinds or [kind for kind in [vocabulary.error_type(message)] if kind in ERROR_TYPES]
 
 
 def _is_fine(value: Any) -> bool:

@@ -65,7 +65,9 @@ def signals(record: dict[str, Any], wanted: Collection[str]) -> Signals:
                 for item in _objects(of_scope, items):
                     _add(found, items, item, scope, resource, wanted)
     if not known and record:
-        raise Unreadable(Reason.MISSING_FIELD, "resourceSpans, resourceLogs or resourceMetrics: is required, and absent")
+        raise Unreadable(
+            Reason.MISSING_FIELD, "resourceSpans, resourceLogs or resourceMetrics: is required, and absent"
+        )
     return found
 
 

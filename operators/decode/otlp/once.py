@@ -5,8 +5,10 @@ counts, since its time is the call's own. What it lacks is taken from the others
 
 - A span above a call in its trace tells of the same call if it is a call of the same kind, unless a span of an agent, a
   tool or a workflow stands between them: then both are calls.
-- Spans with the same response id or call id tell of one call, in whatever trace. The innermost of them is the shortest.
+- Spans with the same response id or call id that overlap tell of one call, in whatever trace. The innermost of them is
+  the shortest.
 - Spans of one trace with the same name, start and end are one span that was written twice.
+- A span of another library in the same process, inside this one in time, tells of the same call if it tells the same.
 - logfire tells of a stream in a span for its opening, and in another one of no length at its end.
 """
 
@@ -35,6 +37,7 @@ _ABOVE: Final = ("agent", "session_id", "user", "tenant", "service")
 _USAGE: Final = frozenset(
     {"prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "cost_usd"}
 )
+_PARTS: Final = ("cached_tokens", "cache_write_tokens", "reasoning_tokens")
 _MS: Final = 1_000_000
 
 
@@ -59,12 +62,11 @@ def counted(told: Sequence[Told], spans: Spans, conventions: Conventions) -> lis
     for alike in _alike([t for t in told if id(t) not in gone]):
         inmost = min(alike, key=lambda t: (_length(t), -t.span.start))
         for t in alike:
-            if t is inmost:
-                continue
-            if _overlap(t, inmost):
+            if t is not inmost:
                 drop(t, inmost)
-            else:  # the answer came again, from a cache
-                gone.add(id(t))
+    for outer, inmost in _nested([t for t in told if id(t) not in gone]):
+        if id(inmost) not in gone:
+            drop(outer, inmost)
     _close_streams([t for t in told if id(t) not in gone], drop)
     left = [t for t in told if id(t) not in gone]
     for t in left:
@@ -100,19 +102,68 @@ def _overlap(a: Told, b: Told) -> bool:
 
 
 def _alike(told: Sequence[Told]) -> list[list[Told]]:
-    """The groups of calls that share an id, or are one span written twice; each call is in at most one."""
-    owner: dict[tuple[object, ...], list[Told]] = {}
-    for t in told:
+    """Groups of calls that share an id and overlap in time, or are one span written twice; each call is in at most one.
+
+    Some servers give their responses ids that are not their own alone, so an id that comes back later is another call.
+    """
+    owners: dict[tuple[object, ...], list[list[Told]]] = {}
+    groups: list[list[Told]] = []
+    for t in sorted(told, key=lambda t: t.span.start):
         span = t.span
         keys: list[tuple[object, ...]] = [("span", span.trace_id, span.name, span.start, span.end)]
         keys += [("response", t.response_id)] if t.response_id else []
         keys += [("call", t.call_id)] if t.call_id else []
-        group = next((owner[key] for key in keys if key in owner), [])
+        near = (group for key in keys for group in owners.get(key, ()) if _overlap(group[-1], t))
+        group = next(near, None)
+        if group is None:
+            group = []
+            groups.append(group)
         group.append(t)
         for key in keys:
-            owner.setdefault(key, group)
-    groups = {id(group): group for group in owner.values() if len(group) > 1}
-    return list(groups.values())
+            if group not in owners.setdefault(key, []):
+                owners[key].append(group)
+    return [group for group in groups if len(group) > 1]
+
+
+def _nested(told: Sequence[Told]) -> Iterator[tuple[Told, Told]]:
+    """Pairs (outer, inner) of spans of two libraries that tell of one call without any id in common.
+
+    They come from one process, the one lies in the other in time, and all that both tell is equal: model, outcome,
+    usage. Only a failed call, or one whose usage both tell, is judged so. An inner span is in one pair at most.
+    """
+    taken: set[int] = set()
+    for outer in sorted(told, key=lambda t: t.span.end - t.span.start):
+        for inner in told:
+            if id(inner) not in taken and _same_call(outer, inner):
+                taken.add(id(inner))
+                yield outer, inner
+                break
+
+
+def _same_call(outer: Told, inner: Told) -> bool:
+    a, b = outer.span, inner.span
+    if a.scope == b.scope or a.resource != b.resource or _kind(outer) != _kind(inner):
+        return False
+    if not (a.start <= b.start and b.end <= a.end) or (outer.response_id and inner.response_id):
+        return False
+    if outer.fields["status"] != inner.fields["status"] or not _models(outer) & _models(inner):
+        return False
+    if outer.fields["status"] == "error":
+        return _agree(outer, inner, ("error_type",))
+    usage = ("prompt_tokens", "completion_tokens")
+    return _agree(outer, inner, usage) and all(name in t.fields for name in usage for t in (outer, inner))
+
+
+def _models(told: Told) -> set[str]:
+    """The names of the model that a call tells, without the prefix of a router."""
+    names = (told.fields.get("model"), told.fields.get("model_requested"))
+    return {name.rpartition("/")[2] for name in names if isinstance(name, str)}
+
+
+def _agree(a: Told, b: Told, names: Sequence[str]) -> bool:
+    """Whether the fields that both tell are equal, and at least one is."""
+    both = [name for name in names if name in a.fields and name in b.fields]
+    return bool(both) and all(a.fields[name] == b.fields[name] for name in both)
 
 
 def _close_streams(told: Sequence[Told], drop: Any) -> None:
@@ -156,12 +207,16 @@ def _complete(told: Told, outer: Told, alone: bool) -> None:
     """Take from a span of the same call what this one lacks; `alone` if that span tells of no other call."""
     prompts = {t.fields["prompt_tokens"] for t in (told, outer) if _hashable(t.fields.get("prompt_tokens"))}
     usage = alone and len(prompts) < 2
+    for name in _PARTS:
+        # A client that knows no such part writes 0; a library above it that does not say so casts doubt on that.
+        if alone and told.fields.get(name) == 0 and name not in outer.fields and "prompt_tokens" in outer.fields:
+            del told.fields[name], told.found[name]
     for name, value in outer.fields.items():
         if name in told.fields or name in _OWN or (name in _USAGE and not usage) or not (alone or name in _ABOVE):
             continue
         told.fields[name] = value
         told.found[name] = f"{outer.found[name]} of span {outer.span.name}"
-    first = outer.fields.get("ttft_ms")
+    first: Any = outer.fields.get("ttft_ms")
     if alone and "ttft_ms" not in told.fields and told.fields.get("streamed") is not False and is_number(first):
         after = first + (outer.span.start - told.span.start) / _MS
         if after >= 0:

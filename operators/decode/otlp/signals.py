@@ -33,7 +33,7 @@ class Event:
 
 @dataclass(slots=True)
 class Span:
-    """One span. Ids are lower-case hexadecimal, "" where absent; times are nanoseconds; `kind` and `status` are codes."""
+    """One span. Ids are lower-case hexadecimal, "" where absent; times are nanoseconds; `kind`, `status` are codes."""
 
     trace_id: str
     span_id: str
