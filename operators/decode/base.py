@@ -32,13 +32,14 @@ class Decoded:
 
     `repeats` counts calls that a record tells more than once. `passed_over` counts what tells of no call by what it is:
     `no_call` (spans of agents and tools, other logs), `metric`, `cache_hit` (no call reached a provider),
-    `stream_opening`.
+    `stream_opening`. `formats` counts the records by their format where that was found out.
     """
 
     events: Events
     faults: list[Fault]
     repeats: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
+    formats: dict[str, int] = field(default_factory=dict)
 
 
 class Decoder(Protocol):
@@ -95,6 +96,14 @@ class Reading:
     calls: list[Call]
     repeats: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
+
+
+class Recognizable(Protocol):
+    """A format whose records can be told from all others."""
+
+    def looks_like(self, record: object) -> bool:
+        """Whether a parsed JSON value has names that only this format has."""
+        ...
 
 
 class Format(Protocol):

@@ -413,8 +413,8 @@ ROLES: Final[dict[str, dict[str, str]]] = {
     "spring.ai.kind": {"chat_model": "chat", "embedding_model": "embeddings"},
     "braintrust.span_attributes#type": {"llm": "chat"},
     "span.type": {
-        "llm_request": "chat", "claude_code.llm_request": "chat", "llm": "chat", "interaction": "", "agent": "", "tool": "",
-        "claude_code.interaction": "", "claude_code.tool": "", "memory": "",
+        "llm_request": "chat", "claude_code.llm_request": "chat", "llm": "chat", "interaction": "", "agent": "",
+        "tool": "", "claude_code.interaction": "", "claude_code.tool": "", "memory": "",
     },
 }  # fmt: skip
 """What a span is, where a library has an attribute for that: the values that mean a call, in lower case. A span with
@@ -425,8 +425,8 @@ NO_ROLES: Final = frozenset({"", "unknown", "default", "span", "text", "generic"
 """Values of these attributes that say nothing: the next attribute decides."""
 
 MORE: Final = (
-    "ai.operationId", "event.name", "exception.type", "exception.message", "gen_ai.operation.type", "haystack.component.type",
-    "hidden_params", "logfire.span_type", "service.instance.id", "success",
+    "ai.operationId", "event.name", "exception.type", "exception.message", "gen_ai.operation.type",
+    "haystack.component.type", "hidden_params", "logfire.span_type", "service.instance.id", "success",
 )  # fmt: skip
 """Attributes that single rules ask for, beside those of the table and the roles."""
 

@@ -22,8 +22,8 @@ _STATUS_CODE: Final = re.compile(r"\b(?:code|status)\D{0,3}([45]\d\d)\b", re.IGN
 _SPECIFIC: Final = frozenset(ERROR_TYPES) - {"invalid_request", "unknown"}
 _PROVIDERS: Final = frozenset(
     {
-        "openai", "anthropic", "cohere", "mistral", "mistralai", "groq", "bedrock", "vertexai", "gemini", "vllm", "sglang",
-        "ollama", "together", "replicate",
+        "openai", "anthropic", "cohere", "mistral", "mistralai", "groq", "bedrock", "vertexai", "gemini", "vllm",
+        "sglang", "ollama", "together", "replicate",
     }
 )  # fmt: skip
 """Words in the name of a scope that name the provider where no attribute does."""
@@ -45,7 +45,7 @@ class Told:
 
     @property
     def cached(self) -> bool:
-        """Whether LiteLLM answered from its own cache: no call reached a provider, and it has no headers and no cost."""
+        """Whether LiteLLM answered from its own cache: no provider was called, so it has no headers and no cost."""
         hidden = inside(self.span.attributes.get("hidden_params"))
         return (
             isinstance(hidden, dict)

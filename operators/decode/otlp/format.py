@@ -27,6 +27,10 @@ class OtlpFormat:
     def __init__(self, parse: Callable[[bytes, Collection[str]], Signals]) -> None:
         self._parse = parse
 
+    def looks_like(self, record: object) -> bool:
+        """Whether a parsed JSON value is an OTLP record."""
+        return json.looks_like(record)
+
     def read(self, value: bytes, limits: DecodeConfig) -> Reading:
         """The calls of one record; spans and logs that are none are passed over, and so are metrics."""
         known = conventions()

@@ -40,9 +40,10 @@ def parse(value: bytes, wanted: Collection[str]) -> Signals:
 
 
 def looks_like(record: object) -> bool:
-    """Whether a parsed JSON value is an OTLP record."""
-    return isinstance(record, dict) and any(
-        _get(record, name) is not None for name in ("resourceSpans", "resourceLogs", "resourceMetrics")
+    """Whether a parsed JSON value is an OTLP record; the Collector writes an empty batch as {}."""
+    return record == {} or (
+        isinstance(record, dict)
+        and any(_get(record, name) is not None for name in ("resourceSpans", "resourceLogs", "resourceMetrics"))
     )
 
 
