@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from operators.config import DecodeConfig
-from operators.decode.base import Decoded, Decoder, Fault, Recognizable
+from operators.decode.base import Decoded, Decoder, Fault, Recognizable, add_counts
 from operators.decode.diagnose import unreadable
 from operators.decode.native import NativeDecoder
 from operators.model import Events, Reason
@@ -103,10 +103,11 @@ def joined(parts: Sequence[Decoded]) -> Decoded:
         call=call[order],
     )
     passed_over: dict[str, int] = {}
+    unknown: dict[str, int] = {}
     for part in parts:
-        for name, count in part.passed_over.items():
-            passed_over[name] = passed_over.get(name, 0) + count
+        add_counts(passed_over, part.passed_over)
+        add_counts(unknown, part.unknown)
     faults: list[Fault] = sorted(
         (fault for part in parts for fault in part.faults), key=lambda fault: (fault.record, fault.call)
     )
-    return Decoded(together, faults, sum(part.repeats for part in parts), passed_over)
+    return Decoded(together, faults, sum(part.repeats for part in parts), passed_over, unknown=unknown)

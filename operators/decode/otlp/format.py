@@ -33,7 +33,7 @@ class OtlpFormat:
 
     def read(self, value: bytes, limits: DecodeConfig) -> Reading:
         """The calls of one record; spans and logs that are none are passed over, and so are metrics."""
-        known = conventions()
+        known = conventions(limits)
         return calls_of(self._parse(value, known.wanted), known)
 
 
@@ -64,7 +64,11 @@ def calls_of(signals: Signals, known: Conventions) -> Reading:
         "stream_opening": opened,
         "metric": signals.metrics,
     }
-    return Reading(calls, again + len(asked) - len(left), {name: n for name, n in passed.items() if n})
+    unknown: dict[str, int] = {}
+    for t in left:
+        for name in known.unknown(t.span.attributes):
+            unknown[name] = unknown.get(name, 0) + 1
+    return Reading(calls, again + len(asked) - len(left), {name: n for name, n in passed.items() if n}, unknown)
 
 
 def _call(told: Told) -> Call:
