@@ -73,10 +73,11 @@ class Reason:
     RECORD_TOO_LARGE = "record_too_large"
     STRING_TOO_LONG = "string_too_long"
     TOO_MANY_ATTRIBUTES = "too_many_attributes"
+    TOO_MANY_CALLS = "too_many_calls"
 
     ALL: Final = (
         NOT_UTF8, NOT_JSON, NOT_AN_OBJECT, MISSING_FIELD, WRONG_TYPE, BAD_NUMBER, BAD_TIME, FUTURE_TIME,
-        RECORD_TOO_LARGE, STRING_TOO_LONG, TOO_MANY_ATTRIBUTES,
+        RECORD_TOO_LARGE, STRING_TOO_LONG, TOO_MANY_ATTRIBUTES, TOO_MANY_CALLS,
     )  # fmt: skip
 
 

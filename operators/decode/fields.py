@@ -1,0 +1,172 @@
+"""The fields of a call as a format gathers them from a parsed JSON record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any, Final
+
+import orjson
+
+from operators.decode.base import Call, Reading, Unreadable
+from operators.decode.times import BadTime, parse_time
+from operators.model import Reason
+
+MOST_CALLS: Final = 10_000
+"""The most calls that one record may hold."""
+
+TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+
+Path = tuple[str, ...]
+
+_NUMERAL: Final = re.compile(r"-?\d{1,18}(\.\d{1,18})?([eE][+-]?\d{1,2})?", re.ASCII)
+_INDEX: Final = re.compile(r"\d{1,5}", re.ASCII)
+
+
+def parsed(value: bytes) -> object:
+    """The JSON object or array of a record; raises `Unreadable` for all else."""
+    try:
+        found: object = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        what = f"{error.msg} (byte {error.pos})" if value.strip() else "the record is empty"
+        raise Unreadable(Reason.NOT_JSON, what) from None
+    if not isinstance(found, dict | list):
+        raise Unreadable(Reason.NOT_AN_OBJECT, "must be a JSON object, or an array of objects")
+    return found
+
+
+def items(found: object) -> list[Any]:
+    """The elements of an array, or the one object; raises `Unreadable` for more than `MOST_CALLS`."""
+    each = found if isinstance(found, list) else [found]
+    at_most(len(each))
+    return each
+
+
+def at_most(calls: int) -> None:
+    """Raises `Unreadable` for more calls than `MOST_CALLS`."""
+    if calls > MOST_CALLS:
+        raise Unreadable(Reason.TOO_MANY_CALLS, f"the record has {calls} calls; at most {MOST_CALLS} are accepted")
+
+
+def at(record: object, path: Path) -> Any:
+    """The value at a path of keys and indexes; None if it is not there."""
+    for step in path:
+        if isinstance(record, dict):
+            record = record.get(step)
+        elif isinstance(record, list) and _INDEX.fullmatch(step) and int(step) < len(record):
+            record = record[int(step)]
+        else:
+            return None
+    return record
+
+
+def number(value: object) -> Any:
+    """The number that a decimal text says; every other value as it is."""
+    if isinstance(value, str) and _NUMERAL.fullmatch(value):
+        return float(value) if set(value) & set(".eE") else int(value)
+    return value
+
+
+def text(value: object) -> str:
+    """A text or a number as text; "" for every other value, which may hold content."""
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def elapsed_ms(start: object, end: object) -> float | str | None:
+    """The milliseconds from start to end, negative if the end is first; None if one is absent.
+
+    A value that is no time gives a text, which is no latency: it makes the call a dead letter.
+    """
+    if start is None or end is None:
+        return None
+    try:
+        return (_micros(end) - _micros(start)) / 1_000
+    except BadTime:
+        return "no time"
+
+
+def _micros(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadTime("no time")
+    return parse_time(value)
+
+
+@cache
+def dotted(path: str) -> Path:
+    """The path whose steps are the parts between the dots."""
+    return tuple(path.split("."))
+
+
+class Gathered:
+    """The native event of one call, with the place where each field stood.
+
+    `absent`: values that say that there is none.
+    """
+
+    __slots__ = ("absent", "fields", "found")
+
+    def __init__(self, absent: tuple[object, ...] = (None, "")) -> None:
+        self.absent = absent
+        self.fields: dict[str, Any] = {}
+        self.found: dict[str, str] = {}
+
+    def take(
+        self, name: str, record: object, *paths: str, read: Callable[[Any], Any] | None = None, under: str = ""
+    ) -> Any:
+        """Fill a field from the first of the dotted paths that is there, if it is still open; gives its value.
+
+        `read` translates the value; where it gives None, the next path is tried. `under` is where the record stands.
+        """
+        for path in paths:
+            if name in self.fields:
+                break
+            self.put(name, at(record, dotted(path)), under + path, read)
+        return self.fields.get(name)
+
+    def put(self, name: str, value: Any, place: str, read: Callable[[Any], Any] | None = None) -> None:
+        """Fill a field with a value that stood at this place, unless the value says that there is none."""
+        if not isinstance(value, dict | list) and value in self.absent:
+            return
+        value = value if read is None else read(value)
+        if value is not None:
+            self.fields[name] = value
+            self.found[name] = place
+
+    def drop(self, *names: str) -> None:
+        """Leave these fields unknown."""
+        for name in names:
+            self.fields.pop(name, None)
+            self.found.pop(name, None)
+
+    def drop_zeros(self) -> None:
+        """Leave the tokens unknown if all that are told are 0: nobody counted them, since every input has some."""
+        if not any(self.fields.get(name) for name in TOKENS):
+            self.drop(*TOKENS)
+
+    def drop_no_price(self) -> None:
+        """Leave a cost of 0 beside counted tokens unknown: the sender has no price for the model."""
+        if self.fields.get("cost_usd") == 0 and any(name in self.fields for name in TOKENS):
+            self.drop("cost_usd")
+
+    def call(self, *keys: str) -> Call:
+        """The call, known again by these keys."""
+        return Call(self.fields, self.found, keys)
+
+
+def words(translate: Callable[[str], str]) -> Callable[[Any], Any]:
+    """The reading of a text by this translation, and of any other value as it is."""
+    return lambda value: translate(value) if isinstance(value, str) else value
+
+
+def once(calls: Iterable[Call], passed_over: int = 0) -> Reading:
+    """The reading of one record: a call that shares a key with one before it is a repeat."""
+    reading = Reading([], passed_over=passed_over)
+    seen: set[str] = set()
+    for call in calls:
+        if seen.isdisjoint(call.keys):
+            reading.calls.append(call)
+        else:
+            reading.repeats += 1
+        seen.update(call.keys)
+    return reading
