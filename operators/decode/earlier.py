@@ -15,41 +15,37 @@ from typing import Any, Final
 from operators.config import DecodeConfig
 from operators.decode import vocabulary
 from operators.decode.base import Call, Reading
-from operators.decode.fields import Gathered, Path, at, items, number, once, parsed, text, words
+from operators.decode.fields import Gathered, items, number, once, parsed, source, text, words
+from operators.decode.paths import at
 
-_NAMES: Final[dict[str, tuple[Path, ...]]] = {
-    "event_id": (("event_id",), ("request_id",)),
-    "timestamp": (("timestamp",),),
-    "service": (("service_name",), ("service",), ("attributes", "service.name")),
-    "model": (("model",), ("model_name",), ("attributes", "llm.model")),
-    "provider": (("provider",), ("attributes", "llm.provider"), ("metadata", "provider")),
-    "operation": (("operation",), ("metadata", "operation")),
-    "tenant": (("metadata", "tenant"), ("metadata", "tenant_id"), ("attributes", "tenant.id")),
-    "region": (("metadata", "region"), ("attributes", "region")),
-    "user": (("user_id",), ("attributes", "user.id"), ("metadata", "user_id")),
-    "key": (("attributes", "api.key_id"),),
-    "session_id": (("session_id",), ("attributes", "session.id"), ("metadata", "session_id")),
-    "trace_id": (("trace_id",),),
-    "span_id": (("span_id",),),
-    "latency_ms": (("latency_ms",), ("duration_ms",)),
-    "prompt_tokens": (
-        ("prompt", "tokens"), ("prompt_tokens",), ("attributes", "llm.usage.prompt_tokens"),
-        ("attributes", "llm.usage.input_tokens"),
+_NAMES: Final = {
+    "event_id": source("event_id", "request_id"),
+    "timestamp": source("timestamp"),
+    "service": source("service_name", "service", 'attributes."service.name"'),
+    "model": source("model", "model_name", 'attributes."llm.model"'),
+    "provider": source("provider", 'attributes."llm.provider"', "metadata.provider", read=words(vocabulary.provider)),
+    "operation": source("operation", "metadata.operation", read=words(vocabulary.operation)),
+    "tenant": source("metadata.tenant", "metadata.tenant_id", 'attributes."tenant.id"'),
+    "region": source("metadata.region", "attributes.region"),
+    "user": source("user_id", 'attributes."user.id"', "metadata.user_id"),
+    "key": source('attributes."api.key_id"'),
+    "session_id": source("session_id", 'attributes."session.id"', "metadata.session_id"),
+    "trace_id": source("trace_id"),
+    "span_id": source("span_id"),
+    "latency_ms": source("latency_ms", "duration_ms", read=number),
+    "prompt_tokens": source(
+        "prompt.tokens", "prompt_tokens", 'attributes."llm.usage.prompt_tokens"',
+        'attributes."llm.usage.input_tokens"', read=number,
     ),
-    "completion_tokens": (
-        ("response", "tokens"), ("completion_tokens",), ("attributes", "llm.usage.completion_tokens"),
-        ("attributes", "llm.usage.output_tokens"),
+    "completion_tokens": source(
+        "response.tokens", "completion_tokens", 'attributes."llm.usage.completion_tokens"',
+        'attributes."llm.usage.output_tokens"', read=number,
     ),
-    "cost_usd": (("cost_usd",), ("attributes", "llm.usage.cost_usd"), ("attributes", "llm.usage.cost")),
-    "finish_reason": (("response", "finish_reason"), ("finish_reason",), ("attributes", "llm.finish_reason")),
-    "status": (("status",), ("attributes", "http.status_code")),
+    "cost_usd": source("cost_usd", 'attributes."llm.usage.cost_usd"', read=number),
+    "finish_reason": source("response.finish_reason", "finish_reason", read=words(vocabulary.finish_reason)),
+    "status": source("status", 'attributes."http.status_code"'),
 }  # fmt: skip
-_READ: Final = {
-    "provider": words(vocabulary.provider),
-    "operation": words(vocabulary.operation),
-    "finish_reason": words(vocabulary.finish_reason),
-    "latency_ms": number, "prompt_tokens": number, "completion_tokens": number, "cost_usd": number,
-}  # fmt: skip
+_HTTP_STATUS: Final = ("attributes", "http.status_code")
 
 
 class EarlierFormat:
@@ -74,10 +70,8 @@ class EarlierFormat:
 
 def _call(record: Any) -> Call:
     call = Gathered()
-    for name, paths in _NAMES.items():
-        for path in paths:
-            if name not in call.fields:
-                call.put(name, at(record, path), ".".join(path), _READ.get(name))
+    for name, told in _NAMES.items():
+        call.take(name, record, told)
     _outcome(call, record)
     if call.fields.get("status") == "error":
         call.drop_zeros()
@@ -88,7 +82,7 @@ def _outcome(call: Gathered, record: Any) -> None:
     """Whether the call failed, and how: `errors` say most of it, then the status of HTTP, then `status`."""
     errors, status = at(record, ("errors",)), text(call.fields.get("status"))
     told = [_told(error) for error in errors] if isinstance(errors, list) else []
-    told += [text(at(record, ("attributes", "http.status_code"))), status]
+    told += [text(at(record, _HTTP_STATUS)), status]
     if errors or any(map(vocabulary.is_error, told)):
         kinds = map(vocabulary.error_type, told)
         call.fields["status"] = "error"

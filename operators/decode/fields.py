@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from operators.decode.base import Call, Reading, Unreadable
+from operators.decode.paths import Path, at, steps
 from operators.decode.times import BadTime, parse_time
 from operators.model import Reason
 
@@ -18,10 +18,7 @@ MOST_CALLS: Final = 10_000
 
 TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 
-Path = tuple[str, ...]
-
 _NUMERAL: Final = re.compile(r"-?\d{1,18}(\.\d{1,18})?([eE][+-]?\d{1,2})?", re.ASCII)
-_INDEX: Final = re.compile(r"\d{1,5}", re.ASCII)
 
 
 def parsed(value: bytes) -> object:
@@ -47,18 +44,6 @@ def at_most(calls: int) -> None:
     """Raises `Unreadable` for more calls than `MOST_CALLS`."""
     if calls > MOST_CALLS:
         raise Unreadable(Reason.TOO_MANY_CALLS, f"the record has {calls} calls; at most {MOST_CALLS} are accepted")
-
-
-def at(record: object, path: Path) -> Any:
-    """The value at a path of keys and indexes; None if it is not there."""
-    for step in path:
-        if isinstance(record, dict):
-            record = record.get(step)
-        elif isinstance(record, list) and _INDEX.fullmatch(step) and int(step) < len(record):
-            record = record[int(step)]
-        else:
-            return None
-    return record
 
 
 def number(value: object) -> Any:
@@ -92,41 +77,53 @@ def _micros(value: object) -> int:
     return parse_time(value)
 
 
-@cache
-def dotted(path: str) -> Path:
-    """The path whose steps are the parts between the dots."""
-    return tuple(path.split("."))
+class Source(NamedTuple):
+    """The places where a field may stand, each with its name, and how its value is read.
+
+    Where `read` gives None, the next place is tried.
+    """
+
+    places: tuple[tuple[Path, str], ...]
+    read: Callable[[Any], Any] | None
+
+
+def source(*paths: str, read: Callable[[Any], Any] | None = None) -> Source:
+    """The source of these paths."""
+    return Source(tuple((steps(path), path) for path in paths), read)
+
+
+def key(*names: str, read: Callable[[Any], Any] | None = None) -> Source:
+    """The source of these keys, dots and all."""
+    return Source(tuple(((name,), name) for name in names), read)
 
 
 class Gathered:
     """The native event of one call, with the place where each field stood.
 
-    `absent`: values that say that there is none.
+    `absent`: texts that say that there is none, as null does.
     """
 
     __slots__ = ("absent", "fields", "found")
 
-    def __init__(self, absent: tuple[object, ...] = (None, "")) -> None:
+    def __init__(self, absent: tuple[str, ...] = ("",)) -> None:
         self.absent = absent
         self.fields: dict[str, Any] = {}
         self.found: dict[str, str] = {}
 
-    def take(
-        self, name: str, record: object, *paths: str, read: Callable[[Any], Any] | None = None, under: str = ""
-    ) -> Any:
-        """Fill a field from the first of the dotted paths that is there, if it is still open; gives its value.
+    def take(self, name: str, record: object, told: Source, under: str = "") -> Any:
+        """Fill a field from the first of its places that is there, if it is still open; gives its value.
 
-        `read` translates the value; where it gives None, the next path is tried. `under` is where the record stands.
+        `under` is where the record stands in a larger one.
         """
-        for path in paths:
+        for path, place in told.places:
             if name in self.fields:
                 break
-            self.put(name, at(record, dotted(path)), under + path, read)
+            self.put(name, at(record, path), under + place, told.read)
         return self.fields.get(name)
 
     def put(self, name: str, value: Any, place: str, read: Callable[[Any], Any] | None = None) -> None:
         """Fill a field with a value that stood at this place, unless the value says that there is none."""
-        if not isinstance(value, dict | list) and value in self.absent:
+        if value is None or (isinstance(value, str) and value in self.absent):
             return
         value = value if read is None else read(value)
         if value is not None:

@@ -7,13 +7,13 @@ that are all 0 were not counted. A time to the first token is believed of stream
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any, Final
 
 from operators.config import DecodeConfig
 from operators.decode import vocabulary
 from operators.decode.base import Call, Reading
-from operators.decode.fields import Gathered, at, items, number, once, parsed, text, words
+from operators.decode.fields import Gathered, Source, at_most, items, key, number, once, parsed, source, text, words
+from operators.decode.paths import at
 
 _INFERENCE: Final = re.compile(
     r"/(chat/completions|completions|embeddings|messages|responses|rerank|converse(-stream)?|images/generations"
@@ -21,12 +21,71 @@ _INFERENCE: Final = re.compile(
 )
 _STREAMS: Final = {"stream": True, "streaming": True, "realtime": True, "oneshot": False}
 
-_KONG_TOKENS: Final = {
-    "prompt_tokens": ("prompt_tokens", "prompt_token", "input_tokens"),
-    "completion_tokens": ("completion_tokens", "completion_token", "output_tokens"),
-    "cached_tokens": ("prompt_tokens_details.cached_tokens", "input_tokens_details.cached_tokens"),
-    "reasoning_tokens": ("completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens"),
+
+def _operation(path: Any) -> str | None:
+    """The operation of a path of inference; None for any other path."""
+    found = _INFERENCE.search(path) if isinstance(path, str) else None
+    return vocabulary.operation(found[1] or "chat") if found else None
+
+
+def _http(call: Gathered, line: object, told: Source) -> None:
+    """Status and error of an HTTP status; 0 is none, since no answer was sent."""
+    status = call.take("status", line, told)
+    if status is None:
+        return
+    failed = vocabulary.is_error(status)
+    if failed:
+        call.put("error_type", vocabulary.error_type(status), call.found["status"])
+    if failed is not None:
+        call.fields["status"] = "error" if failed else "ok"
+
+
+def _status(status: Any) -> str | None:
+    return text(status) if text(status) not in ("", "0") else None
+
+
+def _share(percent: Any) -> Any:
+    """A score of 1 to 100 as a share."""
+    percent = number(percent)
+    return percent / 100 if isinstance(percent, int | float) else percent
+
+
+def _backend(name: Any) -> str | None:
+    """The provider that the name of a backend tells of: `namespace/name/route/...`, chosen by the operator."""
+    parts = text(name).split("/")
+    named = f"backend {parts[1] if len(parts) > 1 else parts[0]}"
+    provider = vocabulary.provider(named)
+    return None if provider == named.strip().lower() else provider
+
+
+_KONG: Final = {
+    "timestamp": source("started_at"),
+    "service": source("service.name", "route.name"),
+    "tenant": source("consumer.username", "consumer.custom_id", "consumer.id"),
+    "key": source("authenticated_entity.id"),
+    "trace_id": source("trace_id.w3c"),
+    "operation": source("upstream_uri", "request.uri", read=_operation),
 }
+_KONG_REQUEST: Final = {"event_id": source("request.id"), "latency_ms": source("latencies.request", read=number)}
+"""What is the call's where the request made no other call."""
+
+_KONG_PLUGIN: Final = {
+    "provider": source("meta.provider_name", read=words(vocabulary.provider)),
+    "model_requested": source("meta.request_model"),
+    "model": source("meta.response_model", "meta.request_model"),
+    "latency_ms": source("meta.llm_latency", read=number),
+    "streamed": source("meta.request_mode", read=lambda mode: _STREAMS.get(text(mode))),
+    "prompt_tokens": source("usage.prompt_tokens", "usage.prompt_token", "usage.input_tokens", read=number),
+    "completion_tokens": source(
+        "usage.completion_tokens", "usage.completion_token", "usage.output_tokens", read=number
+    ),
+    "cached_tokens": source("usage.prompt_tokens_details.cached_tokens", read=number),
+    "reasoning_tokens": source("usage.completion_tokens_details.reasoning_tokens", read=number),
+    "cost_usd": source("usage.cost", read=number),
+    "quality_score": source("ai-llm-as-judge.usage.llm_accuracy", "usage.llm_accuracy", read=_share),
+}  # fmt: skip
+_KONG_TTFT: Final = source("usage.time_to_first_token", read=number)
+_KONG_STATUS: Final = source("response.status", "upstream_status", read=_status)
 
 
 class KongFormat:
@@ -46,102 +105,76 @@ class KongFormat:
         calls: list[Call] = []
         passed_over = 0
         for line in items(parsed(value)):
-            of_line = list(_kong(line)) if self.looks_like(line) else [Call({})]
+            of_line = _kong(line) if self.looks_like(line) and isinstance(line, dict) else [Call({})]
             calls += of_line
             passed_over += not of_line
+            at_most(len(calls))
         return once(calls, passed_over)
 
 
-def _kong(line: dict[str, Any]) -> Iterator[Call]:
-    ai = line.get("ai")
+def _kong(line: dict[str, Any]) -> list[Call]:
+    ai, request = line.get("ai"), text(at(line, ("request", "id")))
     plugins = {name: of for name, of in (ai.items() if isinstance(ai, dict) else ()) if _called(of)}
+    calls = []
     for name, of in plugins.items():
         call = Gathered()
-        call.take("timestamp", line, "started_at")
-        call.take("service", line, "service.name", "route.name")
+        for field, told in (_KONG | _KONG_REQUEST if len(plugins) == 1 else _KONG).items():
+            call.take(field, line, told)
+        for field, told in _KONG_PLUGIN.items():
+            call.take(field, of, told, f"ai.{name}.")
+        if call.fields.get("streamed"):
+            call.take("ttft_ms", of, _KONG_TTFT, f"ai.{name}.")
         call.fields.setdefault("service", "kong")
-        call.take("tenant", line, "consumer.username", "consumer.custom_id", "consumer.id")
-        call.take("key", line, "authenticated_entity.id")
-        call.take("trace_id", line, "trace_id.w3c")
-        call.take("operation", line, "upstream_uri", "request.uri", read=_operation)
-        if len(plugins) == 1:  # the whole request is the call's
-            call.take("latency_ms", line, "latencies.request", read=number)
-        _kong_plugin(call, of, f"ai.{name}.")
-        _http(call, line, "response.status", "upstream_status")
-        request = text(at(line, ("request", "id")))
-        yield call.call(*([f"call:{request}/{name}"] if request else []))
+        call.drop_zeros()
+        call.drop_no_price()
+        _http(call, line, _KONG_STATUS)
+        calls.append(call.call(*([f"call:{request}/{name}"] if request else [])))
+    return calls
 
 
 def _called(plugin: Any) -> bool:
     """Whether a plugin's object tells of a call that reached a provider."""
-    if not isinstance(plugin, dict):
-        return False
-    meta = plugin.get("meta")
-    told = isinstance(meta, dict) and any(meta.get(name) for name in ("provider_name", "request_model"))
-    return told and text(at(plugin, ("cache", "cache_status"))).lower() != "hit"
-
-
-def _kong_plugin(call: Gathered, plugin: dict[str, Any], place: str) -> None:
-    def take(name: str, *paths: str, read: Any = None) -> Any:
-        return call.take(name, plugin, *paths, read=read, under=place)
-
-    take("provider", "meta.provider_name", read=words(vocabulary.provider))
-    take("model_requested", "meta.request_model")
-    take("model", "meta.response_model", "meta.request_model")
-    take("latency_ms", "meta.llm_latency", read=number)
-    if take("streamed", "meta.request_mode", read=lambda mode: _STREAMS.get(text(mode))):
-        take("ttft_ms", "usage.time_to_first_token", read=number)
-    for name, places in _KONG_TOKENS.items():
-        take(name, *(f"usage.{of}" for of in places), read=number)
-    take("cost_usd", "usage.cost", read=number)
-    take("quality_score", "ai-llm-as-judge.usage.llm_accuracy", "usage.llm_accuracy", read=_share)
-    call.drop_zeros()
-    call.drop_no_price()
-
-
-def _share(percent: Any) -> Any:
-    """A score of 1 to 100 as a share."""
-    percent = number(percent)
-    return percent / 100 if isinstance(percent, int | float) else percent
+    told = text(at(plugin, ("meta", "provider_name"))) or text(at(plugin, ("meta", "request_model")))
+    return bool(told) and text(at(plugin, ("cache", "cache_status"))).lower() != "hit"
 
 
 _AI: Final = "io.envoy.ai_gateway"
 _ENVOY: Final = {
-    "timestamp": ("start_time", "timestamp", "time", "@timestamp"),
-    "service": ("service.name", "service_name"),
-    "tenant": ("tenant.id", "tenant", "x-tenant-id"),
-    "user": ("user.id", "x-user-id"),
-    "session_id": ("session.id", "session_id"),
-    "agent": ("agent.name", "agent.id"),
-    "trace_id": ("trace_id", "traceId"),
-    "span_id": ("span_id", "spanId"),
-    "event_id": ("x-request-id",),
-    "model_requested": ("gen_ai.original.model", "gen_ai.request.model", "genai_model_name", "x-ai-eg-model"),
-    "model": (
+    "timestamp": key("start_time", "timestamp", "time", "@timestamp"),
+    "service": key("service.name", "service_name"),
+    "tenant": key("tenant.id", "tenant", "x-tenant-id"),
+    "user": key("user.id", "x-user-id"),
+    "session_id": key("session.id", "session_id"),
+    "agent": key("agent.name", "agent.id"),
+    "trace_id": key("trace_id", "traceId"),
+    "span_id": key("span_id", "spanId"),
+    "model_requested": key("gen_ai.original.model", "gen_ai.request.model", "genai_model_name", "x-ai-eg-model"),
+    "model": key(
         "gen_ai.response.model", "genai_response_model", "response_model", "genai_model_name_override",
         "model_name_override", "gen_ai.request.model", "genai_model_name", "x-ai-eg-model",
     ),
-    "latency_ms": ("duration", "duration_ms"),
-    "prompt_tokens": ("gen_ai.usage.input_tokens", "genai_tokens_input", "llm_input_token"),
-    "completion_tokens": ("gen_ai.usage.output_tokens", "genai_tokens_output", "llm_output_token"),
-    "cached_tokens": (
+    "provider": key(
+        "gen_ai.provider.name", "genai_backend_name", "ai_service_backend_name", "backend_name", read=_backend
+    ),
+    "operation": key(
+        "x-envoy-origin-path", "x-envoy-original-path", "request.path", "path", ":path", read=_operation
+    ),
+    "latency_ms": key("duration", "duration_ms", read=number),
+    "prompt_tokens": key("gen_ai.usage.input_tokens", "genai_tokens_input", "llm_input_token", read=number),
+    "completion_tokens": key("gen_ai.usage.output_tokens", "genai_tokens_output", "llm_output_token", read=number),
+    "cached_tokens": key(
         "gen_ai.usage.cache_read.input_tokens", "genai_tokens_cached_input", "genai_tokens_cached",
-        "llm_cached_input_token",
+        "llm_cached_input_token", read=number,
     ),
-    "cache_write_tokens": (
+    "cache_write_tokens": key(
         "gen_ai.usage.cache_write.input_tokens", "gen_ai.usage.cache_creation.input_tokens",
-        "llm_cache_creation_input_token", "llm_cache_creation_token",
+        "llm_cache_creation_input_token", "llm_cache_creation_token", read=number,
     ),
-    "reasoning_tokens": ("gen_ai.usage.reasoning.output_tokens", "llm_reasoning_token"),
+    "reasoning_tokens": key("gen_ai.usage.reasoning.output_tokens", "llm_reasoning_token", read=number),
 }  # fmt: skip
-"""The names of Envoy's documents and examples, and of the gateway's own metadata, by field."""
+"""The names of Envoy's documents and examples, and of the gateway's own metadata."""
 
-_NUMBERS: Final = frozenset(name for name in _ENVOY if name.endswith(("_ms", "_tokens")))
-_BACKENDS: Final = (
-    "gen_ai.provider.name", "genai_backend_name", "ai_service_backend_name", "backend_name",
-)  # fmt: skip
-_PATHS: Final = ("x-envoy-origin-path", "x-envoy-original-path", "request.path", "path", ":path")
-_STATUSES: Final = ("response_code", "response.code", "status")
+_ENVOY_STATUS: Final = key("response_code", "response.code", "status", read=_status)
 _FLAGS: Final = {
     "UT": "timeout", "SI": "timeout", "DT": "timeout", "UMSDR": "timeout", "RL": "rate_limit", "RLSE": "server_error",
     "UO": "overloaded", "OM": "overloaded", "UAEX": "authentication", "NR": "not_found", "NC": "not_found",
@@ -174,26 +207,20 @@ def _envoy(line: Any) -> Call | None:
     if not isinstance(line, dict):
         return Call({})
     told = _flat(line)
-    call = Gathered(absent=(None, "", "-"))
-    for name, keys in _ENVOY.items():
-        for key in keys:
-            if name not in call.fields:
-                call.put(name, told.get(key), key, number if name in _NUMBERS else None)
-    place, path = _first(told, _PATHS)
-    call.put("operation", path, place, _operation)
+    call = Gathered(absent=("", "-"))
+    for name, places in _ENVOY.items():
+        call.take(name, told, places)
     posted = told.get("method", told.get(":method", "POST")) == "POST"
     of_model = "model" in call.fields or "prompt_tokens" in call.fields or (posted and "operation" in call.fields)
     if not of_model and "timestamp" in call.fields:
         return None
     call.fields.setdefault("service", "envoy-ai-gateway")
-    place, backend = _first(told, _BACKENDS)
-    call.put("provider", backend, place, _backend)
     call.drop_zeros()
-    _http(call, told, *_STATUSES)
+    _http(call, told, _ENVOY_STATUS)
     _flags(call, text(told.get("response_flags")))
-    request, start = text(call.fields.get("event_id")), call.fields.get("timestamp")
-    # A caller may send the same request id with each call that it makes.
-    return call.call(*([f"call:{request}/{start}"] if request else []))
+    request, start = text(told.get("x-request-id")), text(call.fields.get("timestamp"))
+    # A caller may send one request id with each call that it makes.
+    return call.call(*([f"call:{request}/{start}"] if request not in ("", "-") else []))
 
 
 def _flat(line: dict[str, Any]) -> dict[str, Any]:
@@ -204,40 +231,9 @@ def _flat(line: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
-def _first(told: dict[str, Any], keys: tuple[str, ...]) -> tuple[str, Any]:
-    return next(((key, told[key]) for key in keys if told.get(key) not in (None, "", "-")), ("", None))
-
-
-def _backend(name: Any) -> str | None:
-    """The provider that the name of a backend tells of: `namespace/name/route/...`, chosen by the operator."""
-    parts = text(name).split("/")
-    named = f"backend {parts[1] if len(parts) > 1 else parts[0]}"
-    provider = vocabulary.provider(named)
-    return None if provider == named.lower() else provider
-
-
-def _operation(path: Any) -> str | None:
-    """The operation of a path of inference; None for any other path."""
-    found = _INFERENCE.search(path) if isinstance(path, str) else None
-    return vocabulary.operation(found[1] or "chat") if found else None
-
-
 def _flags(call: Gathered, flags: str) -> None:
     """A flag tells of an error that came when the status was already sent, or of one without a status."""
     kind = next((_FLAGS[flag] for flag in flags.split(",") if flag in _FLAGS), "")
     if kind and call.fields.get("status") != "error":
         call.fields |= {"status": "error", "error_type": kind}
         call.found |= {"status": "response_flags", "error_type": "response_flags"}
-
-
-def _http(call: Gathered, line: dict[str, Any], *paths: str) -> None:
-    """Status and error of an HTTP status; 0 is none, since no answer was sent."""
-    status = call.take("status", line, *paths, read=lambda status: text(status) if text(status) != "0" else None)
-    if status is None:
-        return
-    failed = vocabulary.is_error(status)
-    if failed:
-        call.fields["error_type"] = vocabulary.error_type(status)
-        call.found["error_type"] = call.found["status"]
-    if failed is not None:
-        call.fields["status"] = "error" if failed else "ok"

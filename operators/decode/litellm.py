@@ -17,28 +17,60 @@ from typing import Any, Final
 from operators.config import DecodeConfig
 from operators.decode import vocabulary
 from operators.decode.base import Call, Reading
-from operators.decode.fields import Gathered, elapsed_ms, items, number, once, parsed, text, words
+from operators.decode.fields import Gathered, elapsed_ms, items, number, once, parsed, source, text, words
+from operators.decode.paths import at
 
 _OBJECT: Final = "standard_logging_object"
 _NO_INFERENCE: Final = re.compile(
     r"(^|_)(mcp|tools?|files?|batch(es)?|vector|containers?|list|get|delete|retrieve|cancel|search|skills?|health)(_|$)"
 )
-_USAGES: Final = ("metadata.usage_object", "response.usage", "hidden_params.usage_object")
+_provider: Final = words(vocabulary.provider)
+
+_WHENCE: Final = {
+    "timestamp": source("startTime"),
+    "service": source(
+        "metadata.requester_metadata.service_name", "metadata.requester_metadata.service",
+        "metadata.spend_logs_metadata.service_name", "metadata.spend_logs_metadata.service",
+    ),
+    "tenant": source(
+        "metadata.user_api_key_team_alias", "metadata.team_alias", "metadata.user_api_key_team_id", "metadata.team_id",
+        "metadata.user_api_key_org_id",
+    ),
+    "user": source("end_user", "metadata.user_api_key_end_user_id", "model_parameters.user"),
+    "key": source("metadata.user_api_key_alias", "metadata.user_api_key_hash"),
+    "trace_id": source("trace_id"),
+    "session_id": source("session_id"),
+    "provider": source("custom_llm_provider", "model_map_information.model_map_value.litellm_provider", read=_provider),
+    "operation": source("call_type", read=words(vocabulary.operation)),
+    "streamed": source("stream"),
+}  # fmt: skip
+_ASKED: Final = source("model_group", "model")
+_ANSWERED: Final = source("response.model")
+_MAPPED: Final = source("model_map_information.model_map_key", "model")
+
+_USAGES: Final = source("metadata.usage_object", "response.usage", "hidden_params.usage_object")
+_COUNTS: Final = {name: source(name, read=number) for name in ("prompt_tokens", "completion_tokens")}
 _DETAILS: Final = {
-    "cached_tokens": (
+    "cached_tokens": source(
         "prompt_tokens_details.cached_tokens", "input_tokens_details.cached_tokens", "cache_read_input_tokens",
+        read=number,
     ),
-    "cache_write_tokens": (
+    "cache_write_tokens": source(
         "cache_creation_input_tokens", "prompt_tokens_details.cache_write_tokens",
-        "prompt_tokens_details.cache_creation_tokens",
+        "prompt_tokens_details.cache_creation_tokens", read=number,
     ),
-    "reasoning_tokens": (
-        "completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens",
+    "reasoning_tokens": source(
+        "completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens", read=number
     ),
 }  # fmt: skip
-_ERRORS: Final = tuple(
-    f"error_information.{name}" for name in ("error_code", "error_class", "normalized_error", "error_code")
-)
+_COST: Final = source("response_cost", read=number)
+
+_STATUS: Final = source("status", "status_fields.llm_api_status")
+_ERRORS: Final = ("error_code", "error_class", "normalized_error")
+_FINISH: Final = source(
+    "response.choices.0.finish_reason", "response.incomplete_details.reason", "response.status", "response.stop_reason",
+    read=words(vocabulary.finish_reason),
+)  # fmt: skip
 
 
 class LiteLLMFormat:
@@ -74,92 +106,87 @@ def _passed_over(payload: Any) -> bool:
 
 def _call(payload: Any) -> Call:
     call = Gathered()
-    call.take("timestamp", payload, "startTime")
-    _whence(call, payload)
-    _model(call, payload)
+    if not isinstance(payload, dict):
+        return call.call()
+    for name, told in _WHENCE.items():
+        call.take(name, payload, told)
+    call.fields.setdefault("service", "litellm")
+    _models(call, payload)
     _usage(call, payload)
     _outcome(call, payload)
     _times(call, payload)
     return call.call(*_keys(payload))
 
 
-def _whence(call: Gathered, payload: Any) -> None:
-    """The names of sender, tenant and user; the callbacks' metadata name them, and no field of LiteLLM's own does."""
-    call.take("service", payload, *(
-        f"metadata.{of}.{name}"
-        for of in ("requester_metadata", "spend_logs_metadata")
-        for name in ("service_name", "service")
-    ))  # fmt: skip
-    call.fields.setdefault("service", "litellm")
-    names = ("user_api_key_team_alias", "team_alias", "user_api_key_team_id", "team_id", "user_api_key_org_id")
-    call.take("tenant", payload, *(f"metadata.{name}" for name in names))
-    call.take("user", payload, "end_user", "metadata.user_api_key_end_user_id", "model_parameters.user")
-    call.take("key", payload, "metadata.user_api_key_alias", "metadata.user_api_key_hash")
-    call.take("trace_id", payload, "trace_id")
-    call.take("session_id", payload, "session_id")
+def _models(call: Gathered, payload: dict[str, Any]) -> None:
+    """Models without the prefix of their provider.
 
-
-def _model(call: Gathered, payload: Any) -> None:
-    """Models without the prefix of their provider; a proxy may answer with its own alias, which names no model."""
-    names = words(vocabulary.provider)
-    call.take("provider", payload, "custom_llm_provider", read=names)
-    call.take("provider", payload, "model_map_information.model_map_value.litellm_provider", read=names)
-    call.take("operation", payload, "call_type", read=words(vocabulary.operation))
-    prefix = text(payload.get("custom_llm_provider") if isinstance(payload, dict) else "") + "/"
+    A stream's answer repeats the model that was asked for, which may be an alias of the proxy: the key of LiteLLM's
+    table of prices says more.
+    """
+    prefix = text(payload.get("custom_llm_provider")) + "/"
 
     def bare(name: Any) -> Any:
         return name.removeprefix(prefix) if isinstance(name, str) else name
 
-    alias = call.take("model_requested", payload, "model_group", "model", read=bare)
-    call.take("model", payload, "response.model", read=lambda name: None if bare(name) == alias else bare(name))
-    call.take("model", payload, "model", "response.model", read=bare)
-    call.take("streamed", payload, "stream")
+    asked = call.take("model_requested", payload, _ASKED._replace(read=bare))
+    call.take("model", payload, _ANSWERED._replace(read=lambda name: None if bare(name) == asked else bare(name)))
+    call.take("model", payload, _MAPPED._replace(read=bare))
 
 
-def _usage(call: Gathered, payload: Any) -> None:
-    call.take("prompt_tokens", payload, "prompt_tokens", *(f"{usage}.prompt_tokens" for usage in _USAGES), read=number)
-    if call.fields.get("operation") != "embeddings":  # these complete nothing, and the payload says 0
-        outputs = (f"{usage}.completion_tokens" for usage in _USAGES)
-        call.take("completion_tokens", payload, "completion_tokens", *outputs, read=number)
-    for name, places in _DETAILS.items():
-        call.take(name, payload, *(f"{usage}.{place}" for usage in _USAGES for place in places), read=number)
-    call.take("cost_usd", payload, "response_cost", read=number)
+def _usage(call: Gathered, payload: dict[str, Any]) -> None:
+    usage, place = next(
+        ((found, place) for path, place in _USAGES.places if isinstance(found := at(payload, path), dict)), ({}, "")
+    )
+    for name, told in _COUNTS.items():
+        call.take(name, payload, told)
+        call.take(name, usage, told, f"{place}.")
+    for name, told in _DETAILS.items():
+        call.take(name, usage, told, f"{place}.")
+    call.take("cost_usd", payload, _COST)
+    if call.fields.get("operation") == "embeddings":
+        call.drop("completion_tokens")  # these complete nothing, and the payload says 0
     call.drop_zeros()
     call.drop_no_price()
 
 
-def _outcome(call: Gathered, payload: Any) -> None:
-    status = call.take("status", payload, "status", "status_fields.llm_api_status")
+def _outcome(call: Gathered, payload: dict[str, Any]) -> None:
+    status = call.take("status", payload, _STATUS)
     if status == "failure":
         call.fields["status"] = "error"
-        call.take("error_type", payload, *_ERRORS, read=_kind)
-        call.take("error_type", payload, "error_information.error_class")
+        _error(call, payload.get("error_information"))
         return
     if status == "success":
         call.fields["status"] = "ok"
-        call.take("event_id", payload, "id")
-    places = ("response.choices.0.finish_reason", "response.incomplete_details.reason", "response.status")
-    call.take("finish_reason", payload, *places, "response.stop_reason", read=words(vocabulary.finish_reason))
+        call.put("event_id", payload.get("id"), "id")
+    call.take("finish_reason", payload, _FINISH)
 
 
-def _kind(name: Any) -> str | None:
-    """The kind of an error that a code or the name of a class says; None if it says none."""
-    kind = vocabulary.error_type(text(name))
-    return kind if kind in vocabulary.ERROR_TYPES else None
+def _error(call: Gathered, told: Any) -> None:
+    """The kind of error by the first name that tells of one, else the name of its class.
 
-
-def _times(call: Gathered, payload: Any) -> None:
-    if not isinstance(payload, dict):
+    LiteLLM gives its classes an HTTP status, also where there was none: a lost connection is 500.
+    """
+    if not isinstance(told, dict):
         return
+    code, of_class, normalized = (text(told.get(name)) for name in _ERRORS)
+    for name in ("" if code.isdigit() else code, of_class, code, normalized):
+        kind = vocabulary.error_type(name)
+        if kind in vocabulary.ERROR_TYPES:
+            break
+    else:
+        kind = of_class
+    call.put("error_type", kind, "error_information")
+
+
+def _times(call: Gathered, payload: dict[str, Any]) -> None:
     start, end, first = (payload.get(name) for name in ("startTime", "endTime", "completionStartTime"))
     call.put("latency_ms", elapsed_ms(start, end), "endTime - startTime")
     if payload.get("stream") is True and first != end:
         call.put("ttft_ms", elapsed_ms(start, first), "completionStartTime - startTime")
 
 
-def _keys(payload: Any) -> list[str]:
-    if not isinstance(payload, dict):
-        return []
+def _keys(payload: dict[str, Any]) -> list[str]:
     response, call_id = text(payload.get("id")), text(payload.get("litellm_call_id"))
     if payload.get("status") == "failure":
         return [f"call:{call_id or response}/{text(payload.get('startTime'))}"] if call_id or response else []

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from operators.config import DecodeConfig
 from operators.decode.base import Call, Reading, Unreadable
-from operators.decode.fields import Gathered, Path, at, at_most, elapsed_ms, items, number, once, parsed, text
-from operators.decode.mapping import UNITS, MappingConfig, Way, steps
+from operators.decode.fields import Gathered, at_most, elapsed_ms, items, number, once, parsed, text
+from operators.decode.mapping import UNITS, MappingConfig, Way
+from operators.decode.paths import Path, at, steps
 from operators.model import Reason
 
 _NUMBERS: Final = frozenset({*UNITS, "quality_score"})

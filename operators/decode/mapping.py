@@ -6,13 +6,12 @@ from a table of a path with its unit or the meanings of its values, or from the 
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from operators.decode.fields import Path
-from operators.section import PlainText, Section, told
+from operators.decode.paths import steps
+from operators.section import PlainText, Section
 
 Unit = Literal["s", "ms", "us", "ns", "usd", "cents", "nanousd", "tokens", "k"]
 
@@ -31,8 +30,6 @@ UNITS: Final[dict[str, dict[str, str]]] = {
 }
 """The units that a field may come in, each with its factor to the field's own unit."""
 
-_STEP: Final = re.compile(r'(?:^|\.)(?:"((?:[^"\\]|\\.)+)"|([^."\[\]^\\]+))|\[(\d{1,5})\]')
-_ESCAPED: Final = re.compile(r"\\(.)")
 _WAYS: Final = (
     'a path such as usage.input, a constant such as "=my-app", a table { path, unit, map }, or a list of these'
 )
@@ -59,33 +56,12 @@ class Way(Section):
         return self
 
 
-def steps(path: str) -> Path:
-    """The keys and indexes of a path, `^` first if it begins at the record; raises `ValueError`."""
-    found: list[str] = []
-    at = 0
-    if path == "^" or path.startswith(("^.", "^[")):
-        found, at = ["^"], 1
-    while at < len(path):
-        step = _STEP.match(path, at) if at or path[0] != "." else None
-        if step is None:
-            raise ValueError(
-                f"is no path at its character {at + 1}: put dots between keys, quote a key that has dots of its own "
-                '("llm.model"), and write an index as [0]'
-            )
-        quoted, plain, index = step.groups()
-        found.append(_ESCAPED.sub(r"\1", quoted) if quoted is not None else plain or index)
-        at = step.end()
-    if not found:
-        raise ValueError("is an empty path")
-    return tuple(found)
-
-
 def _ways(value: Any) -> Any:
     """The ways that a setting tells, as the tables of `Way`."""
-    told_ways = list(value) if isinstance(value, list | tuple) else [value]
-    if not told_ways or not all(isinstance(way, str | dict | Way) and way for way in told_ways):
+    ways = list(value) if isinstance(value, list | tuple) else [value]
+    if not ways or not all(isinstance(way, str | dict | Way) and way for way in ways):
         raise ValueError(f"must be {_WAYS}")
-    return [_table(way) if isinstance(way, str) else way for way in told_ways]
+    return [_table(way) if isinstance(way, str) else way for way in ways]
 
 
 def _table(way: str) -> dict[str, str]:
@@ -131,25 +107,22 @@ class MappingConfig(Section):
     span_id: Ways | None = Field(None, description="The span, which a call is known again by.")
     event_id: Ways | None = Field(None, description="An id of the call, which it is known again by.")
 
-    @model_validator(mode="before")
+    @field_validator("each")
     @classmethod
-    def _known(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            for name in value:
-                if name not in cls.model_fields:
-                    raise ValueError(f"{told(str(name))}: is no field of an event; use {', '.join(cls.model_fields)}")
-        return value
+    def _path(cls, v: str | None) -> str | None:
+        if v is not None:
+            steps(v)
+        return v
 
-    @model_validator(mode="after")
-    def _fitting(self) -> MappingConfig:
-        if self.each is not None:
-            steps(self.each)
-        for name, way in self.ways():
-            units = UNITS.get(name, {})
+    @field_validator("*")
+    @classmethod
+    def _fitting(cls, v: Any, info: ValidationInfo) -> Any:
+        units = UNITS.get(info.field_name or "", {})
+        for way in v if isinstance(v, tuple) else ():
             if way.unit is not None and way.unit not in units:
                 allowed = f"has one of the units {', '.join(units)}" if units else "has no unit"
-                raise ValueError(f"{name}: {allowed}, not {way.unit}")
-        return self
+                raise ValueError(f"{allowed}, not {way.unit}")
+        return v
 
     def ways(self) -> list[tuple[str, Way]]:
         """Each way to a field with the field's name; the ways to one field in their order."""
