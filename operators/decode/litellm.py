@@ -22,7 +22,7 @@ from operators.decode.paths import at
 
 _OBJECT: Final = "standard_logging_object"
 _NO_INFERENCE: Final = re.compile(
-    r"(^|_)(mcp|tools?|files?|batch(es)?|vector|containers?|list|get|delete|retrieve|cancel|search|skills?|health)(_|$)"
+    r"(^a?|_)(mcp|tools?|files?|batch(es)?|vector|containers?|list|get|delete|retrieve|cancel|search|skills?|health)(_|$)"
 )
 _provider: Final = words(vocabulary.provider)
 
