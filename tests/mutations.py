@@ -66,13 +66,14 @@ def check(of: Format, value: bytes) -> Reading | None:
     try:
         reading = of.read(value, DecodeConfig())
     except Unreadable as error:
-        assert error.reason in Reason.ALL
+        if error.reason not in Reason.ALL:
+            raise
         return None
     for call in reading.calls:
         assert set(call.fields) <= FIELDS
         assert None not in call.fields.values()
         assert set(call.found) <= set(call.fields)
-        assert all(isinstance(key, str) and ":" in key for key in call.keys)
+        assert all(":" in key for key in call.keys)
     assert reading.repeats >= 0 and reading.passed_over >= 0
     again = of.read(value, DecodeConfig())
     assert again == reading

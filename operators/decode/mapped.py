@@ -10,7 +10,7 @@ from operators.config import DecodeConfig
 from operators.decode.base import Call, Reading, Unreadable
 from operators.decode.fields import Gathered, at_most, elapsed_ms, items, number, once, parsed, text
 from operators.decode.mapping import UNITS, MappingConfig, Way
-from operators.decode.paths import Path, at, steps
+from operators.decode.paths import at, steps, whence
 from operators.model import Reason
 
 _NUMBERS: Final = frozenset({*UNITS, "quality_score"})
@@ -34,7 +34,7 @@ class MappedFormat:
     def _elements(self, record: object) -> list[Any]:
         if self._each is None:
             return [record]
-        found = at(record, self._each[1:] if self._each[0] == "^" else self._each)
+        found = at(record, self._each)
         if not isinstance(found, list):
             raise Unreadable(Reason.MISSING_FIELD, f"each: the record has no array at {self._where}")
         return found
@@ -55,10 +55,8 @@ class _Way:
     __slots__ = ("_constant", "_factor", "_from_record", "_map", "_path", "_place", "name")
 
     def __init__(self, name: str, way: Way) -> None:
-        path = steps(way.path) if way.path is not None else ()
         self.name = name
-        self._from_record = path[:1] == ("^",)
-        self._path: Path = path[1:] if self._from_record else path
+        self._from_record, self._path = whence(way.path) if way.path is not None else (False, ())
         self._place = way.path if way.path is not None else "a constant"
         self._constant = way.constant
         self._factor = Decimal(UNITS[name][way.unit]) if way.unit is not None else None

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from operators.decode.paths import steps
+from operators.decode.paths import steps, whence
 from operators.section import PlainText, Section
 
 Unit = Literal["s", "ms", "us", "ns", "usd", "cents", "nanousd", "tokens", "k"]
@@ -52,7 +52,7 @@ class Way(Section):
         if (self.path is None) == (self.constant is None):
             raise ValueError("needs either a path or a constant")
         if self.path is not None:
-            steps(self.path)
+            whence(self.path)
         return self
 
 

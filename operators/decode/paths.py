@@ -13,24 +13,26 @@ _INDEX: Final = re.compile(r"\d{1,5}", re.ASCII)
 
 
 def steps(path: str) -> Path:
-    """The keys and indexes of a path, `^` first if it begins at the record; raises `ValueError`."""
+    """The keys and indexes of a path; raises `ValueError`."""
     found: list[str] = []
     at = 0
-    if path == "^" or path.startswith(("^.", "^[")):
-        found, at = ["^"], 1
-    while at < len(path):
-        step = _STEP.match(path, at) if at or path[0] != "." else None
+    while at < len(path) or not found:
+        step = _STEP.match(path, at) if path[:1] != "." else None
         if step is None:
             raise ValueError(
-                f"is no path at its character {at + 1}: put dots between keys, quote a key that has dots of its own "
-                '("llm.model"), and write an index as [0]'
+                "is no path: put dots between keys, quote a key that has dots of its own as in "
+                'attributes."llm.model", and write an index as [0]'
             )
         quoted, plain, index = step.groups()
         found.append(_ESCAPED.sub(r"\1", quoted) if quoted is not None else plain or index)
         at = step.end()
-    if not found:
-        raise ValueError("is an empty path")
     return tuple(found)
+
+
+def whence(path: str) -> tuple[bool, Path]:
+    """Whether a path begins at the record (`^.`) rather than at the call, and its steps; raises `ValueError`."""
+    from_record = path.startswith(("^.", "^["))
+    return from_record, steps(path[1:].removeprefix(".") if from_record else path)
 
 
 def at(record: object, path: Path) -> Any:
