@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from connectors.simulation.config import SimulatorConfig
+from operators.decode.registry import DECODERS
 from operators.section import MASK, PlainText, Section, without
 
 _HOST: Final = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
@@ -166,9 +167,19 @@ class SourceConfig(Section):
     kind: Literal["simulator", "files", "kafka"] = Field(
         "simulator", description="The simulator, recorded traffic in files, or the topics of [kafka]."
     )
+    format: PlainText = Field(
+        "auto", description="The format of the records (docs/formats.md); auto finds out that of each record."
+    )
     batch_size: int = Field(20_000, ge=1, le=1_000_000, description="Most records of one poll of a partition.")
     simulator: SimulatorConfig = SimulatorConfig()
     files: FilesConfig | None = None
+
+    @field_validator("format")
+    @classmethod
+    def _known(cls, v: str) -> str:
+        if v not in DECODERS:
+            raise ValueError(f"must be one of {', '.join(sorted(DECODERS))}")
+        return v
 
     @model_validator(mode="after")
     def _complete(self) -> SourceConfig:

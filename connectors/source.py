@@ -225,11 +225,11 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         if chunk.replaced:
             intake.forget_offsets()
             self._s.replaced(self._key)
-        events, on_time, late, dead = intake.take(chunk.values, chunk.offsets, chunk.arrivals, chunk.log)
-        progress = self._progress(chunk, on_time)
+        taken = intake.take(chunk.values, chunk.offsets, chunk.arrivals, chunk.log)
+        progress = self._progress(chunk, taken.on_time)
         if not chunk.values and progress is None:
             return self._nap()
-        batch = Batch(self._key, self._parts, progress, events, on_time, late, dead)
+        batch = Batch(self._key, self._parts, progress, *taken)
         self._s.observer.polled(self._key, batch, intake.balance, intake.watermark)
         return [batch]
 

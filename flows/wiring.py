@@ -66,7 +66,7 @@ def pipeline_io(
     """The source and these sinks as the ends of the graph."""
     source = SourceSettings(
         factory=factory,
-        decoder=decoder("native"),
+        decoder=decoder(settings.source.format),
         enrich=enricher(settings, run),
         time=settings.time,
         decode=settings.decode,

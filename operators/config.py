@@ -62,9 +62,15 @@ class DecodeConfig(Section):
         2_048, ge=0, description="Most bytes of a record that a dead letter shows, content cut out."
     )
     dedupe_s: float = Field(
-        0, ge=0, le=86_400, description="Drop events whose event_id came within this event time; 0 is off."
+        900,
+        ge=0,
+        le=86_400,
+        description="Count a call once that is told again within this event time: by its event_id, span, response id "
+        "or call id; 0 is off.",
     )
-    dedupe_max_ids: int = Field(1_000_000, ge=1, description="Most event ids remembered in a partition.")
+    dedupe_max_ids: int = Field(
+        1_000_000, ge=1, description="Most ids remembered in a partition, at most 64 bytes each; a call has up to four."
+    )
 
 
 class EnrichConfig(Section):

@@ -30,14 +30,16 @@ class Fault:
 class Decoded:
     """The events and faults of a sequence of records, both in the order of the records.
 
-    `repeats` counts calls that a record tells more than once; `passed_over` counts what tells of no call, such as spans
-    of agents and tools.
+    `repeats` counts calls that a record tells more than once. `passed_over` counts what tells of no call by what it is:
+    `no_call` (spans of agents and tools, other logs), `metric`, `cache_hit` (no call reached a provider),
+    `stream_opening`. `formats` counts the records by their format where that was found out.
     """
 
     events: Events
     faults: list[Fault]
     repeats: int = 0
-    passed_over: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
+    formats: dict[str, int] = field(default_factory=dict)
 
 
 class Decoder(Protocol):
@@ -93,7 +95,15 @@ class Reading:
 
     calls: list[Call]
     repeats: int = 0
-    passed_over: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
+
+
+class Recognizable(Protocol):
+    """A format whose records can be told from all others."""
+
+    def looks_like(self, record: object) -> bool:
+        """Whether a parsed JSON value has names that only this format has."""
+        ...
 
 
 class Format(Protocol):

@@ -103,6 +103,18 @@ DEAD_LETTERS: Final = Instrument(
     "Records that could not be used, by reason.",
     ("partition", "reason"),
 )
+PASSED_OVER: Final = Instrument(
+    "sentinel_passed_over",
+    "counter",
+    "What tells of no call: spans of agents and tools and other logs (no_call), metrics, answers from a cache.",
+    ("partition", "kind"),
+)
+FORMATS: Final = Instrument(
+    "sentinel_records_by_format",
+    "counter",
+    "Records by the format that was found out, where `source.format` is auto.",
+    ("partition", "format"),
+)
 WATERMARK: Final = Instrument(
     "sentinel_watermark_timestamp_seconds",
     "gauge",
@@ -251,8 +263,8 @@ UNUSED: Final = Instrument(
 
 INSTRUMENTS: Final = (
     BUILD,
-    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, WAITED_FOR, PARTITIONS, BEHIND,
-    POLLS, POLL_RETRIES, REPLACED, UNREAD, CLOCK_STEPS, HEARTBEAT, CLOSED, PRICE_LOADS,
+    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, PASSED_OVER, FORMATS, WATERMARK, WAITED_FOR, PARTITIONS,
+    BEHIND,     POLLS, POLL_RETRIES, REPLACED, UNREAD, CLOCK_STEPS, HEARTBEAT, CLOSED, PRICE_LOADS,
     REQUESTS, TOKENS, COST, ERROR_OBJECTIVE, COST_OBJECTIVE,
     SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,
     STEP_SECONDS, DETECTOR_SECONDS, STEP_FAULTS, SNAPSHOT_SECONDS, SNAPSHOT_BYTES,

@@ -36,6 +36,7 @@ class Balances(Collector):
         self.latest: dict[str, tuple[Balance, int | None]] = {}
         self._began: dict[str, int] = {}  # events accounted for before this process had any
         self._came: dict[str, int] = {}
+        self.formats: dict[tuple[str, str], int] = {}  # records read by this process, by partition and format
 
     def total(self) -> Balance:
         """The sum over the partitions of this process."""
@@ -44,8 +45,10 @@ class Balances(Collector):
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
         """Keep a copy of the balance; count the events that came by the batch, not by the balance."""
         kept = copy(balance)
-        kept.dead = dict(balance.dead)
-        came = len(batch.events) + sum(letter.reason != Reason.FUTURE_TIME for letter in batch.dead)
+        kept.dead, kept.passed_over = dict(balance.dead), dict(balance.passed_over)
+        came = len(batch.events) + sum(letter.reason != Reason.FUTURE_TIME for letter in batch.dead) + batch.repeats
+        for name, count in batch.formats.items():
+            self.formats[partition, name] = self.formats.get((partition, name), 0) + count
         self._began.setdefault(partition, kept.events - came)
         self._came[partition] = self._came.get(partition, 0) + came
         self.latest[partition] = (kept, watermark)
@@ -53,7 +56,7 @@ class Balances(Collector):
     def collect(self) -> Iterator[Metric]:
         records, events, skipped = _family(names.RECORDS), _family(names.EVENTS), _family(names.SKIPPED)
         unpriced, dead, mark = _family(names.UNPRICED), _family(names.DEAD_LETTERS), _family(names.WATERMARK)
-        difference = _family(names.DIFFERENCE)
+        difference, passed, formats = _family(names.DIFFERENCE), _family(names.PASSED_OVER), _family(names.FORMATS)
         for partition, (balance, at) in sorted(self.latest.items()):
             records.add_metric([partition], balance.records)
             skipped.add_metric([partition], balance.skipped)
@@ -68,11 +71,15 @@ class Balances(Collector):
                 events.add_metric([partition, outcome], count)
             for reason, count in sorted(balance.dead.items()):
                 dead.add_metric([partition, reason], count)
+            for kind, count in sorted(balance.passed_over.items()):
+                passed.add_metric([partition, kind], count)
             if at is not None:
                 mark.add_metric([partition], at / SECOND)
             if partition in self._came:
                 difference.add_metric([partition], self._came[partition] + self._began[partition] - balance.events)
-        yield from (records, events, skipped, unpriced, dead, mark, difference)
+        for of, count in sorted(self.formats.items()):
+            formats.add_metric(of, count)
+        yield from (records, events, skipped, unpriced, dead, passed, formats, mark, difference)
 
 
 class Telemetry:
