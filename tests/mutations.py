@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from operators.config import DecodeConfig
 from operators.decode.base import Format, Reading, Unreadable
+from operators.decode.translate import TranslatingDecoder
 from operators.model import Reason
 
 FIELDS: Final = {
@@ -62,19 +63,25 @@ def _exchanged(draw: st.DrawFn, record: Any) -> Any:
 
 
 def check(of: Format, value: bytes) -> Reading | None:
-    """The reading of a record, whatever it holds, if it is readable; fails where it is not of the contract's form."""
+    """The reading of a record, whatever it holds, if it is readable; fails where it does not keep the contract.
+
+    As a decoder, each call is one event or one fault.
+    """
+    decoded = TranslatingDecoder(of).decode([value], DecodeConfig())
     try:
         reading = of.read(value, DecodeConfig())
     except Unreadable as error:
         if error.reason not in Reason.ALL:
             raise
+        assert [fault.reason for fault in decoded.faults] == [error.reason]
         return None
     for call in reading.calls:
         assert set(call.fields) <= FIELDS
         assert None not in call.fields.values()
         assert set(call.found) <= set(call.fields)
         assert all(":" in key for key in call.keys)
-    assert reading.repeats >= 0 and reading.passed_over >= 0
+    assert reading.repeats >= 0 and all(count > 0 for count in reading.passed_over.values())
+    assert len(decoded.events) + len(decoded.faults) == len(reading.calls)
     again = of.read(value, DecodeConfig())
     assert again == reading
     return reading

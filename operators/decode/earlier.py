@@ -15,8 +15,9 @@ from typing import Any, Final
 from operators.config import DecodeConfig
 from operators.decode import vocabulary
 from operators.decode.base import Call, Reading
-from operators.decode.fields import Gathered, items, number, once, parsed, source, text, words
+from operators.decode.fields import Gathered, items, once, parsed, source, text, words
 from operators.decode.paths import at
+from operators.decode.values import number
 
 _NAMES: Final = {
     "event_id": source("event_id", "request_id"),

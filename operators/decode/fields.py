@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
@@ -11,14 +10,11 @@ import orjson
 from operators.decode.base import Call, Reading, Unreadable
 from operators.decode.paths import Path, at, steps
 from operators.decode.times import BadTime, parse_time
+from operators.decode.translate import MAX_CALLS
+from operators.decode.values import told
 from operators.model import Reason
 
-MOST_CALLS: Final = 10_000
-"""The most calls that one record may hold."""
-
 TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
-
-_NUMERAL: Final = re.compile(r"-?\d{1,18}(\.\d{1,18})?([eE][+-]?\d{1,2})?", re.ASCII)
 
 
 def parsed(value: bytes) -> object:
@@ -34,23 +30,16 @@ def parsed(value: bytes) -> object:
 
 
 def items(found: object) -> list[Any]:
-    """The elements of an array, or the one object; raises `Unreadable` for more than `MOST_CALLS`."""
+    """The elements of an array, or the one object; raises `Unreadable` for more than `MAX_CALLS`."""
     each = found if isinstance(found, list) else [found]
     at_most(len(each))
     return each
 
 
 def at_most(calls: int) -> None:
-    """Raises `Unreadable` for more calls than `MOST_CALLS`."""
-    if calls > MOST_CALLS:
-        raise Unreadable(Reason.TOO_MANY_CALLS, f"the record has {calls} calls; at most {MOST_CALLS} are accepted")
-
-
-def number(value: object) -> Any:
-    """The number that a decimal text says; every other value as it is."""
-    if isinstance(value, str) and _NUMERAL.fullmatch(value):
-        return float(value) if set(value) & set(".eE") else int(value)
-    return value
+    """Raises `Unreadable` for more calls than `MAX_CALLS`."""
+    if calls > MAX_CALLS:
+        raise Unreadable(Reason.TOO_MANY_CALLS, f"the record has {calls} calls; at most {MAX_CALLS} are accepted")
 
 
 def text(value: object) -> str:
@@ -100,30 +89,30 @@ def key(*names: str, read: Callable[[Any], Any] | None = None) -> Source:
 class Gathered:
     """The native event of one call, with the place where each field stood.
 
-    `absent`: texts that say that there is none, as null does.
+    `absent`: texts that say that there is none, beside those of all formats.
     """
 
     __slots__ = ("absent", "fields", "found")
 
-    def __init__(self, absent: tuple[str, ...] = ("",)) -> None:
+    def __init__(self, absent: tuple[str, ...] = ()) -> None:
         self.absent = absent
         self.fields: dict[str, Any] = {}
         self.found: dict[str, str] = {}
 
-    def take(self, name: str, record: object, told: Source, under: str = "") -> Any:
+    def take(self, name: str, record: object, where: Source, under: str = "") -> Any:
         """Fill a field from the first of its places that is there, if it is still open; gives its value.
 
         `under` is where the record stands in a larger one.
         """
-        for path, place in told.places:
+        for path, place in where.places:
             if name in self.fields:
                 break
-            self.put(name, at(record, path), under + place, told.read)
+            self.put(name, at(record, path), under + place, where.read)
         return self.fields.get(name)
 
     def put(self, name: str, value: Any, place: str, read: Callable[[Any], Any] | None = None) -> None:
         """Fill a field with a value that stood at this place, unless the value says that there is none."""
-        if value is None or (isinstance(value, str) and value in self.absent):
+        if not told(value) or (isinstance(value, str) and value in self.absent):
             return
         value = value if read is None else read(value)
         if value is not None:
@@ -156,11 +145,17 @@ def words(translate: Callable[[str], str]) -> Callable[[Any], Any]:
     return lambda value: translate(value) if isinstance(value, str) else value
 
 
-def once(calls: Iterable[Call], passed_over: int = 0) -> Reading:
-    """The reading of one record: a call that shares a key with one before it is a repeat."""
-    reading = Reading([], passed_over=passed_over)
+def once(told_of: Iterable[Call | str]) -> Reading:
+    """The reading of one record, from its calls and the names of what is passed over.
+
+    A call that shares a key with one before it is a repeat.
+    """
+    reading = Reading([])
     seen: set[str] = set()
-    for call in calls:
+    for call in told_of:
+        if isinstance(call, str):
+            reading.passed_over[call] = reading.passed_over.get(call, 0) + 1
+            continue
         if seen.isdisjoint(call.keys):
             reading.calls.append(call)
         else:

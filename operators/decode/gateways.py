@@ -12,8 +12,9 @@ from typing import Any, Final
 from operators.config import DecodeConfig
 from operators.decode import vocabulary
 from operators.decode.base import Call, Reading
-from operators.decode.fields import Gathered, Source, at_most, items, key, number, once, parsed, source, text, words
+from operators.decode.fields import Gathered, Source, at_most, items, key, once, parsed, source, text, words
 from operators.decode.paths import at
+from operators.decode.values import number
 
 _INFERENCE: Final = re.compile(
     r"/(chat/completions|completions|embeddings|messages|responses|rerank|converse(-stream)?|images/generations"
@@ -102,21 +103,21 @@ class KongFormat:
 
     def read(self, value: bytes, limits: DecodeConfig) -> Reading:
         """The calls of one record; raises `Unreadable`."""
-        calls: list[Call] = []
-        passed_over = 0
-        for line in items(parsed(value)):
-            of_line = _kong(line) if self.looks_like(line) and isinstance(line, dict) else [Call({})]
-            calls += of_line
-            passed_over += not of_line
-            at_most(len(calls))
-        return once(calls, passed_over)
+        return once(found for line in items(parsed(value)) for found in _kong(line))
 
 
-def _kong(line: dict[str, Any]) -> list[Call]:
+def _kong(line: Any) -> list[Call | str]:
+    """The calls of a line, or the name of what it tells of instead."""
+    if not isinstance(line, dict) or not KongFormat.looks_like(line):
+        return [Call({})]
     ai, request = line.get("ai"), text(at(line, ("request", "id")))
     plugins = {name: of for name, of in (ai.items() if isinstance(ai, dict) else ()) if _called(of)}
-    calls = []
+    at_most(len(plugins))
+    calls: list[Call | str] = []
     for name, of in plugins.items():
+        if text(at(of, ("cache", "cache_status"))).lower() == "hit":
+            calls.append("cache_hit")
+            continue
         call = Gathered()
         for field, told in (_KONG | _KONG_REQUEST if len(plugins) == 1 else _KONG).items():
             call.take(field, line, told)
@@ -129,13 +130,12 @@ def _kong(line: dict[str, Any]) -> list[Call]:
         call.drop_no_price()
         _http(call, line, _KONG_STATUS)
         calls.append(call.call(*([f"call:{request}/{name}"] if request else [])))
-    return calls
+    return calls or ["no_call"]
 
 
 def _called(plugin: Any) -> bool:
-    """Whether a plugin's object tells of a call that reached a provider."""
-    told = text(at(plugin, ("meta", "provider_name"))) or text(at(plugin, ("meta", "request_model")))
-    return bool(told) and text(at(plugin, ("cache", "cache_status"))).lower() != "hit"
+    """Whether a plugin's object tells of a call of a model."""
+    return any(text(at(plugin, ("meta", name))) for name in ("provider_name", "request_model"))
 
 
 _AI: Final = "io.envoy.ai_gateway"
@@ -198,16 +198,14 @@ class EnvoyFormat:
 
     def read(self, value: bytes, limits: DecodeConfig) -> Reading:
         """The calls of one record; raises `Unreadable`."""
-        lines = items(parsed(value))
-        calls = [call for line in lines if (call := _envoy(line)) is not None]
-        return once(calls, len(lines) - len(calls))
+        return once(_envoy(line) or "no_call" for line in items(parsed(value)))
 
 
 def _envoy(line: Any) -> Call | None:
     if not isinstance(line, dict):
         return Call({})
     told = _flat(line)
-    call = Gathered(absent=("", "-"))
+    call = Gathered(absent=("-",))
     for name, places in _ENVOY.items():
         call.take(name, told, places)
     posted = told.get("method", told.get(":method", "POST")) == "POST"

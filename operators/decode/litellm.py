@@ -17,8 +17,9 @@ from typing import Any, Final
 from operators.config import DecodeConfig
 from operators.decode import vocabulary
 from operators.decode.base import Call, Reading
-from operators.decode.fields import Gathered, elapsed_ms, items, number, once, parsed, source, text, words
+from operators.decode.fields import Gathered, elapsed_ms, items, once, parsed, source, text, words
 from operators.decode.paths import at
+from operators.decode.values import flag, number
 
 _OBJECT: Final = "standard_logging_object"
 _NO_INFERENCE: Final = re.compile(
@@ -42,7 +43,7 @@ _WHENCE: Final = {
     "session_id": source("session_id"),
     "provider": source("custom_llm_provider", "model_map_information.model_map_value.litellm_provider", read=_provider),
     "operation": source("call_type", read=words(vocabulary.operation)),
-    "streamed": source("stream"),
+    "streamed": source("stream", read=flag),
 }  # fmt: skip
 _ASKED: Final = source("model_group", "model")
 _ANSWERED: Final = source("response.model")
@@ -84,9 +85,7 @@ class LiteLLMFormat:
 
     def read(self, value: bytes, limits: DecodeConfig) -> Reading:
         """The calls of one record; raises `Unreadable`."""
-        payloads = [_payload(item) for item in items(parsed(value))]
-        calls = [payload for payload in payloads if not _passed_over(payload)]
-        return once(map(_call, calls), len(payloads) - len(calls))
+        return once(_passed_over(payload) or _call(payload) for payload in map(_payload, items(parsed(value))))
 
 
 def _payload(item: Any) -> Any:
@@ -97,11 +96,13 @@ def _payload(item: Any) -> Any:
     return item
 
 
-def _passed_over(payload: Any) -> bool:
+def _passed_over(payload: Any) -> str:
+    """What a payload is that tells of no call to a provider, else ""."""
     if not isinstance(payload, dict):
-        return False
-    from_cache = payload.get("cache_hit") in (True, "True", "true") or "_cache_hit" in text(payload.get("id"))
-    return from_cache or bool(_NO_INFERENCE.search(text(payload.get("call_type"))))
+        return ""
+    if flag(payload.get("cache_hit")) or "_cache_hit" in text(payload.get("id")):
+        return "cache_hit"
+    return "no_call" if _NO_INFERENCE.search(text(payload.get("call_type"))) else ""
 
 
 def _call(payload: Any) -> Call:
@@ -182,7 +183,7 @@ def _error(call: Gathered, told: Any) -> None:
 def _times(call: Gathered, payload: dict[str, Any]) -> None:
     start, end, first = (payload.get(name) for name in ("startTime", "endTime", "completionStartTime"))
     call.put("latency_ms", elapsed_ms(start, end), "endTime - startTime")
-    if payload.get("stream") is True and first != end:
+    if call.fields.get("streamed") and first != end:
         call.put("ttft_ms", elapsed_ms(start, first), "completionStartTime - startTime")
 
 

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from operators.config import DecodeConfig
 from operators.decode.base import Call, Reading, Unreadable
-from operators.decode.fields import Gathered, at_most, elapsed_ms, items, number, once, parsed, text
+from operators.decode.fields import Gathered, at_most, elapsed_ms, items, once, parsed, text
 from operators.decode.mapping import UNITS, MappingConfig, Way
 from operators.decode.paths import at, steps, whence
+from operators.decode.values import flag, number
 from operators.model import Reason
 
 _NUMBERS: Final = frozenset({*UNITS, "quality_score"})
-_TRUTHS: Final = {"true": True, "false": False, "1": True, "0": False}
 
 
 class MappedFormat:
@@ -65,18 +65,14 @@ class _Way:
     def fill(self, call: Gathered, record: object, element: object) -> None:
         """Fill the field if it is still open and the value is there."""
         if self.name not in call.fields:
-            found = (
-                self._constant
-                if self._constant is not None
-                else at(record if self._from_record else element, self._path)
-            )
-            call.put(self.name, found, self._place, self._read)
+            value = at(record if self._from_record else element, self._path) if self._path else self._constant
+            call.put(self.name, value, self._place, self._read)
 
     def _read(self, value: Any) -> Any:
         if self._map is not None and not isinstance(value, dict | list):
             value = self._map.get(_plain(value), self._map.get("*", value))
         if self.name == "streamed":
-            return _TRUTHS.get(_plain(value).lower(), value)
+            return value if flag(value) is None else flag(value)
         if self.name not in _NUMBERS:
             return value
         value = number(value)

@@ -149,19 +149,23 @@ def test_a_model_without_a_price_has_no_cost() -> None:
     [
         None,
         {},
-        {"proxy": plugin(cache={"cache_status": "Hit"})},
         {"mcp": {"rpc": [{"method": "tools/call", "latency": 6}]}},
         {"compressor": {"original_token_count": 845}},
     ],
 )
 def test_lines_of_kong_without_a_call(ai: object) -> None:
-    assert kong(ai=ai) == Reading([], passed_over=1)
+    assert kong(ai=ai) == Reading([], passed_over={"no_call": 1})
+
+
+def test_an_answer_from_kongs_cache_is_no_call() -> None:
+    assert kong(ai={"proxy": plugin(cache={"cache_status": "Hit"})}) == Reading([], passed_over={"cache_hit": 1})
+    assert len(kong(ai={"proxy": plugin(cache={"cache_status": "Miss"})}).calls) == 1
 
 
 def test_kongs_http_log_sends_arrays() -> None:
     other = {**KONG, "request": {"id": "r-2"}}
     reading = KongFormat().read(orjson.dumps([KONG, {**KONG, "ai": None}, other, KONG, {"foo": 1}]), DecodeConfig())
-    assert (len(reading.calls), reading.repeats, reading.passed_over) == (3, 1, 1)
+    assert (len(reading.calls), reading.repeats, reading.passed_over) == (3, 1, {"no_call": 1})
     assert reading.calls[2] == Call({}), "it becomes a dead letter"
 
 
@@ -236,7 +240,7 @@ def test_lines_of_envoy_without_a_call() -> None:
     for line in (models, tools):
         for none in ("-", None):
             absent = {name: none for name in ENVOY if name.startswith("gen_ai")}
-            assert envoy(**line, **absent) == Reading([], passed_over=1)
+            assert envoy(**line, **absent) == Reading([], passed_over={"no_call": 1})
 
 
 def test_a_request_that_envoy_could_not_read_is_a_call() -> None:
@@ -300,7 +304,7 @@ def test_recorded_logs(shared: Path, name: str, of: KongFormat | EnvoyFormat) ->
     assert all(of.looks_like(orjson.loads(line)) for line in lines)
     readings = [of.read(line, DecodeConfig()) for line in lines]
     calls = [call.fields for reading in readings for call in reading.calls]
-    assert sum(reading.passed_over for reading in readings) == len(expected.get("not_calls", ()))
+    assert sum(sum(reading.passed_over.values()) for reading in readings) == len(expected.get("not_calls", ()))
     assert len(calls) == len(expected["calls"])
     for call, truth in zip(calls, expected["calls"], strict=True):
         for field in (

@@ -183,15 +183,15 @@ def test_the_kind_of_an_error(code: str, of_class: str, kind: str) -> None:
 
 def test_a_cache_hit_is_no_call() -> None:
     hit = payload(cache_hit=True, id="chatcmpl-1_cache_hit1796019227.5", response_cost=0.0)
-    assert read(hit) == Reading([], passed_over=1)
-    assert read([PAYLOAD, hit]).passed_over == 1
+    assert read(hit) == Reading([], passed_over={"cache_hit": 1})
+    assert read([PAYLOAD, hit, hit]).passed_over == {"cache_hit": 2}
 
 
 @pytest.mark.parametrize(
     "kind", ["call_mcp_tool", "list_mcp_tools", "afile_content", "aretrieve_batch", "avector_store_search"]
 )
 def test_other_requests_are_no_calls(kind: str) -> None:
-    assert read(payload(call_type=kind)) == Reading([], passed_over=1)
+    assert read(payload(call_type=kind)) == Reading([], passed_over={"no_call": 1})
 
 
 @pytest.mark.parametrize(
