@@ -27,9 +27,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m flows.decode",
         description="What the flow would make of payloads: the calls in them, and where each field was found. A file "
         "is one record; a file whose name ends in .jsonl or .ndjson is a record a line; both may be compressed (.gz, "
-        ".zst). Each file is taken as a partition of its own. On a terminal it is a table, else one JSON object a file.",
-        epilog=f"exit code: 0; {NOTHING_USABLE_EXIT_CODE} if nothing was usable; {CONFIG_EXIT_CODE} if the settings are "
-        "wrong or a file cannot be read",
+        ".zst). Each file is taken as a partition of its own. On a terminal it is a table, else a JSON object a file.",
+        epilog=f"exit code: 0; {NOTHING_USABLE_EXIT_CODE} if nothing was usable; {CONFIG_EXIT_CODE} if the settings "
+        "are wrong or a file cannot be read",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a payload, as a topic or a file has it")
     parser.add_argument(
