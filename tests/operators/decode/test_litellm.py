@@ -144,6 +144,7 @@ def test_counts_that_are_all_0_were_not_counted() -> None:
     zeros = {"prompt_tokens": 0, "completion_tokens": 0, "completion_tokens_details": {"reasoning_tokens": 0}}
     stream = call(**STREAM, prompt_tokens=0, completion_tokens=0, metadata={"usage_object": zeros}, response_cost=0.0)
     assert not {name for name in stream.fields if "token" in name}
+    assert stream.fields["cost_usd"] == 0.0, "it is told, and no count says otherwise"
     assert call(completion_tokens=0).fields["completion_tokens"] == 0, "the input was counted"
 
 
