@@ -66,7 +66,8 @@ def pipeline_io(
     """The source and these sinks as the ends of the graph."""
     source = SourceSettings(
         factory=factory,
-        decoder=decoder(settings.source.format),
+        decoder=decoder(*settings.source.read_as("")),
+        decoders={topic: decoder(*settings.source.read_as(topic)) for topic in settings.source.topics},
         enrich=enricher(settings, run),
         time=settings.time,
         decode=settings.decode,

@@ -27,12 +27,22 @@ _DOUBTS: Final = frozenset(
 
 
 class AutoDecoder:
-    """The decoder of records of any of these formats; `binary` reads what is no JSON, and begins with 0x0A."""
+    """The decoder of records of any of these formats.
 
-    def __init__(self, decoders: Mapping[str, Decoder], formats: Mapping[str, Recognizable], binary: str) -> None:
+    `binary` reads what is no JSON, and begins with 0x0A; `otherwise`, if any, the JSON that no format knows.
+    """
+
+    def __init__(
+        self,
+        decoders: Mapping[str, Decoder],
+        formats: Mapping[str, Recognizable],
+        binary: str,
+        otherwise: str | None = None,
+    ) -> None:
         self._decoders = decoders
         self._formats = formats
         self._binary = binary
+        self._otherwise = otherwise
 
     def decode(
         self,
@@ -72,7 +82,7 @@ class AutoDecoder:
             record = orjson.loads(value)
         except orjson.JSONDecodeError:
             return None
-        return next((name for name, known in self._formats.items() if known.looks_like(record)), None)
+        return next((name for name, known in self._formats.items() if known.looks_like(record)), self._otherwise)
 
 
 def joined(parts: Sequence[Decoded]) -> Decoded:

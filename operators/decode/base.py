@@ -101,14 +101,6 @@ class Reading:
     unknown: dict[str, int] = field(default_factory=dict)
 
 
-class Recognizable(Protocol):
-    """A format whose records can be told from all others."""
-
-    def looks_like(self, record: object) -> bool:
-        """Whether a parsed JSON value has names that only this format has."""
-        ...
-
-
 def add_counts(to: dict[str, int], more: Mapping[str, int]) -> None:
     """Add counts by name to others, in place."""
     for name, count in more.items():
@@ -120,4 +112,12 @@ class Format(Protocol):
 
     def read(self, value: bytes, limits: DecodeConfig) -> Reading:
         """The calls of one record; raises `Unreadable`, and nothing else."""
+        ...
+
+
+class Recognizable(Format, Protocol):
+    """A format in JSON whose records can be told from all others."""
+
+    def looks_like(self, record: object) -> bool:
+        """Whether a parsed JSON value has names that only this format has."""
         ...

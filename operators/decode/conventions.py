@@ -19,7 +19,8 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from operators.config import DecodeConfig
-from operators.decode.values import at, inside, told
+from operators.decode.paths import Path, at, steps
+from operators.decode.values import inside, told
 
 Unit = Literal["", "s", "ms", "us", "ns", "time", "usd"]
 """How a number is to be read; `time` is an instant, from which the start of the call is taken away."""
@@ -472,9 +473,10 @@ class Conventions:
     """The table, ready to be asked. Never changes."""
 
     def __init__(self, extra: Iterable[Row] = ()) -> None:
-        self._by_attribute: dict[str, list[tuple[int, Row]]] = {}
+        self._by_attribute: dict[str, list[tuple[int, Row, Path]]] = {}
         for rank, row in enumerate((*extra, *TABLE)):
-            self._by_attribute.setdefault(row.attribute, []).append((rank, row))
+            path = steps(row.path) if row.path else ()
+            self._by_attribute.setdefault(row.attribute, []).append((rank, row, path))
         roles = (name.partition("#")[0] for name in ROLES)
         self._known: Final = frozenset((*self._by_attribute, *roles, *MORE))
         self.wanted: Final = Wanted(self._known)
@@ -487,9 +489,9 @@ class Conventions:
                 rows = self._by_attribute.get(name)
                 if rows is None or not told(value):
                     continue
-                within = inside(value) if any(row.path for _, row in rows) else None
-                for rank, row in rows:
-                    found = at(within, row.path) if row.path else value
+                within = inside(value) if any(path for _, _, path in rows) else None
+                for rank, row, path in rows:
+                    found = at(within, path) if path else value
                     if told(found):
                         ranked.setdefault(row.field, []).append((rank, Found(found, row, within)))
         return {field: [f for _, f in sorted(found, key=lambda f: f[0])] for field, found in ranked.items()}

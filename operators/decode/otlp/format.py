@@ -27,14 +27,21 @@ class OtlpFormat:
     def __init__(self, parse: Callable[[bytes, Collection[str]], Signals]) -> None:
         self._parse = parse
 
-    def looks_like(self, record: object) -> bool:
-        """Whether a parsed JSON value is an OTLP record."""
-        return json.looks_like(record)
-
     def read(self, value: bytes, limits: DecodeConfig) -> Reading:
         """The calls of one record; spans and logs that are none are passed over, and so are metrics."""
         known = conventions(limits)
         return calls_of(self._parse(value, known.wanted), known)
+
+
+class OtlpJsonFormat(OtlpFormat):
+    """Spans and logs in JSON."""
+
+    def __init__(self) -> None:
+        super().__init__(json.parse)
+
+    def looks_like(self, record: object) -> bool:
+        """Whether a parsed JSON value is an OTLP record."""
+        return json.looks_like(record)
 
 
 def calls_of(signals: Signals, known: Conventions) -> Reading:
@@ -116,4 +123,3 @@ def _span_of(record: LogRecord) -> Span:
 
 
 OTLP_PROTO: Final = OtlpFormat(proto.parse)
-OTLP_JSON: Final = OtlpFormat(json.parse)
