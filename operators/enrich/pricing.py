@@ -1,9 +1,9 @@
 """The cost of events that carry none: tokens times the price that was in force at the start of the event.
 
 A price is in force for a provider and a model (patterns, see `operators.patterns`) from a date on, at midnight UTC. If
-several are in force at the start of an event and match its provider and its model, as it was sent or without the dress
-of its platform (`plain`), the one with the most specific model pattern counts; then the most specific provider pattern,
-the latest date, the first in the table. So a price that is added with a date changes nothing before that date.
+several are in force at the start of an event and match its provider and a name of its model (see `names`), the one with
+the most specific model pattern counts; then the most specific provider pattern, the latest date, the first in the table.
+So a price that is added with a date changes nothing before that date.
 
 Cached tokens are part of the prompt's, reasoning tokens part of the completion's; each part has its own price. Money is
 integers: the table gives USD for a million tokens, and a price is held in pico-USD a token.
@@ -42,7 +42,8 @@ _KNOWN: Final = 1 << 12
 _DATE: Final = r"[-@]20\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])"
 _VERSION: Final = r"-v\d+(?::\w+)*"
 _DRESSED: Final = re.compile(
-    rf"(?:(?:[a-z-]+\.)?(?:anthropic|amazon)\.)?(?P<name>.+?)(?:(?:{_VERSION})?{_DATE}(?:{_VERSION})?|-v\d+(?::\w+)+)?",
+    rf"(?:(?:[a-z-]+\.)?(?:anthropic|amazon)\.)?"
+    rf"(?P<version>(?P<model>.+?)(?:(?:{_VERSION})?{_DATE}(?:{_VERSION})?|-v\d+(?::\w+)+)?)",
     re.DOTALL,
 )
 
@@ -82,14 +83,14 @@ class Price(Section):
         return prompt, cached_steps, completion, reasoning_steps
 
 
-def plain(model: str) -> str:
-    """The name of a model without what its platform adds to it; the model itself if nothing is known to be added.
+def names(model: str) -> tuple[str, str, str]:
+    """The names by which a model may be priced: as it was sent, without the dress of its platform, without its version.
 
-    That is a path before it (`openai/`, `models/`), the region and the vendor that Bedrock writes before a Claude or a
-    Nova, a date at the end (`-2024-08-06`, `-20250929`, `@20250929`) and Bedrock's version (`-v1:0`).
+    The dress is a path before it (`openai/`, `models/`), and the region and vendor that Bedrock writes before a Claude
+    or a Nova. The version is a date at the end (`-2024-08-06`, `-20250929`, `@20250929`) and that of Bedrock (`-v1:0`).
     """
     found = _DRESSED.fullmatch(model.rpartition("/")[2])
-    return found["name"] if found else model
+    return (model, found["version"], found["model"]) if found else (model, model, model)
 
 
 class PriceTable:
@@ -110,11 +111,11 @@ class PriceTable:
 
     def _look_up(self, provider: str, model: str) -> tuple[int, ...]:
         """The row in force in each period: before the first date, from each date to the next; -1 for none."""
-        names = {model, plain(model)}
+        known = set(names(model))
         found = [
             (literals(row.model), literals(row.provider), period, -i)
             for i, (row, period) in enumerate(zip(self._rows, self._period, strict=True))
-            if matches(provider, row.provider) and any(matches(name, row.model) for name in names)
+            if matches(provider, row.provider) and any(matches(name, row.model) for name in known)
         ]
         return tuple(
             -max((key for key in found if key[2] <= period), default=(0, 0, 0, 1))[3]

@@ -43,6 +43,7 @@ def usd(provider: str, model: str, day: date = TODAY) -> tuple[str, ...] | None:
         ("openai", "gpt-4o", "2.5 1.25 10"),
         ("openai", "gpt-4o-2024-11-20", "2.5 1.25 10"),
         ("openai", "gpt-4o-2024-05-13", "5 5 15"),
+        ("azure", "azure/gpt-4o-2024-05-13", "5 5 15"),
         ("openai", "gpt-4.1-nano-2025-04-14", "0.1 0.025 0.4"),
         ("openai", "o3-2025-04-16", "2 0.5 8"),
         ("openai", "o4-mini-2025-04-16", "1.1 0.275 4.4"),
