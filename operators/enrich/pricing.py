@@ -2,8 +2,8 @@
 
 A price is in force for a provider and a model (patterns, see `operators.patterns`) from a date on, at midnight UTC. If
 several are in force at the start of an event and match its provider and a name of its model (see `names`), the one with
-the most specific model pattern counts; then the most specific provider pattern, the latest date, the first in the table.
-So a price that is added with a date changes nothing before that date.
+the most specific model pattern counts; then the most specific provider pattern, the latest date, the first in the
+table. So a price that is added with a date changes nothing before that date.
 
 Cached tokens are part of the prompt's, reasoning tokens part of the completion's; each part has its own price. Money is
 integers: the table gives USD for a million tokens, and a price is held in pico-USD a token.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from operators.observe.telemetry import Telemetry
 from tests.operators.enrich.test_pricing import at, columns
 
 OWN = '[[price]]\nmodel = "gpt-4o*"\nvalid_from = 2026-06-01\nprompt = 1\ncompletion = 1\n'
-MAY, JUNE = "2026-05-31T12:00:00Z", "2026-06-01T12:00:00Z"
+MAY, JUNE = date(2026, 5, 31), date(2026, 6, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -29,18 +30,12 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("own.toml").write_text(OWN)
 
 
-def cost(model: str, day: str, *sets: str, said: int = MISSING) -> int:
+def cost(model: str, day: date, *sets: str, said: int = MISSING) -> int:
     """Nano-USD of an event with 1,000 prompt tokens, by these settings; `said` is the cost that it carries."""
     settings = load({}, Path.cwd(), set_options(sets)).settings
-    event = ("openai", model, at_day(day), (1_000, 0, 0, 0), said)
+    event = ("openai", model, at(day), (1_000, 0, 0, 0), said)
     events = enricher(settings, Run(Telemetry(), None))(columns([event]))
     return int(events.values[METRIC_INDEX["cost"], 0])
-
-
-def at_day(moment: str) -> int:
-    from datetime import datetime
-
-    return at(datetime.fromisoformat(moment).date())
 
 
 def test_without_settings_the_shipped_prices_hold() -> None:
