@@ -60,12 +60,12 @@ class Price(Section):
     prompt: Usd = Field(description="Prompt tokens that were not cached.")
     completion: Usd = Field(description="Completion tokens that are not reasoning.")
     cached: Usd | None = Field(None, description="Cached prompt tokens; as other prompt tokens if not given.")
-    reasoning: Usd | None = Field(None, description="Reasoning tokens; as other completion tokens if not given.")
     cache_write: Usd | None = Field(
-        None, description="Prompt tokens that were written to a cache; as other prompt tokens if not given."
+        None, description="Prompt tokens that were written to the cache; as other prompt tokens if not given."
     )
+    reasoning: Usd | None = Field(None, description="Reasoning tokens; as other completion tokens if not given.")
 
-    @field_validator("prompt", "completion", "cached", "reasoning", "cache_write", mode="before")
+    @field_validator("prompt", "completion", "cached", "cache_write", "reasoning", mode="before")
     @classmethod
     def _number(cls, v: object) -> object:
         if v is not None and (isinstance(v, bool) or not isinstance(v, int | float | Decimal)):
