@@ -84,7 +84,11 @@ class EnrichConfig(Section):
     prices: PlainText | None = Field(
         None,
         min_length=1,
-        description="A TOML file of prices (docs/enrich.md), read again when it changes; without it no cost is added.",
+        description="A TOML file of prices (docs/enrich.md), read again when it changes; they win over shipped ones.",
+    )
+    shipped_prices: bool = Field(
+        True,
+        description="Whether models without a price of your own get the public price that is shipped, if there is one.",
     )
     dated_versions: bool = Field(
         True,
