@@ -69,7 +69,7 @@ def pipeline_io(
         decoder=decoder("native"),
         enrich=enricher(settings, run),
         time=settings.time,
-        decode=settings.decode,
+        decode=settings.decoding,
         retry=settings.sinks,
         batch_size=settings.source.batch_size,
         now=now,

@@ -40,7 +40,8 @@ _ERROR_TYPES: Final = _rules(
         "cancelled": r"cancel|abort|keyboard interrupt|interrupted\b|client closed|generator exit",
         "not_found": r"not ?found\b|no such|does not exist",
         "server_error": r"(invalid|empty|no) response|response validation|bad ?gateway"
-        r"|internal ?(server|error|failure|$)|(server|service|model|stream) ?(error|exception|failure)|(service )?unavailable",
+        r"|internal ?(server|error|failure|$)|(server|service|model|stream) ?(error|exception|failure)"
+        r"|(service )?unavailable",
         "invalid_request": r"bad ?request|invalid|validation|unprocessable|unsupported|malformed|failed precondition"
         r"|(context|prompt|request|input|payload|entity) (length|window|size|(is )?too)|too (large|long)\b"
         r"|out of range|(value|type) error",
