@@ -19,7 +19,7 @@ from connectors.kafka.once import KafkaOnce
 from connectors.kafka.source import KafkaSource
 from connectors.simulator import Simulator
 from connectors.sqlite import SqliteFactory
-from operators.config import DecodeConfig
+from operators.config import LimitsConfig
 
 X = TypeVar("X")
 X_contra = TypeVar("X_contra", contravariant=True)
@@ -31,7 +31,7 @@ class ConnectorSettings(Protocol):
     @property
     def source(self) -> SourceConfig: ...
     @property
-    def decode(self) -> DecodeConfig: ...
+    def decode(self) -> LimitsConfig: ...
     @property
     def kafka(self) -> KafkaConfig: ...
     @property

@@ -9,10 +9,19 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from operators.metrics import MEASURES, METRICS, RATES, Direction
-from operators.model import DIMENSIONS
+from operators.model import DIMENSIONS, TextField
 from operators.overrides import PRESETS, OverrideConfig, Preset, by_itself, by_preset, over
 from operators.section import PlainText, Section, Shown, told
 
@@ -52,7 +61,31 @@ class TimeConfig(Section):
         return v
 
 
-class DecodeConfig(Section):
+Rule = Literal["drop", "hash"]
+
+
+class PrivacyConfig(Section):
+    """Text of events that is dropped or hashed as soon as a record is read."""
+
+    hash_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="The key of all hashes; without it the fields `user` and `key` are dropped. Never shown.",
+    )
+    rules: dict[TextField, Rule] = Field(
+        {}, description='"drop" or "hash" by text field of events; `user` and `key` are hashed without a rule too.'
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> PrivacyConfig:
+        if self.rules.get("service") == "drop":
+            raise ValueError('rules.service must not be "drop", since every event needs a service: use "hash"')
+        if self.hash_key is None and (hashes := [name for name, rule in self.rules.items() if rule == "hash"]):
+            raise ValueError(f'rules.{hashes[0]} = "hash" needs hash_key, a secret text of 16 characters or more')
+        return self
+
+
+class LimitsConfig(Section):
     """Limits of a record, and the memory for duplicates."""
 
     max_record_bytes: int = Field(1_000_000, ge=256, description="Larger records are dead letters.")
@@ -76,6 +109,12 @@ class DecodeConfig(Section):
     dedupe_max_ids: int = Field(
         1_000_000, ge=1, description="Most ids remembered in a partition, at most 64 bytes each; a call has up to four."
     )
+
+
+class DecodeConfig(LimitsConfig):
+    """All settings of a decoder: [decode], and [privacy] beside it."""
+
+    privacy: PrivacyConfig = PrivacyConfig()
 
 
 class EnrichConfig(Section):
@@ -301,7 +340,7 @@ class DetectConfig(Section):
         max_length=6,
         description="Lengths of time over which a pane is judged with those before it.",
     )
-    mix_by: Literal["", "service", "model", "operation", "provider", "tenant", "region"] = Field(
+    mix_by: Literal["", "service", "model", "operation", "provider", "tenant", "region", "agent"] = Field(
         "tenant",
         description="Each request is judged against the usual of its value of this dimension within its series, so "
         'another mix is no anomaly; "" for none.',

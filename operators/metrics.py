@@ -244,6 +244,23 @@ METRICS: Final[tuple[Metric, ...]] = (
         kind_down="quality_drop",
         rank=6,
     ),
+    Metric(
+        name="cache_write_tokens",
+        title="Part of the prompt that was cached anew",
+        field="cache_write_tokens",
+        unit="tokens",
+        scale=1,
+        limit=1_000_000_000.0,
+        worst="high",
+        offset=30.0,
+        watch=False,
+        direction="both",
+        min_change=LeastChange(5.0, 3.0, 2.0),
+        kind_up="cache_write_tokens_spike",
+        kind_down="cache_write_tokens_drop",
+        rank=3,
+        of_callers=True,
+    ),
 )
 """The metrics of an event, in the order of every metric axis."""
 

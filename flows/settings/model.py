@@ -32,7 +32,9 @@ from operators.config import (
     EnrichConfig,
     EpisodesConfig,
     GroupsConfig,
+    LimitsConfig,
     PanesConfig,
+    PrivacyConfig,
     TimeConfig,
 )
 from operators.detect import registry
@@ -134,7 +136,8 @@ class Settings(Section):
     source: SourceConfig = SourceConfig()
     kafka: KafkaConfig = KafkaConfig()
     time: TimeConfig = TimeConfig()
-    decode: DecodeConfig = DecodeConfig()
+    decode: LimitsConfig = LimitsConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     enrich: EnrichConfig = EnrichConfig()
     panes: PanesConfig = PanesConfig()
     detect: DetectConfig = registry.completed(DetectConfig())
@@ -155,6 +158,11 @@ class Settings(Section):
     def uses_kafka(self) -> bool:
         """Whether anything is read from Kafka or written there."""
         return self.source.kind == "kafka" or self.alerts.kafka or self.dead_letters.kafka
+
+    @property
+    def decoding(self) -> DecodeConfig:
+        """What a decoder is given."""
+        return DecodeConfig(**dict(self.decode), privacy=self.privacy)
 
     @field_validator("detect")
     @classmethod

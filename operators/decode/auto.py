@@ -99,6 +99,7 @@ def joined(parts: Sequence[Decoded]) -> Decoded:
     order = np.lexsort((call, record))
     event_id = [text for of in events for text in of.event_id]
     trace_id = [text for of in events for text in of.trace_id]
+    caller = [text for of in events for text in (of.caller or [""] * len(of))]
     together = Events(
         record=record[order],
         start=np.concatenate([of.start for of in events])[order],
@@ -111,6 +112,7 @@ def joined(parts: Sequence[Decoded]) -> Decoded:
         trace_id=[trace_id[i] for i in order.tolist()],
         keys=np.concatenate(keys)[order],
         call=call[order],
+        caller=[caller[i] for i in order.tolist()] if any(caller) else [],
     )
     passed_over: dict[str, int] = {}
     unknown: dict[str, int] = {}

@@ -48,6 +48,7 @@ def rows(decoded: Decoded, shift: int = 0) -> list[tuple[int, Any]]:
                 events.combos[events.combo[i]],
                 events.event_id[i],
                 events.trace_id[i],
+                events.caller[i] if events.caller else "",
             ),
         )
         for i in range(len(events))
@@ -64,6 +65,7 @@ def check_form(decoded: Decoded, records: int) -> None:
     assert events.combo.dtype == np.int32
     assert events.error.dtype == np.bool_
     assert len(events.event_id) == len(events.trace_id) == len(events.error) == len(events.combo) == n
+    assert len(events.caller) in (0, n)
     assert len(set(events.combos)) == len(events.combos)
     assert set(events.combo.tolist()) == set(range(len(events.combos))), "labels of refused records stay behind"
     assert all(len(labels) == len(LABELS) for labels in events.combos)

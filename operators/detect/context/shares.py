@@ -16,7 +16,7 @@ import numpy as np
 
 from operators.detect.base import State
 from operators.detect.slots import Arrays, packed, unpacked
-from operators.incidents.composition import COLUMNS, ByLabel, Usual, entries, rows
+from operators.incidents.composition import COLUMNS, ByLabel, Usual, entries, rows, widened
 from operators.kernels.shares import Wholes, add_entries, add_rows
 from operators.model import LABELS, Bools, Ints
 from operators.panes.table import PaneTable
@@ -256,9 +256,10 @@ class Shares:
         """Load a saved state."""
         pruned, whole, texts, keys, values = cast(Any, saved)
         self._pruned, self._texts, self._keys = pruned, list(texts), keys.copy()
-        self._values = unpacked(values)
+        self._values, sums = unpacked(values), unpacked(whole)
+        self._values["sums"], sums["sums"] = widened(self._values["sums"]), widened(sums["sums"])
         self._number = {text: i for i, text in enumerate(self._texts)}
-        self._whole.load(unpacked(whole))
+        self._whole.load(sums)
 
 
 def _key(slot: int, label: int, number: int) -> int:

@@ -18,7 +18,7 @@ from operators.incidents import episodes as ep
 from operators.incidents.findings import Finding
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
 from operators.metrics import ERROR_RATIO, REQUESTS
-from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Status
+from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Status, caller_fields
 from operators.panes.table import PaneTable
 
 Why = Literal["", "quiet", "level_shift", "expired"]
@@ -121,7 +121,8 @@ class Teller:
                     continue
             start, event, trace = int(table.evidence_start[i]), table.evidence_event[i], table.evidence_trace[i]
             if (event, trace, start) not in known:
-                trail.witnesses.append(ep.Witness(-steps_ if up else steps_, start, event, trace, value, pane))
+                caller = table.evidence_caller[i]
+                trail.witnesses.append(ep.Witness(-steps_ if up else steps_, start, event, trace, value, pane, caller))
         trail.witnesses.sort()
         del trail.witnesses[ep.MAX_EVIDENCE :]
 
@@ -182,7 +183,10 @@ class Teller:
             upper=upper,
             score=round(verdict[SCORE], 4),
             detectors=trail.detectors,
-            evidence=tuple({"event_id": w.event_id, "trace_id": w.trace_id, "value": w.value} for w in trail.witnesses),
+            evidence=tuple(
+                {"event_id": w.event_id, "trace_id": w.trace_id, **caller_fields(w.caller), "value": w.value}
+                for w in trail.witnesses
+            ),
             text=text,
             reason=reason,
             contributors=contributors,
