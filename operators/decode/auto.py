@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from operators.config import DecodeConfig
-from operators.decode.base import Decoded, Decoder, Fault, Recognizable
+from operators.decode.base import Decoded, Decoder, Fault, Recognizable, add_counts
 from operators.decode.diagnose import unreadable
 from operators.decode.native import NativeDecoder
 from operators.model import Events, Reason
@@ -27,12 +27,22 @@ _DOUBTS: Final = frozenset(
 
 
 class AutoDecoder:
-    """The decoder of records of any of these formats; `binary` reads what is no JSON, and begins with 0x0A."""
+    """The decoder of records of any of these formats.
 
-    def __init__(self, decoders: Mapping[str, Decoder], formats: Mapping[str, Recognizable], binary: str) -> None:
+    `binary` reads what is no JSON, and begins with 0x0A; `otherwise`, if any, the JSON that no format knows.
+    """
+
+    def __init__(
+        self,
+        decoders: Mapping[str, Decoder],
+        formats: Mapping[str, Recognizable],
+        binary: str,
+        otherwise: str | None = None,
+    ) -> None:
         self._decoders = decoders
         self._formats = formats
         self._binary = binary
+        self._otherwise = otherwise
 
     def decode(
         self,
@@ -72,7 +82,7 @@ class AutoDecoder:
             record = orjson.loads(value)
         except orjson.JSONDecodeError:
             return None
-        return next((name for name, known in self._formats.items() if known.looks_like(record)), None)
+        return next((name for name, known in self._formats.items() if known.looks_like(record)), self._otherwise)
 
 
 def joined(parts: Sequence[Decoded]) -> Decoded:
@@ -103,10 +113,11 @@ def joined(parts: Sequence[Decoded]) -> Decoded:
         call=call[order],
     )
     passed_over: dict[str, int] = {}
+    unknown: dict[str, int] = {}
     for part in parts:
-        for name, count in part.passed_over.items():
-            passed_over[name] = passed_over.get(name, 0) + count
+        add_counts(passed_over, part.passed_over)
+        add_counts(unknown, part.unknown)
     faults: list[Fault] = sorted(
         (fault for part in parts for fault in part.faults), key=lambda fault: (fault.record, fault.call)
     )
-    return Decoded(together, faults, sum(part.repeats for part in parts), passed_over)
+    return Decoded(together, faults, sum(part.repeats for part in parts), passed_over, unknown=unknown)

@@ -12,12 +12,15 @@ and vLLM, and what these libraries were seen to write.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
-from operators.decode.values import at, inside, told
+from operators.config import DecodeConfig
+from operators.decode.paths import Path, at, steps
+from operators.decode.values import inside, told
 
 Unit = Literal["", "s", "ms", "us", "ns", "time", "usd"]
 """How a number is to be read; `time` is an instant, from which the start of the call is taken away."""
@@ -41,6 +44,10 @@ class Row:
     def place(self) -> str:
         """The attribute and the path in it, as people read it."""
         return f"{self.attribute}#{self.path}" if self.path else self.attribute
+
+
+UNITS: Final[dict[str, Unit]] = {"ttft_ms": "ms", "duration_ms": "ms", "cost_usd": "usd"}
+"""The units of rows of the settings."""
 
 
 def _rows(field: str, *places: str, unit: Unit = "", basis: Basis = "") -> tuple[Row, ...]:
@@ -431,6 +438,29 @@ MORE: Final = (
 """Attributes that single rules ask for, beside those of the table and the roles."""
 
 
+_USAGE: Final = re.compile(r"(?i)usage|tokens?(?![a-z])|cost(?![a-z])")
+_NO_USAGE: Final = re.compile(
+    r"(?i)request|max|min|limit|settings|per[_.]|audio|image|video|modality|accepted|rejected|prediction|_id\b|_details?$"
+    r"|definitions|ephemeral|budget|spend|type$|input_cost|output_cost|cost\.(prompt|completion)|_cost$|noCache|textTokens|\.text$"
+)
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
+
+
+@lru_cache(maxsize=4_096)
+def looks_like_usage(name: str) -> bool:
+    """Whether the name of an attribute looks like that of a count of tokens or of a cost."""
+    return bool(_NAME.fullmatch(name) and _USAGE.search(name) and not _NO_USAGE.search(name))
+
+
+class Wanted(frozenset[str]):
+    """The names of attributes that are kept: those of the table, and those that look like usage and are not in it."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and looks_like_usage(name))
+
+
 class Found(NamedTuple):
     """A value and the row by which it was found; `beside` is the list or dict that it stood in, if any."""
 
@@ -443,11 +473,13 @@ class Conventions:
     """The table, ready to be asked. Never changes."""
 
     def __init__(self, extra: Iterable[Row] = ()) -> None:
-        self._by_attribute: dict[str, list[tuple[int, Row]]] = {}
+        self._by_attribute: dict[str, list[tuple[int, Row, Path]]] = {}
         for rank, row in enumerate((*extra, *TABLE)):
-            self._by_attribute.setdefault(row.attribute, []).append((rank, row))
+            path = steps(row.path) if row.path else ()
+            self._by_attribute.setdefault(row.attribute, []).append((rank, row, path))
         roles = (name.partition("#")[0] for name in ROLES)
-        self.wanted: Final = frozenset((*self._by_attribute, *roles, *MORE))
+        self._known: Final = frozenset((*self._by_attribute, *roles, *MORE))
+        self.wanted: Final = Wanted(self._known)
 
     def read(self, *groups: Mapping[str, Any]) -> dict[str, list[Found]]:
         """What these attributes tell, by field, each in the order of the table. Takes about 1 us an attribute."""
@@ -457,15 +489,33 @@ class Conventions:
                 rows = self._by_attribute.get(name)
                 if rows is None or not told(value):
                     continue
-                within = inside(value) if any(row.path for _, row in rows) else None
-                for rank, row in rows:
-                    found = at(within, row.path) if row.path else value
+                within = inside(value) if any(path for _, _, path in rows) else None
+                for rank, row, path in rows:
+                    found = at(within, path) if path else value
                     if told(found):
                         ranked.setdefault(row.field, []).append((rank, Found(found, row, within)))
         return {field: [f for _, f in sorted(found, key=lambda f: f[0])] for field, found in ranked.items()}
 
+    def unknown(self, attributes: Mapping[str, Any]) -> list[str]:
+        """The attributes that look like usage, tell something, and are in no row: a sign that a library has changed."""
+        return [
+            name
+            for name, value in attributes.items()
+            if name not in self._known and looks_like_usage(name) and told(value) and value != 0
+        ]
+
+
+def conventions(limits: DecodeConfig) -> Conventions:
+    """The conventions, with the rows of the settings before all others."""
+    if not limits.attributes:
+        return _conventions(())
+    return _conventions(tuple((field, *places) for field, places in limits.attributes.items()))
+
 
 @lru_cache(maxsize=8)
-def conventions(extra: tuple[Row, ...] = ()) -> Conventions:
-    """The conventions with these rows before all others."""
-    return Conventions(extra)
+def _conventions(extra: tuple[tuple[str, ...], ...]) -> Conventions:
+    return Conventions(row for field, *places in extra for row in _rows(field, *places, unit=UNITS.get(field, "")))
+
+
+FIELDS: Final = frozenset(row.field for row in TABLE)
+"""The fields that a row can tell."""

@@ -72,7 +72,7 @@ class Batch:
 
     `on_time` and `late` are masks over `events`; an event in neither is a duplicate, or too late to correct anything.
     `repeats` counts calls that a record told more than once, which are no events here; `formats` counts the records by
-    their format where that was found out.
+    their format where that was found out; `unknown` counts attributes that look like usage and that nobody knows.
     `partitions` are all partitions of the source. Progress travels with the rows, since a separate stream would have no
     order relative to them.
     """
@@ -86,6 +86,7 @@ class Batch:
     dead: list[DeadLetter]
     repeats: int = 0
     formats: Mapping[str, int] = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
 
 
 class Taken(NamedTuple):
@@ -97,6 +98,7 @@ class Taken(NamedTuple):
     dead: list[DeadLetter]
     repeats: int
     formats: Mapping[str, int]
+    unknown: Mapping[str, int]
 
 
 class Intake:
@@ -199,7 +201,7 @@ class Intake:
         for letter in dead:
             balance.dead[letter.reason] = balance.dead.get(letter.reason, 0) + 1
         balance.passed_over = _sum(balance.passed_over, decoded.passed_over)
-        return Taken(events, masks[0], masks[1], dead, decoded.repeats, decoded.formats)
+        return Taken(events, masks[0], masks[1], dead, decoded.repeats, decoded.formats, decoded.unknown)
 
     def _dead(self, offset: int, reason: str, detail: str, payload: str, log: str, call: int) -> DeadLetter:
         return DeadLetter(self._origin[0], self._origin[1], offset, reason, detail, payload, log, call)

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from operators.config import DecodeConfig
-from operators.decode.base import Decoded, Fault, Format, Reading, Unreadable
+from operators.decode.base import Decoded, Fault, Format, Reading, Unreadable, add_counts
 from operators.decode.native import NativeDecoder
 from operators.decode.redact import sketch
 from operators.decode.seen import keys_of
@@ -47,6 +47,7 @@ class TranslatingDecoder:
         place: list[int] = []
         faults: list[Fault] = []
         passed_over: dict[str, int] = {}
+        unknown: dict[str, int] = {}
         repeats = 0
         for i, value in enumerate(values):
             try:
@@ -54,8 +55,8 @@ class TranslatingDecoder:
             except Unreadable as error:
                 faults.append(Fault(i, error.reason, error.detail, sketch(value, limits.payload_bytes)))
                 continue
-            for name, count in reading.passed_over.items():
-                passed_over[name] = passed_over.get(name, 0) + count
+            add_counts(passed_over, reading.passed_over)
+            add_counts(unknown, reading.unknown)
             repeats += reading.repeats
             for k, call in enumerate(reading.calls):
                 natives.append(native_json(call.fields))
@@ -71,7 +72,7 @@ class TranslatingDecoder:
         events.record = owners[events.record]
         faults += [replace(fault, record=owner[fault.record], call=place[fault.record]) for fault in decoded.faults]
         faults.sort(key=lambda fault: (fault.record, fault.call))
-        return Decoded(events, faults, repeats, passed_over)
+        return Decoded(events, faults, repeats, passed_over, unknown=unknown)
 
 
 def read(translated: Format, value: bytes, limits: DecodeConfig) -> Reading:

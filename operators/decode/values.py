@@ -43,18 +43,6 @@ def inside(value: Any) -> Any:
         return None
 
 
-def at(value: Any, path: str) -> Any:
-    """What stands at this path: names, and numbers in lists, with points between; None if nothing does."""
-    for name in path.split("."):
-        if isinstance(value, dict):
-            value = value.get(name)
-        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return None
-    return value
-
-
 def text(value: Any) -> Any:
     """The text in JSON quotes, or the first one of a list, which may be JSON text itself; else the value."""
     if isinstance(value, str):

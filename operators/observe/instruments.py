@@ -115,6 +115,15 @@ FORMATS: Final = Instrument(
     "Records by the format that was found out, where `source.format` is auto.",
     ("partition", "format"),
 )
+UNKNOWN_ATTRIBUTES: Final = Instrument(
+    "sentinel_unknown_attributes",
+    "counter",
+    "Attributes of calls that look like usage and that no convention knows, by name: a library has changed.",
+    ("name",),
+)
+TOLD: Final = Instrument(
+    "sentinel_events_told", "counter", "Events of this process that tell a value of the metric.", ("metric",)
+)
 WATERMARK: Final = Instrument(
     "sentinel_watermark_timestamp_seconds",
     "gauge",
@@ -263,8 +272,9 @@ UNUSED: Final = Instrument(
 
 INSTRUMENTS: Final = (
     BUILD,
-    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, PASSED_OVER, FORMATS, WATERMARK, WAITED_FOR,
-    PARTITIONS, BEHIND, POLLS, POLL_RETRIES, REPLACED, UNREAD, CLOCK_STEPS, HEARTBEAT, CLOSED, PRICE_LOADS,
+    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, PASSED_OVER, FORMATS,
+    UNKNOWN_ATTRIBUTES, TOLD, WATERMARK, WAITED_FOR, PARTITIONS, BEHIND,
+    POLLS, POLL_RETRIES, REPLACED, UNREAD, CLOCK_STEPS, HEARTBEAT, CLOSED, PRICE_LOADS,
     REQUESTS, TOKENS, COST, ERROR_OBJECTIVE, COST_OBJECTIVE,
     SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,
     STEP_SECONDS, DETECTOR_SECONDS, STEP_FAULTS, SNAPSHOT_SECONDS, SNAPSHOT_BYTES,

@@ -13,15 +13,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from operators.decode.base import add_counts
 from operators.decode.intake import Balance, Batch
 from operators.metrics import METRIC_INDEX, METRICS
-from operators.model import LABELS, SECOND, Alert, Reason
+from operators.model import LABELS, MISSING, SECOND, Alert, Reason
 from operators.observe import instruments as names
 from operators.observe.instruments import Instrument
 from operators.panes.watermark import Watermark
 from operators.series import OTHER
 
 _SERVICE = LABELS.index("service")
+MAX_UNKNOWN = 100
+"""Most names of unknown attributes that are told apart."""
 
 
 def _family(of: Instrument) -> CounterMetricFamily | GaugeMetricFamily:
@@ -37,6 +40,8 @@ class Balances(Collector):
         self._began: dict[str, int] = {}  # events accounted for before this process had any
         self._came: dict[str, int] = {}
         self.formats: dict[tuple[str, str], int] = {}  # records read by this process, by partition and format
+        self.unknown: dict[str, int] = {}  # attributes that look like usage and that no convention knows
+        self.told = np.zeros(len(METRICS), np.int64)  # events of this process that tell each metric
 
     def total(self) -> Balance:
         """The sum over the partitions of this process."""
@@ -49,6 +54,11 @@ class Balances(Collector):
         came = len(batch.events) + sum(letter.reason != Reason.FUTURE_TIME for letter in batch.dead) + batch.repeats
         for name, count in batch.formats.items():
             self.formats[partition, name] = self.formats.get((partition, name), 0) + count
+        for name, count in sorted(batch.unknown.items()):
+            known = name in self.unknown or len(self.unknown) < MAX_UNKNOWN
+            add_counts(self.unknown, {name if known else OTHER: count})
+        told = (batch.events.values != MISSING).sum(axis=1)
+        self.told += told
         self._began.setdefault(partition, kept.events - came)
         self._came[partition] = self._came.get(partition, 0) + came
         self.latest[partition] = (kept, watermark)
@@ -79,7 +89,12 @@ class Balances(Collector):
                 difference.add_metric([partition], self._came[partition] + self._began[partition] - balance.events)
         for of, count in sorted(self.formats.items()):
             formats.add_metric(of, count)
-        yield from (records, events, skipped, unpriced, dead, passed, formats, mark, difference)
+        unknown, told = _family(names.UNKNOWN_ATTRIBUTES), _family(names.TOLD)
+        for name, count in sorted(self.unknown.items()):
+            unknown.add_metric([name], count)
+        for metric, count in zip(METRICS, self.told.tolist(), strict=True):
+            told.add_metric([metric.name], count)
+        yield from (records, events, skipped, unpriced, dead, passed, formats, unknown, told, mark, difference)
 
 
 class Telemetry:

@@ -27,14 +27,21 @@ class OtlpFormat:
     def __init__(self, parse: Callable[[bytes, Collection[str]], Signals]) -> None:
         self._parse = parse
 
+    def read(self, value: bytes, limits: DecodeConfig) -> Reading:
+        """The calls of one record; spans and logs that are none are passed over, and so are metrics."""
+        known = conventions(limits)
+        return calls_of(self._parse(value, known.wanted), known)
+
+
+class OtlpJsonFormat(OtlpFormat):
+    """Spans and logs in JSON."""
+
+    def __init__(self) -> None:
+        super().__init__(json.parse)
+
     def looks_like(self, record: object) -> bool:
         """Whether a parsed JSON value is an OTLP record."""
         return json.looks_like(record)
-
-    def read(self, value: bytes, limits: DecodeConfig) -> Reading:
-        """The calls of one record; spans and logs that are none are passed over, and so are metrics."""
-        known = conventions()
-        return calls_of(self._parse(value, known.wanted), known)
 
 
 def calls_of(signals: Signals, known: Conventions) -> Reading:
@@ -64,7 +71,11 @@ def calls_of(signals: Signals, known: Conventions) -> Reading:
         "stream_opening": opened,
         "metric": signals.metrics,
     }
-    return Reading(calls, again + len(asked) - len(left), {name: n for name, n in passed.items() if n})
+    unknown: dict[str, int] = {}
+    for t in left:
+        for name in known.unknown(t.span.attributes):
+            unknown[name] = unknown.get(name, 0) + 1
+    return Reading(calls, again + len(asked) - len(left), {name: n for name, n in passed.items() if n}, unknown)
 
 
 def _call(told: Told) -> Call:
@@ -112,4 +123,3 @@ def _span_of(record: LogRecord) -> Span:
 
 
 OTLP_PROTO: Final = OtlpFormat(proto.parse)
-OTLP_JSON: Final = OtlpFormat(json.parse)

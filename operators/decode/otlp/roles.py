@@ -13,7 +13,8 @@ from typing import Final
 from operators.decode import vocabulary
 from operators.decode.conventions import NO_ROLES, ROLES
 from operators.decode.otlp.signals import CLIENT, SERVER, Span
-from operators.decode.values import at, inside, text
+from operators.decode.paths import at, steps
+from operators.decode.values import inside, text
 
 EMBEDDINGS: Final = "embeddings"
 CALLS: Final = frozenset({"chat", "text_completion", "generate_content", EMBEDDINGS})
@@ -62,7 +63,7 @@ def _role(span: Span, name: str) -> str | None:
     value = span.attributes.get(attribute)
     if value is None:
         return None
-    role = str(at(inside(value), path) if path else text(value)).lower()
+    role = str(at(inside(value), steps(path)) if path else text(value)).lower()
     if role in NO_ROLES:
         # Langfuse called generations spans until 3.3.
         return "chat" if attribute == "langfuse.observation.type" and _LANGFUSE_MODEL in span.attributes else None
