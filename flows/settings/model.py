@@ -37,6 +37,7 @@ from operators.config import (
     PrivacyConfig,
     TimeConfig,
 )
+from operators.decode.resolve import conventions
 from operators.detect import registry
 from operators.errors import ConfigError
 from operators.overrides import PRESETS
@@ -182,6 +183,15 @@ class Settings(Section):
         ):
             if expiry < least:
                 raise layers.at_odds(key, ("time", name), f"must be at least time.{name} = {least:g}: {why}")
+        try:
+            conventions(self.decoding)
+        except ConfigError as error:
+            raise layers.refused([(("decode", "attributes"), str(error).partition(": ")[2])]) from None
+        unread = sorted(set(self.source.topics) - set(self.kafka.topics)) if self.source.kind == "kafka" else []
+        if unread:
+            raise layers.refused(
+                [(("source", "topics", unread[0]), "is not in kafka.topics, so nothing is read from it")]
+            )
         if 0 < time.correction_s < time.pane_s:
             raise layers.at_odds(
                 ("time", "correction_s"),

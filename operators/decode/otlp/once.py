@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from operators.decode.conventions import Conventions
 from operators.decode.otlp.calls import Told
 from operators.decode.otlp.roles import EMBEDDINGS
 from operators.decode.otlp.signals import Span
+from operators.decode.resolve import Conventions
 from operators.decode.values import is_number, number, text
 
 Spans = Mapping[tuple[str, str], tuple[Span, str | None]]
@@ -43,37 +43,40 @@ _MS: Final = 1_000_000
 
 def counted(told: Sequence[Told], spans: Spans, conventions: Conventions) -> list[Told]:
     """Those of the calls that count, completed, in the order given; each has another trace id and span id."""
-    gone: set[int] = set()
-    inner: dict[int, int] = {}  # how many calls stand below one that is gone
     by_id = {(t.span.trace_id, t.span.span_id): t for t in told}
-
-    def drop(outer: Told, inmost: Told) -> None:
-        gone.add(id(outer))
-        inner[id(outer)] = inner.get(id(outer), 0) + 1
-        inmost.outer.append(outer)
-
     for t in told:
         for span, operation in _up(t.span, spans):
             above = by_id.get((span.trace_id, span.span_id))
             if above is not None and _kind(above) == _kind(t):
-                drop(above, t)
+                _drop(above, t)
             elif operation == "":
                 break
-    for alike in _alike([t for t in told if id(t) not in gone]):
+    for alike in _alike(_left(told)):
         inmost = min(alike, key=lambda t: (_length(t), -t.span.start))
         for t in alike:
             if t is not inmost:
-                drop(t, inmost)
-    for outer, inmost in _nested([t for t in told if id(t) not in gone]):
-        if id(inmost) not in gone:
-            drop(outer, inmost)
-    _close_streams([t for t in told if id(t) not in gone], drop)
-    left = [t for t in told if id(t) not in gone]
+                _drop(t, inmost)
+    for outer, inmost in _nested(_left(told)):
+        if not inmost.within:
+            _drop(outer, inmost)
+    _close_streams(_left(told))
+    left = _left(told)
     for t in left:
         for outer in t.outer:
-            _complete(t, outer, alone=inner[id(outer)] == 1)
+            _complete(t, outer, alone=outer.within == 1)
         _inherit(t, spans, conventions)
     return left
+
+
+def _drop(outer: Told, inmost: Told) -> None:
+    """Let the inmost count in place of the outer one."""
+    outer.within += 1
+    inmost.outer.append(outer)
+
+
+def _left(told: Sequence[Told]) -> list[Told]:
+    """Those that no other call counts in place of."""
+    return [t for t in told if not t.within]
 
 
 def _up(span: Span, spans: Spans) -> Iterator[tuple[Span, str | None]]:
@@ -133,9 +136,9 @@ def _nested(told: Sequence[Told]) -> Iterator[tuple[Told, Told]]:
     """
     taken: set[int] = set()
     for outer in sorted(told, key=lambda t: t.span.end - t.span.start):
-        for inner in told:
-            if id(inner) not in taken and _same_call(outer, inner):
-                taken.add(id(inner))
+        for i, inner in enumerate(told):
+            if i not in taken and _same_call(outer, inner):
+                taken.add(i)
                 yield outer, inner
                 break
 
@@ -166,7 +169,7 @@ def _agree(a: Told, b: Told, names: Sequence[str]) -> bool:
     return bool(both) and all(a.fields[name] == b.fields[name] for name in both)
 
 
-def _close_streams(told: Sequence[Told], drop: Any) -> None:
+def _close_streams(told: Sequence[Told]) -> None:
     """Give logfire's log of a finished stream the start of the span that opened it."""
     for t in told:
         if t.span.attributes.get("logfire.span_type") != "log":
@@ -175,7 +178,7 @@ def _close_streams(told: Sequence[Told], drop: Any) -> None:
         openers = [o for o in told if opens_stream(o) and o.span.start <= end and _siblings(o, t)]
         if openers:
             opener = max(openers, key=lambda o: o.span.start)
-            drop(opener, t)
+            _drop(opener, t)
             start = opener.span.start
         else:
             lasted = number(t.span.attributes.get("duration"))
