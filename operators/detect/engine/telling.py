@@ -107,7 +107,7 @@ class Teller:
         a, b = np.searchsorted(table.evidence_row, (row, row + 1)).tolist()
         up = verdict[OBSERVED] >= verdict[EXPECTED]
         usual = self._in_unit(step, verdict[UPPER if registry.finds(by) == "outlier" else EXPECTED], by)
-        known = {(w.event_id, w.trace_id, w.start) for w in trail.witnesses}
+        known = {(w.event_id, w.trace_id, w.caller, w.start) for w in trail.witnesses}
         for i in range(a, b):
             if cell == ERROR_RATIO:
                 if not table.evidence_error[i]:
@@ -120,8 +120,8 @@ class Teller:
                 if steps_ == MISSING or (value <= usual if up else value >= usual):
                     continue
             start, event, trace = int(table.evidence_start[i]), table.evidence_event[i], table.evidence_trace[i]
-            if (event, trace, start) not in known:
-                caller = table.evidence_caller[i]
+            caller = table.evidence_caller[i]
+            if (event, trace, caller, start) not in known:
                 trail.witnesses.append(ep.Witness(-steps_ if up else steps_, start, event, trace, value, pane, caller))
         trail.witnesses.sort()
         del trail.witnesses[ep.MAX_EVIDENCE :]
