@@ -180,9 +180,9 @@ def run(folder: Path, environ: Mapping[str, str], ours: Mapping[str, str], shown
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.run",
+        prog="llm-sentinel run",
         description="Run the main job in a new folder below runs/, then show its report. Settings come from "
-        "sentinel.toml and SENTINEL_ variables, as everywhere (`python -m flows.check`).",
+        "sentinel.toml and SENTINEL_ variables, as everywhere (`llm-sentinel check`).",
         epilog=f"exit code: that of the job; {CONFIG_EXIT_CODE} if the settings are wrong",
     )
     which = parser.add_mutually_exclusive_group()

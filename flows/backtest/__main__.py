@@ -36,7 +36,7 @@ GONE_EXIT_CODE: Final = 141
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.backtest",
+        prog="llm-sentinel backtest",
         description="Run recorded events through the flow of production, by event time alone, as fast as they can be "
         "read. Nothing of a deployment is touched: no topic is written, no offset committed, no store opened. Settings "
         "come from sentinel.toml and SENTINEL_ variables, as everywhere; source and sinks are the backtest's own.",
