@@ -35,8 +35,11 @@ def _parser() -> argparse.ArgumentParser:
         usage=f"{PROGRAM} COMMAND ...",
         description="Watches LLM traffic and says, with evidence, what has become abnormal.",
         epilog="\n".join(
-            ["commands:", *(f"  {name:<10}{what}" for name, what in COMMANDS.items())]
-            + ["", f"{PROGRAM} COMMAND --help says more about one of them."]
+            [
+                "commands:",
+                *(f"  {name:<10}{what}" for name, what in COMMANDS.items()),
+                f"\n{PROGRAM} COMMAND --help says more about one of them.",
+            ]
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
