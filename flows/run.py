@@ -23,7 +23,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from connectors.config import is_address
-from flows.folder import BALANCE_FILE, FILES, RECOVERY, STATUS_FILE, new_folder, read_status, write_status
+from flows.folder import BALANCE_FILE, FILES, RECOVERY, STATUS_FILE, STORE_FILE, new_folder, read_status, write_status
 from flows.process.dead_letters import DATA_EXIT_CODE, nothing_usable
 from flows.recovery.store import MANIFEST, Place
 from flows.settings.layers import set_options
@@ -243,6 +243,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flows.run: the run in {folder} ended with code {code}{more}", file=sys.stderr)
         return code
     if loaded.settings.store.kind != "sqlite" or loaded.origin("store.sqlite.path").layer != "default":
+        return 0
+    if not (folder / STORE_FILE).exists():
+        print("flows.run: no event came, so there is nothing to report", file=sys.stderr)
         return 0
     return subprocess.run([sys.executable, "-m", "flows.report", "--run", str(folder)], check=False).returncode
 
