@@ -163,8 +163,8 @@ def exchanged(series: int, events: int, rate: float = EVENT_RATE) -> float:
     intake = Intake(
         ("t", 0), decoder("native"), Enricher(EnrichConfig()), time_config, decode, (START_MS + 10**9) * 1_000
     )
-    found, on_time, late, dead = intake.take(values, np.arange(len(values)), None)
-    batch = Batch("t/0", ("t/0",), Watermark(intake.watermark), found, on_time, late, dead)
+    taken = intake.take(values, np.arange(len(values)), None)
+    batch = Batch("t/0", ("t/0",), Watermark(intake.watermark), *taken)
     panes = PartialPanes(SHARDS, time_config, PanesConfig(dimension_sets=(("service", "model"),)))
     return round(sum(len(pickle.dumps(item, pickle.HIGHEST_PROTOCOL)) for item in panes(batch)) / len(values), 1)
 

@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from connectors.simulation.config import SimulatorConfig
+from operators.decode.mapping import MappingConfig
+from operators.decode.registry import MAPPED, NAMES
 from operators.section import MASK, PlainText, Section, without
 
 _HOST: Final = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
@@ -160,21 +162,60 @@ class GreptimeConfig(Section):
         return without(text, [self.username or "", password])
 
 
+class TopicConfig(Section):
+    """What is read otherwise from one topic than from the others."""
+
+    format: PlainText | None = Field(None, description="The format of its records.")
+    mapping: MappingConfig | None = Field(None, description="How its own JSON is read.")
+
+    @field_validator("format")
+    @classmethod
+    def _known(cls, v: str | None) -> str | None:
+        return v if v is None else _format(v)
+
+
+def _format(name: str) -> str:
+    if name not in NAMES:
+        raise ValueError(f"must be one of {', '.join(NAMES)}")
+    return name
+
+
 class SourceConfig(Section):
     """The source of telemetry."""
 
     kind: Literal["simulator", "files", "kafka"] = Field(
         "simulator", description="The simulator, recorded traffic in files, or the topics of [kafka]."
     )
+    format: PlainText = Field(
+        "auto", description="The format of the records (docs/formats.md); auto finds out that of each record."
+    )
+    mapping: MappingConfig | None = Field(
+        None,
+        description="How own JSON is read: with the format mapped all records, with auto those of no other format.",
+    )
+    topics: dict[PlainText, TopicConfig] = Field({}, description="What is read otherwise from single topics, by name.")
     batch_size: int = Field(20_000, ge=1, le=1_000_000, description="Most records of one poll of a partition.")
     simulator: SimulatorConfig = SimulatorConfig()
     files: FilesConfig | None = None
+
+    @field_validator("format")
+    @classmethod
+    def _known(cls, v: str) -> str:
+        return _format(v)
 
     @model_validator(mode="after")
     def _complete(self) -> SourceConfig:
         if self.kind == "files" and self.files is None:
             raise ValueError('kind = "files" needs source.files.paths')
+        for name, of in {"": TopicConfig(), **self.topics}.items():
+            if self.read_as(name)[0] == MAPPED and (of.mapping or self.mapping) is None:
+                raise ValueError(f'the format "{MAPPED}" needs source.mapping')
         return self
+
+    def read_as(self, topic: str) -> tuple[str, MappingConfig | None]:
+        """The format and the mapping of the records of a topic."""
+        of = self.topics.get(topic, TopicConfig())
+        return of.format or self.format, of.mapping or self.mapping
 
 
 class StoreConfig(Section):

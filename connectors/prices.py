@@ -1,4 +1,4 @@
-"""The price table of a file, read again when the file changes."""
+"""The shipped price table, and that of a file of one's own, which is read again when the file changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import time
 import tomllib
 from collections.abc import Callable
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
+from typing import Final
 
 from operators.enrich import pricing
 from operators.enrich.pricing import PriceTable
@@ -18,6 +20,9 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 5.0
 """How often at most the file is checked for changes, in seconds."""
+
+SHIPPED: Final = Path(__file__).with_name("prices.toml")
+"""The prices of common public models, part of the package."""
 
 Stamp = tuple[int, int, int]
 
@@ -45,7 +50,7 @@ class PriceFile:
         self._looked = clock()
         self._stamp = self._stat()
         self._table = load(path)
-        log.info("%d prices from %s", len(self._table), path)
+        log.info("%s from %s", described(self._table), path)
 
     def __call__(self) -> PriceTable:
         """The table; checks the file at most every few seconds."""
@@ -66,7 +71,7 @@ class PriceFile:
             log.error("%s; the prices read before stay in force", error)
             self._loaded(False)
             return
-        log.info("read %d prices from %s again, for it has changed", len(self._table), self._path)
+        log.info("read %s from %s again, for it has changed", described(self._table), self._path)
         self._loaded(True)
 
     def _stat(self) -> Stamp | None:
@@ -75,6 +80,17 @@ class PriceFile:
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@cache
+def shipped() -> PriceTable:
+    """The table of `SHIPPED`, read once."""
+    return load(SHIPPED)
+
+
+def described(table: PriceTable) -> str:
+    """The table in a few words: its number of prices, and their day if it is known."""
+    return f"{len(table)} prices" + (f" of {table.gathered}" if table.gathered else "")
 
 
 def load(path: Path) -> PriceTable:

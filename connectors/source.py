@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -56,7 +56,7 @@ class SourceSettings:
     with records. `turned` follows every poll that did not fail, even an empty one; `retried` follows one that failed
     and will be repeated. `replaced` gets the name of a partition whose log is another one than before. `connected` is
     called when Bytewax asks for the partitions, once it has connected all processes; `stepped` when the host's clock
-    was set.
+    was set. `decoders` are those of single topics or files, by name.
     """
 
     factory: ReaderFactory
@@ -76,6 +76,7 @@ class SourceSettings:
     connected: Callable[[], None] = lambda: None
     stepped: Callable[[], None] = lambda: None
     clock: Clock = HOST
+    decoders: Mapping[str, Decoder] = field(default_factory=dict)
 
 
 class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
@@ -106,9 +107,10 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         self._rest = rest
         self._watch = watch
         self._clock = settings.clock
+        origin = settings.factory.origin(key)
         self._intake = Intake(
-            settings.factory.origin(key),
-            settings.decoder,
+            origin,
+            settings.decoders.get(origin[0], settings.decoder),
             settings.enrich,
             settings.time,
             settings.decode,
@@ -225,11 +227,11 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         if chunk.replaced:
             intake.forget_offsets()
             self._s.replaced(self._key)
-        events, on_time, late, dead = intake.take(chunk.values, chunk.offsets, chunk.arrivals, chunk.log)
-        progress = self._progress(chunk, on_time)
+        taken = intake.take(chunk.values, chunk.offsets, chunk.arrivals, chunk.log)
+        progress = self._progress(chunk, taken.on_time)
         if not chunk.values and progress is None:
             return self._nap()
-        batch = Batch(self._key, self._parts, progress, events, on_time, late, dead)
+        batch = Batch(self._key, self._parts, progress, *taken)
         self._s.observer.polled(self._key, batch, intake.balance, intake.watermark)
         return [batch]
 

@@ -49,7 +49,7 @@ _EVENT_NOTES: Final[dict[str, str]] = {
     "service": "not empty",
     "event_id": "known again within `decode.dedupe_s`; in the evidence of alerts",
     "model": '"unknown" where absent; see [prices and models](enrich.md)',
-    "cost_usd": "filled in from the price file where absent",
+    "cost_usd": "filled in from [prices](enrich.md#cost) where absent",
     "status": "`error`, `failure` and `failed`, in any case, are errors",
     "error_type": "makes the event an error",
     "trace_id": "in the evidence of alerts",

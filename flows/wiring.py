@@ -12,7 +12,7 @@ from bytewax.outputs import Sink as BytewaxSink
 
 from connectors.base import Message, ReaderFactory, Row, WriterFactory
 from connectors.channel import sink_of
-from connectors.prices import PriceFile
+from connectors.prices import PriceFile, shipped
 from connectors.registry import ALERTS, DEAD_LETTERS, SOURCES, STORES, Sink, asked_for
 from connectors.reliable import ReliableSink
 from connectors.source import SourceSettings, TelemetrySource
@@ -23,6 +23,7 @@ from flows.recovery.topics import keep_read, keep_written
 from flows.settings.model import Settings
 from operators.decode.registry import decoder
 from operators.enrich.enricher import Enricher
+from operators.enrich.pricing import NO_PRICES
 from operators.model import SECOND, Alert
 from operators.steps import Watching
 
@@ -54,10 +55,11 @@ def writers(settings: Settings, first: Mapping[str, int] | None = None) -> Write
 
 
 def enricher(settings: Settings, run: Run) -> Enricher:
-    """The enricher, which fills in costs and families, with the price file that the settings name."""
-    if settings.enrich.prices is None:
-        return Enricher(settings.enrich)
-    return Enricher(settings.enrich, PriceFile(Path(settings.enrich.prices), run.telemetry.prices_loaded))
+    """The enricher, which fills in costs and families, with the prices that the settings ask for."""
+    own, public = settings.enrich.prices, shipped() if settings.enrich.shipped_prices else NO_PRICES
+    if own is None:
+        return Enricher(settings.enrich, shipped=public)
+    return Enricher(settings.enrich, PriceFile(Path(own), run.telemetry.prices_loaded), public)
 
 
 def pipeline_io(
@@ -66,7 +68,8 @@ def pipeline_io(
     """The source and these sinks as the ends of the graph."""
     source = SourceSettings(
         factory=factory,
-        decoder=decoder("native"),
+        decoder=decoder(*settings.source.read_as("")),
+        decoders={topic: decoder(*settings.source.read_as(topic)) for topic in settings.source.topics},
         enrich=enricher(settings, run),
         time=settings.time,
         decode=settings.decode,

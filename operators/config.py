@@ -62,9 +62,20 @@ class DecodeConfig(Section):
         2_048, ge=0, description="Most bytes of a record that a dead letter shows, content cut out."
     )
     dedupe_s: float = Field(
-        0, ge=0, le=86_400, description="Drop events whose event_id came within this event time; 0 is off."
+        900,
+        ge=0,
+        le=86_400,
+        description="Count a call once that is told again within this event time: by its event_id, span, response id "
+        "or call id; 0 is off.",
     )
-    dedupe_max_ids: int = Field(1_000_000, ge=1, description="Most event ids remembered in a partition.")
+    attributes: dict[PlainText, tuple[PlainText, ...]] = Field(
+        {},
+        description="Further attributes of spans by the field that they tell, asked before those that are known: "
+        'prompt_tokens = ["acme.tokens.in", "acme.usage#input"]; # leads into JSON text. Times are milliseconds.',
+    )
+    dedupe_max_ids: int = Field(
+        1_000_000, ge=1, description="Most ids remembered in a partition, at most 64 bytes each; a call has up to four."
+    )
 
 
 class EnrichConfig(Section):
@@ -73,7 +84,11 @@ class EnrichConfig(Section):
     prices: PlainText | None = Field(
         None,
         min_length=1,
-        description="A TOML file of prices (docs/enrich.md), read again when it changes; without it no cost is added.",
+        description="A TOML file of prices (docs/enrich.md), read again when it changes; they win over shipped ones.",
+    )
+    shipped_prices: bool = Field(
+        True,
+        description="Whether models without a price of your own get the public price that is shipped, if there is one.",
     )
     dated_versions: bool = Field(
         True,

@@ -43,6 +43,8 @@ class Events:
 
     `values` is [metric, n] of fixed-point integers, `MISSING` where the event has none. `combo` indexes `combos`, the
     distinct label tuples (in the order of `LABELS`, "" where absent). `event_id` and `trace_id` are "" where absent.
+    `keys` [n, k, 2] are 128-bit hashes by which the same call is known again, two zeros for none; `call` is the place
+    of the call in its record.
     """
 
     record: Ints  # index of the record in the decoded chunk
@@ -54,6 +56,8 @@ class Events:
     combos: list[tuple[str, ...]]
     event_id: list[str]
     trace_id: list[str]
+    keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty((0, 0, 2), np.uint64))
+    call: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.start)
@@ -65,6 +69,8 @@ class Reason:
     NOT_UTF8 = "not_utf8"
     NOT_JSON = "not_json"
     NOT_AN_OBJECT = "not_an_object"
+    NOT_OTLP = "not_otlp"
+    UNKNOWN_FORMAT = "unknown_format"
     MISSING_FIELD = "missing_field"
     WRONG_TYPE = "wrong_type"
     BAD_NUMBER = "bad_number"  # negative, non-finite or absurd
@@ -73,10 +79,11 @@ class Reason:
     RECORD_TOO_LARGE = "record_too_large"
     STRING_TOO_LONG = "string_too_long"
     TOO_MANY_ATTRIBUTES = "too_many_attributes"
+    TOO_MANY_CALLS = "too_many_calls"
 
     ALL: Final = (
-        NOT_UTF8, NOT_JSON, NOT_AN_OBJECT, MISSING_FIELD, WRONG_TYPE, BAD_NUMBER, BAD_TIME, FUTURE_TIME,
-        RECORD_TOO_LARGE, STRING_TOO_LONG, TOO_MANY_ATTRIBUTES,
+        NOT_UTF8, NOT_JSON, NOT_AN_OBJECT, NOT_OTLP, UNKNOWN_FORMAT, MISSING_FIELD, WRONG_TYPE, BAD_NUMBER, BAD_TIME,
+        FUTURE_TIME, RECORD_TOO_LARGE, STRING_TOO_LONG, TOO_MANY_ATTRIBUTES, TOO_MANY_CALLS,
     )  # fmt: skip
 
 
@@ -84,7 +91,8 @@ class Reason:
 class DeadLetter:
     """A record that could not be used: its origin, the reason, and the part of it that may be shown.
 
-    `origin` is the topic or file, `partition` and `offset` its place there. `payload` is truncated and holds only the
+    `origin` is the topic or file, `partition` and `offset` its place there, `call` the place of a call in the record, 0
+    for the first and for the whole record. `payload` is truncated and holds only the
     values that `operators.decode.redact` allows; it is never the raw record. `log` tells the topic from an earlier or
     later one of the same name; "" if the system has no such id.
     """
@@ -96,11 +104,12 @@ class DeadLetter:
     detail: str
     payload: str
     log: str = ""
+    call: int = 0
 
     @property
     def id(self) -> str:
-        """The id: the same for one record over any number of runs, and another one for any other record."""
-        place = f"{self.origin}/{self.partition}/{self.offset}"
+        """The id: the same for one record or call over any number of runs, and another one for any other."""
+        place = f"{self.origin}/{self.partition}/{self.offset}" + (f"#{self.call}" if self.call else "")
         return f"{place}@{self.log}" if self.log else place
 
 

@@ -199,6 +199,7 @@ def replay(
         finally:
             if progress is not None:
                 progress.finish()
+            run.unpriced.finish()
         if run.stop.is_set():
             raise Interrupted
         run.dead_letters.finish()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from connectors.kafka.client import check_options
+from connectors.prices import described, shipped
 from flows import __version__
 from flows.check.explain import EVERYTHING, explain
 from flows.check.series import explain_series
@@ -16,6 +17,7 @@ from flows.settings.layers import set_options
 from flows.settings.model import CONFIG_EXIT_CODE, Loaded, Settings, load
 from flows.settings.reference import detectors, example, metrics, reference
 from flows.settings.schema import dotted, setting_at, show, values_of
+from operators.config import EnrichConfig
 from operators.errors import ConfigError
 
 
@@ -90,7 +92,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (name := dotted(parts)) in changed:
             print(f"{name} = {show(setting_at(Settings, parts), value)}  ({loaded.origin(name)})")
     print(f"The settings are right: {len(loaded.provenance) - by_default} set, {by_default} by default.")
+    print(f"Prices of events without a cost: {_prices(loaded.settings.enrich)}.")
     return _connect(loaded) if args.connect else 0
+
+
+def _prices(enrich: EnrichConfig) -> str:
+    """The tables that give prices, in the order in which they are asked."""
+    tables = [] if enrich.prices is None else [enrich.prices]
+    if enrich.shipped_prices:
+        tables.append(f"the {described(shipped())} that are shipped (enrich.shipped_prices)")
+    return ", then ".join(tables) or "none (enrich.prices, enrich.shipped_prices)"
 
 
 def _connect(loaded: Loaded) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Never
 
 from connectors.base import WriterFactory
-from connectors.prices import load
+from connectors.prices import described, load
 from connectors.registry import heartbeats
 from flows.settings.model import CONFIG_EXIT_CODE, Settings
 from flows.wiring import reader, writers
@@ -48,7 +48,7 @@ def ask(settings: Settings) -> Iterator[Answer]:
         yield _answer("heartbeats, kafka", beats.ask)
     if settings.enrich.prices is not None:
         prices = Path(settings.enrich.prices)
-        yield _answer("price file", lambda: f"{len(load(prices))} prices")
+        yield _answer("price file", lambda: described(load(prices)))
 
 
 def exit_code(answers: list[Answer]) -> int:

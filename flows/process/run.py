@@ -25,6 +25,7 @@ from flows.process.dead_letters import DeadLetterWatch
 from flows.process.heartbeat import Pulse
 from flows.process.logs import tell
 from flows.process.progress import Progress
+from flows.process.unpriced import Unpriced
 from flows.recovery import store
 from flows.settings.model import Settings
 from operators.decode.intake import Balance, Batch
@@ -54,6 +55,7 @@ class Run:
     stop: threading.Event = field(default_factory=threading.Event)
     connected: threading.Event = field(default_factory=threading.Event)
     polled_once: threading.Event = field(default_factory=threading.Event)
+    unpriced: Unpriced = field(default_factory=Unpriced)
     clock: Callable[[], float] = time.monotonic
     moved: float | None = None
 
@@ -78,6 +80,7 @@ class Run:
             self.held.check()
         self.polled_once.set()
         self.telemetry.polled(partition, batch, balance, watermark)
+        self.unpriced.see(batch.events, batch.on_time | batch.late)
         if self.pulse is not None:
             self.pulse.polled(partition, balance.records, watermark)
         if self.progress is not None:
@@ -103,6 +106,7 @@ class Run:
             self.watch.close()
         if self.progress is not None:
             self.progress.finish()
+        self.unpriced.finish()
         if self.traces is not None:
             self.traces.close()
         self.dead_letters.finish()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -30,14 +30,18 @@ class Fault:
 class Decoded:
     """The events and faults of a sequence of records, both in the order of the records.
 
-    `repeats` counts calls that a record tells more than once; `passed_over` counts what tells of no call, such as spans
-    of agents and tools.
+    `repeats` counts calls that a record tells more than once. `passed_over` counts what tells of no call by what it is:
+    `no_call` (spans of agents and tools, other logs), `metric`, `cache_hit` (no call reached a provider),
+    `stream_opening`. `formats` counts the records by their format where that was found out. `unknown` counts
+    attributes of calls by name that look like usage and that no convention knows.
     """
 
     events: Events
     faults: list[Fault]
     repeats: int = 0
-    passed_over: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
+    formats: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
 
 
 class Decoder(Protocol):
@@ -93,7 +97,14 @@ class Reading:
 
     calls: list[Call]
     repeats: int = 0
-    passed_over: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
+
+
+def add_counts(to: dict[str, int], more: Mapping[str, int]) -> None:
+    """Add counts by name to others, in place."""
+    for name, count in more.items():
+        to[name] = to.get(name, 0) + count
 
 
 class Format(Protocol):
@@ -101,4 +112,12 @@ class Format(Protocol):
 
     def read(self, value: bytes, limits: DecodeConfig) -> Reading:
         """The calls of one record; raises `Unreadable`, and nothing else."""
+        ...
+
+
+class Recognizable(Format, Protocol):
+    """A format in JSON whose records can be told from all others."""
+
+    def looks_like(self, record: object) -> bool:
+        """Whether a parsed JSON value has names that only this format has."""
         ...

@@ -2,19 +2,21 @@
 
 The state (running maximum, counts, the beginning of the memory for duplicates) is part of the partition's own snapshot,
 beside the offset, and depends on the partition's content alone: not on batches, workers or crashes. Every event that
-comes in is exactly one of on time, late, duplicate, dead letter.
+comes in is exactly one of on time, late, duplicate, dead letter. What a record holds beside events, such as spans of
+agents, is passed over and counted apart.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from operators.config import DecodeConfig, TimeConfig
 from operators.decode.base import Decoder
+from operators.decode.seen import Seen
 from operators.enrich.enricher import Enrich
 from operators.enrich.pricing import unpriced
 from operators.errors import FatalError
@@ -39,6 +41,7 @@ class Balance:
     skipped: int = 0  # records that the source lost before they could be read
     unpriced: int = 0  # events, on time or late, with tokens but with neither a cost nor a price for them
     dead: dict[str, int] = field(default_factory=dict)
+    passed_over: dict[str, int] = field(default_factory=dict)  # what tells of no call, by what it is; no events
 
     @property
     def events(self) -> int:
@@ -47,7 +50,6 @@ class Balance:
 
     def __add__(self, other: Balance) -> Balance:
         """The sum of both."""
-        dead = {reason: self.dead.get(reason, 0) + other.dead.get(reason, 0) for reason in {**self.dead, **other.dead}}
         return Balance(
             self.records + other.records,
             self.on_time + other.on_time,
@@ -55,8 +57,13 @@ class Balance:
             self.duplicate + other.duplicate,
             self.skipped + other.skipped,
             self.unpriced + other.unpriced,
-            dict(sorted(dead.items())),
+            _sum(self.dead, other.dead),
+            _sum(self.passed_over, other.passed_over),
         )
+
+
+def _sum(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
+    return {name: a.get(name, 0) + b.get(name, 0) for name in sorted({**a, **b})}
 
 
 @dataclass(slots=True)
@@ -64,6 +71,8 @@ class Batch:
     """One judged poll of one partition, which the source hands on.
 
     `on_time` and `late` are masks over `events`; an event in neither is a duplicate, or too late to correct anything.
+    `repeats` counts calls that a record told more than once, which are no events here; `formats` counts the records by
+    their format where that was found out; `unknown` counts attributes that look like usage and that nobody knows.
     `partitions` are all partitions of the source. Progress travels with the rows, since a separate stream would have no
     order relative to them.
     """
@@ -75,32 +84,21 @@ class Batch:
     on_time: Bools
     late: Bools
     dead: list[DeadLetter]
+    repeats: int = 0
+    formats: Mapping[str, int] = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
 
 
-class Seen:
-    """The event ids of the recent past of one partition, bounded in event time and in number."""
+class Taken(NamedTuple):
+    """The judged events of some records, as in `Batch`."""
 
-    def __init__(self, horizon: int, most: int) -> None:
-        self._horizon = horizon
-        self._most = most
-        self._at: OrderedDict[str, int] = OrderedDict()
-
-    def repeats(self, ids: Sequence[str], times: Ints) -> Bools:
-        """Whether each event repeats an id seen within the horizon; `times` is the running maximum at each event."""
-        repeat = np.zeros(len(ids), np.bool_)
-        for i, (event_id, now) in enumerate(zip(ids, times.tolist(), strict=True)):
-            if not event_id:
-                continue
-            seen = self._at.pop(event_id, None)
-            self._at[event_id] = now
-            repeat[i] = seen is not None and now - seen <= self._horizon
-            if len(self._at) > self._most:
-                self._at.popitem(last=False)
-        if len(times):
-            oldest = int(times[-1]) - self._horizon
-            while self._at and next(iter(self._at.values())) < oldest:
-                self._at.popitem(last=False)
-        return repeat
+    events: Events
+    on_time: Bools
+    late: Bools
+    dead: list[DeadLetter]
+    repeats: int
+    formats: Mapping[str, int]
+    unknown: Mapping[str, int]
 
 
 class Intake:
@@ -111,7 +109,7 @@ class Intake:
     is none, its events are not judged by arrival.
     """
 
-    VERSION = 2
+    VERSION = 3
 
     def __init__(
         self,
@@ -154,33 +152,32 @@ class Intake:
         """The report of the partition when its finite source is over."""
         return End(self._max_start, self._max_end)
 
-    def take(
-        self, values: Sequence[bytes], offsets: Ints, arrivals: Ints | None, log: str = ""
-    ) -> tuple[Events, Bools, Bools, list[DeadLetter]]:
-        """Judge the next records: events, mask of those on time, mask of late ones that still correct, dead letters.
+    def take(self, values: Sequence[bytes], offsets: Ints, arrivals: Ints | None, log: str = "") -> Taken:
+        """Judge the next records.
 
         `log` is the id of the log that the offsets count in, "" if it has none.
         """
         decoded = self._decoder.decode(values, self._decode, self._time.timestamp_is)
         events = self._enrich(decoded.events)
         events.combos = [tuple(map(sent, of)) if OTHER in "".join(of) else of for of in events.combos]
-        dead = [self._dead(int(offsets[f.record]), f.reason, f.detail, f.payload, log) for f in decoded.faults]
+        dead = [self._dead(int(offsets[f.record]), f.reason, f.detail, f.payload, log, f.call) for f in decoded.faults]
         arrived, highest = self._arrivals(len(values), arrivals, self._arrived)
         arrival = arrived[events.record]
         good = self._not_ahead(events, arrival)
         for i in np.flatnonzero(~good).tolist():
             ahead = (int(events.end[i]) - int(arrival[i])) / SECOND
             detail = f"ends {ahead:.0f} s after it arrived; time.future_skew_s allows {self._time.future_skew_s:g}"
-            dead.append(self._dead(int(offsets[events.record[i]]), Reason.FUTURE_TIME, detail, "", log))
-        dead.sort(key=lambda letter: letter.offset)
+            call = int(events.call[i])
+            dead.append(self._dead(int(offsets[events.record[i]]), Reason.FUTURE_TIME, detail, "", log, call))
+        dead.sort(key=lambda letter: (letter.offset, letter.call))
 
         aged = self._aged(events.end, arrival)
         chosen = np.flatnonzero(good)
         if self._seen is not None and len(chosen):
             running = self._running(events.start[chosen], aged[chosen], self._max_start or 0)
             self._mark(offsets[events.record[chosen]], running, highest[events.record[chosen]])
-            chosen = chosen[~self._seen.repeats([events.event_id[i] for i in chosen.tolist()], running)]
-        duplicates = int(good.sum()) - len(chosen)
+            chosen = chosen[~self._seen.repeats(events.keys[chosen], running)]
+        duplicates = int(good.sum()) - len(chosen) + decoded.repeats
         judged = judge(
             events.start[chosen], events.end[chosen], self._max_start, self._lateness, self._width, self._correction,
             aged[chosen],
@@ -203,10 +200,11 @@ class Intake:
         balance.duplicate += duplicates
         for letter in dead:
             balance.dead[letter.reason] = balance.dead.get(letter.reason, 0) + 1
-        return events, masks[0], masks[1], dead
+        balance.passed_over = _sum(balance.passed_over, decoded.passed_over)
+        return Taken(events, masks[0], masks[1], dead, decoded.repeats, decoded.formats, decoded.unknown)
 
-    def _dead(self, offset: int, reason: str, detail: str, payload: str, log: str) -> DeadLetter:
-        return DeadLetter(self._origin[0], self._origin[1], offset, reason, detail, payload, log)
+    def _dead(self, offset: int, reason: str, detail: str, payload: str, log: str, call: int) -> DeadLetter:
+        return DeadLetter(self._origin[0], self._origin[1], offset, reason, detail, payload, log, call)
 
     def _arrivals(self, records: int, arrivals: Ints | None, before: int) -> tuple[Ints, Ints]:
         """The arrival of each record, and the highest arrival before each of them and after the last."""
@@ -239,6 +237,8 @@ class Intake:
             if not self._marks or int(running[k]) // minute > self._marks[-1][1] // minute:
                 self._marks.append((int(offsets[k]), int(running[k]), int(highest[k])))
         oldest = int(running[-1]) - self._horizon
+        if self._seen is not None and self._seen.full and self._seen.oldest is not None:
+            oldest = max(oldest, self._seen.oldest)
         while len(self._marks) > 1 and self._marks[1][1] < oldest:
             self._marks.pop(0)
 
@@ -273,7 +273,7 @@ class Intake:
             return
         running = self._running(decoded.start[good], self._aged(decoded.end, arrival)[good], self._rebuilt)
         self._rebuilt = int(running[-1])
-        self._seen.repeats([decoded.event_id[i] for i in good.tolist()], running)
+        self._seen.repeats(decoded.keys[good], running)
 
     def save(self) -> tuple[object, ...]:
         return (
@@ -291,7 +291,9 @@ class Intake:
         if state[0] == 1:
             *before, marks = state[1:]
             assert isinstance(marks, tuple)
-            state = (self.VERSION, *before, tuple((*mark, NO_ARRIVAL) for mark in marks), NO_ARRIVAL)
+            state = (2, *before, tuple((*mark, NO_ARRIVAL) for mark in marks), NO_ARRIVAL)
+        if state[0] == 2:  # without what was passed over, which was nothing
+            state = (self.VERSION, *state[1:])
         match state:
             case (self.VERSION, int() as began, max_start, max_end, tuple() as balance, tuple() as marks, int(arrived)):
                 self._began = began

@@ -36,6 +36,7 @@ from operators.decode.record import (
     Record,
     label_texts,
 )
+from operators.decode.seen import hashed
 from operators.decode.times import parse_times
 from operators.metrics import METRIC_INDEX, METRICS
 from operators.model import LABELS, MISSING, SENT_LABELS, Bools, Events, Ints
@@ -110,6 +111,8 @@ class NativeDecoder:
             combos=combos,
             event_id=event_id,
             trace_id=trace_id,
+            keys=hashed(event_id)[:, None] if limits.dedupe_s else np.zeros((len(record), 0, 2), np.uint64),
+            call=np.zeros(len(record), np.int64),
         )
         return Decoded(events, faults)
 

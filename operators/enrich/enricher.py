@@ -31,11 +31,13 @@ Enrich = Callable[[Events], Events]
 class Enricher:
     """Speed, then cost by the model as it was sent, then the model's family; keeps the contract `Enrich`.
 
-    `prices` gives the table once a batch: another one if the price file has changed.
+    `prices` gives the user's own table once a batch: another one if the price file has changed. Events that it gives no
+    cost get one from the table `shipped`.
     """
 
     config: EnrichConfig
     prices: Callable[[], PriceTable] = lambda: NO_PRICES
+    shipped: PriceTable = NO_PRICES
     renames: Renames = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,6 +47,7 @@ class Enricher:
         of_good_requests(events)
         speed(events)
         self.prices().fill(events)
+        self.shipped.fill(events)
         self.renames.apply(events)
         return events
 

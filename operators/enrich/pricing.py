@@ -1,9 +1,9 @@
 """The cost of events that carry none: tokens times the price that was in force at the start of the event.
 
 A price is in force for a provider and a model (patterns, see `operators.patterns`) from a date on, at midnight UTC. If
-several are in force at the start of an event and match its provider and the model as it was sent, the one with the most
-specific model pattern counts; then the most specific provider pattern, the latest date, the first in the table. So a
-price that is added with a date changes nothing before that date.
+several are in force at the start of an event and match its provider and a name of its model (see `names`), the one with
+the most specific model pattern counts; then the most specific provider pattern, the latest date, the first in the
+table. So a price that is added with a date changes nothing before that date.
 
 Cached tokens are part of the prompt's, reasoning tokens part of the completion's; each part has its own price. Money is
 integers: the table gives USD for a million tokens, and a price is held in pico-USD a token.
@@ -11,6 +11,7 @@ integers: the table gives USD for a million tokens, and a price is held in pico-
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -28,6 +29,7 @@ from operators.section import Section
 
 _PROVIDER: Final = LABELS.index("provider")
 _MODEL: Final = LABELS.index("model")
+_SENT: Final = LABELS.index("model_version")
 _PROMPT: Final = METRIC_INDEX["prompt_tokens"]
 _COMPLETION: Final = METRIC_INDEX["completion_tokens"]
 _CACHED: Final = METRIC_INDEX["cached_tokens"]
@@ -37,6 +39,13 @@ _LIMIT: Final = round(METRICS[_COST].limit * METRICS[_COST].scale)
 _STEPS: Final = 1_000
 """Steps of a price (pico-USD) in a step of a cost (nano-USD)."""
 _KNOWN: Final = 1 << 12
+_DATE: Final = r"[-@]20\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])"
+_VERSION: Final = r"-v\d+(?::\w+)*"
+_DRESSED: Final = re.compile(
+    rf"(?:(?:[a-z-]+\.)?(?:anthropic|amazon)\.)?"
+    rf"(?P<version>(?P<model>.+?)(?:(?:{_VERSION})?{_DATE}(?:{_VERSION})?|-v\d+(?::\w+)+)?)",
+    re.DOTALL,
+)
 
 # At most 4 * 10^9 pico-USD x 10^9 tokens, twice: below 2^63.
 Usd = Annotated[Decimal, Field(ge=0, le=4_000, decimal_places=6)]
@@ -51,9 +60,12 @@ class Price(Section):
     prompt: Usd = Field(description="Prompt tokens that were not cached.")
     completion: Usd = Field(description="Completion tokens that are not reasoning.")
     cached: Usd | None = Field(None, description="Cached prompt tokens; as other prompt tokens if not given.")
+    cache_write: Usd | None = Field(
+        None, description="Prompt tokens that were written to the cache; as other prompt tokens if not given."
+    )
     reasoning: Usd | None = Field(None, description="Reasoning tokens; as other completion tokens if not given.")
 
-    @field_validator("prompt", "completion", "cached", "reasoning", mode="before")
+    @field_validator("prompt", "completion", "cached", "cache_write", "reasoning", mode="before")
     @classmethod
     def _number(cls, v: object) -> object:
         if v is not None and (isinstance(v, bool) or not isinstance(v, int | float | Decimal)):
@@ -71,10 +83,21 @@ class Price(Section):
         return prompt, cached_steps, completion, reasoning_steps
 
 
-class PriceTable:
-    """Prices, ready to be looked up. Never changes."""
+def names(model: str) -> tuple[str, str, str]:
+    """The names by which a model may be priced: as it was sent, without the dress of its platform, without its version.
 
-    def __init__(self, prices: Iterable[Price]) -> None:
+    The dress is a path before it (`openai/`, `models/`), and the region and vendor that Bedrock writes before a Claude
+    or a Nova. The version is a date at the end (`-2024-08-06`, `-20250929`, `@20250929`) and that of Bedrock (`-v1:0`).
+    """
+    found = _DRESSED.fullmatch(model.rpartition("/")[2])
+    return (model, found["version"], found["model"]) if found else (model, model, model)
+
+
+class PriceTable:
+    """Prices, ready to be looked up. Never changes. `gathered`: the day on which they were read off, if it is known."""
+
+    def __init__(self, prices: Iterable[Price], gathered: date | None = None) -> None:
+        self.gathered = gathered
         rows = list(prices)
         self._rows = rows
         starts = [_microseconds(row.valid_from) for row in rows]
@@ -88,10 +111,11 @@ class PriceTable:
 
     def _look_up(self, provider: str, model: str) -> tuple[int, ...]:
         """The row in force in each period: before the first date, from each date to the next; -1 for none."""
+        known = set(names(model))
         found = [
             (literals(row.model), literals(row.provider), period, -i)
             for i, (row, period) in enumerate(zip(self._rows, self._period, strict=True))
-            if matches(provider, row.provider) and matches(model, row.model)
+            if matches(provider, row.provider) and any(matches(name, row.model) for name in known)
         ]
         return tuple(
             -max((key for key in found if key[2] <= period), default=(0, 0, 0, 1))[3]
@@ -134,12 +158,37 @@ def unpriced(events: Events) -> Bools:
     return mask
 
 
+def missing(events: Events, chosen: Bools) -> dict[tuple[str, str], int]:
+    """The (provider, model as it was sent) of the chosen events that have tokens but no cost, and their first starts.
+
+    The models may have been replaced by their families already.
+    """
+    wanted = np.flatnonzero(unpriced(events) & chosen)
+    if not len(wanted):
+        return {}
+    starts = np.full(len(events.combos), np.iinfo(np.int64).max)
+    np.minimum.at(starts, events.combo[wanted], events.start[wanted])
+    found: dict[tuple[str, str], int] = {}
+    for combo in np.unique(events.combo[wanted]).tolist():
+        labels, start = events.combos[combo], int(starts[combo])
+        pair = labels[_PROVIDER], labels[_SENT] or labels[_MODEL]
+        found[pair] = min(found.get(pair, start), start)
+    return found
+
+
 def read(tree: Mapping[str, Any]) -> PriceTable:
-    """The table of a price file, `[[price]]` rows as TOML gives them, numbers as Decimal.
+    """The table of a price file as TOML gives it, numbers as Decimal: `[[price]]` rows, and when they were `gathered`.
 
     Raises `ConfigError` with every wrong row and its fault.
     """
-    problems = [f"{name}: unknown, the file holds [[price]] rows" for name in tree if name != "price"]
+    problems = [
+        f"{name}: unknown, the file holds [[price]] rows, and may say when they were gathered"
+        for name in tree
+        if name not in {"price", "gathered"}
+    ]
+    gathered = tree.get("gathered")
+    if gathered is not None and type(gathered) is not date:
+        problems.append("gathered: must be a date, as 2026-01-31")
     rows = tree.get("price", [])
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise ConfigError("price: must be [[price]] rows")
@@ -158,7 +207,7 @@ def read(tree: Mapping[str, Any]) -> PriceTable:
         prices.append(price)
     if problems:
         raise ConfigError("; ".join(problems))
-    return PriceTable(prices)
+    return PriceTable(prices, gathered)
 
 
 def _said(number: int, row: Mapping[str, Any], error: ValidationError) -> Iterable[str]:

@@ -103,6 +103,27 @@ DEAD_LETTERS: Final = Instrument(
     "Records that could not be used, by reason.",
     ("partition", "reason"),
 )
+PASSED_OVER: Final = Instrument(
+    "sentinel_passed_over",
+    "counter",
+    "What tells of no call: spans of agents and tools and other logs (no_call), metrics, answers from a cache.",
+    ("partition", "kind"),
+)
+FORMATS: Final = Instrument(
+    "sentinel_records_by_format",
+    "counter",
+    "Records by the format that was found out, where `source.format` is auto.",
+    ("partition", "format"),
+)
+UNKNOWN_ATTRIBUTES: Final = Instrument(
+    "sentinel_unknown_attributes",
+    "counter",
+    "Attributes of calls that look like usage and that no convention knows, by name: a library has changed.",
+    ("name",),
+)
+TOLD: Final = Instrument(
+    "sentinel_events_told", "counter", "Events of this process that tell a value of the metric.", ("metric",)
+)
 WATERMARK: Final = Instrument(
     "sentinel_watermark_timestamp_seconds",
     "gauge",
@@ -251,7 +272,8 @@ UNUSED: Final = Instrument(
 
 INSTRUMENTS: Final = (
     BUILD,
-    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, WATERMARK, WAITED_FOR, PARTITIONS, BEHIND,
+    RECORDS, EVENTS, DIFFERENCE, SKIPPED, UNPRICED, DEAD_LETTERS, PASSED_OVER, FORMATS,
+    UNKNOWN_ATTRIBUTES, TOLD, WATERMARK, WAITED_FOR, PARTITIONS, BEHIND,
     POLLS, POLL_RETRIES, REPLACED, UNREAD, CLOCK_STEPS, HEARTBEAT, CLOSED, PRICE_LOADS,
     REQUESTS, TOKENS, COST, ERROR_OBJECTIVE, COST_OBJECTIVE,
     SERIES, SERIES_LIMIT, FOLDED, OVERTAKEN,

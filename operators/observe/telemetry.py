@@ -13,15 +13,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from operators.decode.base import add_counts
 from operators.decode.intake import Balance, Batch
 from operators.metrics import METRIC_INDEX, METRICS
-from operators.model import LABELS, SECOND, Alert, Reason
+from operators.model import LABELS, MISSING, SECOND, Alert, Reason
 from operators.observe import instruments as names
 from operators.observe.instruments import Instrument
 from operators.panes.watermark import Watermark
 from operators.series import OTHER
 
 _SERVICE = LABELS.index("service")
+MAX_UNKNOWN = 100
+"""Most names of unknown attributes that are told apart."""
 
 
 def _family(of: Instrument) -> CounterMetricFamily | GaugeMetricFamily:
@@ -36,6 +39,9 @@ class Balances(Collector):
         self.latest: dict[str, tuple[Balance, int | None]] = {}
         self._began: dict[str, int] = {}  # events accounted for before this process had any
         self._came: dict[str, int] = {}
+        self.formats: dict[tuple[str, str], int] = {}  # records read by this process, by partition and format
+        self.unknown: dict[str, int] = {}  # attributes that look like usage and that no convention knows
+        self.told = np.zeros(len(METRICS), np.int64)  # events of this process that tell each metric
 
     def total(self) -> Balance:
         """The sum over the partitions of this process."""
@@ -44,8 +50,15 @@ class Balances(Collector):
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
         """Keep a copy of the balance; count the events that came by the batch, not by the balance."""
         kept = copy(balance)
-        kept.dead = dict(balance.dead)
-        came = len(batch.events) + sum(letter.reason != Reason.FUTURE_TIME for letter in batch.dead)
+        kept.dead, kept.passed_over = dict(balance.dead), dict(balance.passed_over)
+        came = len(batch.events) + sum(letter.reason != Reason.FUTURE_TIME for letter in batch.dead) + batch.repeats
+        for name, count in batch.formats.items():
+            self.formats[partition, name] = self.formats.get((partition, name), 0) + count
+        for name, count in sorted(batch.unknown.items()):
+            known = name in self.unknown or len(self.unknown) < MAX_UNKNOWN
+            add_counts(self.unknown, {name if known else OTHER: count})
+        told = (batch.events.values != MISSING).sum(axis=1)
+        self.told += told
         self._began.setdefault(partition, kept.events - came)
         self._came[partition] = self._came.get(partition, 0) + came
         self.latest[partition] = (kept, watermark)
@@ -53,7 +66,7 @@ class Balances(Collector):
     def collect(self) -> Iterator[Metric]:
         records, events, skipped = _family(names.RECORDS), _family(names.EVENTS), _family(names.SKIPPED)
         unpriced, dead, mark = _family(names.UNPRICED), _family(names.DEAD_LETTERS), _family(names.WATERMARK)
-        difference = _family(names.DIFFERENCE)
+        difference, passed, formats = _family(names.DIFFERENCE), _family(names.PASSED_OVER), _family(names.FORMATS)
         for partition, (balance, at) in sorted(self.latest.items()):
             records.add_metric([partition], balance.records)
             skipped.add_metric([partition], balance.skipped)
@@ -68,11 +81,20 @@ class Balances(Collector):
                 events.add_metric([partition, outcome], count)
             for reason, count in sorted(balance.dead.items()):
                 dead.add_metric([partition, reason], count)
+            for kind, count in sorted(balance.passed_over.items()):
+                passed.add_metric([partition, kind], count)
             if at is not None:
                 mark.add_metric([partition], at / SECOND)
             if partition in self._came:
                 difference.add_metric([partition], self._came[partition] + self._began[partition] - balance.events)
-        yield from (records, events, skipped, unpriced, dead, mark, difference)
+        for of, count in sorted(self.formats.items()):
+            formats.add_metric(of, count)
+        unknown, told = _family(names.UNKNOWN_ATTRIBUTES), _family(names.TOLD)
+        for name, count in sorted(self.unknown.items()):
+            unknown.add_metric([name], count)
+        for metric, count in zip(METRICS, self.told.tolist(), strict=True):
+            told.add_metric([metric.name], count)
+        yield from (records, events, skipped, unpriced, dead, passed, formats, unknown, told, mark, difference)
 
 
 class Telemetry:

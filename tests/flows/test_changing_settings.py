@@ -416,6 +416,7 @@ ELSEWHERE = {
     "enrich.families",
     "enrich.dated_versions",
     "enrich.prices",
+    "enrich.shipped_prices",
     "kafka.start",
     "kafka.start_offsets",
     "kafka.heartbeat_topic",
@@ -430,7 +431,7 @@ ELSEWHERE = {
     "source.batch_size",
     "store.expectations",
 }
-"""Settings that are tested in `test_enrich.py`, `test_laws.py` and `test_kafka_reader.py`, or that change no state."""
+"""Tested in `test_enrich.py`, `test_prices.py`, `test_laws.py` and `test_kafka_reader.py`, or they change no state."""
 
 
 def test_the_table_names_every_setting_that_is_tested_and_no_other() -> None:

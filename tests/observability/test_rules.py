@@ -46,6 +46,8 @@ FOLDED = 'sentinel_series_overflow_requests_total{job="j",instance="a",shard="0"
 LOADS = 'sentinel_price_file_loads_total{job="j",instance="a",good="false"}'
 START = 'process_start_time_seconds{job="j",instance="a"}'
 BEAT = 'sentinel_heartbeat_timestamp_seconds{job="j",instance="a"}'
+UNKNOWN = 'sentinel_unknown_attributes_total{job="j",instance="a",name="acme.tokens"}'
+TOLD = 'sentinel_events_told_total{job="j",instance="a",metric="cost"}'
 OK = 'sentinel_requests_total{job="j",instance="a",service="chat",outcome="ok"}'
 ERROR = 'sentinel_requests_total{job="j",instance="a",service="chat",outcome="error"}'
 SHARE = 'sentinel_objective_error_ratio{job="j",instance="a"}'
@@ -114,6 +116,15 @@ CASES: dict[str, tuple[list[Series], list[Series]]] = {
     "SentinelDeadLettersRising": (
         [{DEAD: "0+6x90", ON_TIME: "0+100x90"}],
         [{DEAD: "0+1x90", ON_TIME: "0+1000x90"}, {DEAD: "0+6x60 360x30", ON_TIME: "0+100x90"}],
+    ),
+    "SentinelUnknownUsage": ([{UNKNOWN: "0x80 3x10"}, {UNKNOWN: "_x70 3+3x20"}], [{UNKNOWN: "3x90"}]),
+    "SentinelFieldVanished": (
+        [{TOLD: "0+50x60 3000x30", ON_TIME: "0+100x90"}],
+        [
+            {TOLD: "0+50x90", ON_TIME: "0+100x90"},
+            {TOLD: "0+50x60 3000x30", ON_TIME: "0+100x60 6000x30"},
+            {TOLD: "0x90", ON_TIME: "0+100x90"},
+        ],
     ),
     "SentinelRecordsLost": (
         [{SKIPPED: "0x80 5x10"}, {REPLACED: "0x80 1x10"}, {REPLACED: "_x80 1x10"}],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.prices import described, shipped
 from flows import __version__
 from flows.check.__main__ import main
 from flows.check.explain import explain
@@ -28,9 +29,24 @@ def _nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_right_settings(capsys: pytest.CaptureFixture[str]) -> None:
     Path("sentinel.toml").write_text("[time]\npane_s = 20\n")
     assert main([]) == 0
-    shown, summary = capsys.readouterr().out.splitlines()
+    shown, summary, _ = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"time.pane_s = 20  \(.*sentinel.toml, line 2\)", shown)
     assert summary.startswith("The settings are right: 1 set, ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("", f"the {described(shipped())} that are shipped (enrich.shipped_prices)"),
+        ('prices = "own.toml"', f"own.toml, then the {described(shipped())} that are shipped (enrich.shipped_prices)"),
+        ('prices = "own.toml"\nshipped_prices = false', "own.toml"),
+        ("shipped_prices = false", "none (enrich.prices, enrich.shipped_prices)"),
+    ],
+)
+def test_the_price_tables_in_use_are_told(settings: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("sentinel.toml").write_text(f"[enrich]\n{settings}\n")
+    assert main([]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"Prices of events without a cost: {said}."
 
 
 def test_one_setting_more(capsys: pytest.CaptureFixture[str]) -> None:

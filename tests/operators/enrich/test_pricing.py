@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.enrich import pricing
-from operators.enrich.pricing import NO_PRICES, Price, PriceTable, unpriced
+from operators.enrich.pricing import NO_PRICES, Price, PriceTable, missing, names, unpriced
 from operators.errors import ConfigError
 from operators.metrics import METRIC_INDEX, METRICS
 from operators.model import LABELS, MISSING, SECOND, Events
@@ -86,6 +87,65 @@ def test_a_part_without_a_price_costs_as_much_as_the_whole() -> None:
     assert costs(plain, [("any", "any", at(DAY), (10, 5, 10, 5), MISSING)]) == [10 * 2_000 + 10 * 8_000]
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("gpt-4o", "gpt-4o"),
+        ("gpt-4o-2024-08-06", "gpt-4o"),
+        ("openrouter/openai/gpt-4o-2024-08-06", "gpt-4o"),
+        ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5"),
+        ("claude-3-5-sonnet-v2@20241022", "claude-3-5-sonnet"),
+        ("us-gov.anthropic.claude-3-haiku-20240307-v1:0:48k", "claude-3-haiku"),
+        ("anthropic.claude-opus-5", "claude-opus-5"),
+        ("bedrock/eu.amazon.nova-lite-v1:0", "nova-lite"),
+        ("swift-v2", "swift-v2"),
+        ("swift-latest", "swift-latest"),
+        ("swift-0613", "swift-0613"),
+        ("swift-2024-13-01", "swift-2024-13-01"),
+        ("meta.llama3-8b-instruct-v1:0", "meta.llama3-8b-instruct"),
+        ("ft:swift-2024-08-06:acme::1", "ft:swift-2024-08-06:acme::1"),
+        ("openai/", "openai/"),
+        ("-2024-08-06", "-2024-08-06"),
+        ("", ""),
+    ],
+)
+def test_the_dress_of_a_platform_is_taken_off(model: str, name: str) -> None:
+    as_sent, _, plain = names(model)
+    assert (as_sent, plain) == (model, name)
+
+
+@given(st.text(max_size=30) | st.text("-/.:v0126@a", max_size=30))
+def test_each_name_is_part_of_the_one_before_and_none_is_empty(model: str) -> None:
+    as_sent, version, plain = names(model)
+    assert as_sent == model and version in as_sent and plain in version and bool(plain) == bool(model)
+
+
+def test_a_version_is_priced_without_the_dress_of_its_platform() -> None:
+    assert names("a/b/swift-2026-01-31")[1] == "swift-2026-01-31"
+    assert names("us.anthropic.claude-opus-4-20250514-v1:0")[1] == "claude-opus-4-20250514-v1:0"
+
+
+@pytest.mark.parametrize(
+    "model", ["/" * 1_024, "-v1" * 341, "-v1:a" * 204, "a." * 512, "-2026-01-31" * 93, "-v" + "1" * 1_022]
+)
+def test_long_names_take_no_long_time(model: str) -> None:
+    began = time.perf_counter()
+    for _ in range(10):
+        names(model)
+    assert time.perf_counter() - began < 1
+
+
+def test_a_row_for_the_name_as_it_was_sent_is_more_specific_than_one_for_the_plain_name() -> None:
+    rows = ["swift", "swift-2026-01-31", "north/*", "*"]
+    several = "".join(
+        f'[[price]]\nmodel = "{model}"\nvalid_from = 2026-01-01\nprompt = {usd}\ncompletion = 0\n'
+        for usd, model in enumerate(rows, 1)
+    )
+    asked = ["swift", "swift-2026-01-31", "swift-2026-02-28", "x/swift-2026-01-31", "north/swift-2026-02-28", "other"]
+    found = costs(table(several), [("", model, at(DAY), (1, 0, 0, 0), MISSING) for model in asked])
+    assert found == [1_000, 2_000, 1_000, 2_000, 3_000, 4_000]
+
+
 def test_an_event_with_a_cost_keeps_it() -> None:
     said = [("", "swift-1", at(DAY), (10, 0, 10, 0), cost) for cost in (77, 0)]
     assert costs(table(ONE), said) == [77, 0]
@@ -134,6 +194,8 @@ def test_events_with_tokens_and_no_price_are_told() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("gathered = 1", "gathered: must be a date"),
+        ("gathered = 2026-01-31T10:00:00Z", "gathered: must be a date"),
         ("prices = 1", "prices: unknown, the file holds [[price]] rows"),
         ("price = 1", "must be [[price]] rows"),
         ("price = [1]", "must be [[price]] rows"),
@@ -165,6 +227,32 @@ def test_an_empty_file_is_a_table_without_prices() -> None:
     assert len(table("")) == 0
 
 
+def test_a_file_may_say_when_its_prices_were_gathered() -> None:
+    assert table(ONE).gathered is None
+    assert table("gathered = 2026-01-31\n" + ONE).gathered == date(2026, 1, 31)
+
+
+def test_a_price_of_writes_to_a_cache_is_read() -> None:
+    (row,) = tomllib.loads(ONE + "cache_write = 3.125\n", parse_float=Decimal)["price"]
+    assert Price.model_validate(row).cache_write == Decimal("3.125")
+
+
+def test_models_without_a_cost_are_found_with_their_first_start() -> None:
+    later = at(DAY) + 5
+    events = columns([
+        ("", "swift-1", at(DAY), (1, 0, 0, 0), MISSING),
+        ("a", "north-1", later, (1, 0, 0, 0), MISSING),
+        ("a", "north-1", at(DAY), (1, 0, 0, 0), MISSING),
+        ("", "north-1", later, (1, 0, 0, 0), MISSING),
+        ("", "north-2", later, (1, 0, 0, 0), 5),
+        ("", "north-3", later, (1, 0, 0, 0), MISSING),
+    ])  # fmt: skip
+    table(ONE).fill(events)
+    chosen = np.array([True, True, True, True, True, False])
+    assert missing(events, chosen) == {("a", "north-1"): at(DAY), ("", "north-1"): later}
+    assert missing(events, ~chosen & False) == {}
+
+
 usd = st.decimals(0, 4_000, places=6)
 prices = st.builds(
     Price,
@@ -176,10 +264,11 @@ prices = st.builds(
     cached=usd | st.none(),
     reasoning=usd | st.none(),
 )
+NAMES = {"m": {"m"}, "m1": {"m1"}, "x1": {"x1"}, "a/x1": {"a/x1", "x1"}, "a/m1-2026-01-31": {"a/m1-2026-01-31", "m1"}}
 tokens = st.integers(-1, 5) | st.integers(0, 10**9)
 request = st.tuples(
     st.sampled_from(["", "a", "ab"]),
-    st.sampled_from(["m", "m1", "x1"]),
+    st.sampled_from(list(NAMES)),
     st.integers(-1, 6).map(lambda n: at(DAY) + n * 43_200 * SECOND),
     st.tuples(tokens, tokens, tokens, tokens),
     st.sampled_from([MISSING, MISSING, 9]),
@@ -187,14 +276,15 @@ request = st.tuples(
 tables = st.lists(prices, max_size=8, unique_by=lambda p: (p.provider, p.model, p.valid_from))
 
 
-def plain(rows: list[Price], asked: Request) -> int:
+def reference(rows: list[Price], asked: Request) -> int:
     """The cost of one event in nano-dollars, calculated in exact fractions."""
     provider, model, start, (prompt, cached, completion, reasoning), cost = asked
     if cost != MISSING or (prompt == MISSING and completion == MISSING):
         return cost
     found: Price | None = None
     for row in rows:
-        if at(row.valid_from) <= start and matches(provider, row.provider) and matches(model, row.model):
+        fits = matches(provider, row.provider) and any(matches(name, row.model) for name in NAMES[model])
+        if at(row.valid_from) <= start and fits:
             here = (literals(row.model), literals(row.provider), row.valid_from)
             if found is None or here > (literals(found.model), literals(found.provider), found.valid_from):
                 found = row
@@ -219,7 +309,7 @@ def plain(rows: list[Price], asked: Request) -> int:
 
 @given(tables, st.lists(request, max_size=12))
 def test_costs_are_those_of_a_plain_reference(rows: list[Price], requests: list[Request]) -> None:
-    assert costs(PriceTable(rows), requests) == [plain(rows, r) for r in requests]
+    assert costs(PriceTable(rows), requests) == [reference(rows, r) for r in requests]
 
 
 @given(tables, st.lists(request, max_size=12), st.data())

@@ -1,0 +1,1 @@
+"""`python -m flows.decode`: what the flow makes of a payload."""

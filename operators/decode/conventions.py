@@ -1,0 +1,521 @@
+"""The table of conventions: under which attribute each library tells a field of a call.
+
+A row is an attribute. Rows of a field stand in the order in which they are asked: the newest OpenTelemetry name first,
+then its older names, then those of single libraries. The first one that tells something counts. A `path` leads into a
+value that is JSON text (or the repr of a Python dict, as LiteLLM writes it) or a map. To read another library, add its
+rows; the settings can add rows too (`decode.attributes`), which are asked before all others.
+
+Sources: the GenAI semantic conventions of OpenTelemetry from 1.27 on and their changelog, the specification of
+OpenInference, the attribute constants of OpenLLMetry, Langfuse, LiteLLM, the Vercel AI SDK, logfire, MLflow, LangSmith
+and vLLM, and what these libraries were seen to write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Literal, NamedTuple
+
+from operators.config import DecodeConfig
+from operators.decode.paths import Path, at, steps
+from operators.decode.values import inside, told
+
+Unit = Literal["", "s", "ms", "us", "ns", "time", "usd"]
+"""How a number is to be read; `time` is an instant, from which the start of the call is taken away."""
+
+Basis = Literal["", "without_cache", "parts"]
+"""What a count of tokens stands for: the whole; the input without its cached part; or what is left of the whole beside
+other parts, whose names begin with its own (`input` and `input_cache_read`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An attribute that tells a field: `path` leads into its value, "" if the value itself is meant."""
+
+    field: str
+    attribute: str
+    path: str = ""
+    unit: Unit = ""
+    basis: Basis = ""
+
+    @property
+    def place(self) -> str:
+        """The attribute and the path in it, as people read it."""
+        return f"{self.attribute}#{self.path}" if self.path else self.attribute
+
+
+UNITS: Final[dict[str, Unit]] = {"ttft_ms": "ms", "duration_ms": "ms", "cost_usd": "usd"}
+"""The units of rows of the settings."""
+
+
+def _rows(field: str, *places: str, unit: Unit = "", basis: Basis = "") -> tuple[Row, ...]:
+    split = (place.partition("#") for place in places)
+    return tuple(Row(field, attribute, path, unit, basis) for attribute, _, path in split)
+
+
+TABLE: Final[tuple[Row, ...]] = (
+    # The model that answered; where none did, the one that was asked.
+    *_rows(
+        "model",
+        "gen_ai.response.model",
+        "llm.response.model_name",
+        "llm.response.model",
+        "ai.response.model",
+        "llm.model_name",
+        "embedding.model_name",
+        "langfuse.observation.model.name",
+        "mlflow.llm.model",
+        "langsmith.metadata.model_name",
+        "braintrust.metadata#model",
+        "llm.openai.model",
+    ),
+    *_rows(
+        "model_requested",
+        "gen_ai.request.model",
+        "llm.request.model_name",
+        "llm.request.model",
+        "ai.model.id",
+        "aisdk.model.id",
+        "langsmith.metadata.ls_model_name",
+        "llm.invocation_parameters#model",
+        "llm.invocation_parameters#model_name",
+        "embedding.invocation_parameters#model",
+        "litellm.provider.model",
+        "request_data#model",
+        "langfuse.observation.metadata.ls_model_name",
+        "metadata#ls_model_name",
+        "gen_ai.request_model",
+        "gen_ai.model_name",
+        "ai.model_id",
+        "model_name",
+        "model",
+    ),
+    *_rows(
+        "provider",
+        "langsmith.metadata.ls_provider",
+        "gen_ai.provider.name",
+        "gen_ai.system",
+        "gen_ai.model.provider",
+        "llm.provider",
+        "llm.system",
+        "llm.vendor",
+        "ai.model.provider",
+        "aisdk.model.provider",
+        "langfuse.observation.metadata.ls_provider",
+        "metadata#ls_provider",
+        "mlflow.llm.provider",
+    ),
+    *_rows("operation", "gen_ai.operation.name", "llm.request.type"),
+    *_rows(
+        "prompt_tokens",
+        "gen_ai.usage.input_tokens",
+        "gen_ai.usage.prompt_tokens",
+        "llm.usage.input_tokens",
+        "llm.usage.prompt_tokens",
+        "llm.token_count.prompt",
+        "ai.usage.inputTokens",
+        "ai.usage.promptTokens",
+        "ai.usage.tokens",
+        "langfuse.observation.usage_details#prompt_tokens",
+        "langfuse.observation.usage_details#input_tokens",
+    ),
+    *_rows("prompt_tokens", "langfuse.observation.usage_details#input", basis="parts"),
+    *_rows(
+        "prompt_tokens",
+        "mlflow.chat.tokenUsage#input_tokens",
+        "metadata.usage_object#prompt_tokens",
+        "gen_ai.usage.raw#prompt_tokens",
+        "braintrust.metrics#prompt_tokens",
+        "usage#input_tokens",
+        "usage#prompt_tokens",
+        "usage.prompt_tokens",
+        "gen_ai.response.prompt_tokens",
+    ),
+    *_rows("prompt_tokens", "input_tokens", "gen_ai.usage.raw#input_tokens", basis="without_cache"),
+    *_rows(
+        "completion_tokens",
+        "gen_ai.usage.output_tokens",
+        "gen_ai.usage.completion_tokens",
+        "llm.usage.output_tokens",
+        "llm.usage.completion_tokens",
+        "llm.token_count.completion",
+        "ai.usage.outputTokens",
+        "ai.usage.completionTokens",
+        "langfuse.observation.usage_details#completion_tokens",
+        "langfuse.observation.usage_details#output_tokens",
+    ),
+    *_rows("completion_tokens", "langfuse.observation.usage_details#output", basis="parts"),
+    *_rows(
+        "completion_tokens",
+        "mlflow.chat.tokenUsage#output_tokens",
+        "metadata.usage_object#completion_tokens",
+        "gen_ai.usage.raw#completion_tokens",
+        "gen_ai.usage.raw#output_tokens",
+        "braintrust.metrics#completion_tokens",
+        "usage#output_tokens",
+        "usage#completion_tokens",
+        "usage.completion_tokens",
+        "gen_ai.response.completion_tokens",
+        "output_tokens",
+    ),
+    *_rows(
+        "cached_tokens",
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.cached_tokens",
+        "gen_ai.usage.cache_read_tokens",
+        "gen_ai.usage.input_tokens.cached",
+        "gen_ai.usage.input_token_details#cache_read",
+        "langsmith.metadata.usage_metadata#input_token_details.cache_read",
+        "gen_ai.usage.input_tokens_details.cached_tokens",
+        "gen_ai.usage.details.cache_read_tokens",
+        "gen_ai.usage.details.cache_read_input_tokens",
+        "gen_ai.usage.details.cached_tokens",
+        "gen_ai.usage.prompt_tokens_details.cached_tokens",
+        "gen_ai.usage.input_token_details.cached_tokens",
+        "llm.usage.cache_read_input_tokens",
+        "llm.token_count.prompt_details.cache_read",
+        "llm.token_count.prompt_details.cache_input",
+        "ai.usage.inputTokenDetails.cacheReadTokens",
+        "ai.usage.cachedInputTokens",
+        "ai.response.providerMetadata#openai.cachedPromptTokens",
+        "ai.response.providerMetadata#anthropic.cacheReadInputTokens",
+        "ai.response.providerMetadata#anthropic.usage.cache_read_input_tokens",
+        "ai.response.providerMetadata#bedrock.usage.cacheReadInputTokens",
+        "langfuse.observation.usage_details#prompt_tokens_details.cached_tokens",
+        "langfuse.observation.usage_details#input_tokens_details.cached_tokens",
+        "langfuse.observation.usage_details#input_cached_tokens",
+        "langfuse.observation.usage_details#input_cache_read",
+        "langfuse.observation.usage_details#cache_read_input_tokens",
+        "mlflow.chat.tokenUsage#cache_read_input_tokens",
+        "metadata.usage_object#prompt_tokens_details.cached_tokens",
+        "metadata.usage_object#cache_read_input_tokens",
+        "gen_ai.usage.raw#cache_read_input_tokens",
+        "gen_ai.usage.raw#prompt_tokens_details.cached_tokens",
+        "gen_ai.usage.raw#input_tokens_details.cached_tokens",
+        "braintrust.metrics#prompt_cached_tokens",
+        "usage#input_tokens_details.cached_tokens",
+        "usage#prompt_tokens_details.cached_tokens",
+        "cache_read_tokens",
+    ),
+    *_rows(
+        "cache_write_tokens",
+        "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.cache_creation.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens",
+        "gen_ai.usage.cache_write_input_tokens",
+        "gen_ai.usage.input_tokens.cache_write",
+        "gen_ai.usage.input_token_details#cache_creation",
+        "langsmith.metadata.usage_metadata#input_token_details.cache_creation",
+        "gen_ai.usage.details.cache_write_tokens",
+        "gen_ai.usage.details.cache_creation_input_tokens",
+        "llm.usage.cache_creation_input_tokens",
+        "llm.token_count.prompt_details.cache_write",
+        "ai.usage.inputTokenDetails.cacheWriteTokens",
+        "ai.response.providerMetadata#anthropic.cacheCreationInputTokens",
+        "ai.response.providerMetadata#anthropic.usage.cache_creation_input_tokens",
+        "ai.response.providerMetadata#bedrock.usage.cacheWriteInputTokens",
+        "langfuse.observation.usage_details#input_cache_creation",
+        "langfuse.observation.usage_details#cache_creation_input_tokens",
+        "mlflow.chat.tokenUsage#cache_creation_input_tokens",
+        "metadata.usage_object#cache_creation_input_tokens",
+        "metadata.usage_object#prompt_tokens_details.cache_write_tokens",
+        "gen_ai.usage.raw#cache_creation_input_tokens",
+        "braintrust.metrics#prompt_cache_creation_tokens",
+        "cache_creation_tokens",
+    ),
+    *_rows(
+        "reasoning_tokens",
+        "gen_ai.usage.reasoning.output_tokens",
+        "gen_ai.usage.reasoning_tokens",
+        "gen_ai.usage.output_tokens.reasoning",
+        "gen_ai.usage.experimental.reasoning_tokens",
+        "gen_ai.usage.output_token_details#reasoning",
+        "langsmith.metadata.usage_metadata#output_token_details.reasoning",
+        "gen_ai.usage.output_tokens_details.reasoning_tokens",
+        "gen_ai.usage.details.reasoning_tokens",
+        "gen_ai.usage.completion_tokens_details.reasoning_tokens",
+        "gen_ai.usage.output_token_details.reasoning_tokens",
+        "llm.usage.reasoning_tokens",
+        "llm.token_count.completion_details.reasoning",
+        "ai.usage.outputTokenDetails.reasoningTokens",
+        "ai.usage.reasoningTokens",
+        "ai.response.providerMetadata#openai.reasoningTokens",
+        "langfuse.observation.usage_details#completion_tokens_details.reasoning_tokens",
+        "langfuse.observation.usage_details#output_tokens_details.reasoning_tokens",
+        "langfuse.observation.usage_details#output_reasoning_tokens",
+        "langfuse.observation.usage_details#output_reasoning",
+        "metadata.usage_object#completion_tokens_details.reasoning_tokens",
+        "gen_ai.usage.raw#completion_tokens_details.reasoning_tokens",
+        "gen_ai.usage.raw#output_tokens_details.reasoning_tokens",
+        "braintrust.metrics#completion_reasoning_tokens",
+        "usage#output_tokens_details.reasoning_tokens",
+        "usage#completion_tokens_details.reasoning_tokens",
+    ),
+    *_rows(
+        "total_tokens",
+        "gen_ai.usage.total_tokens",
+        "llm.usage.total_tokens",
+        "llm.token_count.total",
+        "ai.usage.totalTokens",
+        "langfuse.observation.usage_details#total_tokens",
+        "langfuse.observation.usage_details#total",
+        "metadata.usage_object#total_tokens",
+        "mlflow.chat.tokenUsage#total_tokens",
+        "braintrust.metrics#tokens",
+        "usage#total_tokens",
+        "gen_ai.client.token.usage",
+    ),
+    *_rows(
+        "cost_usd",
+        "gen_ai.usage.cost.amount",
+        "gen_ai.cost.total_cost",
+        "gen_ai.usage.total_cost",
+        "gen_ai.usage.cost",
+        "llm.cost.total",
+        "operation.cost",
+        "langfuse.observation.cost_details#total",
+        "mlflow.llm.cost#total_cost",
+        "gen_ai.cost.total_tokens",
+        "braintrust.metrics#estimated_cost",
+        "ai.total_cost",
+        "gen_ai.client.estimated_cost",
+        "metadata.usage_object#cost",
+        unit="usd",
+    ),
+    *_rows(
+        "finish_reason",
+        "gen_ai.response.finish_reasons",
+        "gen_ai.response.finish_reason",
+        "llm.response.finish_reason",
+        "llm.finish_reason",
+        "llm.response.stop_reason",
+        "ai.response.finishReason",
+        "anthropic.message.stop_reason",
+        "gen_ai.response.stop_reason",
+        "stop_reason",
+        "langfuse.observation.metadata.finish_reason",
+    ),
+    *_rows("ttft_ms", "gen_ai.response.time_to_first_chunk", unit="s"),
+    *_rows("ttft_ms", "ai.response.msToFirstChunk", "ai.stream.msToFirstChunk", "ttft_ms", unit="ms"),
+    *_rows("ttft_ms", "langfuse.observation.completion_start_time", "mastra.completion_start_time", unit="time"),
+    *_rows(
+        "ttft_ms",
+        "gen_ai.server.time_to_first_token",
+        "gen_ai.latency.time_to_first_token",
+        "gen_ai.response.time_to_first_token",
+        "llm.response.time_to_first_token",
+        "braintrust.metrics#time_to_first_token",
+        "gen_ai.server.ttft",
+        unit="s",
+    ),
+    *_rows(
+        "streamed",
+        "gen_ai.request.stream",
+        "gen_ai.is_streaming",
+        "llm.is_streaming",
+        "gen_ai.request.is_stream",
+        "llm.request.is_stream",
+        "gen_ai.request.streaming",
+        "gen_ai.response.streaming",
+        "langsmith.request.streaming",
+        "spring.ai.chat.client.stream",
+        "ai.streaming",
+        "llm.invocation_parameters#stream",
+        "request_data#stream",
+    ),
+    # The same response has one id, whoever tells of it: vLLM calls it the id of the request.
+    *_rows(
+        "response_id",
+        "gen_ai.response.id",
+        "llm.response.id",
+        "ai.response.id",
+        "gen_ai.request.id",
+        "output.value#id",
+        "output.value#llm_output.id",
+        "output.value#generations.0.0.message.kwargs.response_metadata.id",
+    ),
+    *_rows("call_id", "litellm.call_id"),
+    *_rows("error_type", "error.type", "error.code", "http.response.status_code", "http.status_code"),
+    *_rows("message", "langfuse.observation.status_message", "error.message"),
+    *_rows("level", "langfuse.observation.level"),
+    *_rows(
+        "user",
+        "user.id",
+        "enduser.id",
+        "gen_ai.user",
+        "gen_ai.request.user",
+        "llm.user",
+        "langfuse.user.id",
+        "langfuse.trace.user_id",
+        "langfuse.observation.metadata.langfuse_user_id",
+        "langsmith.metadata.user_id",
+        "traceloop.association.properties.user_id",
+        "ai.telemetry.metadata.userId",
+        "gen_ai.user.id",
+        "metadata#user_id",
+        "metadata.user_api_key_end_user_id",
+    ),
+    *_rows(
+        "session_id",
+        "gen_ai.conversation.id",
+        "session.id",
+        "langfuse.session.id",
+        "langfuse.observation.metadata.langfuse_session_id",
+        "langsmith.metadata.session_id",
+        "langsmith.metadata.thread_id",
+        "traceloop.association.properties.session_id",
+        "ai.telemetry.metadata.sessionId",
+        "gcp.vertex.agent.session_id",
+        "gen_ai.session.id",
+        "metadata#session_id",
+    ),
+    *_rows(
+        "tenant",
+        "tenant.id",
+        "tenant",
+        "organization.id",
+        "traceloop.association.properties.tenant",
+        "traceloop.association.properties.tenant_id",
+        "ai.telemetry.metadata.tenant",
+        "dify.tenant_id",
+        "metadata#tenant",
+        "metadata.user_api_key_team_alias",
+        "metadata.user_api_key_team_id",
+    ),
+    *_rows("key", "metadata.user_api_key_alias", "metadata.user_api_key_hash"),
+    *_rows("agent", "gen_ai.agent.name", "agent.name", "ai.telemetry.functionId", "traceloop.workflow.name"),
+    *_rows("quality_score", "gen_ai.evaluation.score.value"),
+    *_rows("duration_ms", "duration", unit="s"),
+    # What the process tells of itself.
+    *_rows("service", "service.name", "openinference.project.name"),
+    *_rows("region", "cloud.region"),
+)
+
+FIRST_TOKEN: Final = frozenset(
+    {
+        "First Token Stream Event",
+        "gen_ai.content.completion.chunk",
+        "llm.content.completion.chunk",
+        "ai.stream.firstChunk",
+        "gen_ai.first_token",
+    }
+)
+"""Events of a span whose first one marks the first token of the answer."""
+
+ROLES: Final[dict[str, dict[str, str]]] = {
+    "langfuse.observation.type": {"generation": "chat", "embedding": "embeddings"},
+    "openinference.span.kind": {"llm": "chat", "embedding": "embeddings"},
+    "langsmith.span.kind": {"llm": "chat", "embedding": "embeddings"},
+    "mlflow.spanType": {"llm": "chat", "chat_model": "chat", "embedding": "embeddings"},
+    "mastra.span.type": {"model_generation": "chat", "rag_embedding": "embeddings"},
+    "lmnr.span.type": {"llm": "chat"},
+    "agentops.span.kind": {"llm": "chat", "embedding": "embeddings"},
+    "gen_ai.span.kind": {"llm": "chat", "embedding": "embeddings"},
+    "gen_ai.span_kind_name": {"llm": "chat", "embedding": "embeddings"},
+    "genkit:metadata:subtype": {"model": "chat", "embedder": "embeddings"},
+    "traceloop.span.kind": {},
+    "spring.ai.kind": {"chat_model": "chat", "embedding_model": "embeddings"},
+    "braintrust.span_attributes#type": {"llm": "chat"},
+    "span.type": {
+        "llm_request": "chat", "claude_code.llm_request": "chat", "llm": "chat", "interaction": "", "agent": "",
+        "tool": "", "claude_code.interaction": "", "claude_code.tool": "", "memory": "",
+    },
+}  # fmt: skip
+"""What a span is, where a library has an attribute for that: the values that mean a call, in lower case. A span with
+such an attribute and another value is no call, but for `span.type`, which others use for other things. The first
+attribute that a span has decides."""
+
+NO_ROLES: Final = frozenset({"", "unknown", "default", "span", "text", "generic"})
+"""Values of these attributes that say nothing: the next attribute decides."""
+
+MORE: Final = (
+    "ai.operationId", "event.name", "exception.type", "exception.message", "gen_ai.operation.type",
+    "haystack.component.type", "hidden_params", "logfire.span_type", "service.instance.id", "success",
+)  # fmt: skip
+"""Attributes that single rules ask for, beside those of the table and the roles."""
+
+
+_USAGE: Final = re.compile(r"(?i)usage|tokens?(?![a-z])|cost(?![a-z])")
+_NO_USAGE: Final = re.compile(
+    r"(?i)request|max|min|limit|settings|per[_.]|audio|image|video|modality|accepted|rejected|prediction|_id\b|_details?$"
+    r"|definitions|ephemeral|budget|spend|type$|input_cost|output_cost|cost\.(prompt|completion)|_cost$|noCache|textTokens|\.text$"
+)
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
+
+
+@lru_cache(maxsize=4_096)
+def looks_like_usage(name: str) -> bool:
+    """Whether the name of an attribute looks like that of a count of tokens or of a cost."""
+    return bool(_NAME.fullmatch(name) and _USAGE.search(name) and not _NO_USAGE.search(name))
+
+
+class Wanted(frozenset[str]):
+    """The names of attributes that are kept: those of the table, and those that look like usage and are not in it."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and looks_like_usage(name))
+
+
+class Found(NamedTuple):
+    """A value and the row by which it was found; `beside` is the list or dict that it stood in, if any."""
+
+    value: Any
+    row: Row
+    beside: Any
+
+
+class Conventions:
+    """The table, ready to be asked. Never changes."""
+
+    def __init__(self, extra: Iterable[Row] = ()) -> None:
+        self._by_attribute: dict[str, list[tuple[int, Row, Path]]] = {}
+        for rank, row in enumerate((*extra, *TABLE)):
+            path = steps(row.path) if row.path else ()
+            self._by_attribute.setdefault(row.attribute, []).append((rank, row, path))
+        roles = (name.partition("#")[0] for name in ROLES)
+        self._known: Final = frozenset((*self._by_attribute, *roles, *MORE))
+        self.wanted: Final = Wanted(self._known)
+
+    def read(self, *groups: Mapping[str, Any]) -> dict[str, list[Found]]:
+        """What these attributes tell, by field, each in the order of the table. Takes about 1 us an attribute."""
+        ranked: dict[str, list[tuple[int, Found]]] = {}
+        for group in groups:
+            for name, value in group.items():
+                rows = self._by_attribute.get(name)
+                if rows is None or not told(value):
+                    continue
+                within = inside(value) if any(path for _, _, path in rows) else None
+                for rank, row, path in rows:
+                    found = at(within, path) if path else value
+                    if told(found):
+                        ranked.setdefault(row.field, []).append((rank, Found(found, row, within)))
+        return {field: [f for _, f in sorted(found, key=lambda f: f[0])] for field, found in ranked.items()}
+
+    def unknown(self, attributes: Mapping[str, Any]) -> list[str]:
+        """The attributes that look like usage, tell something, and are in no row: a sign that a library has changed."""
+        return [
+            name
+            for name, value in attributes.items()
+            if name not in self._known and looks_like_usage(name) and told(value) and value != 0
+        ]
+
+
+def conventions(limits: DecodeConfig) -> Conventions:
+    """The conventions, with the rows of the settings before all others."""
+    if not limits.attributes:
+        return _conventions(())
+    return _conventions(tuple((field, *places) for field, places in limits.attributes.items()))
+
+
+@lru_cache(maxsize=8)
+def _conventions(extra: tuple[tuple[str, ...], ...]) -> Conventions:
+    return Conventions(row for field, *places in extra for row in _rows(field, *places, unit=UNITS.get(field, "")))
+
+
+FIELDS: Final = frozenset(row.field for row in TABLE)
+"""The fields that a row can tell."""

@@ -1,0 +1,293 @@
+"""One span that is a call, as a native event."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from operators.decode import vocabulary
+from operators.decode.conventions import FIRST_TOKEN, Conventions, Found
+from operators.decode.otlp.signals import ERROR, Span
+from operators.decode.times import BadTime, parse_time
+from operators.decode.values import flag, inside, is_number, number, text
+from operators.decode.vocabulary import ERROR_TYPES
+
+_MS: Final = 1_000_000  # nanoseconds
+_TO_MS: Final = {"s": 1_000.0, "ms": 1.0, "us": 0.001, "ns": 0.000_001}
+_TEXTS: Final = ("service", "region", "tenant", "agent", "session_id", "user", "key", "model", "model_requested")
+_TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+_STATUS_CODE: Final = re.compile(r"\b(?:code|status)\D{0,3}([45]\d\d)\b", re.IGNORECASE)
+_SPECIFIC: Final = frozenset(ERROR_TYPES) - {"invalid_request", "unknown"}
+_PROVIDERS: Final = frozenset(
+    {
+        "openai", "anthropic", "cohere", "mistral", "mistralai", "groq", "bedrock", "vertexai", "gemini", "vllm",
+        "sglang", "ollama", "together", "replicate",
+    }
+)  # fmt: skip
+"""Words in the name of a scope that name the provider where no attribute does."""
+EVALUATION: Final = "gen_ai.evaluation.result"
+
+
+@dataclass(slots=True)
+class Told:
+    """What one span tells of its call; `operation` is what `roles` made of the span."""
+
+    span: Span
+    operation: str
+    fields: dict[str, Any]
+    found: dict[str, str]
+    response_id: str = ""
+    call_id: str = ""
+    outer: list[Told] = field(default_factory=list)
+    """Spans that tell of the same call too, the nearest first."""
+
+    @property
+    def cached(self) -> bool:
+        """Whether LiteLLM answered from its own cache: no provider was called, so it has no headers and no cost."""
+        hidden = inside(self.span.attributes.get("hidden_params"))
+        return (
+            isinstance(hidden, dict)
+            and bool(hidden.get("cache_key"))
+            and not hidden.get("additional_headers")
+            and self.fields["status"] == "ok"
+            and "cost_usd" not in self.fields
+        )
+
+
+def tell(span: Span, operation: str, conventions: Conventions) -> Told:
+    """The call of this span."""
+    read = conventions.read(span.attributes, span.resource)
+    told = Told(span, operation, {}, {})
+    fields, found = told.fields, told.found
+
+    def put(name: str, value: Any, place: str) -> None:
+        if value is not None:
+            fields[name] = value
+            found[name] = place
+
+    put("timestamp", span.start, "start")
+    if span.end:
+        put("latency_ms", (span.end - span.start) / _MS, "end - start")
+    put("trace_id", span.trace_id or None, "trace id")
+    put("span_id", span.span_id or None, "span id")
+    for name in _TEXTS:
+        if name in read:
+            put(name, text(read[name][0].value), read[name][0].row.place)
+    if "service" not in fields:
+        put("service", "unknown_service", "no service.name")
+    if "model" not in fields and "model_requested" in fields:
+        put("model", fields["model_requested"], found["model_requested"])
+    originals: dict[str, Any] = {}
+    _provider(read, span, put, originals)
+    put("operation", operation, _place(read, "operation", "kind of the span"))
+    _tokens(read, put)
+    _stream(read, span, fields, put)
+    reason = read.get("finish_reason")
+    if reason is not None:
+        sent = text(reason[0].value)
+        put("finish_reason", _in_vocabulary(vocabulary.finish_reason, sent, reason[0], originals), reason[0].row.place)
+    _status(read, span, put, originals)
+    _cost(read, fields["status"] == "error", put)
+    _quality(read, span, put)
+    if originals:
+        fields["attributes"] = originals
+    told.response_id = _id(read, "response_id")
+    told.call_id = _id(read, "call_id")
+    return told
+
+
+def _place(read: Mapping[str, Sequence[Found]], name: str, otherwise: str) -> str:
+    return read[name][0].row.place if name in read else otherwise
+
+
+def _id(read: Mapping[str, Sequence[Found]], name: str) -> str:
+    for found in read.get(name, ()):
+        if isinstance(found.value, str):
+            return found.value
+    return ""
+
+
+def _in_vocabulary(words: Any, sent: Any, found: Found, originals: dict[str, Any]) -> Any:
+    """The word for a text that a library sent, which is kept beside it if it is another one."""
+    if not isinstance(sent, str):
+        return sent
+    word = words(sent)
+    if word != sent:
+        originals[found.row.place] = sent
+    return word
+
+
+def _provider(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals: dict[str, Any]) -> None:
+    if "provider" in read:
+        found = read["provider"][0]
+        put("provider", _in_vocabulary(vocabulary.provider, text(found.value), found, originals), found.row.place)
+        return
+    for word in re.split(r"[^a-z0-9]+", span.scope.lower()):
+        if word in _PROVIDERS:
+            put("provider", vocabulary.provider(word), "scope")
+            return
+
+
+def _tokens(read: Mapping[str, Sequence[Found]], put: Any) -> None:
+    """The counts: prompt tokens with cache, completion tokens with reasoning, whichever way they were told.
+
+    A part that is more than its whole, or a total that is the sum of whole and parts, proves that the parts were not in
+    the whole. A count of -1 is unknown. Counts that are all 0 stand for a call whose usage nobody knows, since no call
+    has an empty prompt.
+    """
+    firsts = {name: read[name][0] for name in (*_TOKENS, "total_tokens") if name in read}
+    counts = {name: number(found.value) for name, found in firsts.items()}
+    counts = {name: count for name, count in counts.items() if count != -1}
+    if not any(counts.get(name) for name in ("prompt_tokens", "completion_tokens")):
+        counts = {name: count for name, count in counts.items() if count != 0}
+    total = counts.pop("total_tokens", None)
+    if all(map(is_number, counts.values())):
+        prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
+        cache = counts.get("cached_tokens", 0) + counts.get("cache_write_tokens", 0)
+        reasoning = counts.get("reasoning_tokens", 0)
+        added = total - (prompt or 0) - (completion or 0) if is_number(total) and total else None
+        if prompt is not None:
+            counts["prompt_tokens"] += _left_out(
+                firsts["prompt_tokens"],
+                prompt,
+                cache,
+                counts.get("cached_tokens", 0),
+                added,
+                {cache, cache + reasoning},
+            )
+        if completion is not None:
+            counts["completion_tokens"] += _left_out(
+                firsts["completion_tokens"], completion, reasoning, reasoning, added, {reasoning, cache + reasoning}
+            )
+    for name, count in counts.items():
+        put(name, count, firsts[name].row.place)
+
+
+def _left_out(found: Found, whole: Any, parts: Any, largest: Any, added: Any, proofs: set[Any]) -> Any:
+    """The tokens of the parts that the count of the whole lacks.
+
+    `largest` is the part that is never more than the whole; `added` what the total has beyond prompt and completion,
+    None if there is no total; `proofs` the values of it that prove that the parts are missing.
+    """
+    if found.row.basis == "parts" and isinstance(found.beside, dict):
+        begin = f"{found.row.path}_"
+        siblings = [number(value) for name, value in found.beside.items() if name.startswith(begin)]
+        parts = sum(filter(is_number, siblings))
+    elif found.row.basis != "without_cache":
+        return parts if largest > whole or (parts and added in proofs) else 0
+    return 0 if added == 0 else parts
+
+
+def _cost(read: Mapping[str, Sequence[Found]], failed: bool, put: Any) -> None:
+    """The cost; 0 stands for a price that the library does not know, unless the call failed."""
+    for found in read.get("cost_usd", ()):
+        cost = number(found.value)
+        if cost != 0 or failed:
+            put("cost_usd", cost, found.row.place)
+            return
+
+
+def _stream(read: Mapping[str, Sequence[Found]], span: Span, fields: dict[str, Any], put: Any) -> None:
+    """Whether the answer was streamed, and then the time to its first token."""
+    first = next((event for event in span.events if event.name in FIRST_TOKEN), None)
+    asked = read.get("streamed", ())
+    streamed = next((known for found in asked if (known := flag(found.value)) is not None), None)
+    place = asked[0].row.place if asked else ""
+    if streamed is None and (called := span.attributes.get("ai.operationId")) is not None:
+        streamed, place = str(called).endswith(".doStream"), "ai.operationId"
+    if streamed is None and first is not None:
+        streamed, place = True, f"event {first.name}"
+    put("streamed", streamed, place)
+    if streamed is False:
+        return
+    latency = fields.get("latency_ms", 0.0)
+    for found in read.get("ttft_ms", ()):
+        time = _first_token(found, span, latency)
+        # An answer that was not streamed has its first token at the end: that tells nothing.
+        if time is not None and (streamed or not latency or time < 0.999 * latency):
+            put("ttft_ms", time, found.row.place)
+            return
+    if first is not None and first.at >= span.start:
+        put("ttft_ms", (first.at - span.start) / _MS, f"event {first.name}")
+
+
+def _first_token(found: Found, span: Span, latency: float) -> float | None:
+    """The time to the first token in milliseconds; None if it is not told.
+
+    Some libraries write milliseconds or nanoseconds under a name that others use for seconds: since the first token
+    does not come after the end, a time that does is read in the largest unit in which it does not.
+    """
+    if found.row.unit == "time":
+        try:
+            return max(0.0, parse_time(text(found.value)) / 1_000 - span.start / _MS)
+        except (BadTime, TypeError):
+            return None
+    value = number(found.value)
+    if not is_number(value) or value < 0:
+        return None
+    units = (found.row.unit, "ms", "ns")
+    times = [float(value * _TO_MS[unit]) for unit in units]
+    return next((time for time in times if time <= latency * 1.01 + 5), None) if latency else times[0]
+
+
+def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals: dict[str, Any]) -> None:
+    """Whether the call failed, and how: unset is success unless an error says otherwise."""
+    told = [f for f in read.get("error_type", ()) if not _is_fine(f.value)]
+    level = read.get("level", ())
+    place = ""
+    if span.status == ERROR:
+        place = "status"
+    elif any(str(found.value).upper() == "ERROR" for found in level):
+        place = level[0].row.place
+    elif span.status == 0 and told:
+        place = told[0].row.place
+    elif flag(span.attributes.get("success")) is False:
+        place = "success"
+    if not place:
+        put("status", "ok", "status")
+        return
+    put("status", "error", place)
+    candidates = [(text(found.value), found.row.place) for found in told]
+    candidates += [
+        (event.attributes["exception.type"], "event exception")
+        for event in span.events
+        if isinstance(event.attributes.get("exception.type"), str)
+    ]
+    named = [(vocabulary.error_type(str(sent)), str(sent), place) for sent, place in candidates if sent is not None]
+    messages = [str(found.value) for found in read.get("message", ())] + [span.message]
+    messages += [str(event.attributes.get("exception.message") or "") for event in span.events]
+    # A message may quote a prompt: only what it says about the kind of the error is taken from it.
+    named += [(kind, kind, "message") for message in messages for kind in _kinds(message)]
+    best = next((n for n in named if n[0] in _SPECIFIC), None)
+    best = best or next((n for n in named if n[0] == "invalid_request"), None) or (named[0] if named else None)
+    if best is None:
+        put("error_type", "unknown", place)
+        return
+    put("error_type", best[0], best[2])
+    if best[0] != best[1]:
+        originals[best[2]] = best[1][:200]
+
+
+def _kinds(message: str) -> list[str]:
+    """The kinds of errors that a message names: by a status of HTTP in it, else by its words."""
+    kinds = [vocabulary.error_type(code) for code in _STATUS_CODE.findall(message[:500])]
+    return kinds or [kind for kind in [vocabulary.error_type(message)] if kind in ERROR_TYPES]
+
+
+def _is_fine(value: Any) -> bool:
+    """Whether a value of an error's attributes says that there was none: a status of HTTP below 400."""
+    code = number(value)
+    return is_number(code) and code < 400
+
+
+def _quality(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
+    for event in span.events:
+        if event.name == EVALUATION:
+            score = number(event.attributes.get("gen_ai.evaluation.score.value"))
+            if is_number(score):
+                put("quality_score", score, f"event {EVALUATION}")
+                return
+    if "quality_score" in read:
+        put("quality_score", number(read["quality_score"][0].value), read["quality_score"][0].row.place)

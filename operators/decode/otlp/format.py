@@ -1,0 +1,125 @@
+"""OTLP records as calls: the formats `otlp_proto` and `otlp_json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Final
+
+from operators.config import DecodeConfig
+from operators.decode.base import Call, Reading
+from operators.decode.conventions import Conventions, conventions
+from operators.decode.otlp import json, proto
+from operators.decode.otlp.calls import Told, tell
+from operators.decode.otlp.once import counted, opens_stream
+from operators.decode.otlp.roles import operation
+from operators.decode.otlp.signals import ERROR, LogRecord, Signals, Span
+
+DETAILS: Final = "gen_ai.client.inference.operation.details"
+"""The log record that tells a whole call, but not how long it took."""
+
+
+_STEP: Final = 20 * 1_000_000_000  # nanoseconds
+
+
+class OtlpFormat:
+    """Spans and logs of one encoding. Takes some 60 us for a span that is a call."""
+
+    def __init__(self, parse: Callable[[bytes, Collection[str]], Signals]) -> None:
+        self._parse = parse
+
+    def read(self, value: bytes, limits: DecodeConfig) -> Reading:
+        """The calls of one record; spans and logs that are none are passed over, and so are metrics."""
+        known = conventions(limits)
+        return calls_of(self._parse(value, known.wanted), known)
+
+
+class OtlpJsonFormat(OtlpFormat):
+    """Spans and logs in JSON."""
+
+    def __init__(self) -> None:
+        super().__init__(json.parse)
+
+    def looks_like(self, record: object) -> bool:
+        """Whether a parsed JSON value is an OTLP record."""
+        return json.looks_like(record)
+
+
+def calls_of(signals: Signals, known: Conventions) -> Reading:
+    """The calls that these spans and logs tell of, each once."""
+    spans: dict[tuple[str, str], tuple[Span, str | None]] = {}
+    nameless: list[tuple[Span, str | None]] = []
+    again = 0
+    for span in signals.spans:
+        key = (span.trace_id, span.span_id)
+        of = operation(span)
+        if not span.span_id:
+            nameless.append((span, of))
+        elif key in spans:
+            again += bool(spans[key][1])
+        else:
+            spans[key] = span, of
+    every = [*spans.values(), *nameless]
+    told = [tell(span, of, known) for span, of in every if of]
+    asked = [t for t in told if not t.cached]
+    left = counted(asked, spans, known)
+    opened = sum(map(opens_stream, left))
+    calls = [_call(t) for t in left if not opens_stream(t)]
+    calls += [_call(_of_log(record, known)) for record in signals.logs if _tells_a_call(record)]
+    passed = {
+        "no_call": len(signals.spans) - len(told) - again + sum(not _tells_a_call(record) for record in signals.logs),
+        "cache_hit": len(told) - len(asked),
+        "stream_opening": opened,
+        "metric": signals.metrics,
+    }
+    unknown: dict[str, int] = {}
+    for t in left:
+        for name in known.unknown(t.span.attributes):
+            unknown[name] = unknown.get(name, 0) + 1
+    return Reading(calls, again + len(asked) - len(left), {name: n for name, n in passed.items() if n}, unknown)
+
+
+def _call(told: Told) -> Call:
+    span = told.span
+    keys = [f"span:{span.trace_id}/{span.span_id}"] if span.trace_id and span.span_id else []
+    keys += _response_keys(told)
+    keys += [f"call:{told.call_id}"] if told.call_id else []
+    return Call(told.fields, told.found, tuple(keys))
+
+
+def _response_keys(told: Told) -> list[str]:
+    """The response id with the time of its end, in two grids half a step apart.
+
+    Calls with one id that end within half a step of each other share a key. Those that end later do not: some servers
+    give ids that are not the response's alone.
+    """
+    if not told.response_id:
+        return []
+    end = told.span.end or told.span.start
+    return [
+        f"response:{told.response_id}@{grid}{(end + shift) // _STEP}" for grid, shift in (("", 0), ("+", _STEP // 2))
+    ]
+
+
+def _tells_a_call(record: LogRecord) -> bool:
+    return record.name == DETAILS and bool(operation(_span_of(record)))
+
+
+def _of_log(record: LogRecord, known: Conventions) -> Told:
+    """The call that a log record tells: its time is the end, and its latency is unknown."""
+    span = _span_of(record)
+    told = tell(span, operation(span) or "chat", known)
+    told.fields.pop("latency_ms", None)
+    told.found.pop("latency_ms", None)
+    told.found["timestamp"] = "time of the log record"
+    return told
+
+
+def _span_of(record: LogRecord) -> Span:
+    status = ERROR if record.attributes.get("error.type") else 0
+    return Span(
+        record.trace_id, record.span_id, "", record.name, record.scope, 0, record.at, record.at, status, "",
+        record.attributes, [], record.resource,
+    )  # fmt: skip
+
+
+OTLP_PROTO: Final = OtlpFormat(proto.parse)

@@ -1,0 +1,243 @@
+"""Each call once: which of the spans of one record count, and what those that do not count add to them.
+
+A framework, an instrumentation and the client below it may each write a span of the same call. The innermost one
+counts, since its time is the call's own. What it lacks is taken from the others:
+
+- A span above a call in its trace tells of the same call if it is a call of the same kind, unless a span of an agent, a
+  tool or a workflow stands between them: then both are calls.
+- Spans with the same response id or call id that overlap tell of one call, in whatever trace. The innermost of them is
+  the shortest.
+- Spans of one trace with the same name, start and end are one span that was written twice.
+- A span of another library in the same process, inside this one in time, tells of the same call if it tells the same.
+- logfire tells of a stream in a span for its opening, and in another one of no length at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from operators.decode.conventions import Conventions
+from operators.decode.otlp.calls import Told
+from operators.decode.otlp.roles import EMBEDDINGS
+from operators.decode.otlp.signals import Span
+from operators.decode.values import is_number, number, text
+
+Spans = Mapping[tuple[str, str], tuple[Span, str | None]]
+"""All spans of a record by trace id and span id, and the operation of each, see `roles.operation`."""
+
+_OWN: Final = frozenset(
+    {"timestamp", "latency_ms", "ttft_ms", "span_id", "trace_id", "status", "error_type", "operation", "attributes"}
+)
+"""What the span that counts tells alone."""
+
+_ABOVE: Final = ("agent", "session_id", "user", "tenant", "service")
+"""What any span above a call may tell for all calls below it."""
+
+_USAGE: Final = frozenset(
+    {"prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "cost_usd"}
+)
+_PARTS: Final = ("cached_tokens", "cache_write_tokens", "reasoning_tokens")
+_MS: Final = 1_000_000
+
+
+def counted(told: Sequence[Told], spans: Spans, conventions: Conventions) -> list[Told]:
+    """Those of the calls that count, completed, in the order given; each has another trace id and span id."""
+    gone: set[int] = set()
+    inner: dict[int, int] = {}  # how many calls stand below one that is gone
+    by_id = {(t.span.trace_id, t.span.span_id): t for t in told}
+
+    def drop(outer: Told, inmost: Told) -> None:
+        gone.add(id(outer))
+        inner[id(outer)] = inner.get(id(outer), 0) + 1
+        inmost.outer.append(outer)
+
+    for t in told:
+        for span, operation in _up(t.span, spans):
+            above = by_id.get((span.trace_id, span.span_id))
+            if above is not None and _kind(above) == _kind(t):
+                drop(above, t)
+            elif operation == "":
+                break
+    for alike in _alike([t for t in told if id(t) not in gone]):
+        inmost = min(alike, key=lambda t: (_length(t), -t.span.start))
+        for t in alike:
+            if t is not inmost:
+                drop(t, inmost)
+    for outer, inmost in _nested([t for t in told if id(t) not in gone]):
+        if id(inmost) not in gone:
+            drop(outer, inmost)
+    _close_streams([t for t in told if id(t) not in gone], drop)
+    left = [t for t in told if id(t) not in gone]
+    for t in left:
+        for outer in t.outer:
+            _complete(t, outer, alone=inner[id(outer)] == 1)
+        _inherit(t, spans, conventions)
+    return left
+
+
+def _up(span: Span, spans: Spans) -> Iterator[tuple[Span, str | None]]:
+    """The spans above this one, as far as the record has them, the nearest first."""
+    been = {span.span_id}
+    while span.parent_id and span.parent_id not in been:
+        been.add(span.parent_id)
+        found = spans.get((span.trace_id, span.parent_id))
+        if found is None:
+            return
+        yield found
+        span = found[0]
+
+
+def _kind(told: Told) -> bool:
+    return told.operation == EMBEDDINGS
+
+
+def _length(told: Told) -> int:
+    """The length of a span; one of no length is no measure of anything, and comes last."""
+    return told.span.end - told.span.start or 1 << 63
+
+
+def _overlap(a: Told, b: Told) -> bool:
+    return a.span.start <= b.span.end and b.span.start <= a.span.end
+
+
+def _alike(told: Sequence[Told]) -> list[list[Told]]:
+    """Groups of calls that share an id and overlap in time, or are one span written twice; each call is in at most one.
+
+    Some servers give their responses ids that are not their own alone, so an id that comes back later is another call.
+    """
+    owners: dict[tuple[object, ...], list[list[Told]]] = {}
+    groups: list[list[Told]] = []
+    for t in sorted(told, key=lambda t: t.span.start):
+        span = t.span
+        keys: list[tuple[object, ...]] = [("span", span.trace_id, span.name, span.start, span.end)]
+        keys += [("response", t.response_id)] if t.response_id else []
+        keys += [("call", t.call_id)] if t.call_id else []
+        near = (group for key in keys for group in owners.get(key, ()) if _overlap(group[-1], t))
+        group = next(near, None)
+        if group is None:
+            group = []
+            groups.append(group)
+        group.append(t)
+        for key in keys:
+            if group not in owners.setdefault(key, []):
+                owners[key].append(group)
+    return [group for group in groups if len(group) > 1]
+
+
+def _nested(told: Sequence[Told]) -> Iterator[tuple[Told, Told]]:
+    """Pairs (outer, inner) of spans of two libraries that tell of one call without any id in common.
+
+    They come from one process, the one lies in the other in time, and all that both tell is equal: model, outcome,
+    usage. Only a failed call, or one whose usage both tell, is judged so. An inner span is in one pair at most.
+    """
+    taken: set[int] = set()
+    for outer in sorted(told, key=lambda t: t.span.end - t.span.start):
+        for inner in told:
+            if id(inner) not in taken and _same_call(outer, inner):
+                taken.add(id(inner))
+                yield outer, inner
+                break
+
+
+def _same_call(outer: Told, inner: Told) -> bool:
+    a, b = outer.span, inner.span
+    if a.scope == b.scope or a.resource != b.resource or _kind(outer) != _kind(inner):
+        return False
+    if not (a.start <= b.start and b.end <= a.end) or (outer.response_id and inner.response_id):
+        return False
+    if outer.fields["status"] != inner.fields["status"] or not _models(outer) & _models(inner):
+        return False
+    if outer.fields["status"] == "error":
+        return _agree(outer, inner, ("error_type",))
+    usage = ("prompt_tokens", "completion_tokens")
+    return _agree(outer, inner, usage) and all(name in t.fields for name in usage for t in (outer, inner))
+
+
+def _models(told: Told) -> set[str]:
+    """The names of the model that a call tells, without the prefix of a router."""
+    names = (told.fields.get("model"), told.fields.get("model_requested"))
+    return {name.rpartition("/")[2] for name in names if isinstance(name, str)}
+
+
+def _agree(a: Told, b: Told, names: Sequence[str]) -> bool:
+    """Whether the fields that both tell are equal, and at least one is."""
+    both = [name for name in names if name in a.fields and name in b.fields]
+    return bool(both) and all(a.fields[name] == b.fields[name] for name in both)
+
+
+def _close_streams(told: Sequence[Told], drop: Any) -> None:
+    """Give logfire's log of a finished stream the start of the span that opened it."""
+    for t in told:
+        if t.span.attributes.get("logfire.span_type") != "log":
+            continue
+        end = t.span.end or t.span.start
+        openers = [o for o in told if opens_stream(o) and o.span.start <= end and _siblings(o, t)]
+        if openers:
+            opener = max(openers, key=lambda o: o.span.start)
+            drop(opener, t)
+            start = opener.span.start
+        else:
+            lasted = number(t.span.attributes.get("duration"))
+            start = end - round(lasted * 1e9) if is_number(lasted) else end
+        t.fields |= {"timestamp": start, "latency_ms": (end - start) / _MS, "streamed": True}
+        t.found |= {"timestamp": "start of the stream", "latency_ms": "end of the stream - start", "streamed": "log"}
+
+
+def opens_stream(told: Told) -> bool:
+    """Whether the span is logfire's for the opening of a stream, of which a log tells when it has ended."""
+    return (
+        told.span.attributes.get("logfire.span_type") == "span"
+        and told.operation != EMBEDDINGS
+        and told.fields["status"] == "ok"
+        and not told.response_id
+        and "finish_reason" not in told.fields
+    )
+
+
+def _siblings(a: Told, b: Told) -> bool:
+    return (
+        (a.span.trace_id, a.span.parent_id) == (b.span.trace_id, b.span.parent_id)
+        and a.span.scope == b.span.scope
+        and a.fields.get("model_requested") == b.fields.get("model_requested")
+    )
+
+
+def _complete(told: Told, outer: Told, alone: bool) -> None:
+    """Take from a span of the same call what this one lacks; `alone` if that span tells of no other call."""
+    prompts = {t.fields["prompt_tokens"] for t in (told, outer) if _hashable(t.fields.get("prompt_tokens"))}
+    usage = alone and len(prompts) < 2
+    for name in _PARTS:
+        # A client that knows no such part writes 0; a library above it that does not say so casts doubt on that.
+        if alone and told.fields.get(name) == 0 and name not in outer.fields and "prompt_tokens" in outer.fields:
+            del told.fields[name], told.found[name]
+    for name, value in outer.fields.items():
+        if name in told.fields or name in _OWN or (name in _USAGE and not usage) or not (alone or name in _ABOVE):
+            continue
+        told.fields[name] = value
+        told.found[name] = f"{outer.found[name]} of span {outer.span.name}"
+    first: Any = outer.fields.get("ttft_ms")
+    if alone and "ttft_ms" not in told.fields and told.fields.get("streamed") is not False and is_number(first):
+        after = first + (outer.span.start - told.span.start) / _MS
+        if after >= 0:
+            told.fields["ttft_ms"] = after
+            told.found["ttft_ms"] = f"{outer.found['ttft_ms']} of span {outer.span.name}"
+    if told.fields.get("error_type") == "unknown" and "error_type" in outer.fields:
+        told.fields["error_type"], told.found["error_type"] = outer.fields["error_type"], outer.found["error_type"]
+    told.response_id = told.response_id or outer.response_id
+    told.call_id = told.call_id or outer.call_id
+
+
+def _hashable(value: Any) -> bool:
+    return is_number(value) or isinstance(value, str)
+
+
+def _inherit(told: Told, spans: Spans, conventions: Conventions) -> None:
+    """Take the names of agent, session, user and tenant from the nearest span above that tells them."""
+    missing = [name for name in _ABOVE if name not in told.fields]
+    for span, _ in _up(told.span, spans) if missing else ():
+        read = conventions.read(span.attributes)
+        for name in [name for name in missing if name in read]:
+            told.fields[name] = text(read[name][0].value)
+            told.found[name] = f"{read[name][0].row.place} of span {span.name}"
+            missing.remove(name)

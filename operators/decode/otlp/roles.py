@@ -1,0 +1,76 @@
+"""Which spans are calls of a model: decided by operation and kind, never by the presence of usage.
+
+Spans of agents, tools, chains and frameworks often repeat the sums of the calls below them under the same names. So a
+span is a call only if a convention says so: by the role that its library gives it, by the name of its operation, or,
+where it has neither, as the client or the server of a request that names its model.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from operators.decode import vocabulary
+from operators.decode.conventions import NO_ROLES, ROLES
+from operators.decode.otlp.signals import CLIENT, SERVER, Span
+from operators.decode.paths import at, steps
+from operators.decode.values import inside, text
+
+EMBEDDINGS: Final = "embeddings"
+CALLS: Final = frozenset({"chat", "text_completion", "generate_content", EMBEDDINGS})
+"""The operations that are calls of a model. Those of agents, tools, workflows, memories and retrieval are none."""
+
+_VERCEL: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": EMBEDDINGS}
+_OPERATIONS: Final = ("gen_ai.operation.name", "llm.request.type")
+_OTHER_OPERATIONS: Final = frozenset({"fetch_response", "create_message", "list_messages", "count_tokens"})
+_MODELS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.request.model")
+_LANGFUSE_MODEL: Final = "langfuse.observation.model.name"
+_ATTEMPT: Final = re.compile(r":attempt-[0-9]+")
+_NAMES: Final = re.compile(r"(?:call_llm|(?:responses api|chat completion) with .*)", re.IGNORECASE | re.DOTALL)
+"""Names of spans that are calls in libraries that say it in no attribute."""
+
+
+def operation(span: Span) -> str | None:
+    """The operation of a span that is a call, "" if it is something else, None if no convention says what it is."""
+    attributes = span.attributes
+    if _ATTEMPT.search(str(attributes.get("gen_ai.response.id") or "")):  # OpenRouter's attempts within a call
+        return ""
+    for name in ROLES:
+        role = _role(span, name)
+        if role is not None:
+            return _named(attributes.get("gen_ai.operation.name")) or role if role == "chat" else role
+    if (vercel := attributes.get("ai.operationId")) is not None:
+        return _VERCEL.get(str(vercel).rpartition(".")[2], "")
+    if (component := attributes.get("haystack.component.type")) is not None:
+        return "chat" if "Generator" in str(component) else EMBEDDINGS if "Embedder" in str(component) else ""
+    if (kind := attributes.get("gen_ai.operation.type")) is not None and str(kind) != "ai_client":
+        return ""
+    for name in _OPERATIONS:
+        if attributes.get(name):
+            return _named(attributes[name])
+    model = next((str(attributes[name]) for name in _MODELS if attributes.get(name)), "")
+    first, _, rest = span.name.partition(" ")
+    if model and (_NAMES.fullmatch(span.name) or (rest == model and _named(first))):
+        return _named(first) or "chat"
+    if "gen_ai.model.provider" in attributes or (span.kind == SERVER and "gen_ai.request.id" in attributes):
+        return "chat"  # Cloudflare's gateway; an engine such as vLLM
+    return "chat" if model and span.kind in (CLIENT, SERVER) else None
+
+
+def _role(span: Span, name: str) -> str | None:
+    """The operation by the role that this attribute gives, "" for any other role, None if it gives none."""
+    attribute, _, path = name.partition("#")
+    value = span.attributes.get(attribute)
+    if value is None:
+        return None
+    role = str(at(inside(value), steps(path)) if path else text(value)).lower()
+    if role in NO_ROLES:
+        # Langfuse called generations spans until 3.3.
+        return "chat" if attribute == "langfuse.observation.type" and _LANGFUSE_MODEL in span.attributes else None
+    return ROLES[name].get(role, None if name == "span.type" else "")
+
+
+def _named(name: object) -> str:
+    """The operation of this name if it is a call, else ""."""
+    found = vocabulary.operation(str(name or ""))
+    return found if found in CALLS and str(name).lower() not in _OTHER_OPERATIONS else ""
