@@ -23,11 +23,13 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from connectors.config import is_address
-from flows.folder import FILES, RECOVERY, STATUS_FILE, new_folder, read_status, write_status
+from flows.folder import BALANCE_FILE, FILES, RECOVERY, STATUS_FILE, STORE_FILE, new_folder, read_status, write_status
+from flows.process.dead_letters import DATA_EXIT_CODE, nothing_usable
 from flows.recovery.store import MANIFEST, Place
 from flows.settings.layers import set_options
 from flows.settings.model import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
 from flows.settings.schema import as_json, dotted, setting_at, settings_of, show, values_of, values_of_table
+from operators.decode.intake import Balance
 from operators.errors import ConfigError, SentinelError
 from operators.section import MASK
 
@@ -178,12 +180,22 @@ def run(folder: Path, environ: Mapping[str, str], ours: Mapping[str, str], shown
     return 128 - code if code < 0 else code
 
 
+def balance_of(folder: Path, loaded: Loaded) -> Balance:
+    """The balance that the flow has left; one without records where it cannot be read."""
+    path = loaded.settings.metrics.balance_file or folder / BALANCE_FILE
+    try:
+        return Balance(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return Balance()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.run",
+        prog="llm-sentinel run",
         description="Run the main job in a new folder below runs/, then show its report. Settings come from "
-        "sentinel.toml and SENTINEL_ variables, as everywhere (`python -m flows.check`).",
-        epilog=f"exit code: that of the job; {CONFIG_EXIT_CODE} if the settings are wrong",
+        "sentinel.toml and SENTINEL_ variables, as everywhere (`llm-sentinel check`).",
+        epilog=f"exit code: that of the job; {DATA_EXIT_CODE} if all events became dead letters; "
+        f"{CONFIG_EXIT_CODE} if the settings are wrong",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--events", nargs="+", default=[], metavar="FILE", help="read these files instead of the source")
@@ -221,12 +233,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_status(folder, status="running", events=found.events, set=found.sets, settings=changed(loaded))
     ours = variables(loaded, folder)
     code = run(folder, os.environ, ours, masked(loaded, ours))
+    if code == 0 and nothing_usable(balance := balance_of(folder, loaded)):
+        write_status(folder, status="finished", exit_code=DATA_EXIT_CODE)
+        print(f"flows.run: nothing was usable: all {balance.events:,} events became dead letters", file=sys.stderr)
+        return DATA_EXIT_CODE
     write_status(folder, status="finished" if code == 0 else "stopped" if code > 128 else "failed", exit_code=code)
     if code:
         more = "; `make run RESUME=1` goes on with it" if (folder / RECOVERY / MANIFEST).exists() else ""
         print(f"flows.run: the run in {folder} ended with code {code}{more}", file=sys.stderr)
         return code
     if loaded.settings.store.kind != "sqlite" or loaded.origin("store.sqlite.path").layer != "default":
+        return 0
+    if not (folder / STORE_FILE).exists():
+        print("flows.run: no event came, so there is nothing to report", file=sys.stderr)
         return 0
     return subprocess.run([sys.executable, "-m", "flows.report", "--run", str(folder)], check=False).returncode
 

@@ -202,6 +202,7 @@ def replay(
             run.unpriced.finish()
         if run.stop.is_set():
             raise Interrupted
+        run.dead_letters.finish()
         lines = alerts.read_bytes().splitlines() if alerts.exists() else []
         return Replayed(lines, run.extent, run.telemetry.balances.total(), time.monotonic() - began)
 

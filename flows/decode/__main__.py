@@ -24,7 +24,7 @@ GONE_EXIT_CODE = 141
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.decode",
+        prog="llm-sentinel decode",
         description="What the flow would make of payloads: the calls in them, and where each field was found. A file "
         "is one record; a file whose name ends in .jsonl or .ndjson is a record a line; both may be compressed (.gz, "
         ".zst). Each file is taken as a partition of its own. On a terminal it is a table, else a JSON object a file.",

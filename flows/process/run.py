@@ -21,6 +21,7 @@ from connectors.kafka.topics import TopicWatch
 from connectors.listener import Listener
 from connectors.source import TelemetrySource
 from connectors.tracing import Traces
+from flows.process.dead_letters import DeadLetterWatch
 from flows.process.heartbeat import Pulse
 from flows.process.logs import tell
 from flows.process.progress import Progress
@@ -50,6 +51,7 @@ class Run:
     heartbeats: Heartbeats | None = None
     source: TelemetrySource | None = None
     watch: TopicWatch | None = None
+    dead_letters: DeadLetterWatch = field(default_factory=DeadLetterWatch)
     stop: threading.Event = field(default_factory=threading.Event)
     connected: threading.Event = field(default_factory=threading.Event)
     polled_once: threading.Event = field(default_factory=threading.Event)
@@ -84,6 +86,7 @@ class Run:
         if self.progress is not None:
             late = int(batch.late.sum())
             self.progress.update(len(batch.events), watermark, len(batch.dead), late)
+        self.dead_letters.polled(batch)
 
     def lagging(self, partition: str, records: int) -> None:
         """Note the number of records that a source partition still has."""
@@ -106,6 +109,7 @@ class Run:
         self.unpriced.finish()
         if self.traces is not None:
             self.traces.close()
+        self.dead_letters.finish()
         balance = self.telemetry.balances.total()
         log.info(
             "%d records: %d on time, %d late, %d duplicate, %d dead letters; %d events have tokens and no price",
