@@ -78,6 +78,10 @@ reasoning = 20
         ((10**9, 0, 10**9, 10**9), MISSING),  # above the limit of the metric
     ],
 )
+def test_each_part_has_its_price(tokens: tuple[int, int, int, int], nano_usd: int) -> None:
+    assert costs(table(ONE), [("", "swift-1", at(DAY), tokens, MISSING)]) == [nano_usd]
+
+
 def test_tokens_that_were_written_to_the_cache_have_a_price_of_their_own() -> None:
     written = METRIC_INDEX["cache_write_tokens"]
 
@@ -92,10 +96,6 @@ def test_tokens_that_were_written_to_the_cache_have_a_price_of_their_own() -> No
     assert cost(ONE + "cache_write = 0", 200) == 400 * 2_500 + rest
     assert cost(ONE + "cache_write = 3.125", 5_000) == 600 * 3_125 + rest  # a part is never more than what is left
     assert cost(ONE, 200) == cost(ONE, MISSING) == cost(ONE + "cache_write = 3.125", MISSING) == 600 * 2_500 + rest
-
-
-def test_each_part_has_its_price(tokens: tuple[int, int, int, int], nano_usd: int) -> None:
-    assert costs(table(ONE), [("", "swift-1", at(DAY), tokens, MISSING)]) == [nano_usd]
 
 
 def test_a_part_without_a_price_costs_as_much_as_the_whole() -> None:
