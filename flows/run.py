@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="llm-sentinel run",
         description="Run the main job in a new folder below runs/, then show its report. Settings come from "
         "sentinel.toml and SENTINEL_ variables, as everywhere (`llm-sentinel check`).",
-        epilog=f"exit code: that of the job; {DATA_EXIT_CODE} if all events became dead letters; "
+        epilog=f"exit code: that of the job; {DATA_EXIT_CODE} if nothing was usable; "
         f"{CONFIG_EXIT_CODE} if the settings are wrong",
     )
     which = parser.add_mutually_exclusive_group()
@@ -233,9 +233,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_status(folder, status="running", events=found.events, set=found.sets, settings=changed(loaded))
     ours = variables(loaded, folder)
     code = run(folder, os.environ, ours, masked(loaded, ours))
-    if code == 0 and nothing_usable(balance := balance_of(folder, loaded)):
+    if code == 0 and (unusable := nothing_usable(balance_of(folder, loaded))) is not None:
         write_status(folder, status="finished", exit_code=DATA_EXIT_CODE)
-        print(f"flows.run: nothing was usable: all {balance.events:,} events became dead letters", file=sys.stderr)
+        print(f"flows.run: {unusable}", file=sys.stderr)
         return DATA_EXIT_CODE
     write_status(folder, status="finished" if code == 0 else "stopped" if code > 128 else "failed", exit_code=code)
     if code:

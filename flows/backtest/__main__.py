@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run recorded events through the flow of production, by event time alone, as fast as they can be "
         "read. Nothing of a deployment is touched: no topic is written, no offset committed, no store opened. Settings "
         "come from sentinel.toml and SENTINEL_ variables, as everywhere; source and sinks are the backtest's own.",
-        epilog=f"exit code: 0; 1 if the run failed; {DATA_EXIT_CODE} if all events became dead letters; "
+        epilog=f"exit code: 0; 1 if the run failed; {DATA_EXIT_CODE} if nothing was usable; "
         f"{CONFIG_EXIT_CODE} if settings, files or options are wrong; {INTERRUPTED_EXIT_CODE} after Ctrl-C",
     )
     parser.add_argument(
@@ -177,7 +177,11 @@ class _Backtest:
 
 
 def _exit_code(*results: Replayed) -> int:
-    return DATA_EXIT_CODE if all(nothing_usable(result.balance) for result in results) else 0
+    found = [why for result in results if (why := nothing_usable(result.balance)) is not None]
+    if len(found) < len(results):
+        return 0
+    say(f"flows.backtest: {found[0]}")
+    return DATA_EXIT_CODE
 
 
 def _episode(episode: PredictedEpisode) -> dict[str, Any]:

@@ -15,7 +15,7 @@ LEAST: Final = 20
 """The fewest events that a share is taken of: a handful of bad records among the first ones tells little."""
 
 DATA_EXIT_CODE: Final = 65
-"""The exit code of a run over files of which nothing was usable (EX_DATAERR)."""
+"""The exit code of a run over events of which nothing was usable (EX_DATAERR)."""
 
 _SHOWN: Final = 300  # characters of a payload: the whole of it stands in the dead letter
 _FORMAT: Final = (
@@ -27,9 +27,17 @@ _CLOCK: Final = "the records are understood, but their clocks are ahead of the f
 log = logging.getLogger(__name__)
 
 
-def nothing_usable(balance: Balance) -> bool:
-    """Whether something came in and all of it became dead letters."""
-    return bool(balance.dead) and balance.events == sum(balance.dead.values())
+def nothing_usable(balance: Balance) -> str | None:
+    """The sentence about input of which nothing was usable; None where something was, or where nothing came in."""
+    if balance.on_time + balance.late + balance.duplicate:
+        return None
+    parts = []
+    if balance.dead:
+        parts.append(f"all {balance.events:,} events became dead letters")
+    if balance.passed_over:
+        listed = ", ".join(f"{name} {n:,}" for name, n in sorted(balance.passed_over.items()))
+        parts.append(f"what tells of no call was passed over ({listed})")
+    return f"nothing was usable: {'; '.join(parts)}" if parts else None
 
 
 class DeadLetterWatch:

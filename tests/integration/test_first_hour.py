@@ -82,13 +82,14 @@ def test_a_file_of_which_nothing_is_usable_is_told_at_once(
             assert "`llm-sentinel decode FILE`" in line and "[source.mapping]" in line
         assert SECRET not in done.stderr + done.stdout
     assert ran.stderr.endswith("flows.run: nothing was usable: all 1,000 events became dead letters\n")
+    assert scored.stderr.endswith("flows.backtest: nothing was usable: all 1,000 events became dead letters\n")
     assert json.loads((tmp_path / "runs" / "0001" / "run.json").read_text())["exit_code"] == 65
     assert json.loads(scored.stdout)["balance"]["dead"] == {reason: 1_000}
 
 
 def test_a_file_with_some_good_events_is_a_run_like_any_other(tmp_path: Path) -> None:
     good = '{"timestamp": "2026-01-05T12:00:00Z", "service": "chat"}\n'
-    (tmp_path / "theirs.jsonl").write_text(good + "{}\n" * 30)
+    (tmp_path / "theirs.jsonl").write_text(good + '{"service": "chat"}\n' * 30)
     done = llm_sentinel(tmp_path, "run", "--events", "theirs.jsonl")
     assert done.returncode == 0, done.stderr
     assert "of the last 31 events 30 became dead letters (97 %)" in done.stderr

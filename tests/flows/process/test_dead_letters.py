@@ -126,13 +126,22 @@ def test_no_reason_is_told_twice_and_the_end_tells_the_sum(polls: list[tuple[int
 @pytest.mark.parametrize(
     ("balance", "expected"),
     [
-        (Balance(), False),
-        (Balance(records=2, skipped=2), False),
-        (Balance(records=2, dead={Reason.NOT_JSON: 2}), True),
-        (Balance(records=3, on_time=1, dead={Reason.NOT_JSON: 2}), False),
-        (Balance(records=3, late=1, dead={Reason.NOT_JSON: 2}), False),
-        (Balance(records=3, duplicate=1, dead={Reason.NOT_JSON: 2}), False),
+        (Balance(), None),
+        (Balance(records=2, skipped=2), None),
+        (Balance(records=2, dead={Reason.NOT_JSON: 2}), "all 2 events became dead letters"),
+        (
+            Balance(records=2, passed_over={"tool": 3, "agent": 2}),
+            "what tells of no call was passed over (agent 2, tool 3)",
+        ),
+        (
+            Balance(records=2, dead={Reason.NOT_JSON: 1}, passed_over={"tool": 3}),
+            "all 1 events became dead letters; what tells of no call was passed over (tool 3)",
+        ),
+        (Balance(records=3, on_time=1, dead={Reason.NOT_JSON: 2}), None),
+        (Balance(records=3, late=1, dead={Reason.NOT_JSON: 2}), None),
+        (Balance(records=3, duplicate=1, dead={Reason.NOT_JSON: 2}), None),
+        (Balance(records=3, on_time=1, passed_over={"tool": 3}), None),
     ],
 )
-def test_nothing_is_usable_if_something_came_and_all_of_it_is_dead(balance: Balance, expected: bool) -> None:
-    assert nothing_usable(balance) is expected
+def test_nothing_is_usable_if_something_came_and_no_event_of_it_counts(balance: Balance, expected: str | None) -> None:
+    assert nothing_usable(balance) == (expected and f"nothing was usable: {expected}")
