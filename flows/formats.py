@@ -33,6 +33,9 @@ _HEAD: Final = f"""# Formats
 - **Ids** are digests of what they name. They change only with `schema`, since readers know alerts by them.
 """
 
+_EVENTS: Final = """An event is one JSON object a record. A wrong field makes it a dead letter
+([bad input](bad-input.md)). Text may be an integer or a boolean too: it is taken as it is written."""
+
 _TABLES: Final = """The store has these tables. Times are microseconds since 1970; values are in the metrics' units, or
 null. Rows of several dimension sets stand in one table, so every query names its `dimension_set`. In `llm_expectations`
 `requests` (a minute) and `error_ratio` are metrics too: [the meaning of its values](detection.md#what-is-expected)."""
@@ -84,9 +87,8 @@ def _words(kind: Any) -> str:
         return f"list of {_words(inside[0])}"
     if origin is dict:
         return f"object of {_words(inside[1])}"
-    return {str: "text", bool: "boolean", int: "number", float: "number", type(None): "null", msgspec.Raw: "object"}[
-        kind
-    ]
+    of_type = {str: "text", bool: "boolean", int: "number", float: "number", type(None): "null", msgspec.Raw: "object"}
+    return of_type[kind]
 
 
 def _event_rows() -> Iterator[str]:
@@ -143,8 +145,7 @@ def formats() -> str:
             _HEAD,
             "## Events",
             "",
-            "An event is one JSON object a record. A wrong field makes it a dead letter ([bad input](bad-input.md)). Text may be an "
-            "integer or a boolean too: it is taken as it is written.",
+            _EVENTS,
             "",
             "| field | type | required | |",
             "|---|---|---|---|",
