@@ -87,9 +87,8 @@ def _words(kind: Any) -> str:
         return f"list of {_words(inside[0])}"
     if origin is dict:
         return f"object of {_words(inside[1])}"
-    return {str: "text", bool: "boolean", int: "number", float: "number", type(None): "null", msgspec.Raw: "object"}[
-        kind
-    ]
+    of_type = {str: "text", bool: "boolean", int: "number", float: "number", type(None): "null", msgspec.Raw: "object"}
+    return of_type[kind]
 
 
 def _event_rows() -> Iterator[str]:

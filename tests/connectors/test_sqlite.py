@@ -215,9 +215,8 @@ def test_a_database_of_the_schema_before_gets_the_missing_columns_and_keeps_its_
     writer = open_writer(path)
     for row in rows:
         (found,) = read(path, f"SELECT * FROM {row.table}")
-        added = {
-            name: "" if name == "agent" else 0 if name.endswith("_count") else None for name in found if _is_new(name)
-        }
+        names = [name for name in found if _is_new(name)]
+        added = {name: "" if name == "agent" else 0 if name.endswith("_count") else None for name in names}
         assert found == as_dict(row) | added
         assert "agent" in read(path, f"SELECT * FROM {row.table}_readable")[0]
     writer.write([pane_row(latency_count=4, agent="planner", cache_write_tokens_count=2)])

@@ -3,7 +3,7 @@
 For each series, label and value it keeps the requests, errors, and counts and totals of all metrics. They fade with the
 half-life of detection, and nothing is learned while anything of the series is abnormal. Only alerts need them, so panes
 wait and are added a few dozen at once. They are added pane by pane in any case, so the time does not change the sums. A
-value takes about 100 bytes; the `MOST` largest values of a label stay, and the others become one.
+value takes about 104 bytes; the `MOST` largest values of a label stay, and the others become one.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from connectors.rows import pane_rows
 from operators.config import DecodeConfig, PrivacyConfig
@@ -48,7 +48,7 @@ RULES = st.dictionaries(st.sampled_from(TEXT_FIELDS), st.sampled_from(["drop", "
 def test_no_secret_in_a_field_with_a_rule_is_shown(rules: dict[Any, Any], fault: dict[str, Any]) -> None:
     ruled = {*rules, "user", "key"}
     secrets = {name: f"{SECRET}-{name}" for name in ruled}
-    decoded = decode(PrivacyConfig(hash_key=KEY, rules=rules), HEAD, {**HEAD, **secrets, **fault}, HEAD)
+    decoded = decode(PrivacyConfig(hash_key=SecretStr(KEY), rules=rules), HEAD, {**HEAD, **secrets, **fault}, HEAD)
     assert len(decoded.events) + len(decoded.faults) == 3
     assert SECRET not in shown(decoded)
     assert f"{len(SECRET)} chars" not in shown(decoded)
@@ -56,7 +56,9 @@ def test_no_secret_in_a_field_with_a_rule_is_shown(rules: dict[Any, Any], fault:
 
 @given(secret=st.text(min_size=1, max_size=20), key=st.one_of(st.none(), st.text(min_size=16, max_size=100)))
 def test_the_end_user_and_the_api_key_are_hashed_or_dropped_without_a_rule(secret: str, key: str | None) -> None:
-    (caller,) = decode(PrivacyConfig(hash_key=key), {**HEAD, "user": secret, "key": secret}).events.caller or [""]
+    (caller,) = decode(
+        PrivacyConfig(hash_key=None if key is None else SecretStr(key)), {**HEAD, "user": secret, "key": secret}
+    ).events.caller or [""]
     found = caller_fields(caller)
     if key is None:
         assert found == {}
@@ -84,7 +86,7 @@ def test_equal_texts_have_equal_hashes_by_the_key_alone() -> None:
 def test_a_hashed_label_still_keys_its_series() -> None:
     rules: Any = {"tenant": "hash", "service": "hash"}
     events = decode(
-        PrivacyConfig(hash_key=KEY, rules=rules), {**HEAD, "tenant": "acme"}, {**HEAD, "tenant": "acme"}
+        PrivacyConfig(hash_key=SecretStr(KEY), rules=rules), {**HEAD, "tenant": "acme"}, {**HEAD, "tenant": "acme"}
     ).events
     (labels,) = events.combos
     assert labels[LABELS.index("tenant")] == hashed("acme", KEY.encode())
@@ -113,7 +115,7 @@ def test_rules_that_cannot_be_kept_are_refused(settings: dict[str, Any], said: s
 
 
 def test_the_key_is_never_shown() -> None:
-    config = DecodeConfig(privacy=PrivacyConfig(hash_key=KEY, rules={"tenant": "hash"}))
+    config = DecodeConfig(privacy=PrivacyConfig(hash_key=SecretStr(KEY), rules={"tenant": "hash"}))
     assert KEY not in repr(config) + str(config) + repr(NativeDecoder().decode([b"{}"], config))
 
 
