@@ -24,6 +24,7 @@ from connectors.tracing import Traces
 from flows.process.heartbeat import Pulse
 from flows.process.logs import tell
 from flows.process.progress import Progress
+from flows.process.spans import Spans
 from flows.recovery import store
 from flows.settings.model import Settings
 from operators.decode.intake import Balance, Batch
@@ -49,6 +50,7 @@ class Run:
     heartbeats: Heartbeats | None = None
     source: TelemetrySource | None = None
     watch: TopicWatch | None = None
+    spans: Spans | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     connected: threading.Event = field(default_factory=threading.Event)
     polled_once: threading.Event = field(default_factory=threading.Event)
@@ -78,6 +80,8 @@ class Run:
         self.telemetry.polled(partition, batch, balance, watermark)
         if self.pulse is not None:
             self.pulse.polled(partition, balance.records, watermark)
+        if self.spans is not None:
+            self.spans.add(partition, batch.events.start[batch.on_time])
         if self.progress is not None:
             late = int(batch.late.sum())
             self.progress.update(len(batch.events), watermark, len(batch.dead), late)
@@ -102,6 +106,8 @@ class Run:
             self.progress.finish()
         if self.traces is not None:
             self.traces.close()
+        if self.spans is not None and (overlap := self.spans.overlap()):
+            log.info(overlap)
         balance = self.telemetry.balances.total()
         log.info(
             "%d records: %d on time, %d late, %d duplicate, %d dead letters; %d events have tokens and no price",

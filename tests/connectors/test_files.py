@@ -10,7 +10,7 @@ import pytest
 
 from connectors.base import Reader
 from connectors.config import FilesConfig
-from connectors.files import FilesFactory
+from connectors.files.source import FilesFactory
 from operators.errors import ConfigError, FatalError
 
 LIMIT = 64

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from connectors.base import Reader, ReaderFactory
 from connectors.config import FilesConfig
-from connectors.files import FilesFactory
+from connectors.files.source import FilesFactory
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.source import KafkaSource
 from connectors.registry import SOURCES
