@@ -64,9 +64,10 @@ def header(head: bytes, path: Path, *, named_csv: bool) -> Header | None:
     if "timestamp" not in names and (not named_csv or line.lstrip().startswith("{")):
         return None
     doubles = sorted({name for name in names if name and names.count(name) > 1})
+    cut = number == len(lines) - 1 and len(head) >= LOOK
     what = (
         f"names the column {doubles[0]} twice" if doubles
-        else "does not close its quotes, or is longer than 64 KiB" if not cells or (number == len(lines) - 1 and len(head) >= LOOK)
+        else "does not close its quotes, or is longer than 64 KiB" if cut or not cells
         else "holds numbers" if any(map(_NUMBER.fullmatch, names))
         else ""
     )  # fmt: skip

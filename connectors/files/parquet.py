@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -19,6 +18,7 @@ from operators.errors import ConfigError, FatalError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
 
 MAGIC: Final = b"PAR1"
 _BATCH_BYTES: Final = 1 << 22
@@ -31,24 +31,19 @@ _TOO_LARGE: Final = orjson.Fragment("1e999")
 """Infinity, as a number that JSON can write and decoders refuse."""
 
 
-def _pyarrow() -> tuple[ModuleType, ModuleType]:
-    """pyarrow and its Parquet module; loaded only where a Parquet file is read."""
+def _open(path: Path) -> ParquetFile:
+    """The open file. Its package is loaded only where a Parquet file is read."""
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow as pa
+        from pyarrow import parquet
     except ImportError:
         raise ConfigError(
-            "Parquet files are read by pyarrow, which is not installed: pip install 'llm-sentinel[arrow]', or export "
-            "them as JSON lines or CSV"
+            f"the file {path} is Parquet, which pyarrow reads, and that is not installed: pip install "
+            "'llm-sentinel[arrow]', or export the file as JSON lines or CSV"
         ) from None
-    return pyarrow, pyarrow.parquet
-
-
-def _open(path: Path) -> Any:
-    arrow, parquet = _pyarrow()
     try:
         return parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
-    except (arrow.ArrowException, OSError, ValueError):
+    except (pa.ArrowException, OSError, ValueError):
         raise FatalError(
             f"the Parquet file {path} cannot be read: it is damaged, cut short or encrypted; replace it by a whole one"
         ) from None
@@ -92,15 +87,15 @@ class ParquetRows:
         self._next = 0
         self._at = position  # the row of _values[_next]
         self._batches = self._read(position)
-        self._arrow = _pyarrow()[0]
 
     def _read(self, position: int) -> Iterator[list[bytes]]:
         """The records from this row on, a batch at a time."""
         names = [field.name for field in self._file.schema_arrow if _plain(field.type)]
         if position == 0 < self._rows:
-            first = next(self._file.iter_batches(_FIRST_ROWS, columns=names, use_threads=False))
-            position = first.num_rows
-            yield _records(first, self._most)
+            for first in self._file.iter_batches(_FIRST_ROWS, columns=names, use_threads=False):
+                position = first.num_rows
+                yield _records(first, self._most)
+                break
         begin = 0
         for number in range(self._file.num_row_groups):
             group = self._file.metadata.row_group(number)
@@ -116,25 +111,21 @@ class ParquetRows:
 
     def take(self, most: int) -> tuple[list[bytes], list[int]]:
         """The next records and the numbers of their rows, at most `most` and at least one, but none at the end."""
+        import pyarrow as pa
+
         while self._next == len(self._values) and self._at < self._rows:
             try:
-                self._values, self._next = next(self._batches, None) or self._cut_short(), 0
-            except (self._arrow.ArrowException, OSError, ValueError):
-                raise self._damaged() from None
+                self._values, self._next = next(self._batches), 0
+            except (StopIteration, pa.ArrowException, OSError, ValueError):
+                raise FatalError(
+                    f"the Parquet file {self._path} is damaged after row {self._at}; all rows before it were read: "
+                    "replace the file by a whole one, or leave it out"
+                ) from None
         upto = min(self._next + most, len(self._values))
         values = self._values[self._next : upto]
         offsets = list(range(self._at, self._at + len(values)))
         self._next, self._at = upto, self._at + len(values)
         return values, offsets
-
-    def _cut_short(self) -> list[bytes]:
-        raise self._damaged()
-
-    def _damaged(self) -> FatalError:
-        return FatalError(
-            f"the Parquet file {self._path} is damaged after row {self._at}; all rows before it were read: replace the "
-            "file by a whole one, or leave it out"
-        )
 
     def position(self) -> int:
         """The number of the next row, or of rows at the end."""
@@ -152,7 +143,8 @@ class ParquetRows:
 
 def _plain(kind: pa.DataType) -> bool:
     """Whether the values of this type can stand in a native event."""
-    types = _pyarrow()[0].types
+    from pyarrow import types
+
     if types.is_dictionary(kind):
         return _plain(kind.value_type)
     return bool(
@@ -178,24 +170,26 @@ def _record(names: list[str], row: Iterable[object]) -> bytes:
 
 def _values(column: pa.Array) -> list[object]:
     """The values of a column, such that `orjson` writes them as native JSON; None where absent."""
-    arrow, _ = _pyarrow()
-    types, kind = arrow.types, column.type
+    import pyarrow as pa
+    from pyarrow import types
+
+    kind = column.type
     if types.is_dictionary(kind):
         return _values(column.dictionary_decode())
     if types.is_floating(kind):
-        return [_number(value) for value in column.cast(arrow.float64()).to_pylist()]
+        return [_number(value) for value in column.cast(pa.float64()).to_pylist()]
     if types.is_decimal(kind):
-        return _each(column.cast(arrow.string()), orjson.Fragment)
+        return _each(column.cast(pa.string()), orjson.Fragment)
     if types.is_timestamp(kind):
-        instants = column.cast(arrow.int64()).cast(arrow.timestamp(kind.unit))  # in UTC, with a zone or without
-        return _each(instants.cast(arrow.string()), "{}Z".format)
+        instants = column.cast(pa.int64()).cast(pa.timestamp(kind.unit))  # in UTC, with a zone or without
+        return _each(instants.cast(pa.string()), "{}Z".format)
     if types.is_date(kind):
-        return _each(column.cast(arrow.string()), str)
+        return _each(column.cast(pa.string()), str)
     if types.is_string(kind) or types.is_large_string(kind):
         try:
             return list(column.to_pylist())
         except UnicodeDecodeError:
-            raw = column.cast(arrow.large_binary())
+            raw = column.cast(pa.large_binary())
             return _each(raw, lambda value: value.decode(errors="surrogateescape"))
     return list(column.to_pylist())
 
