@@ -25,8 +25,11 @@ def factory(*paths: Path, limit: int = LIMIT) -> FilesFactory:
 
 
 def write(path: Path, text: bytes) -> Path:
-    pack = {".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)
-    path.write_bytes(pack(text))
+    if path.suffix == ".gz":
+        text = gzip.compress(text)
+    elif path.suffix == ".zst":
+        text = zstandard.compress(text)
+    path.write_bytes(text)
     return path
 
 
