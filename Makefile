@@ -25,7 +25,7 @@ help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: $(VENV)/.runtime ## the main job in a folder below runs/, then its report (EVENTS="file ...", or RESUME=1)
+run: $(VENV)/.runtime ## the main job in a folder below runs/, then its report (EVENTS="file or folder ...", or RESUME=1)
 	@$(PY) -m flows.run $(if $(filter-out 0 no,$(RESUME)),--resume) $(if $(strip $(EVENTS)),--events $(EVENTS))
 
 .PHONY: demo

@@ -11,7 +11,7 @@ from typing import Final, Generic, Never, Protocol, TypeVar
 
 from connectors.base import Guarantee, Message, ReaderFactory, Row, WriterFactory
 from connectors.config import AlertsConfig, DeadLettersConfig, JsonlConfig, SourceConfig, StoreConfig, TerminalConfig
-from connectors.files import FilesFactory
+from connectors.files.source import FilesFactory
 from connectors.greptime.writer import GreptimeFactory
 from connectors.jsonl import JsonlFactory
 from connectors.kafka.config import KafkaConfig

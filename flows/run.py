@@ -23,6 +23,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from connectors.config import is_address
+from connectors.files.folders import event_files
 from flows.folder import BALANCE_FILE, FILES, RECOVERY, STATUS_FILE, STORE_FILE, new_folder, read_status, write_status
 from flows.process.dead_letters import DATA_EXIT_CODE, nothing_usable
 from flows.recovery.store import MANIFEST, Place
@@ -50,8 +51,7 @@ def order(events: Sequence[str], sets: Sequence[str]) -> Order:
     """The order with its settings loaded. Raises `ConfigError` where a file is missing or a setting is wrong."""
     files = {"source.kind": ("files", "--events"), "source.files.paths": (events, "--events")} if events else {}
     loaded = load(os.environ, Path.cwd(), {**set_options(sets), **files})
-    if missing := [e for e in events if not Path(e).is_file()]:
-        raise ConfigError(f"there is no file {', '.join(missing)}")
+    event_files([Path(e) for e in events])  # refuses what is missing before there is a folder of the run
     return Order(list(events), list(sets), loaded)
 
 
@@ -198,7 +198,9 @@ def _parser() -> argparse.ArgumentParser:
         f"{CONFIG_EXIT_CODE} if the settings are wrong",
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--events", nargs="+", default=[], metavar="FILE", help="read these files instead of the source")
+    which.add_argument(
+        "--events", nargs="+", default=[], metavar="PATH", help="read these files, and those in these folders"
+    )
     which.add_argument("--resume", action="store_true", help="go on with the newest run that can be resumed")
     parser.add_argument(
         "--set",

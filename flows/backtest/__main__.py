@@ -48,8 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         "events",
         nargs="*",
         metavar="EVENTS",
-        help="files of JSON lines, plain or gzip; or kafka://BROKERS/TOPIC?from=..&to=.., where each bound is an "
-        "offset (of every partition) or an RFC 3339 time, and [kafka] says how to connect",
+        help="files of JSON lines, CSV or Parquet, or folders of them; or kafka://BROKERS/TOPIC?from=..&to=.., where "
+        "each bound is an offset (of every partition) or an RFC 3339 time, and [kafka] says how to connect",
     )
     parser.add_argument("--labels", type=Path, metavar="FILE", help="labelled incidents to score the alerts by")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings file; default: as for the flow itself")

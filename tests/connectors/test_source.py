@@ -341,6 +341,10 @@ def test_a_partition_that_has_ended_holds_nobody_back() -> None:
     world.topic.script = ["finished"]
     slow.next_batch()
     world.later(0.02)
+    assert fast.next_batch() == [], "the flow must first work on the last records of the slow one"
+    with pytest.raises(StopIteration):
+        slow.next_batch()
+    world.later(0.02)
     assert len(fast.next_batch()) == 1
 
 
