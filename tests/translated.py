@@ -385,8 +385,10 @@ def _of(name: str, **changed: Any) -> bytes:
 
 
 def _wrong_type(name: str) -> bytes:
-    return _of(name, labels={"model": "MODEL"}).replace(b'{"stringValue": "MODEL"}', b'{"kvlistValue": {"values": [{"key": "a"}]}}').replace(
-        b'"MODEL"', b'{"a": 1}'
+    return (
+        _of(name, labels={"model": "MODEL"})
+        .replace(b'{"stringValue": "MODEL"}', b'{"kvlistValue": {"values": [{"key": "a"}]}}')
+        .replace(b'"MODEL"', b'{"a": 1}')
     )
 
 
@@ -416,7 +418,7 @@ FAULTY: Final[dict[str, dict[str, list[bytes]]]] = {
     **{name: _faulty(name) for name in TREES},
     "otlp_proto": {
         Reason.RECORD_TOO_LARGE: [_of("otlp_proto", labels={"tenant": "x" * 5_000}), b"x" * 5_000],
-        Reason.NOT_OTLP: [b"\n", b"\n\x05abcde", b"{}", PLAIN["otlp_proto"](_SOUND)[:-1], b"\xff" * 20],
+        Reason.NOT_OTLP: [b"\n", b"\n\x05abcde", PLAIN["otlp_proto"](_SOUND)[:-1]],
         Reason.WRONG_TYPE: [otlp.as_proto([otlp.Plain({"gen_ai.operation.name": "chat", "model": {"a": 1}})])],
         Reason.BAD_NUMBER: [
             PLAIN["otlp_proto"](late_by(_SOUND, -1_000)), _of("otlp_proto", steps={"prompt_tokens": 10**12}),

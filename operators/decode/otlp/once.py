@@ -41,6 +41,7 @@ _USAGE: Final = frozenset(
 )
 _PARTS: Final = ("cached_tokens", "cache_write_tokens", "reasoning_tokens")
 _MS: Final = 1_000_000
+_DAY: Final = 86_400  # seconds
 _HIGHEST: Final = 64
 """Most spans above a call that are looked at. A trace made to hurt has ten thousand."""
 _NEAR: Final = 32
@@ -189,7 +190,7 @@ def _close_streams(told: Sequence[Told], drop: Any) -> None:
             start = of[before - 1].span.start
         else:
             lasted = number(t.span.attributes.get("duration"))
-            start = end - round(lasted * 1e9) if is_number(lasted) else end
+            start = end - round(lasted * 1e9) if is_number(lasted) and 0 <= lasted <= _DAY else end
         t.fields |= {"timestamp": start, "latency_ms": (end - start) / _MS, "streamed": True}
         t.found |= {"timestamp": "start of the stream", "latency_ms": "end of the stream - start", "streamed": "log"}
 
