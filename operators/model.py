@@ -94,7 +94,6 @@ class Reason:
     NOT_JSON = "not_json"
     NOT_AN_OBJECT = "not_an_object"
     NOT_OTLP = "not_otlp"
-    UNKNOWN_FORMAT = "unknown_format"
     MISSING_FIELD = "missing_field"
     WRONG_TYPE = "wrong_type"
     BAD_NUMBER = "bad_number"  # negative, non-finite or absurd
@@ -106,7 +105,7 @@ class Reason:
     TOO_MANY_CALLS = "too_many_calls"
 
     ALL: Final = (
-        NOT_UTF8, NOT_JSON, NOT_AN_OBJECT, NOT_OTLP, UNKNOWN_FORMAT, MISSING_FIELD, WRONG_TYPE, BAD_NUMBER, BAD_TIME,
+        NOT_UTF8, NOT_JSON, NOT_AN_OBJECT, NOT_OTLP, MISSING_FIELD, WRONG_TYPE, BAD_NUMBER, BAD_TIME,
         FUTURE_TIME, RECORD_TOO_LARGE, STRING_TOO_LONG, TOO_MANY_ATTRIBUTES, TOO_MANY_CALLS,
     )  # fmt: skip
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from hypothesis import strategies as st
 
 from operators.decode.record import METRIC_FIELDS
-from operators.model import SENT_LABELS, TEXT_FIELDS, Reason
+from operators.model import TEXT_FIELDS, Reason
+from tests import broken, translated
+from tests.told import Told
 
 FIELDS: Final = ("timestamp", *TEXT_FIELDS, *METRIC_FIELDS, "streamed", "attributes", "prompt", "messages", "unknown")
 
@@ -38,7 +40,7 @@ texts = st.one_of(
     ),
     st.text(max_size=20).map(lambda text: json.dumps(text, ensure_ascii=False)),
     st.text(max_size=20).map(json.dumps),
-    st.integers(0, 40).map(lambda n: json.dumps("x" * n)),
+    st.integers(0, 50).map(lambda n: json.dumps("x" * n)),
     st.sampled_from(["429", "-0", "true", "false", "503", '"429"', "1" * 25, "1" * 40, "5.0", "1e3"]),
 )
 numbers = st.one_of(
@@ -86,31 +88,11 @@ near = st.lists(st.sampled_from(FIELDS[2:]).flatmap(_pair), max_size=3)
 objects = st.builds(_join, st.sampled_from(["", "", " ", "\n\t"]), st.one_of(pairs, st.builds(_good, good_times, near)))
 
 
-def _broken(value: bytes, place: int, patch: bytes, how: str) -> bytes:
-    place %= len(value) + 1
-    match how:
-        case "cut":
-            return value[:place]
-        case "insert":
-            return value[:place] + patch + value[place:]
-        case _:
-            return value[:place] + patch + value[place + len(patch) :]
+NATIVE: Final = st.one_of(objects, objects, objects, broken.cut_or_changed(objects), st.binary(max_size=40))
 
-
-broken = st.builds(
-    _broken,
-    objects,
-    st.integers(0, 10_000),
-    st.one_of(
-        st.binary(max_size=3), st.sampled_from([b"\xff", b"\xed\xa0\x80", b"\\ud800", b'"', b"\x00", b"[" * 600])
-    ),
-    st.sampled_from(["cut", "insert", "replace"]),
-)
-
-NATIVE: Final = st.one_of(objects, objects, objects, broken, st.binary(max_size=40))
-
-RECORDS: Final[dict[str, st.SearchStrategy[bytes]]] = {"native": NATIVE}
+RECORDS: Final[dict[str, st.SearchStrategy[bytes]]] = {"native": NATIVE, **broken.RECORDS}
 """For each registered format: records of every kind."""
+RECORDS["auto"] = st.one_of(*RECORDS.values())
 
 
 def _json_with(secret: str) -> list[bytes]:
@@ -149,46 +131,14 @@ def _json_with(secret: str) -> list[bytes]:
         secret.encode(),
         b"",
     ]
-    breaks: list[Callable[[bytes], bytes]] = [
-        lambda v: v[:-1],
-        lambda v: v[: len(v) * 3 // 4],
-        lambda v: b"\xef\xbb\xbf" + v,
-        lambda v: v + b"\xff",
-        lambda v: v.replace(b'"', b"'"),
-        lambda v: v.replace(b"-1", b"NaN"),
-        lambda v: v.replace(b":", b":" + b"[" * 600, 1),
-        lambda v: v + v,
-        lambda v: v + b" " * 5_000,
-        lambda v: v.decode().encode("utf-16"),
-    ]
-    return shapes + [change(shape) for shape in shapes for change in breaks]
+    return shapes + [change(shape) for shape in shapes for change in broken.BREAKS]
 
 
-SECRETS: Final[dict[str, Callable[[str], list[bytes]]]] = {"native": _json_with}
+SECRETS: Final[dict[str, Callable[[str], list[bytes]]]] = {"native": _json_with, **broken.SECRETS}
 """For each registered format: sound and broken records that carry a given text in the places of content."""
-
-
-class Told(NamedTuple):
-    """The content of a plain record: labels by name, values by metric in fixed-point steps; others are not sent."""
-
-    at: int  # microseconds, whole milliseconds
-    labels: dict[str, str]
-    steps: dict[str, int]
-    event_id: str
-    trace_id: str
-
-
-_texts = st.sampled_from(["", "chat", "gpt-4o", "Gpt-4o", "é"])
-told: Final[st.SearchStrategy[Told]] = st.builds(
-    Told,
-    at=st.integers(0, 10**7).map(lambda ms: 1_740_960_000_000_000 + ms * 1_000),
-    labels=st.fixed_dictionaries(
-        {"service": _texts.filter(bool)}, optional={label: _texts for label in SENT_LABELS if label != "service"}
-    ),
-    steps=st.fixed_dictionaries({}, optional={m.name: st.integers(0, 5_000_000) for m in METRIC_FIELDS.values()}),
-    event_id=st.sampled_from(["", "e1", "e2"]),
-    trace_id=st.sampled_from(["", "t1"]),
-)
+SECRETS["auto"] = lambda secret: [
+    value for name, of in SECRETS.items() if name != "auto" for value in of(secret)[:: 1 if name == "native" else 5]
+]
 
 
 def _native(said: Told) -> bytes:
@@ -200,8 +150,30 @@ def _native(said: Told) -> bytes:
     return json.dumps(fields).encode()
 
 
-PLAIN: Final[dict[str, Callable[[Told], bytes]]] = {"native": _native}
+PLAIN: Final[dict[str, Callable[[Told], bytes]]] = {"native": _native, **translated.PLAIN}
 """For each registered format: the encoder of a plain record."""
+
+CARRIED: Final[dict[str, Callable[[Told], Told]]] = {"native": lambda said: said, **translated.CARRIED}
+"""For each registered format: what its records tell of a call."""
+
+SINGLE: Final = tuple(PLAIN)
+"""The formats of which `auto` finds out which one a record has."""
+
+
+def found(said: Told) -> str:
+    """The format in which a record of `auto` tells this call."""
+    return SINGLE[said.at // 1_000 % len(SINGLE)]
+
+
+PLAIN["auto"] = lambda said: PLAIN[found(said)](said)
+CARRIED["auto"] = lambda said: CARRIED[found(said)](said)
+
+Together = dict[str, Callable[[Sequence[Told]], bytes]]
+TOGETHER: Final[Together] = {**translated.TOGETHER, "auto": translated.TOGETHER["litellm"]}
+"""For each format whose records hold many calls: one record of these calls, each of which begins at its own time."""
+
+AMID: Final[Together] = {**translated.AMID, "auto": translated.AMID["kong"]}
+"""As `TOGETHER`, with each call told again and what is no call between them, as far as the format has either."""
 
 _HEAD: Final = b'{"timestamp":1740960000,"service":"chat"'
 FAULTY: Final[dict[str, dict[str, list[bytes]]]] = {
@@ -217,9 +189,13 @@ FAULTY: Final[dict[str, dict[str, list[bytes]]]] = {
             _HEAD + b',"prompt_tokens":1.5}',
         ],
         Reason.BAD_TIME: [b'{"timestamp":"soon","service":"chat"}', b'{"timestamp":5,"service":"chat"}'],
-        Reason.STRING_TOO_LONG: [_HEAD + b',"model":"' + b"x" * 31 + b'"}'],
+        Reason.STRING_TOO_LONG: [_HEAD + b',"model":"' + b"x" * 41 + b'"}'],
         Reason.TOO_MANY_ATTRIBUTES: [_HEAD + b',"attributes":{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}}'],
-    }
+    },
+    **translated.FAULTY,
 }  # fmt: skip
-"""For each registered format, by reason: records that are refused for it under limits of 2,000 bytes, 30 characters and
-5 attributes."""
+"""For each registered format, by reason: records of one fault under limits of 2,000 bytes, 40 characters and 5
+attributes. A record of too many calls may have more bytes."""
+FAULTY["auto"] = FAULTY["native"] | {
+    reason: translated.FAULTY["otlp_proto"][reason] for reason in (Reason.NOT_OTLP, Reason.TOO_MANY_CALLS)
+}

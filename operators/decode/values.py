@@ -11,6 +11,8 @@ import orjson
 
 _LONGEST: Final = 262_144  # characters of text that is parsed for a value inside it
 _LONGEST_REPR: Final = 16_384
+_DEEPEST: Final = 100
+"""Deepest nesting in a text: deeper values could not be compared or written within the stack that is left."""
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
 _NOTHING: Final = frozenset({"", "none", "null", "undefined", "nan"})
 
@@ -25,22 +27,41 @@ def told(value: Any) -> bool:
 
 
 def inside(value: Any) -> Any:
-    """The list or dict in a text of JSON, or in the repr of one in Python; None if there is none."""
+    """The list or dict in a text of JSON, or in the repr of one in Python; None if there is none.
+
+    A repr must hold what JSON has a form for, too.
+    """
     if not isinstance(value, str):
         return value
     text = value.strip()
     if text[:1] not in ("{", "[") or len(text) > _LONGEST:
         return None
     try:
-        return orjson.loads(text)
+        found = orjson.loads(text)
     except orjson.JSONDecodeError:
-        pass
+        found = _from_repr(text)
+    return found if text.count("[") + text.count("{") <= _DEEPEST or _shallow(found) else None
+
+
+def _from_repr(text: str) -> Any:
     if len(text) > _LONGEST_REPR:
         return None
     try:
-        return ast.literal_eval(text)
+        return orjson.loads(orjson.dumps(ast.literal_eval(text), option=orjson.OPT_NON_STR_KEYS))
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
+
+
+def _shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return not level
 
 
 def text(value: Any) -> Any:

@@ -45,6 +45,8 @@ class Told:
     """Spans that tell of the same call too, the nearest first."""
     within: int = 0
     """How many calls count in place of this one."""
+    paired: bool = False
+    """Whether the span of another library around it was found."""
 
     @property
     def cached(self) -> bool:

@@ -215,8 +215,8 @@ def plain(value: Any, depth: int) -> Any:
     for name, inner in value.items():
         match name:
             case "stringValue" | "string_value" | "boolValue" | "bool_value" | "doubleValue" | "double_value":
-                return inner
-            case "intValue" | "int_value":
+                return inner if not isinstance(inner, (dict, list)) else None
+            case "intValue" | "int_value" if not isinstance(inner, (dict, list)):
                 return int(inner) if isinstance(inner, str) and _WHOLE.fullmatch(inner) else inner
             case "arrayValue" | "array_value":
                 values = inner.get("values") if isinstance(inner, dict) else None

@@ -14,13 +14,15 @@ counts, since its time is the call's own. What it lacks is taken from the others
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from operators.decode.otlp.calls import Told
 from operators.decode.otlp.roles import EMBEDDINGS
 from operators.decode.otlp.signals import Span
-from operators.decode.resolve import Conventions
+from operators.decode.resolve import Conventions, Found
 from operators.decode.values import is_number, number, text
 
 Spans = Mapping[tuple[str, str], tuple[Span, str | None]]
@@ -39,6 +41,11 @@ _USAGE: Final = frozenset(
 )
 _PARTS: Final = ("cached_tokens", "cache_write_tokens", "reasoning_tokens")
 _MS: Final = 1_000_000
+_DAY: Final = 86_400  # seconds
+_HIGHEST: Final = 64
+"""Most spans above a call that are looked at. A trace made to hurt has ten thousand."""
+_NEAR: Final = 32
+"""Most spans that are held against one of another library, those that start next after it."""
 
 
 def counted(told: Sequence[Told], spans: Spans, conventions: Conventions) -> list[Told]:
@@ -61,10 +68,11 @@ def counted(told: Sequence[Told], spans: Spans, conventions: Conventions) -> lis
             _drop(outer, inmost)
     _close_streams(_left(told))
     left = _left(told)
+    asked = _Above(conventions)
     for t in left:
         for outer in t.outer:
             _complete(t, outer, alone=outer.within == 1)
-        _inherit(t, spans, conventions)
+        _inherit(t, spans, asked)
     return left
 
 
@@ -82,7 +90,7 @@ def _left(told: Sequence[Told]) -> list[Told]:
 def _up(span: Span, spans: Spans) -> Iterator[tuple[Span, str | None]]:
     """The spans above this one, as far as the record has them, the nearest first."""
     been = {span.span_id}
-    while span.parent_id and span.parent_id not in been:
+    while span.parent_id and span.parent_id not in been and len(been) <= _HIGHEST:
         been.add(span.parent_id)
         found = spans.get((span.trace_id, span.parent_id))
         if found is None:
@@ -100,31 +108,27 @@ def _length(told: Told) -> int:
     return told.span.end - told.span.start or 1 << 63
 
 
-def _overlap(a: Told, b: Told) -> bool:
-    return a.span.start <= b.span.end and b.span.start <= a.span.end
-
-
 def _alike(told: Sequence[Told]) -> list[list[Told]]:
     """Groups of calls that share an id and overlap in time, or are one span written twice; each call is in at most one.
 
     Some servers give their responses ids that are not their own alone, so an id that comes back later is another call.
     """
-    owners: dict[tuple[object, ...], list[list[Told]]] = {}
+    latest: dict[tuple[object, ...], int] = {}  # the group that a key was last seen in
     groups: list[list[Told]] = []
+    ends: list[int] = []
     for t in sorted(told, key=lambda t: t.span.start):
         span = t.span
         keys: list[tuple[object, ...]] = [("span", span.trace_id, span.name, span.start, span.end)]
         keys += [("response", t.response_id)] if t.response_id else []
         keys += [("call", t.call_id)] if t.call_id else []
-        near = (group for key in keys for group in owners.get(key, ()) if _overlap(group[-1], t))
-        group = next(near, None)
-        if group is None:
-            group = []
-            groups.append(group)
-        group.append(t)
-        for key in keys:
-            if group not in owners.setdefault(key, []):
-                owners[key].append(group)
+        near = (latest[key] for key in keys if key in latest and span.start <= ends[latest[key]])
+        group = next(near, len(groups))
+        if group == len(groups):
+            groups.append([])
+            ends.append(span.start)
+        groups[group].append(t)
+        ends[group] = max(ends[group], span.end)
+        latest |= dict.fromkeys(keys, group)
     return [group for group in groups if len(group) > 1]
 
 
@@ -134,27 +138,36 @@ def _nested(told: Sequence[Told]) -> Iterator[tuple[Told, Told]]:
     They come from one process, the one lies in the other in time, and all that both tell is equal: model, outcome,
     usage. Only a failed call, or one whose usage both tell, is judged so. An inner span is in one pair at most.
     """
-    taken: set[int] = set()
+    equal: dict[tuple[object, ...], list[Told]] = {}
+    for t in sorted(told, key=lambda t: t.span.start):
+        if (outcome := _outcome(t)) is not None:
+            equal.setdefault(outcome, []).append(t)
+    starts = {outcome: [t.span.start for t in of] for outcome, of in equal.items()}
     for outer in sorted(told, key=lambda t: t.span.end - t.span.start):
-        for i, inner in enumerate(told):
-            if i not in taken and _same_call(outer, inner):
-                taken.add(i)
+        outcome = _outcome(outer)
+        if outcome is None:
+            continue
+        first = bisect_left(starts[outcome], outer.span.start)
+        for inner in islice(equal[outcome], first, first + _NEAR):
+            if not inner.paired and _same_call(outer, inner):
+                inner.paired = True
                 yield outer, inner
                 break
 
 
+def _outcome(told: Told) -> tuple[object, ...] | None:
+    """What spans of one call must both tell; None if this one does not tell it."""
+    names = ("error_type",) if told.fields["status"] == "error" else ("prompt_tokens", "completion_tokens")
+    values = [told.fields.get(name) for name in names]
+    return (told.fields["status"], _kind(told), *values) if all(map(_hashable, values)) else None
+
+
 def _same_call(outer: Told, inner: Told) -> bool:
+    """Whether two spans of equal outcome tell of one call."""
     a, b = outer.span, inner.span
-    if a.scope == b.scope or a.resource != b.resource or _kind(outer) != _kind(inner):
+    if a.scope == b.scope or not (a.start <= b.start and b.end <= a.end) or a.resource != b.resource:
         return False
-    if not (a.start <= b.start and b.end <= a.end) or (outer.response_id and inner.response_id):
-        return False
-    if outer.fields["status"] != inner.fields["status"] or not _models(outer) & _models(inner):
-        return False
-    if outer.fields["status"] == "error":
-        return _agree(outer, inner, ("error_type",))
-    usage = ("prompt_tokens", "completion_tokens")
-    return _agree(outer, inner, usage) and all(name in t.fields for name in usage for t in (outer, inner))
+    return not (outer.response_id and inner.response_id) and bool(_models(outer) & _models(inner))
 
 
 def _models(told: Told) -> set[str]:
@@ -163,26 +176,23 @@ def _models(told: Told) -> set[str]:
     return {name.rpartition("/")[2] for name in names if isinstance(name, str)}
 
 
-def _agree(a: Told, b: Told, names: Sequence[str]) -> bool:
-    """Whether the fields that both tell are equal, and at least one is."""
-    both = [name for name in names if name in a.fields and name in b.fields]
-    return bool(both) and all(a.fields[name] == b.fields[name] for name in both)
-
-
 def _close_streams(told: Sequence[Told]) -> None:
     """Give logfire's log of a finished stream the start of the span that opened it."""
+    openers: dict[tuple[str, ...], list[Told]] = {}
+    for t in sorted(filter(opens_stream, told), key=lambda t: t.span.start):
+        openers.setdefault(_siblings(t), []).append(t)
     for t in told:
         if t.span.attributes.get("logfire.span_type") != "log":
             continue
         end = t.span.end or t.span.start
-        openers = [o for o in told if opens_stream(o) and o.span.start <= end and _siblings(o, t)]
-        if openers:
-            opener = max(openers, key=lambda o: o.span.start)
-            _drop(opener, t)
-            start = opener.span.start
+        of = openers.get(_siblings(t), [])
+        before = bisect_right(of, end, key=lambda opener: opener.span.start)
+        if before:
+            _drop(of[before - 1], t)
+            start = of[before - 1].span.start
         else:
             lasted = number(t.span.attributes.get("duration"))
-            start = end - round(lasted * 1e9) if is_number(lasted) else end
+            start = end - round(lasted * 1e9) if is_number(lasted) and 0 <= lasted <= _DAY else end
         t.fields |= {"timestamp": start, "latency_ms": (end - start) / _MS, "streamed": True}
         t.found |= {"timestamp": "start of the stream", "latency_ms": "end of the stream - start", "streamed": "log"}
 
@@ -198,12 +208,10 @@ def opens_stream(told: Told) -> bool:
     )
 
 
-def _siblings(a: Told, b: Told) -> bool:
-    return (
-        (a.span.trace_id, a.span.parent_id) == (b.span.trace_id, b.span.parent_id)
-        and a.span.scope == b.span.scope
-        and a.fields.get("model_requested") == b.fields.get("model_requested")
-    )
+def _siblings(told: Told) -> tuple[str, ...]:
+    """What the spans of one stream have in common."""
+    span = told.span
+    return span.trace_id, span.parent_id, span.scope, str(told.fields.get("model_requested"))
 
 
 def _complete(told: Told, outer: Told, alone: bool) -> None:
@@ -235,12 +243,27 @@ def _hashable(value: Any) -> bool:
     return is_number(value) or isinstance(value, str)
 
 
-def _inherit(told: Told, spans: Spans, conventions: Conventions) -> None:
+class _Above:
+    """What spans tell for the calls below them; each span is read once, however many these are."""
+
+    def __init__(self, conventions: Conventions) -> None:
+        self._conventions = conventions
+        self._read: dict[int, dict[str, Found]] = {}
+
+    def read(self, span: Span) -> dict[str, Found]:
+        """The fields of `_ABOVE` that the span tells."""
+        if id(span) not in self._read:
+            read = self._conventions.read(span.attributes)
+            self._read[id(span)] = {name: read[name][0] for name in _ABOVE if name in read}
+        return self._read[id(span)]
+
+
+def _inherit(told: Told, spans: Spans, above: _Above) -> None:
     """Take the names of agent, session, user and tenant from the nearest span above that tells them."""
     missing = [name for name in _ABOVE if name not in told.fields]
     for span, _ in _up(told.span, spans) if missing else ():
-        read = conventions.read(span.attributes)
+        read = above.read(span)
         for name in [name for name in missing if name in read]:
-            told.fields[name] = text(read[name][0].value)
-            told.found[name] = f"{read[name][0].row.place} of span {span.name}"
+            told.fields[name] = text(read[name].value)
+            told.found[name] = f"{read[name].row.place} of span {span.name}"
             missing.remove(name)
