@@ -19,7 +19,7 @@ from connectors.kafka.once import KafkaOnce
 from connectors.kafka.source import KafkaSource
 from connectors.simulator import Simulator
 from connectors.sqlite import SqliteFactory
-from operators.config import LimitsConfig
+from operators.decode.config import LimitsConfig
 
 X = TypeVar("X")
 X_contra = TypeVar("X_contra", contravariant=True)

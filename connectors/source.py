@@ -16,8 +16,9 @@ from connectors.base import Chunk, Reader, ReaderFactory, State
 from connectors.clocks import HOST, Clock, ClockWatch, SteadyClock
 from connectors.config import ReliabilityConfig
 from connectors.pace import Pace, Rest
-from operators.config import DecodeConfig, TimeConfig
+from operators.config import TimeConfig
 from operators.decode.base import Decoder
+from operators.decode.config import DecodeConfig
 from operators.decode.intake import Balance, Batch, Intake
 from operators.enrich.enricher import Enrich
 from operators.errors import ConfigError, FatalError, RetryableError

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from operators.config import DecodeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.conventions import conventions
 from tests import otlp, translated
 from tests.told import Told, calls, late_by

@@ -13,8 +13,8 @@ import numpy as np
 import orjson
 import zstandard
 
-from operators.config import DecodeConfig
 from operators.decode.base import Call, Format, Unreadable
+from operators.decode.config import DecodeConfig
 from operators.decode.mapped import MappedFormat
 from operators.decode.mapping import MappingConfig
 from operators.decode.privacy import make_private

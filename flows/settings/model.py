@@ -27,16 +27,14 @@ from connectors.kafka.config import KafkaConfig
 from flows.settings import layers
 from flows.settings.schema import dotted, values_of
 from operators.config import (
-    DecodeConfig,
     DetectConfig,
     EnrichConfig,
     EpisodesConfig,
     GroupsConfig,
-    LimitsConfig,
     PanesConfig,
-    PrivacyConfig,
     TimeConfig,
 )
+from operators.decode.config import DecodeConfig, LimitsConfig, PrivacyConfig
 from operators.decode.resolve import conventions
 from operators.detect import registry
 from operators.errors import ConfigError

@@ -13,8 +13,8 @@ from typing import Final, Literal
 import numpy as np
 import orjson
 
-from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Decoder, Fault, Recognizable, add_counts
+from operators.decode.config import DecodeConfig
 from operators.decode.diagnose import unreadable
 from operators.decode.native import NativeDecoder
 from operators.model import Events, Reason

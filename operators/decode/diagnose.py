@@ -25,8 +25,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from operators.config import DecodeConfig
 from operators.decode.base import Fault
+from operators.decode.config import DecodeConfig
 from operators.decode.privacy import rules
 from operators.decode.record import METRIC_FIELDS, MeasuredRecord, Record
 from operators.decode.redact import redact, sketch

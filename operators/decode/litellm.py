@@ -15,9 +15,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from operators.config import DecodeConfig
 from operators.decode import vocabulary
 from operators.decode.base import Call, Reading
+from operators.decode.config import DecodeConfig
 from operators.decode.fields import Gathered, elapsed_ms, items, once, parsed, source, text, words
 from operators.decode.paths import at
 from operators.decode.values import flag, number

@@ -30,8 +30,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Fault
+from operators.decode.config import DecodeConfig
 from operators.decode.diagnose import MAX_DEPTH, explain, unreadable
 from operators.decode.privacy import enforce
 from operators.decode.record import ABSENT, METRIC_FIELDS, NAN, MeasuredRecord, Record, label_texts

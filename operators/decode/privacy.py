@@ -7,7 +7,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
-from operators.config import PrivacyConfig, Rule
+from operators.decode.config import PrivacyConfig, Rule
 from operators.decode.record import Record
 
 _KNOWN: Final = 8_192

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from operators.config import DecodeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.conventions import FIELDS, MORE, ROLES, TABLE, Row, Unit, rows
 from operators.decode.paths import Path, at, steps
 from operators.decode.values import inside, told

@@ -14,7 +14,8 @@ from connectors.backoff import pause_s
 from connectors.base import Chunk, Reader, State
 from connectors.config import ReliabilityConfig
 from connectors.source import SourceSettings, TelemetryPartition, TelemetrySource
-from operators.config import DecodeConfig, TimeConfig
+from operators.config import TimeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.intake import Balance, Batch
 from operators.decode.registry import DECODERS
 from operators.errors import ConfigError, FatalError, RetryableError

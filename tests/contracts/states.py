@@ -19,7 +19,6 @@ from flows.pipeline import Shape, alert_record, detection, letter_record
 from flows.recovery import store as recovery_store
 from operators import stored
 from operators.config import (
-    DecodeConfig,
     DetectConfig,
     EnrichConfig,
     EpisodesConfig,
@@ -27,6 +26,7 @@ from operators.config import (
     PanesConfig,
     TimeConfig,
 )
+from operators.decode.config import DecodeConfig
 from operators.decode.intake import Balance, Batch, Intake
 from operators.decode.registry import DECODERS
 from operators.detect import registry

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final
 
-from operators.config import DecodeConfig
 from operators.decode.base import Call, Reading
+from operators.decode.config import DecodeConfig
 from operators.decode.otlp import json, proto
 from operators.decode.otlp.calls import Told, tell
 from operators.decode.otlp.once import counted, opens_stream

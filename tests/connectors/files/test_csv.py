@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from connectors.config import FilesConfig
 from connectors.files.source import FilesFactory
-from operators.config import DecodeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.native import NativeDecoder
 from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS
 from operators.errors import FatalError

@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from connectors.config import FilesConfig
 from connectors.files.source import FilesFactory
-from operators.config import DecodeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.native import NativeDecoder
 from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS
 from operators.errors import ConfigError, FatalError

@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Decoder
+from operators.decode.config import DecodeConfig
 from operators.decode.native import NativeDecoder
 from operators.metrics import METRIC_INDEX
 from operators.model import LABELS, Bools, Events, Reason

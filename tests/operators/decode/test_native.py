@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Fault
+from operators.decode.config import DecodeConfig
 from operators.decode.diagnose import MAX_DEPTH, explain
 from operators.decode.native import NativeDecoder
 from operators.decode.record import METRIC_FIELDS, MeasuredRecord

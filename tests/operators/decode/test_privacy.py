@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from connectors.rows import pane_rows
-from operators.config import DecodeConfig, PrivacyConfig
 from operators.decode.base import Decoded
+from operators.decode.config import DecodeConfig, PrivacyConfig
 from operators.decode.native import NativeDecoder
 from operators.decode.privacy import hashed
 from operators.decode.record import METRIC_FIELDS
