@@ -20,8 +20,8 @@ from typing import Final
 import orjson
 
 from connectors.files.lines import Lines
-from operators.decode.record import TEXT_FIELDS
 from operators.errors import ConfigError, FatalError
+from operators.model import TEXT_FIELDS
 
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _DIVIDERS: Final = ",;\t"

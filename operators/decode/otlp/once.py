@@ -248,14 +248,15 @@ class _Above:
 
     def __init__(self, conventions: Conventions) -> None:
         self._conventions = conventions
-        self._read: dict[int, dict[str, Found]] = {}
+        self._read: dict[tuple[str, str], dict[str, Found]] = {}
 
     def read(self, span: Span) -> dict[str, Found]:
         """The fields of `_ABOVE` that the span tells."""
-        if id(span) not in self._read:
+        key = span.trace_id, span.span_id
+        if key not in self._read:
             read = self._conventions.read(span.attributes)
-            self._read[id(span)] = {name: read[name][0] for name in _ABOVE if name in read}
-        return self._read[id(span)]
+            self._read[key] = {name: read[name][0] for name in _ABOVE if name in read}
+        return self._read[key]
 
 
 def _inherit(told: Told, spans: Spans, above: _Above) -> None:

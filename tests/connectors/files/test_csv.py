@@ -18,9 +18,9 @@ from connectors.config import FilesConfig
 from connectors.files.source import FilesFactory
 from operators.decode.config import DecodeConfig
 from operators.decode.native import NativeDecoder
-from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS
+from operators.decode.record import METRIC_FIELDS
 from operators.errors import FatalError
-from operators.model import Reason
+from operators.model import TEXT_FIELDS, Reason
 
 LIMIT = 200
 START = 1_741_000_000

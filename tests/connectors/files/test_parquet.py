@@ -22,9 +22,9 @@ from connectors.config import FilesConfig
 from connectors.files.source import FilesFactory
 from operators.decode.config import DecodeConfig
 from operators.decode.native import NativeDecoder
-from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS
+from operators.decode.record import METRIC_FIELDS
 from operators.errors import ConfigError, FatalError
-from operators.model import Reason
+from operators.model import TEXT_FIELDS, Reason
 
 AT = datetime(2026, 1, 5, 12, 0, 0, 123_456, UTC)
 
