@@ -172,7 +172,7 @@ Together = dict[str, Callable[[Sequence[Told]], bytes]]
 TOGETHER: Final[Together] = {**translated.TOGETHER, "auto": translated.TOGETHER["litellm"]}
 """For each format whose records hold many calls: one record of these calls, each of which begins at its own time."""
 
-AMID: Final[Together] = {**translated.AMID, "auto": translated.AMID["kong"]}
+AMID: Final[Together] = {**translated.AMID, "auto": translated.AMID["litellm"]}
 """As `TOGETHER`, with each call told again and what is no call between them, as far as the format has either."""
 
 _HEAD: Final = b'{"timestamp":1740960000,"service":"chat"'

@@ -107,6 +107,7 @@ def _span(said: Told) -> otlp.Plain:
         start=said.at * 1_000,
         end=(said.at + said.steps["latency"]) * 1_000 if "latency" in said.steps else 0,
         status=2 if said.labels.get("error_type") else 0,
+        scope="calls",
         resource=resource,
     )
 

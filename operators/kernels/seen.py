@@ -86,6 +86,10 @@ def see(memory: Ring, most: int, keys: Keys, times: Ints, horizon: int, repeat: 
     """
     key, at, place, use = memory.key, memory.at, memory.place, memory.use
     for i in range(len(keys)):
+        for k in range(keys.shape[1]):  # before any of them is remembered: two equal keys of one event are no repeat
+            last = place[_slot(key, place, keys[i, k, 0], keys[i, k, 1])]
+            if last >= 0 and times[i] - at[last] <= horizon:
+                repeat[i] = True
         for k in range(keys.shape[1]):
             high, low = keys[i, k, 0], keys[i, k, 1]
             if high == 0 and low == 0:
@@ -93,8 +97,6 @@ def see(memory: Ring, most: int, keys: Keys, times: Ints, horizon: int, repeat: 
             if use[1] >= most:
                 _forget(key, place, use)
             slot = _slot(key, place, high, low)
-            if place[slot] >= 0 and times[i] - at[place[slot]] <= horizon:
-                repeat[i] = True
             new = (use[0] + use[1]) % len(key)
             key[new, 0], key[new, 1] = high, low
             at[new] = times[i]

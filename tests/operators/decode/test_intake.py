@@ -18,6 +18,7 @@ from operators.enrich.enricher import Enricher
 from operators.errors import FatalError
 from operators.model import NO_ARRIVAL, SECOND, Reason
 from operators.panes.watermark import End
+from tests.otlp import Plain, json_text
 
 T0 = 1_767_225_600
 TIME = TimeConfig(lateness_s=10, future_skew_s=60, correction_s=300)
@@ -103,15 +104,20 @@ def test_old_events_are_late_only_if_max_age_is_set_and_do_not_move_time() -> No
     assert alone.watermark is None
 
 
-def test_the_state_of_the_release_before_is_read() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_state_of_a_release_before_is_read(version: int) -> None:
     part = intake(dedupe_s=90)
     take(part, [event(0, "a"), event(70, "b")], arrivals=[T0 * SECOND, (T0 + 70) * SECOND])
-    version, *middle, marks, arrived = part.save()
-    assert (version, arrived) == (2, (T0 + 70) * SECOND)
-    assert isinstance(marks, tuple)
+    now, began, start, end, balance, marks, arrived = part.save()
+    assert (now, arrived) == (3, (T0 + 70) * SECOND)
+    assert isinstance(marks, tuple) and isinstance(balance, tuple)
+    before = tuple(pair for pair in balance if pair[0] != "passed_over")
+    assert len(before) == len(balance) - 1, "the releases before passed nothing over"
+    state = (began, start, end, before)
     again = intake(dedupe_s=90)
-    again.restore((1, *middle, tuple(mark[:2] for mark in marks)))
+    again.restore((1, *state, tuple(mark[:2] for mark in marks)) if version == 1 else (2, *state, marks, arrived))
     assert again.remember_from == part.remember_from and again.watermark == part.watermark
+    assert again.balance == part.balance
     take(again, [event(75, "c")], arrivals=[(T0 + 75) * SECOND])
     assert again.balance.on_time == 3
 
@@ -213,3 +219,78 @@ def test_records_of_files_arrive_when_the_first_run_began() -> None:
 def test_the_state_of_another_version_is_refused() -> None:
     with pytest.raises(FatalError, match="version 7"):
         intake().restore((7,))
+
+
+def otlp_intake(dedupe_s: float = 600) -> Intake:
+    decode = DecodeConfig(dedupe_s=dedupe_s)
+    return Intake(("topic", 0), DECODERS["otlp_json"], Enricher(EnrichConfig()), TIME, decode, (T0 + 10_000) * SECOND)
+
+
+def span(second: float, number: int, response_id: str = "", **changed: Any) -> Plain:
+    start = round((T0 + second) * 1e9)
+    answered = {"gen_ai.response.id": response_id} if response_id else {}
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", **answered}
+    return Plain(attributes, f"{number:016x}", start=start, end=start + 10**9, **changed)
+
+
+AGENT = Plain({"gen_ai.operation.name": "invoke_agent"}, "00000000000000ff")
+
+
+def test_what_is_passed_over_is_counted_beside_the_sum_and_is_part_of_the_state() -> None:
+    part = otlp_intake()
+    take(part, [json_text([AGENT, span(0, 1), span(0, 1), span(1, 2)]), b'{"resourceMetrics": []}', json_text([AGENT])])
+    balance = part.balance
+    assert (balance.records, balance.on_time, balance.duplicate) == (3, 2, 1)
+    assert balance.passed_over == {"no_call": 2}
+    assert balance.events == 3, "what is passed over is no event"
+    again = otlp_intake()
+    again.restore(part.save())
+    take(again, [json_text([AGENT])], 3)
+    assert again.balance.passed_over == {"no_call": 3}
+    assert (balance + again.balance).passed_over == {"no_call": 5}
+
+
+def test_the_calls_of_a_record_are_judged_one_by_one() -> None:
+    part = otlp_intake()
+    backwards = Plain(span(0, 4).attributes, "0000000000000004", start=T0 * 10**9, end=T0 * 10**9 - 1)
+    events, on_time, late, dead = take(part, [json_text([span(100, 1), span(0, 2), backwards, span(20_000, 3)])], 7)
+    assert (on_time.tolist(), late.tolist()) == ([True, False, False], [False, True, False])
+    assert [(d.offset, d.call, d.reason) for d in dead] == [(7, 2, Reason.BAD_NUMBER), (7, 3, Reason.FUTURE_TIME)]
+    assert [d.id for d in dead] == ["topic/0/7#2", "topic/0/7#3"]
+    assert part.balance.events == 4
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        span(0, 1),
+        span(0, 2, "resp-1", trace_id="c" * 32, scope="another library"),
+        span(0.5, 3, "resp-1"),
+    ],
+    ids=["the same span", "the same response in another trace", "the same response a little later"],
+)
+def test_a_call_that_comes_again_counts_once_also_after_a_resume(again: Plain) -> None:
+    first = json_text([span(0, 1, "resp-1")])
+    whole = otlp_intake()
+    take(whole, [first, json_text([again])])
+    assert (whole.balance.on_time, whole.balance.duplicate) == (1, 1)
+    part = otlp_intake()
+    take(part, [first])
+    resumed = otlp_intake()
+    resumed.restore(part.save())
+    assert resumed.remember_from == 0
+    resumed.remember([first], np.zeros(1, np.int64), None)
+    take(resumed, [json_text([again])], 1)
+    assert (resumed.balance.on_time, resumed.balance.duplicate) == (1, 1)
+
+
+def test_a_response_id_that_comes_back_much_later_is_another_call() -> None:
+    part = otlp_intake()
+    take(part, [json_text([span(0, 1, "resp-1")]), json_text([span(60, 2, "resp-1")])])
+    assert (part.balance.on_time, part.balance.duplicate) == (2, 0)
+
+
+def test_without_deduplication_spans_are_told_as_they_come() -> None:
+    part = otlp_intake(dedupe_s=0)
+    take(part, [json_text([span(0, 1, "resp-1")]), json_text([span(0, 1, "resp-1")])])
+    assert part.balance.on_time == 2 and part.remember_from is None
