@@ -17,21 +17,21 @@ MOST: Final = 20
 
 @dataclass(slots=True)
 class Novelties:
-    """The formats of each partition and the unknown attributes that were told of; told once a process."""
+    """The formats and the unknown attributes that were told of; each is told once a process."""
 
-    _formats: set[tuple[str, str]] = field(default_factory=set)
+    _formats: set[str] = field(default_factory=set)
     _unknown: set[str] = field(default_factory=set)
 
     def see(self, batch: Batch) -> None:
         """Tell what this batch has that none before it had."""
         for name in sorted(batch.formats):
-            if (batch.partition, name) not in self._formats:
-                self._formats.add((batch.partition, name))
-                log.info("source partition %s has records of the format %s", batch.partition, name)
+            if name not in self._formats:
+                self._formats.add(name)
+                log.info("records of the format %s come, first in source partition %s", name, batch.partition)
         for name in sorted(batch.unknown):
             if name not in self._unknown and len(self._unknown) < MOST:
                 self._unknown.add(name)
                 log.warning(
-                    "calls carry %s, which looks like usage and which no convention reads: if it is a field of the call, "
-                    "name it in decode.attributes", printable(name),
+                    "calls carry %s, which looks like usage and which no convention reads: if it tells a field, name it "
+                    "in decode.attributes", printable(name),
                 )  # fmt: skip

@@ -25,11 +25,12 @@ def test_each_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
         novelties.see(batch("t/0", {"otlp_proto": 3, "native": 2}, {"acme.tokens": 1}))
         novelties.see(batch("t/1", {"native": 2}, {"acme.tokens": 1}))
     assert [record.getMessage() for record in caplog.records] == [
-        "source partition t/0 has records of the format native",
-        "source partition t/0 has records of the format otlp_proto",
-        "calls carry acme.tokens, which looks like usage and which no convention reads: if it is a field of the call, "
-        "name it in decode.attributes",
-        "source partition t/1 has records of the format native",
+        "records of the format native come, first in source partition t/0",
+        "records of the format otlp_proto come, first in source partition t/0",
+        (
+            "calls carry acme.tokens, which looks like usage and which no convention reads: if it tells a field, name "
+            "it in decode.attributes"
+        ),
     ]
 
 
