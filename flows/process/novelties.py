@@ -32,6 +32,6 @@ class Novelties:
             if name not in self._unknown and len(self._unknown) < MOST:
                 self._unknown.add(name)
                 log.warning(
-                    "calls carry %s, which looks like usage and which no convention reads: if it tells a field, name it "
-                    "in decode.attributes", printable(name),
+                    "calls carry %s, which looks like usage and which no convention reads: if it tells a field, name "
+                    "it in decode.attributes", printable(name),
                 )  # fmt: skip
