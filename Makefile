@@ -13,7 +13,9 @@ KILLS ?= 200
 
 VENV := .venv
 PY := $(VENV)/bin/python
-INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+INSTALL := $(PIP) --require-hashes --only-binary :all:
+INSTALL_PROJECT := $(PIP) --no-index --no-deps --no-build-isolation --editable .
 CODE := flows operators connectors $(wildcard benchmarks observability) tests
 PYENV := "$${PYENV_ROOT:-$${HOME:-}/.pyenv}"
 SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
@@ -23,7 +25,7 @@ help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: $(VENV)/.runtime ## the main job in a folder below runs/, then its report (EVENTS="file ...", or RESUME=1)
+run: $(VENV)/.runtime ## the main job in a folder below runs/, then its report (EVENTS="file or folder ...", or RESUME=1)
 	@$(PY) -m flows.run $(if $(filter-out 0 no,$(RESUME)),--resume) $(if $(strip $(EVENTS)),--events $(EVENTS))
 
 .PHONY: demo
@@ -137,10 +139,11 @@ services: .services/kafka/.ready .services/kustomize .services/compose-spec.json
 	fi
 
 .PHONY: lock
-lock: $(VENV)/.dev ## make requirements.lock and requirements-dev.lock anew from pyproject.toml
-	@$(PY) -m pip install --quiet --disable-pip-version-check 'uv>=0.13,<1'
+lock: $(VENV)/.dev ## make the lock files anew from pyproject.toml
+	@$(PIP) 'uv>=0.13,<1'
 	@$(PY) -m uv pip compile $(COMPILE) --upgrade --extra otel --output-file requirements.lock pyproject.toml
 	@$(PY) -m uv pip compile $(COMPILE) --upgrade --extra dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
+	@$(PY) -m uv pip compile $(COMPILE) --upgrade --group build --output-file requirements-build.lock
 COMPILE := --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
 
@@ -160,14 +163,16 @@ $(VENV)/.python:
 		"(on Debian 12: apt-get install python3 python3-venv) or name it with PYTHON=..." >&2; \
 	exit 1
 
-$(VENV)/.runtime: requirements.lock $(VENV)/.python
-	@echo "Installing the pinned packages into $(VENV), once ..."
-	@$(INSTALL) -r $<
+$(VENV)/.runtime: requirements.lock requirements-build.lock pyproject.toml $(VENV)/.python
+	@echo "Installing the pinned packages and the command llm-sentinel into $(VENV), once ..."
+	@$(INSTALL) -r $< -r requirements-build.lock
+	@$(INSTALL_PROJECT)
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.lock $(VENV)/.python
-	@echo "Installing the pinned packages and tools into $(VENV), once ..."
-	@$(INSTALL) -r $<
+$(VENV)/.dev: requirements-dev.lock requirements-build.lock pyproject.toml $(VENV)/.python
+	@echo "Installing the pinned packages and tools and the command llm-sentinel into $(VENV), once ..."
+	@$(INSTALL) -r $< -r requirements-build.lock
+	@$(INSTALL_PROJECT)
 	@touch $@ $(VENV)/.runtime
 
 .services/kafka/.ready: services/pom.xml

@@ -38,7 +38,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from benchmarks.events import Events, Filler, paced
 from benchmarks.throughput import machine
 from benchmarks.watched import Flow, Speed
-from operators.config import DecodeConfig, EnrichConfig, PanesConfig, TimeConfig
+from operators.config import EnrichConfig, PanesConfig, TimeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.intake import Batch, Intake
 from operators.decode.registry import decoder
 from operators.enrich.enricher import Enricher

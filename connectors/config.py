@@ -106,9 +106,11 @@ class ReliabilityConfig(Section):
 
 
 class FilesConfig(Section):
-    """Recorded traffic: JSON lines, plain or gzip."""
+    """Recorded traffic: JSON lines or CSV, plain, gzip or zstd, or Parquet."""
 
-    paths: tuple[LocalPath, ...] = Field(min_length=1, description="The files to read; each one is a partition.")
+    paths: tuple[LocalPath, ...] = Field(
+        min_length=1, description="The files to read, and folders of them; each file is a partition."
+    )
 
 
 class SqliteConfig(Section):

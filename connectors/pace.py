@@ -27,17 +27,23 @@ class Pace:
         self._began: int | None = None
         self._informant: int | None = None
         self._elsewhere: list[int | None] = []
+        self._slowest: int | None = None  # kept, since many files ask for it far more often than it changes
+        self._lock = threading.Lock()
 
     def tell(self, partition: str, at: int | None, at_end: bool) -> None:
         """A partition has reached this time, None before its first event, and stands at its end or not."""
-        if at is not None and self._at.get(partition) is None:
-            self._began = at if self._began is None else min(at, self._began)
-        self._at[partition] = at
-        (self._at_end.add if at_end else self._at_end.discard)(partition)
+        with self._lock:
+            if at is not None and self._at.get(partition) is None:
+                self._began = at if self._began is None else min(at, self._began)
+            self._at[partition] = at
+            (self._at_end.add if at_end else self._at_end.discard)(partition)
+            self._find_slowest()
 
     def leave(self, partition: str) -> None:
         """The partition is over."""
-        self._at_end.add(partition)
+        with self._lock:
+            self._at_end.add(partition)
+            self._find_slowest()
 
     def heard(self, shard: int, reading: Callable[[], Mapping[str, int | None]]) -> None:
         """A shard of this process has heard of partitions; `reading` gives those with records to read.
@@ -47,18 +53,20 @@ class Pace:
         if self._informant is None or shard < self._informant:
             self._informant = shard
         if shard == self._informant:
-            self._elsewhere = [at for partition, at in reading().items() if partition not in self._at]
+            heard = reading()
+            with self._lock:
+                self._elsewhere = [at for partition, at in heard.items() if partition not in self._at]
+                self._find_slowest()
+
+    def _find_slowest(self) -> None:
+        here = [at for partition, at in self._at.items() if partition not in self._at_end]
+        known = [self._began if at is None else at for at in here + self._elsewhere]
+        self._slowest = min((at for at in known if at is not None), default=None)
 
     def ahead(self, partition: str) -> bool:
         """Whether the partition is too far ahead."""
-        mine = self._at.get(partition)
-        if mine is None:
-            return False
-        # The list is made at once, since another worker's thread may just be adding its partition.
-        here = [at for p, at in list(self._at.items()) if p not in self._at_end]
-        began = mine if self._began is None else self._began
-        slowest = min((began if at is None else at for at in here + self._elsewhere), default=mine)
-        return mine - slowest > self._max_ahead
+        mine, slowest = self._at.get(partition), self._slowest
+        return mine is not None and slowest is not None and mine - slowest > self._max_ahead
 
 
 class Rest:

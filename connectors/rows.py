@@ -16,7 +16,7 @@ from connectors.base import Row
 from connectors.tables import ALERTS, EXPECTATIONS, PANES, QUANTILES
 from operators.detect.engine.expectations import BAND, Expected
 from operators.metrics import MEASURES, METRICS
-from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert
+from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, caller_fields
 from operators.panes.fold import quantiles
 from operators.panes.sketch import encode
 from operators.panes.table import PaneTable
@@ -74,7 +74,7 @@ def _breakdowns(table: PaneTable) -> list[str]:
 
 
 def _evidence(table: PaneTable) -> list[str]:
-    """The worst requests of each row as JSON: [{event_id, trace_id, start (us), error, metric: value}]."""
+    """The worst requests of each row as JSON: [{event_id, trace_id, start (us), error, metric: value, caller}]."""
     there = table.evidence_values != MISSING
     used = np.flatnonzero(there.any(axis=0)).tolist()
     units = table.evidence_values[:, used] / _SCALES[used]
@@ -86,6 +86,8 @@ def _evidence(table: PaneTable) -> list[str]:
         *(units[:, j].tolist() for j in range(len(used))),
     ]
     entries = _entries(("event_id", "trace_id", "start", "error"), columns, there[:, used], used)
+    if any(table.evidence_caller):
+        entries = [{**entry, **caller_fields(c)} for entry, c in zip(entries, table.evidence_caller, strict=True)]
     return _texts(len(table.pane), table.evidence_row, entries)
 
 

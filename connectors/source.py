@@ -16,8 +16,9 @@ from connectors.base import Chunk, Reader, ReaderFactory, State
 from connectors.clocks import HOST, Clock, ClockWatch, SteadyClock
 from connectors.config import ReliabilityConfig
 from connectors.pace import Pace, Rest
-from operators.config import DecodeConfig, TimeConfig
+from operators.config import TimeConfig
 from operators.decode.base import Decoder
+from operators.decode.config import DecodeConfig
 from operators.decode.intake import Balance, Batch, Intake
 from operators.enrich.enricher import Enrich
 from operators.errors import ConfigError, FatalError, RetryableError
@@ -190,7 +191,10 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         if self._saved is not None:
             self._reader.durable(self._saved)
             self._saved = None
-        if self._announced or self._s.stopping():
+        if self._announced:  # the others wait until the flow has worked on the last records of this one
+            self._pace.leave(self._key)
+            raise StopIteration
+        if self._s.stopping():
             raise StopIteration
         self._watch.look()
         batches = [] if self._clock.monotonic() < self._due else self._polled()
@@ -239,7 +243,6 @@ class TelemetryPartition(StatefulSourcePartition[Batch, Stored]):
         """The progress to report after this poll; None without news."""
         if chunk.finished:
             self._announced = True
-            self._pace.leave(self._key)
             return self._intake.end
         at = self._intake.watermark
         self._pace.tell(self._key, at, chunk.at_end)

@@ -9,13 +9,15 @@ from typing import Final, NoReturn
 
 from connectors.base import Row, State
 from connectors.config import SqliteConfig
-from connectors.tables import TABLES, Role, Table, Type
+from connectors.tables import TABLES, Column, Role, Table, Type
 from operators.errors import ConfigError, DataError, FatalError, RetryableError
 
 APPLICATION: Final = 0x4C4C4D53
 """The file's application_id, which distinguishes our files from those of other programs."""
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 """The file's user_version; goes up with every change of the tables."""
+_BEFORE: Final = 4
+"""The schema before, to whose tables the missing columns are added."""
 
 PAGE_BYTES: Final = 16_384
 """The page size. Rows take one to three KiB, and would leave a third of each page of 4 KiB empty."""
@@ -44,9 +46,16 @@ _SENTENCES: Final = {
 }
 
 
+def _declared(column: Column, added: bool = False) -> str:
+    """The column as SQL; one that is `added` to a table is 0 or "" in the rows that are there, or null."""
+    default = "DEFAULT ''" if column.type is Type.TEXT else "DEFAULT 0"
+    limits = "" if column.null else f" NOT NULL {default}" if added else " NOT NULL"
+    return f'"{column.name}" {_TYPES[column.type]}{limits}'
+
+
 def create_statements(table: Table) -> list[str]:
     """The statements that make the table, and its view `<table>_readable` with times as text and without blobs."""
-    columns = [f'"{c.name}" {_TYPES[c.type]}{"" if c.null else " NOT NULL"}' for c in table.columns]
+    columns = list(map(_declared, table.columns))
     key = ", ".join(f'"{name}"' for name in table.key)
     shown = [
         f"""strftime('%Y-%m-%dT%H:%M:%fZ', "{c.name}" / 1000000.0, 'unixepoch') AS "{c.name}\""""
@@ -99,7 +108,9 @@ class SqliteWriter:
             (objects,) = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             if objects and application != APPLICATION:
                 raise ConfigError(f"the SQLite file {self._path} belongs to another program: set another path")
-            if objects and version != SCHEMA:
+            if objects and version == _BEFORE:
+                self._widen()
+            elif objects and version != SCHEMA:
                 raise ConfigError(
                     f"the SQLite file {self._path} has schema {version}, this program writes schema {SCHEMA}: "
                     "set another path, or use the program that made it"
@@ -126,6 +137,24 @@ class SqliteWriter:
                         self._db.execute(statement)
                 self._db.execute(f"PRAGMA application_id = {APPLICATION}")
                 self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _widen(self) -> None:
+        """Add the columns that came after the schema before, in one transaction; rows keep their values."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            for table in TABLES.values() if version == _BEFORE else ():
+                there = {name for _, name, *_ in self._db.execute(f'PRAGMA table_info("{table.name}")')}
+                for column in (c for c in table.columns if c.name not in there):
+                    self._db.execute(f'ALTER TABLE "{table.name}" ADD COLUMN {_declared(column, added=True)}')
+                *_, view = create_statements(table)
+                self._db.execute(f'DROP VIEW "{table.name}_readable"')
+                self._db.execute(view)
+            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
             self._db.execute("COMMIT")
         except BaseException:
             self._roll_back()

@@ -14,6 +14,7 @@ import orjson
 
 from connectors.tables import TABLES
 from operators.decode.record import METRIC_FIELDS, MeasuredRecord
+from operators.decode.vocabulary import ERROR_TYPES
 from operators.incidents.alert_json import SCHEMA, to_json
 from operators.metrics import MEASURES, METRICS, Metric
 from operators.model import Alert
@@ -31,6 +32,9 @@ _HEAD: Final = f"""# Formats
   [changelog](../CHANGELOG.md) says so.
 - **Ids** are digests of what they name. They change only with `schema`, since readers know alerts by them.
 """
+
+_EVENTS: Final = """An event is one JSON object a record. A wrong field makes it a dead letter
+([bad input](bad-input.md)). Text may be an integer or a boolean too: it is taken as it is written."""
 
 _TABLES: Final = """The store has these tables. Times are microseconds since 1970; values are in the metrics' units, or
 null. Rows of several dimension sets stand in one table, so every query names its `dimension_set`. In `llm_expectations`
@@ -50,9 +54,19 @@ _EVENT_NOTES: Final[dict[str, str]] = {
     "event_id": "known again within `decode.dedupe_s`; in the evidence of alerts",
     "model": '"unknown" where absent; see [prices and models](enrich.md)',
     "cost_usd": "filled in from [prices](enrich.md#cost) where absent",
-    "status": "`error`, `failure` and `failed`, in any case, are errors",
-    "error_type": "makes the event an error",
+    "status": "a word (`error`, `timeout`, `cancelled`, ...) or an HTTP status from 400 on makes the event an error; "
+    "others do not",
+    "error_type": "makes the event an error; where only `status` tells of one, it is the kind that `status` names: "
+    f"{', '.join(ERROR_TYPES)}",
     "trace_id": "in the evidence of alerts",
+    "agent": "the agent or the step of a workflow that made the call",
+    "model_requested": "the model that was asked for; `model` where that is absent",
+    "session_id": "in the evidence of alerts",
+    "user": "the end user; in the evidence of alerts as a [keyed hash](security.md#privacy), or dropped",
+    "key": "the id or alias of the API key; as `user`",
+    "streamed": "without a stream (`false`) `ttft_ms` is not used, since it would be the latency",
+    "cached_tokens": "the part of `prompt_tokens` that was read from the provider's cache",
+    "cache_write_tokens": "the part of `prompt_tokens` that was written to the provider's cache",
     "attributes": "at most `decode.max_attributes`; not looked at",
 }
 
@@ -73,7 +87,8 @@ def _words(kind: Any) -> str:
         return f"list of {_words(inside[0])}"
     if origin is dict:
         return f"object of {_words(inside[1])}"
-    return {str: "text", int: "number", float: "number", type(None): "null", msgspec.Raw: "object"}[kind]
+    of_type = {str: "text", bool: "boolean", int: "number", float: "number", type(None): "null", msgspec.Raw: "object"}
+    return of_type[kind]
 
 
 def _event_rows() -> Iterator[str]:
@@ -130,7 +145,7 @@ def formats() -> str:
             _HEAD,
             "## Events",
             "",
-            "An event is one JSON object a record. A wrong field makes it a dead letter ([bad input](bad-input.md)).",
+            _EVENTS,
             "",
             "| field | type | required | |",
             "|---|---|---|---|",

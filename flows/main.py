@@ -19,6 +19,7 @@ from typing import Final
 
 from bytewax.dataflow import Dataflow
 
+from connectors.files.source import FilesFactory
 from connectors.kafka.source import KafkaSource
 from connectors.listener import Listener
 from connectors.tracing import Traces
@@ -29,6 +30,7 @@ from flows.process.logs import Who, debug_on_signal, set_up_logging, tell
 from flows.process.panics import keep_back
 from flows.process.progress import Progress
 from flows.process.run import Run, spare_the_collector, stop_on_signals, wall_clock
+from flows.process.spans import Spans
 from flows.recovery import store
 from flows.recovery.gather import check_token
 from flows.recovery.joining import join
@@ -69,6 +71,8 @@ def flow() -> Dataflow:
         to = wiring.writers(settings, None if run.held is None else run.held.topics)
         dataflow = wiring.build(settings, run, factory, wall_clock, to)
         start.start_heartbeats(settings, run, where)
+        if isinstance(factory, FilesFactory):
+            run.spans = Spans()
         if isinstance(factory, KafkaSource):
             run.watch = factory.watch(WATCH_S, run.telemetry.unread)
         if settings.metrics.port:

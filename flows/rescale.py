@@ -15,7 +15,7 @@ from operators.errors import ConfigError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m flows.rescale",
+        prog="llm-sentinel rescale",
         description='Move recovery partitions between the volumes of stopped pods (recovery.layout = "own"), '
         "so that another number of pods can go on from the last snapshot.",
         epilog=f"exit code: 0; {CONFIG_EXIT_CODE} if something must be put right first, 1 if the move broke off. "

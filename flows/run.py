@@ -23,11 +23,14 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from connectors.config import is_address
-from flows.folder import FILES, RECOVERY, STATUS_FILE, new_folder, read_status, write_status
+from connectors.files.folders import event_files
+from flows.folder import BALANCE_FILE, FILES, RECOVERY, STATUS_FILE, STORE_FILE, new_folder, read_status, write_status
+from flows.process.dead_letters import DATA_EXIT_CODE, nothing_usable
 from flows.recovery.store import MANIFEST, Place
 from flows.settings.layers import set_options
 from flows.settings.model import CONFIG_EXIT_CODE, PREFIX, Loaded, Settings, load
 from flows.settings.schema import as_json, dotted, setting_at, settings_of, show, values_of, values_of_table
+from operators.decode.intake import Balance
 from operators.errors import ConfigError, SentinelError
 from operators.section import MASK
 
@@ -48,8 +51,7 @@ def order(events: Sequence[str], sets: Sequence[str]) -> Order:
     """The order with its settings loaded. Raises `ConfigError` where a file is missing or a setting is wrong."""
     files = {"source.kind": ("files", "--events"), "source.files.paths": (events, "--events")} if events else {}
     loaded = load(os.environ, Path.cwd(), {**set_options(sets), **files})
-    if missing := [e for e in events if not Path(e).is_file()]:
-        raise ConfigError(f"there is no file {', '.join(missing)}")
+    event_files([Path(e) for e in events])  # refuses what is missing before there is a folder of the run
     return Order(list(events), list(sets), loaded)
 
 
@@ -178,15 +180,27 @@ def run(folder: Path, environ: Mapping[str, str], ours: Mapping[str, str], shown
     return 128 - code if code < 0 else code
 
 
+def balance_of(folder: Path, loaded: Loaded) -> Balance:
+    """The balance that the flow has left; one without records where it cannot be read."""
+    path = loaded.settings.metrics.balance_file or folder / BALANCE_FILE
+    try:
+        return Balance(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return Balance()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.run",
+        prog="llm-sentinel run",
         description="Run the main job in a new folder below runs/, then show its report. Settings come from "
-        "sentinel.toml and SENTINEL_ variables, as everywhere (`python -m flows.check`).",
-        epilog=f"exit code: that of the job; {CONFIG_EXIT_CODE} if the settings are wrong",
+        "sentinel.toml and SENTINEL_ variables, as everywhere (`llm-sentinel check`).",
+        epilog=f"exit code: that of the job; {DATA_EXIT_CODE} if nothing was usable; "
+        f"{CONFIG_EXIT_CODE} if the settings are wrong",
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--events", nargs="+", default=[], metavar="FILE", help="read these files instead of the source")
+    which.add_argument(
+        "--events", nargs="+", default=[], metavar="PATH", help="read these files, and those in these folders"
+    )
     which.add_argument("--resume", action="store_true", help="go on with the newest run that can be resumed")
     parser.add_argument(
         "--set",
@@ -221,12 +235,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_status(folder, status="running", events=found.events, set=found.sets, settings=changed(loaded))
     ours = variables(loaded, folder)
     code = run(folder, os.environ, ours, masked(loaded, ours))
+    if code == 0 and (unusable := nothing_usable(balance_of(folder, loaded))) is not None:
+        write_status(folder, status="finished", exit_code=DATA_EXIT_CODE)
+        print(f"flows.run: {unusable}", file=sys.stderr)
+        return DATA_EXIT_CODE
     write_status(folder, status="finished" if code == 0 else "stopped" if code > 128 else "failed", exit_code=code)
     if code:
         more = "; `make run RESUME=1` goes on with it" if (folder / RECOVERY / MANIFEST).exists() else ""
         print(f"flows.run: the run in {folder} ended with code {code}{more}", file=sys.stderr)
         return code
     if loaded.settings.store.kind != "sqlite" or loaded.origin("store.sqlite.path").layer != "default":
+        return 0
+    if not (folder / STORE_FILE).exists():
+        print("flows.run: no event came, so there is nothing to report", file=sys.stderr)
         return 0
     return subprocess.run([sys.executable, "-m", "flows.report", "--run", str(folder)], check=False).returncode
 

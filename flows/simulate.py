@@ -36,11 +36,11 @@ Target = Callable[[Chunk], None]
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.simulate",
+        prog="llm-sentinel simulate",
         description="Write simulated LLM traffic as JSON, one request a record, in the order in which they end. "
         "The same options give the same bytes, unless --live.",
-        epilog="examples: python -m flows.simulate --out traffic.jsonl.gz --labels incidents.jsonl --rate 20; "
-        "python -m flows.simulate --kafka localhost:9092 --live --rate 50",
+        epilog="examples: llm-sentinel simulate --out traffic.jsonl.gz --labels incidents.jsonl --rate 20; "
+        "llm-sentinel simulate --kafka localhost:9092 --live --rate 50",
     )
     to = parser.add_mutually_exclusive_group(required=True)
     to.add_argument("--out", metavar="FILE", help="the file, compressed if it ends in .gz; - for standard output")

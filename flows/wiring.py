@@ -72,7 +72,7 @@ def pipeline_io(
         decoders={topic: decoder(*settings.source.read_as(topic)) for topic in settings.source.topics},
         enrich=enricher(settings, run),
         time=settings.time,
-        decode=settings.decode,
+        decode=settings.decoding,
         retry=settings.sinks,
         batch_size=settings.source.batch_size,
         now=now,

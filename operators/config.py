@@ -9,7 +9,15 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from operators.metrics import MEASURES, METRICS, RATES, Direction
 from operators.model import DIMENSIONS
@@ -50,32 +58,6 @@ class TimeConfig(Section):
         if (60 % v and v % 60) or 3600 % v:
             raise ValueError("must divide a minute, or be a multiple of one that divides an hour")
         return v
-
-
-class DecodeConfig(Section):
-    """Limits of a record, and the memory for duplicates."""
-
-    max_record_bytes: int = Field(1_000_000, ge=256, description="Larger records are dead letters.")
-    max_string: int = Field(1_024, ge=16, description="Longest accepted text field, in characters.")
-    max_attributes: int = Field(128, ge=0, description="Most accepted entries of `attributes`.")
-    payload_bytes: int = Field(
-        2_048, ge=0, description="Most bytes of a record that a dead letter shows, content cut out."
-    )
-    dedupe_s: float = Field(
-        900,
-        ge=0,
-        le=86_400,
-        description="Count a call once that is told again within this event time: by its event_id, span, response id "
-        "or call id; 0 is off.",
-    )
-    attributes: dict[PlainText, tuple[PlainText, ...]] = Field(
-        {},
-        description="Further attributes of spans by the field that they tell, asked before those that are known: "
-        'prompt_tokens = ["acme.tokens.in", "acme.usage#input"]; # leads into JSON text. Times are milliseconds.',
-    )
-    dedupe_max_ids: int = Field(
-        1_000_000, ge=1, description="Most ids remembered in a partition, at most 64 bytes each; a call has up to four."
-    )
 
 
 class EnrichConfig(Section):
@@ -301,7 +283,7 @@ class DetectConfig(Section):
         max_length=6,
         description="Lengths of time over which a pane is judged with those before it.",
     )
-    mix_by: Literal["", "service", "model", "operation", "provider", "tenant", "region"] = Field(
+    mix_by: Literal["", "service", "model", "operation", "provider", "tenant", "region", "agent"] = Field(
         "tenant",
         description="Each request is judged against the usual of its value of this dimension within its series, so "
         'another mix is no anomaly; "" for none.',

@@ -24,17 +24,28 @@ MISSING: Final = -1
 NO_ARRIVAL: Final = -1
 """The arrival of a record without one, in a system that gives arrivals of others."""
 
-DIMENSIONS: Final[tuple[str, ...]] = ("service", "model", "operation", "provider", "tenant", "region")
+DIMENSIONS: Final[tuple[str, ...]] = ("service", "model", "operation", "provider", "tenant", "region", "agent")
 """The labels that can key a series."""
 
-SENT_LABELS: Final[tuple[str, ...]] = (*DIMENSIONS, "error_type", "finish_reason")
-"""The labels that an event is sent with."""
-
-LABELS: Final[tuple[str, ...]] = (*SENT_LABELS, "model_version")
+LABELS: Final[tuple[str, ...]] = (
+    "service", "model", "operation", "provider", "tenant", "region", "error_type", "finish_reason", "model_version",
+    "agent",
+)  # fmt: skip
 """The labels that a pane can be broken down by: the dimensions, and three that are never part of a series' key.
 
-`model_version` is the model as it was sent if `operators.enrich.renames` gave it another name, else "".
+`model_version` is the model as it was sent if `operators.enrich.renames` gave it another name, else "". Snapshots hold
+labels by their place here, so a new one stands last.
 """
+
+SENT_LABELS: Final[tuple[str, ...]] = tuple(label for label in LABELS if label != "model_version")
+"""The labels that an event is sent with."""
+
+TextField = Literal[
+    "event_id", "service", "model", "model_requested", "provider", "operation", "tenant", "region", "agent", "status",
+    "error_type", "finish_reason", "trace_id", "span_id", "session_id", "user", "key",
+]  # fmt: skip
+TEXT_FIELDS: Final[tuple[TextField, ...]] = get_args(TextField)
+"""The fields of a native event that are text."""
 
 
 @dataclass(slots=True)
@@ -45,6 +56,7 @@ class Events:
     distinct label tuples (in the order of `LABELS`, "" where absent). `event_id` and `trace_id` are "" where absent.
     `keys` [n, k, 2] are 128-bit hashes by which the same call is known again, two zeros for none; `call` is the place
     of the call in its record.
+    `caller` holds `caller_text` of each event; it is empty if no event has any.
     """
 
     record: Ints  # index of the record in the decoded chunk
@@ -56,11 +68,23 @@ class Events:
     combos: list[tuple[str, ...]]
     event_id: list[str]
     trace_id: list[str]
+    caller: list[str] = field(default_factory=list)
     keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty((0, 0, 2), np.uint64))
     call: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.start)
+
+
+def caller_text(user: str, key: str, session_id: str) -> str:
+    """Who made a request, as one text, "" if nothing is known; `user` and `key` are hashes, which hold no space."""
+    return f"{user} {key} {session_id}" if user or key or session_id else ""
+
+
+def caller_fields(text: str) -> dict[str, str]:
+    """The fields that `caller_text` was given, without those that are ""."""
+    values = text.split(" ", 2) if text else ()
+    return {name: value for name, value in zip(("user", "key", "session_id"), values, strict=False) if value}
 
 
 class Reason:

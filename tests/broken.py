@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from operators.config import DecodeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.conventions import conventions
 from tests import otlp, translated
 from tests.told import Told, calls, late_by
@@ -176,7 +176,7 @@ _PLACES: Final = (
 
 
 def _spans_with(secret: str, encode: Callable[[Sequence[otlp.Plain]], bytes]) -> list[bytes]:
-    """Spans with a text wherever instrumentations put content, and faulty ones with it in any attribute that is read."""
+    """Spans with a text wherever instrumentations put content, and faulty ones with it in any attribute."""
     quoted = json.dumps([{"role": "user", "content": secret}])
     events = [("gen_ai.content.prompt", otlp.AT, {"gen_ai.prompt": secret, "body": secret})]
     about: dict[str, Any] = {"events": events, "name": f"chat {secret}", "scope": "openai"}

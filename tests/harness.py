@@ -21,7 +21,8 @@ from connectors.reliable import ReliableSink
 from connectors.source import SourceSettings, TelemetrySource
 from connectors.tables import TABLES
 from flows.pipeline import PipelineIO, Shape, Taps, pipeline
-from operators.config import DecodeConfig, EnrichConfig
+from operators.config import EnrichConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.intake import Balance, Batch
 from operators.decode.registry import DECODERS
 from operators.enrich.enricher import Enrich, Enricher

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from operators.config import DecodeConfig
 from operators.decode.base import Format, Reading, Unreadable
+from operators.decode.config import DecodeConfig
 from operators.decode.translate import TranslatingDecoder
 from operators.model import Reason
 

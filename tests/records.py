@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS
-from operators.model import Reason
+from operators.decode.record import METRIC_FIELDS
+from operators.model import TEXT_FIELDS, Reason
 from tests import broken, translated
 from tests.told import Told
 
-FIELDS: Final = ("timestamp", *TEXT_FIELDS, *METRIC_FIELDS, "attributes", "prompt", "messages", "unknown")
+FIELDS: Final = ("timestamp", *TEXT_FIELDS, *METRIC_FIELDS, "streamed", "attributes", "prompt", "messages", "unknown")
 
 times = st.sampled_from(
     [
@@ -41,6 +41,7 @@ texts = st.one_of(
     st.text(max_size=20).map(lambda text: json.dumps(text, ensure_ascii=False)),
     st.text(max_size=20).map(json.dumps),
     st.integers(0, 50).map(lambda n: json.dumps("x" * n)),
+    st.sampled_from(["429", "-0", "true", "false", "503", '"429"', "1" * 25, "1" * 40, "5.0", "1e3"]),
 )
 numbers = st.one_of(
     st.integers(0, 5_000).map(str),
@@ -64,6 +65,7 @@ others = st.one_of(
 
 def _value(field: str) -> st.SearchStrategy[str]:
     fitting = times if field == "timestamp" else numbers if field in METRIC_FIELDS else texts
+    fitting = st.sampled_from(["true", "false", "null"]) if field == "streamed" else fitting
     fitting = others if field in ("attributes", "unknown", "messages") else fitting
     return st.one_of(fitting, fitting, fitting, fitting, st.one_of(times, texts, numbers, others))
 
@@ -181,7 +183,7 @@ FAULTY: Final[dict[str, dict[str, list[bytes]]]] = {
         Reason.NOT_JSON: [b"", b"{oops", _HEAD, _HEAD + b',"latency_ms":NaN}', _HEAD + b',"latency_ms":Infinity}'],
         Reason.NOT_AN_OBJECT: [b"[1]", b"null"],
         Reason.MISSING_FIELD: [b'{"timestamp":1740960000}', b'{"service":"chat"}'],
-        Reason.WRONG_TYPE: [_HEAD + b',"model":5}', _HEAD + b',"latency_ms":"5"}'],
+        Reason.WRONG_TYPE: [_HEAD + b',"model":5.5}', _HEAD + b',"latency_ms":"5"}', _HEAD + b',"streamed":"yes"}'],
         Reason.BAD_NUMBER: [
             _HEAD + b',"latency_ms":-1}', _HEAD + b',"latency_ms":1e999}', _HEAD + b',"latency_ms":1e30}',
             _HEAD + b',"prompt_tokens":1.5}',

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.__main__ import COMMANDS
 from flows.settings.model import Settings
 from flows.settings.schema import setting_at, settings_of
 from tests.conftest import ROOT
@@ -53,7 +54,12 @@ def test_commands_exist(path: Path) -> None:
     text = path.read_text()
     for target in re.findall(r"(?:^|`|\$ )make ([a-z]+)", text, re.MULTILINE):
         assert target in targets(), f"make {target}"
-    for module, options in re.findall(r"python -m ([a-z_.]+[a-z_])([^`\n]*)", text):
+    started = re.findall(r"python -m ([a-z_.]+[a-z_])([^`\n]*)", text)
+    for command, options in re.findall(r"(?m)(?:^|bin/|`)llm-sentinel (?!cannot start)([a-z]+)\b(?!:)([^`\n]*)", text):
+        assert command in COMMANDS, f"llm-sentinel {command}"
+        if " --" in options:
+            started.append((f"flows.{command}", options))
+    for module, options in started:
         found = importlib.util.find_spec(module)
         if found is not None and found.submodule_search_locations is not None:
             found = importlib.util.find_spec(f"{module}.__main__")

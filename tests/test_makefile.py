@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 MAKE = shutil.which("make") or "make"
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
 
 
 def make(folder: Path, *arguments: str, path: str = "/usr/bin:/bin") -> subprocess.CompletedProcess[str]:
@@ -27,8 +27,8 @@ def make(folder: Path, *arguments: str, path: str = "/usr/bin:/bin") -> subproce
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """A folder with the Makefile and the locks, and `bin` with the shell's tools but no Python."""
-    for name in ("Makefile", *LOCKS):
+    """A folder with the files that make installs from, and `bin` with the shell's tools but no Python."""
+    for name in ("Makefile", "pyproject.toml", *LOCKS):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "bin").mkdir()
     for tool in ("sh", "rm", "touch", "awk", "mkdir"):
@@ -101,6 +101,20 @@ def test_run_passes_its_arguments_on(bare: Path, arguments: list[str], command: 
     assert done.stdout.split() == [".venv/bin/python", *command.split()]
 
 
+@pytest.mark.parametrize(("target", "lock"), [("run", LOCKS[0]), ("check", LOCKS[1])])
+def test_the_project_is_installed_without_any_index_beside_the_pinned_packages(
+    bare: Path, target: str, lock: str
+) -> None:
+    (bare / ".venv").mkdir()
+    (bare / ".venv" / ".python").touch()
+    done = make(bare, "-n", target)
+    installs = [line.split(" --disable-pip-version-check ")[1] for line in done.stdout.splitlines() if " pip " in line]
+    assert installs[:2] == [
+        f"--require-hashes --only-binary :all: -r {lock} -r requirements-build.lock",
+        "--no-index --no-deps --no-build-isolation --editable .",
+    ]
+
+
 def test_demo_passes_its_arguments_on(bare: Path) -> None:
     (bare / ".venv").mkdir()
     for stamp in (".python", ".runtime"):
@@ -148,15 +162,18 @@ def test_locks_pin_everything_with_hashes(lock: str) -> None:
 
 
 def test_locks_hold_what_the_project_asks_for() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = settings["project"]
     asked = {
         "requirements.lock": project["dependencies"],
         "requirements-dev.lock": [*project["dependencies"], *project["optional-dependencies"]["dev"]],
+        "requirements-build.lock": [*settings["build-system"]["requires"], *settings["dependency-groups"]["build"]],
     }
     pinned = {lock: dict(re.findall(r"(?m)^([a-z0-9.-]+)==(\S+)", (ROOT / lock).read_text())) for lock in LOCKS}
     for lock, names in asked.items():
         assert [n for n in names if re.split(r"[=<>~!]", n)[0] not in pinned[lock]] == []
-    runtime, everything = (pinned[lock] for lock in LOCKS)
+    runtime, everything, build = (pinned[lock] for lock in LOCKS)
+    assert not build.keys() & runtime.keys()  # the image needs no tool that installs the project
     assert runtime.items() <= everything.items()
     assert runtime["bytewax"] == "0.21.1"
 

@@ -32,7 +32,7 @@ def _without(said: Told, *names: str) -> Told:
 
 
 def _counted(said: Told, wholes: bool = False) -> Told:
-    """Without counts that are all 0, which stand for unknown ones, nor a price of 0; `wholes`: as OTLP judges counts."""
+    """Without counts that are all 0, which stand for unknown ones, nor a price of 0; `wholes`: as in OTLP."""
     judged = ("prompt_tokens", "completion_tokens") if wholes else _TOKENS
     if not any(said.steps.get(name) for name in judged):
         zeros = [name for name in _TOKENS if said.steps.get(name) == 0]

@@ -18,7 +18,7 @@ from operators.kernels.detect import Seen
 from operators.kernels.limits import COLUMNS as LIMIT_COLUMNS
 from operators.kernels.outlier import Requests
 from operators.metrics import METRIC_INDEX, METRICS
-from operators.model import LABELS, MISSING, SECOND, Alert, Events
+from operators.model import LABELS, MISSING, SECOND, Alert, Events, caller_text
 from operators.panes import fold
 from operators.panes.table import Closed, PaneTable
 
@@ -147,6 +147,7 @@ def table(requests: Sequence[Request], sets: tuple[tuple[str, ...], ...] = (("se
         combos=combos,
         event_id=[f"e{i}" for i in range(len(requests))],
         trace_id=[f"t{i}" for i in range(len(requests))],
+        caller=[caller_text("", "", f"s{i}") for i in range(len(requests))],
     )
     return fold.fold_events(events, np.ones(len(requests), np.bool_), sets, PANE_S * SECOND, 3, 10)
 

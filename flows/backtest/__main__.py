@@ -19,6 +19,7 @@ from flows.backtest import compare, report, scoring, series_input, view
 from flows.backtest.replay import Interrupted, Replayed, reader, replay, say, settings_of, stopping, write_whole
 from flows.backtest.scoring import Incident, PredictedEpisode, Score
 from flows.folder import STORE_FILE
+from flows.process.dead_letters import DATA_EXIT_CODE, nothing_usable
 from flows.process.logs import set_up_logging
 from flows.process.panics import keep_back
 from flows.process.progress import Progress
@@ -36,19 +37,19 @@ GONE_EXIT_CODE: Final = 141
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.backtest",
+        prog="llm-sentinel backtest",
         description="Run recorded events through the flow of production, by event time alone, as fast as they can be "
         "read. Nothing of a deployment is touched: no topic is written, no offset committed, no store opened. Settings "
         "come from sentinel.toml and SENTINEL_ variables, as everywhere; source and sinks are the backtest's own.",
-        epilog=f"exit code: 0; 1 if the run failed; {CONFIG_EXIT_CODE} if settings, files or options are wrong; "
-        f"{INTERRUPTED_EXIT_CODE} after Ctrl-C",
+        epilog=f"exit code: 0; 1 if the run failed; {DATA_EXIT_CODE} if nothing was usable; "
+        f"{CONFIG_EXIT_CODE} if settings, files or options are wrong; {INTERRUPTED_EXIT_CODE} after Ctrl-C",
     )
     parser.add_argument(
         "events",
         nargs="*",
         metavar="EVENTS",
-        help="files of JSON lines, plain or gzip; or kafka://BROKERS/TOPIC?from=..&to=.., where each bound is an "
-        "offset (of every partition) or an RFC 3339 time, and [kafka] says how to connect",
+        help="files of JSON lines, CSV or Parquet, or folders of them; or kafka://BROKERS/TOPIC?from=..&to=.., where "
+        "each bound is an offset (of every partition) or an RFC 3339 time, and [kafka] says how to connect",
     )
     parser.add_argument("--labels", type=Path, metavar="FILE", help="labelled incidents to score the alerts by")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings file; default: as for the flow itself")
@@ -126,8 +127,8 @@ class _Backtest:
         pane_s = loaded.settings.time.pane_s
         return result, episodes, scoring.score(episodes, self._labels, result.extent, pane_s=pane_s)
 
-    def run(self, console: Console) -> None:
-        """Replay one configuration, write the files that the options name, and print the result."""
+    def run(self, console: Console) -> int:
+        """Replay one configuration, write the files that the options name, print the result; returns the exit code."""
         args = self._args
         loaded = self._load(args.config)
         set_up_logging(loaded.settings.log.level, loaded.settings.log.format, None, secrets_of(loaded.settings))
@@ -145,13 +146,14 @@ class _Backtest:
             report.write(folder, loaded, result, score)
         if args.json:
             _print_json(summary(result, episodes, score, self._labels))
-            return
-        view.render(console, result, episodes, score)
-        if folder is not None:
-            console.print(f"page: {folder / PAGE_FILE}", highlight=False, markup=False, soft_wrap=True)
+        else:
+            view.render(console, result, episodes, score)
+            if folder is not None:
+                console.print(f"page: {folder / PAGE_FILE}", highlight=False, markup=False, soft_wrap=True)
+        return _exit_code(result)
 
-    def compare(self, console: Console) -> None:
-        """Replay two configurations over the same events, and print their differences."""
+    def compare(self, console: Console) -> int:
+        """Replay two configurations over the same events, and print their differences; returns the exit code."""
         first, second = self._args.compare
         loaded = [self._load(path) for path in (first, second)]
         secrets = [secret for one in loaded for secret in secrets_of(one.settings)]
@@ -168,9 +170,18 @@ class _Backtest:
                 "only_a": only[0],
                 "only_b": only[1],
             })  # fmt: skip
-            return
-        names = (str(first), str(second))
-        view.render_comparison(console, names, (a[0], b[0]), (a[1], b[1]), scores, difference)
+        else:
+            names = (str(first), str(second))
+            view.render_comparison(console, names, (a[0], b[0]), (a[1], b[1]), scores, difference)
+        return _exit_code(a[0], b[0])
+
+
+def _exit_code(*results: Replayed) -> int:
+    found = [why for result in results if (why := nothing_usable(result.balance)) is not None]
+    if len(found) < len(results):
+        return 0
+    say(f"flows.backtest: {found[0]}")
+    return DATA_EXIT_CODE
 
 
 def _episode(episode: PredictedEpisode) -> dict[str, Any]:
@@ -252,15 +263,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     stop = threading.Event()
     console = PipeConsole()
+    code = 0
     try:
         _check(args)
         with stopping(stop):
             if args.series is not None:
                 _series(args, os.environ, stop, console)
             elif args.compare is not None:
-                _Backtest(args, os.environ, stop).compare(console)
+                code = _Backtest(args, os.environ, stop).compare(console)
             else:
-                _Backtest(args, os.environ, stop).run(console)
+                code = _Backtest(args, os.environ, stop).run(console)
         sys.stdout.flush()
     except Interrupted:
         say("flows.backtest: stopped before the end of the events; nothing was written")
@@ -272,7 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SentinelError as error:
         say(f"flows.backtest: {error}")
         return CONFIG_EXIT_CODE if isinstance(error, ConfigError) else 1
-    return 0
+    return code
 
 
 if __name__ == "__main__":

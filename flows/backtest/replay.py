@@ -7,6 +7,7 @@ commits no offset.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -26,7 +27,7 @@ from bytewax.testing import cluster_main, run_main
 
 from connectors.base import ReaderFactory
 from connectors.config import FilesConfig, JsonlConfig, is_address
-from connectors.files import FilesFactory
+from connectors.files.source import FilesFactory
 from connectors.jsonl import JsonlFactory
 from connectors.kafka.range import KafkaRange, parse_address
 from connectors.sqlite import SqliteFactory
@@ -35,6 +36,7 @@ from flows.backtest.scoring import Extent
 from flows.process.ending import cause
 from flows.process.progress import Progress
 from flows.process.run import Run, wall_clock
+from flows.process.spans import Spans
 from flows.settings.layers import Overrides, set_options
 from flows.settings.model import CONFIG_VARIABLE, Loaded, Settings, load
 from flows.settings.schema import named
@@ -42,6 +44,8 @@ from operators.decode.intake import Balance, Batch
 from operators.errors import ConfigError, SentinelError
 from operators.model import LABELS
 from operators.observe.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
 
 EPOCH: Final = timedelta(seconds=10)
 ADDRESS: Final = "kafka://"
@@ -60,21 +64,15 @@ class Interrupted(Exception):
 class Observed(Run):
     """The run of a backtest, which also notes the time and the number of series that the figures refer to."""
 
+    spans: Spans = field(default_factory=Spans)
     pairs: set[tuple[str, str]] = field(default_factory=set)
     tenants: set[str] = field(default_factory=set)
-    first: dict[str, int] = field(default_factory=dict)
-    last: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def polled(self, partition: str, batch: Batch, balance: Balance, watermark: int | None) -> None:
         super().polled(partition, batch, balance, watermark)
-        events = batch.events
-        if not len(events):
-            return
         with self._lock:
-            self.first.setdefault(partition, int(events.start[0]))
-            self.last[partition] = int(events.start[-1])
-            for labels in events.combos:
+            for labels in batch.events.combos:
                 service, model, tenant = (labels[i] for i in _LABELS)
                 self.pairs.add((service, model))
                 self.tenants.add(tenant)
@@ -82,9 +80,10 @@ class Observed(Run):
     @property
     def extent(self) -> Extent | None:
         """The times of the first and the last event; as series count pairs of service and model, and tenants."""
-        if not self.first:
+        if not self.spans.first:
             return None
-        return Extent(min(self.first.values()), max(self.last.values()), len(self.pairs) + len(self.tenants))
+        first, last = min(self.spans.first.values()), max(self.spans.last.values())
+        return Extent(first, last, len(self.pairs) + len(self.tenants))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +201,9 @@ def replay(
             run.unpriced.finish()
         if run.stop.is_set():
             raise Interrupted
+        run.dead_letters.finish()
+        if isinstance(factory, FilesFactory) and (overlap := run.spans.overlap()):
+            log.info(overlap)
         lines = alerts.read_bytes().splitlines() if alerts.exists() else []
         return Replayed(lines, run.extent, run.telemetry.balances.total(), time.monotonic() - began)
 

@@ -23,7 +23,7 @@ from operators.errors import ConfigError
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.check",
+        prog="llm-sentinel check",
         description="Check the settings: defaults, then the TOML file that SENTINEL_CONFIG names (./sentinel.toml if "
         "it names none), then variables such as SENTINEL_TIME__PANE_S. Prints what is set, and where.",
         epilog=f"exit code: 0 if the settings are right, {CONFIG_EXIT_CODE} if not, 1 if a neighbour is away",

@@ -22,17 +22,17 @@ from operators.errors import ConfigError
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.cluster",
+        prog="llm-sentinel cluster",
         description="Run one flow in several processes on this host. When one dies the others are ended, and all start "
         "again from the last snapshot, after a pause that doubles with each recent restart. SIGTERM, SIGHUP or Ctrl-C "
         "ends all with a last snapshot; a second signal ends them at once. The limits are settings: cluster.* "
-        "(`python -m flows.check --explain cluster`). All other arguments go to bytewax.run: -r FOLDER (required), "
+        "(`llm-sentinel check --explain cluster`). All other arguments go to bytewax.run: -r FOLDER (required), "
         f"-s SECONDS between snapshots ({SNAPSHOT_S}), -b, -a ADDRESSES (default: free ports on loopback).",
         epilog="Process i serves metrics at metrics.port + i, and writes its balance to a file with -i in its name. "
         f"Exit code: 0 if all ended with a last snapshot, {CONFIG_EXIT_CODE} if the settings are wrong, "
         f"{GIVEN_UP_EXIT_CODE} after too many restarts, 1 if a stop left no last snapshot, 128 + n "
         "after a second signal. "
-        "Example: python -m flows.cluster --workers 2 -r recovery",
+        "Example: llm-sentinel cluster --workers 2 -r recovery",
         allow_abbrev=False,
     )
     parser.add_argument("--workers", type=int, required=True, metavar="N", help="the number of processes")

@@ -13,7 +13,7 @@ from flows.decode.payload import Outcome, decode_file
 from flows.decode.view import show
 from flows.settings.layers import set_options
 from flows.settings.model import CONFIG_EXIT_CODE, load
-from operators.decode.registry import DECODERS
+from operators.decode.registry import NAMES
 from operators.errors import ConfigError
 
 NOTHING_USABLE_EXIT_CODE = 65
@@ -24,7 +24,7 @@ GONE_EXIT_CODE = 141
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.decode",
+        prog="llm-sentinel decode",
         description="What the flow would make of payloads: the calls in them, and where each field was found. A file "
         "is one record; a file whose name ends in .jsonl or .ndjson is a record a line; both may be compressed (.gz, "
         ".zst). Each file is taken as a partition of its own. On a terminal it is a table, else a JSON object a file.",
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a payload, as a topic or a file has it")
     parser.add_argument(
         "--format",
-        choices=sorted(DECODERS),
+        choices=NAMES,
         help="the format of the records; default: `source.format` of the settings",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a file, also on a terminal")
@@ -54,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load(os.environ, Path.cwd(), set_options(args.set)).settings
         for path in args.files:
-            outcome = decode_file(path, args.format or settings.source.format, settings.decode)
+            outcome = decode_file(
+                path, args.format or settings.source.format, settings.source.mapping, settings.decoding
+            )
             usable, dead = usable or bool(outcome.events), dead or bool(outcome.dead_letters)
             _print(outcome, console if table else None)
     except ConfigError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -13,10 +13,13 @@ import numpy as np
 import orjson
 import zstandard
 
-from operators.config import DecodeConfig
-from operators.decode.base import Call, Unreadable
+from operators.decode.base import Call, Format, Unreadable
+from operators.decode.config import DecodeConfig
+from operators.decode.mapped import MappedFormat
+from operators.decode.mapping import MappingConfig
+from operators.decode.privacy import make_private
 from operators.decode.record import MeasuredRecord
-from operators.decode.registry import AUTO, FORMATS, NATIVE
+from operators.decode.registry import AUTO, FORMATS, MAPPED, NATIVE
 from operators.decode.seen import Seen, keys_of
 from operators.decode.times import format_time
 from operators.decode.translate import native_json, read
@@ -61,13 +64,17 @@ class Outcome:
         )
 
 
-def decode_file(path: Path, asked: str, limits: DecodeConfig) -> Outcome:
-    """What the flow makes of a file whose records have the format that was asked for; raises `ConfigError` if it
-    cannot be read.
+def decode_file(path: Path, asked: str, mapping: MappingConfig | None, limits: DecodeConfig) -> Outcome:
+    """What the flow makes of a file whose records have the format that was asked for.
+
+    Raises `ConfigError` if the file cannot be read, or if the format needs a mapping and there is none.
     """
-    partition = _Partition(str(path), limits)
+    if asked == MAPPED and mapping is None:
+        raise ConfigError(f"the format {MAPPED} needs a mapping: set source.mapping (docs/formats.md)")
+    formats = dict(FORMATS) if mapping is None else {**FORMATS, MAPPED: MappedFormat(mapping)}
+    partition = _Partition(str(path), formats, limits)
     for value in records(path, limits.max_record_bytes):
-        partition.take(value, _format_of(value, path, asked, limits))
+        partition.take(value, _format_of(value, path, asked, mapping is not None, limits))
     return partition.outcome
 
 
@@ -106,20 +113,24 @@ def _lines(file: BinaryIO, most: int) -> Iterator[bytes]:
         yield line
 
 
-def _format_of(value: bytes, path: Path, asked: str, limits: DecodeConfig) -> str:
+def _format_of(value: bytes, path: Path, asked: str, mapped: bool, limits: DecodeConfig) -> str:
     """The format of a record: as it was asked for, else by the name of the file and the record itself."""
     if asked != "auto":
         return asked
     if _name(path).endswith((".bin", ".pb", ".binpb")):
         return BINARY
-    return AUTO.found(value, limits) or "native"
+    found = AUTO.found(value, limits)
+    if found is None and mapped and NATIVE.decode([value], limits).faults:
+        found = MAPPED
+    return found or "native"
 
 
 class _Partition:
     """A file as a source partition of its own, which remembers the calls that it has told."""
 
-    def __init__(self, name: str, limits: DecodeConfig) -> None:
+    def __init__(self, name: str, formats: Mapping[str, Format], limits: DecodeConfig) -> None:
         self.outcome = Outcome(name)
+        self._formats = formats
         self._limits = limits
         self._seen = Seen(round(limits.dedupe_s * SECOND), limits.dedupe_max_ids) if limits.dedupe_s else None
         self._running = np.zeros(1, np.int64)  # the highest start so far
@@ -132,7 +143,7 @@ class _Partition:
             self._add(value, _native(value))
             return
         try:
-            reading = read(FORMATS[name], value, self._limits)
+            reading = read(self._formats[name], value, self._limits)
         except Unreadable as error:
             outcome.dead_letters.append({"reason": error.reason, "detail": error.detail})
             return
@@ -154,6 +165,7 @@ class _Partition:
             return
         fields = {name: told for name, told in call.fields.items() if told is not None}
         fields["timestamp"] = format_time(int(decoded.events.start[0]))
+        make_private(self._limits.privacy, fields)
         self.outcome.events.append(fields)
         self.outcome.found.append(call.found)
 

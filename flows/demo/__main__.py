@@ -45,7 +45,7 @@ _PRESENT_S: Final = 120.0
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.demo",
+        prog="llm-sentinel demo",
         description="Run the flow of production on simulated LLM services and show its findings as they come. "
         "First it learns from hours without incidents, as fast as it can; then time passes at a speed that can be "
         "watched, until the present; then with the clock. Ctrl-C ends it. Its files stay in a folder below runs/.",

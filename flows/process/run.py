@@ -21,9 +21,11 @@ from connectors.kafka.topics import TopicWatch
 from connectors.listener import Listener
 from connectors.source import TelemetrySource
 from connectors.tracing import Traces
+from flows.process.dead_letters import DeadLetterWatch
 from flows.process.heartbeat import Pulse
 from flows.process.logs import tell
 from flows.process.progress import Progress
+from flows.process.spans import Spans
 from flows.process.unpriced import Unpriced
 from flows.recovery import store
 from flows.settings.model import Settings
@@ -50,6 +52,8 @@ class Run:
     heartbeats: Heartbeats | None = None
     source: TelemetrySource | None = None
     watch: TopicWatch | None = None
+    dead_letters: DeadLetterWatch = field(default_factory=DeadLetterWatch)
+    spans: Spans | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     connected: threading.Event = field(default_factory=threading.Event)
     polled_once: threading.Event = field(default_factory=threading.Event)
@@ -81,9 +85,12 @@ class Run:
         self.unpriced.see(batch.events, batch.on_time | batch.late)
         if self.pulse is not None:
             self.pulse.polled(partition, balance.records, watermark)
+        if self.spans is not None:
+            self.spans.add(partition, batch.events.start[batch.on_time])
         if self.progress is not None:
             late = int(batch.late.sum())
             self.progress.update(len(batch.events), watermark, len(batch.dead), late)
+        self.dead_letters.polled(batch)
 
     def lagging(self, partition: str, records: int) -> None:
         """Note the number of records that a source partition still has."""
@@ -106,6 +113,9 @@ class Run:
         self.unpriced.finish()
         if self.traces is not None:
             self.traces.close()
+        self.dead_letters.finish()
+        if self.spans is not None and (overlap := self.spans.overlap()):
+            log.info(overlap)
         balance = self.telemetry.balances.total()
         log.info(
             "%d records: %d on time, %d late, %d duplicate, %d dead letters; %d events have tokens and no price",

@@ -27,7 +27,7 @@ GONE_EXIT_CODE: Final = 141
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.report",
+        prog="llm-sentinel report",
         description="What a run found: its traffic, one entry an episode, and where the rows are.",
     )
     which = parser.add_mutually_exclusive_group()

@@ -27,7 +27,6 @@ from connectors.kafka.config import KafkaConfig
 from flows.settings import layers
 from flows.settings.schema import dotted, values_of
 from operators.config import (
-    DecodeConfig,
     DetectConfig,
     EnrichConfig,
     EpisodesConfig,
@@ -35,6 +34,8 @@ from operators.config import (
     PanesConfig,
     TimeConfig,
 )
+from operators.decode.config import DecodeConfig, LimitsConfig, PrivacyConfig
+from operators.decode.resolve import conventions
 from operators.detect import registry
 from operators.errors import ConfigError
 from operators.overrides import PRESETS
@@ -134,7 +135,8 @@ class Settings(Section):
     source: SourceConfig = SourceConfig()
     kafka: KafkaConfig = KafkaConfig()
     time: TimeConfig = TimeConfig()
-    decode: DecodeConfig = DecodeConfig()
+    decode: LimitsConfig = LimitsConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     enrich: EnrichConfig = EnrichConfig()
     panes: PanesConfig = PanesConfig()
     detect: DetectConfig = registry.completed(DetectConfig())
@@ -156,6 +158,11 @@ class Settings(Section):
         """Whether anything is read from Kafka or written there."""
         return self.source.kind == "kafka" or self.alerts.kafka or self.dead_letters.kafka
 
+    @property
+    def decoding(self) -> DecodeConfig:
+        """What a decoder is given."""
+        return DecodeConfig(**dict(self.decode), privacy=self.privacy)
+
     @field_validator("detect")
     @classmethod
     def _by_the_registry(cls, v: DetectConfig) -> DetectConfig:
@@ -174,6 +181,15 @@ class Settings(Section):
         ):
             if expiry < least:
                 raise layers.at_odds(key, ("time", name), f"must be at least time.{name} = {least:g}: {why}")
+        try:
+            conventions(self.decoding)
+        except ConfigError as error:
+            raise layers.refused([(("decode", "attributes"), str(error).partition(": ")[2])]) from None
+        unread = sorted(set(self.source.topics) - set(self.kafka.topics)) if self.source.kind == "kafka" else []
+        if unread:
+            raise layers.refused(
+                [(("source", "topics", unread[0]), "is not in kafka.topics, so nothing is read from it")]
+            )
         if 0 < time.correction_s < time.pane_s:
             raise layers.at_odds(
                 ("time", "correction_s"),

@@ -13,8 +13,8 @@ from typing import Final, Literal
 import numpy as np
 import orjson
 
-from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Decoder, Fault, Recognizable, add_counts
+from operators.decode.config import DecodeConfig
 from operators.decode.diagnose import unreadable
 from operators.decode.native import NativeDecoder
 from operators.model import Events, Reason
@@ -99,6 +99,7 @@ def joined(parts: Sequence[Decoded]) -> Decoded:
     order = np.lexsort((call, record))
     event_id = [text for of in events for text in of.event_id]
     trace_id = [text for of in events for text in of.trace_id]
+    caller = [text for of in events for text in (of.caller or [""] * len(of))]
     together = Events(
         record=record[order],
         start=np.concatenate([of.start for of in events])[order],
@@ -111,6 +112,7 @@ def joined(parts: Sequence[Decoded]) -> Decoded:
         trace_id=[trace_id[i] for i in order.tolist()],
         keys=np.concatenate(keys)[order],
         call=call[order],
+        caller=[caller[i] for i in order.tolist()] if any(caller) else [],
     )
     passed_over: dict[str, int] = {}
     unknown: dict[str, int] = {}

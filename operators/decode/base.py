@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from operators.config import DecodeConfig
+from operators.decode.config import DecodeConfig
 from operators.model import Events
 
 

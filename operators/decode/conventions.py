@@ -12,15 +12,8 @@ and vLLM, and what these libraries were seen to write.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple
-
-from operators.config import DecodeConfig
-from operators.decode.paths import Path, at, steps
-from operators.decode.values import inside, told
+from typing import Final, Literal
 
 Unit = Literal["", "s", "ms", "us", "ns", "time", "usd"]
 """How a number is to be read; `time` is an instant, from which the start of the call is taken away."""
@@ -46,18 +39,15 @@ class Row:
         return f"{self.attribute}#{self.path}" if self.path else self.attribute
 
 
-UNITS: Final[dict[str, Unit]] = {"ttft_ms": "ms", "duration_ms": "ms", "cost_usd": "usd"}
-"""The units of rows of the settings."""
-
-
-def _rows(field: str, *places: str, unit: Unit = "", basis: Basis = "") -> tuple[Row, ...]:
+def rows(field: str, *places: str, unit: Unit = "", basis: Basis = "") -> tuple[Row, ...]:
+    """A row for each place, which is an attribute or `attribute#path`."""
     split = (place.partition("#") for place in places)
     return tuple(Row(field, attribute, path, unit, basis) for attribute, _, path in split)
 
 
 TABLE: Final[tuple[Row, ...]] = (
     # The model that answered; where none did, the one that was asked.
-    *_rows(
+    *rows(
         "model",
         "gen_ai.response.model",
         "llm.response.model_name",
@@ -71,7 +61,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "braintrust.metadata#model",
         "llm.openai.model",
     ),
-    *_rows(
+    *rows(
         "model_requested",
         "gen_ai.request.model",
         "llm.request.model_name",
@@ -92,7 +82,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "model_name",
         "model",
     ),
-    *_rows(
+    *rows(
         "provider",
         "langsmith.metadata.ls_provider",
         "gen_ai.provider.name",
@@ -107,8 +97,8 @@ TABLE: Final[tuple[Row, ...]] = (
         "metadata#ls_provider",
         "mlflow.llm.provider",
     ),
-    *_rows("operation", "gen_ai.operation.name", "llm.request.type"),
-    *_rows(
+    *rows("operation", "gen_ai.operation.name", "llm.request.type"),
+    *rows(
         "prompt_tokens",
         "gen_ai.usage.input_tokens",
         "gen_ai.usage.prompt_tokens",
@@ -121,8 +111,8 @@ TABLE: Final[tuple[Row, ...]] = (
         "langfuse.observation.usage_details#prompt_tokens",
         "langfuse.observation.usage_details#input_tokens",
     ),
-    *_rows("prompt_tokens", "langfuse.observation.usage_details#input", basis="parts"),
-    *_rows(
+    *rows("prompt_tokens", "langfuse.observation.usage_details#input", basis="parts"),
+    *rows(
         "prompt_tokens",
         "mlflow.chat.tokenUsage#input_tokens",
         "metadata.usage_object#prompt_tokens",
@@ -133,8 +123,8 @@ TABLE: Final[tuple[Row, ...]] = (
         "usage.prompt_tokens",
         "gen_ai.response.prompt_tokens",
     ),
-    *_rows("prompt_tokens", "input_tokens", "gen_ai.usage.raw#input_tokens", basis="without_cache"),
-    *_rows(
+    *rows("prompt_tokens", "input_tokens", "gen_ai.usage.raw#input_tokens", basis="without_cache"),
+    *rows(
         "completion_tokens",
         "gen_ai.usage.output_tokens",
         "gen_ai.usage.completion_tokens",
@@ -146,8 +136,8 @@ TABLE: Final[tuple[Row, ...]] = (
         "langfuse.observation.usage_details#completion_tokens",
         "langfuse.observation.usage_details#output_tokens",
     ),
-    *_rows("completion_tokens", "langfuse.observation.usage_details#output", basis="parts"),
-    *_rows(
+    *rows("completion_tokens", "langfuse.observation.usage_details#output", basis="parts"),
+    *rows(
         "completion_tokens",
         "mlflow.chat.tokenUsage#output_tokens",
         "metadata.usage_object#completion_tokens",
@@ -160,7 +150,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.response.completion_tokens",
         "output_tokens",
     ),
-    *_rows(
+    *rows(
         "cached_tokens",
         "gen_ai.usage.cache_read.input_tokens",
         "gen_ai.usage.cache_read_input_tokens",
@@ -200,7 +190,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "usage#prompt_tokens_details.cached_tokens",
         "cache_read_tokens",
     ),
-    *_rows(
+    *rows(
         "cache_write_tokens",
         "gen_ai.usage.cache_write.input_tokens",
         "gen_ai.usage.cache_creation.input_tokens",
@@ -226,7 +216,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "braintrust.metrics#prompt_cache_creation_tokens",
         "cache_creation_tokens",
     ),
-    *_rows(
+    *rows(
         "reasoning_tokens",
         "gen_ai.usage.reasoning.output_tokens",
         "gen_ai.usage.reasoning_tokens",
@@ -254,7 +244,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "usage#output_tokens_details.reasoning_tokens",
         "usage#completion_tokens_details.reasoning_tokens",
     ),
-    *_rows(
+    *rows(
         "total_tokens",
         "gen_ai.usage.total_tokens",
         "llm.usage.total_tokens",
@@ -268,7 +258,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "usage#total_tokens",
         "gen_ai.client.token.usage",
     ),
-    *_rows(
+    *rows(
         "cost_usd",
         "gen_ai.usage.cost.amount",
         "gen_ai.cost.total_cost",
@@ -285,7 +275,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "metadata.usage_object#cost",
         unit="usd",
     ),
-    *_rows(
+    *rows(
         "finish_reason",
         "gen_ai.response.finish_reasons",
         "gen_ai.response.finish_reason",
@@ -298,10 +288,10 @@ TABLE: Final[tuple[Row, ...]] = (
         "stop_reason",
         "langfuse.observation.metadata.finish_reason",
     ),
-    *_rows("ttft_ms", "gen_ai.response.time_to_first_chunk", unit="s"),
-    *_rows("ttft_ms", "ai.response.msToFirstChunk", "ai.stream.msToFirstChunk", "ttft_ms", unit="ms"),
-    *_rows("ttft_ms", "langfuse.observation.completion_start_time", "mastra.completion_start_time", unit="time"),
-    *_rows(
+    *rows("ttft_ms", "gen_ai.response.time_to_first_chunk", unit="s"),
+    *rows("ttft_ms", "ai.response.msToFirstChunk", "ai.stream.msToFirstChunk", "ttft_ms", unit="ms"),
+    *rows("ttft_ms", "langfuse.observation.completion_start_time", "mastra.completion_start_time", unit="time"),
+    *rows(
         "ttft_ms",
         "gen_ai.server.time_to_first_token",
         "gen_ai.latency.time_to_first_token",
@@ -311,7 +301,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.server.ttft",
         unit="s",
     ),
-    *_rows(
+    *rows(
         "streamed",
         "gen_ai.request.stream",
         "gen_ai.is_streaming",
@@ -327,7 +317,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "request_data#stream",
     ),
     # The same response has one id, whoever tells of it: vLLM calls it the id of the request.
-    *_rows(
+    *rows(
         "response_id",
         "gen_ai.response.id",
         "llm.response.id",
@@ -337,11 +327,11 @@ TABLE: Final[tuple[Row, ...]] = (
         "output.value#llm_output.id",
         "output.value#generations.0.0.message.kwargs.response_metadata.id",
     ),
-    *_rows("call_id", "litellm.call_id"),
-    *_rows("error_type", "error.type", "error.code", "http.response.status_code", "http.status_code"),
-    *_rows("message", "langfuse.observation.status_message", "error.message"),
-    *_rows("level", "langfuse.observation.level"),
-    *_rows(
+    *rows("call_id", "litellm.call_id"),
+    *rows("error_type", "error.type", "error.code", "http.response.status_code", "http.status_code"),
+    *rows("message", "langfuse.observation.status_message", "error.message"),
+    *rows("level", "langfuse.observation.level"),
+    *rows(
         "user",
         "user.id",
         "enduser.id",
@@ -358,7 +348,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "metadata#user_id",
         "metadata.user_api_key_end_user_id",
     ),
-    *_rows(
+    *rows(
         "session_id",
         "gen_ai.conversation.id",
         "session.id",
@@ -372,7 +362,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.session.id",
         "metadata#session_id",
     ),
-    *_rows(
+    *rows(
         "tenant",
         "tenant.id",
         "tenant",
@@ -385,14 +375,17 @@ TABLE: Final[tuple[Row, ...]] = (
         "metadata.user_api_key_team_alias",
         "metadata.user_api_key_team_id",
     ),
-    *_rows("key", "metadata.user_api_key_alias", "metadata.user_api_key_hash"),
-    *_rows("agent", "gen_ai.agent.name", "agent.name", "ai.telemetry.functionId", "traceloop.workflow.name"),
-    *_rows("quality_score", "gen_ai.evaluation.score.value"),
-    *_rows("duration_ms", "duration", unit="s"),
+    *rows("key", "metadata.user_api_key_alias", "metadata.user_api_key_hash"),
+    *rows("agent", "gen_ai.agent.name", "agent.name", "ai.telemetry.functionId", "traceloop.workflow.name"),
+    *rows("quality_score", "gen_ai.evaluation.score.value"),
+    *rows("duration_ms", "duration", unit="s"),
     # What the process tells of itself.
-    *_rows("service", "service.name", "openinference.project.name"),
-    *_rows("region", "cloud.region"),
+    *rows("service", "service.name", "openinference.project.name"),
+    *rows("region", "cloud.region"),
 )
+
+FIELDS: Final = frozenset(row.field for row in TABLE)
+"""The fields that a row can tell."""
 
 FIRST_TOKEN: Final = frozenset(
     {
@@ -436,86 +429,3 @@ MORE: Final = (
     "haystack.component.type", "hidden_params", "logfire.span_type", "service.instance.id", "success",
 )  # fmt: skip
 """Attributes that single rules ask for, beside those of the table and the roles."""
-
-
-_USAGE: Final = re.compile(r"(?i)usage|tokens?(?![a-z])|cost(?![a-z])")
-_NO_USAGE: Final = re.compile(
-    r"(?i)request|max|min|limit|settings|per[_.]|audio|image|video|modality|accepted|rejected|prediction|_id\b|_details?$"
-    r"|definitions|ephemeral|budget|spend|type$|input_cost|output_cost|cost\.(prompt|completion)|_cost$|noCache|textTokens|\.text$"
-)
-_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
-
-
-@lru_cache(maxsize=4_096)
-def looks_like_usage(name: str) -> bool:
-    """Whether the name of an attribute looks like that of a count of tokens or of a cost."""
-    return bool(_NAME.fullmatch(name) and _USAGE.search(name) and not _NO_USAGE.search(name))
-
-
-class Wanted(frozenset[str]):
-    """The names of attributes that are kept: those of the table, and those that look like usage and are not in it."""
-
-    __slots__ = ()
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or (isinstance(name, str) and looks_like_usage(name))
-
-
-class Found(NamedTuple):
-    """A value and the row by which it was found; `beside` is the list or dict that it stood in, if any."""
-
-    value: Any
-    row: Row
-    beside: Any
-
-
-class Conventions:
-    """The table, ready to be asked. Never changes."""
-
-    def __init__(self, extra: Iterable[Row] = ()) -> None:
-        self._by_attribute: dict[str, list[tuple[int, Row, Path]]] = {}
-        for rank, row in enumerate((*extra, *TABLE)):
-            path = steps(row.path) if row.path else ()
-            self._by_attribute.setdefault(row.attribute, []).append((rank, row, path))
-        roles = (name.partition("#")[0] for name in ROLES)
-        self._known: Final = frozenset((*self._by_attribute, *roles, *MORE))
-        self.wanted: Final = Wanted(self._known)
-
-    def read(self, *groups: Mapping[str, Any]) -> dict[str, list[Found]]:
-        """What these attributes tell, by field, each in the order of the table. Takes about 1 us an attribute."""
-        ranked: dict[str, list[tuple[int, Found]]] = {}
-        for group in groups:
-            for name, value in group.items():
-                rows = self._by_attribute.get(name)
-                if rows is None or not told(value):
-                    continue
-                within = inside(value) if any(path for _, _, path in rows) else None
-                for rank, row, path in rows:
-                    found = at(within, path) if path else value
-                    if told(found):
-                        ranked.setdefault(row.field, []).append((rank, Found(found, row, within)))
-        return {field: [f for _, f in sorted(found, key=lambda f: f[0])] for field, found in ranked.items()}
-
-    def unknown(self, attributes: Mapping[str, Any]) -> list[str]:
-        """The attributes that look like usage, tell something, and are in no row: a sign that a library has changed."""
-        return [
-            name
-            for name, value in attributes.items()
-            if name not in self._known and looks_like_usage(name) and told(value) and value != 0
-        ]
-
-
-def conventions(limits: DecodeConfig) -> Conventions:
-    """The conventions, with the rows of the settings before all others."""
-    if not limits.attributes:
-        return _conventions(())
-    return _conventions(tuple((field, *places) for field, places in limits.attributes.items()))
-
-
-@lru_cache(maxsize=8)
-def _conventions(extra: tuple[tuple[str, ...], ...]) -> Conventions:
-    return Conventions(row for field, *places in extra for row in _rows(field, *places, unit=UNITS.get(field, "")))
-
-
-FIELDS: Final = frozenset(row.field for row in TABLE)
-"""The fields that a row can tell."""

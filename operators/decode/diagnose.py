@@ -25,12 +25,13 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from operators.config import DecodeConfig
 from operators.decode.base import Fault
-from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS, MeasuredRecord, Record
+from operators.decode.config import DecodeConfig
+from operators.decode.privacy import rules
+from operators.decode.record import METRIC_FIELDS, MeasuredRecord, Record
 from operators.decode.redact import redact, sketch
 from operators.decode.times import BadTime, parse_time
-from operators.model import Reason
+from operators.model import TEXT_FIELDS, Reason
 
 MAX_DEPTH: Final = 500
 """Deepest accepted nesting. Parsers have limits of their own, which depend on the stack they are called from; this one
@@ -47,6 +48,8 @@ _REASONS: Final = {
 }
 """The reason of each kind of validation error; every other kind is a wrong type."""
 
+_TOLD_AS_TEXT: Final = re.compile(rb"-?\d+|true|false")
+"""Integers and booleans of JSON, which text fields take as they are written."""
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _FIELDS: Final = msgspec.json.Decoder(dict[str, Raw])
 
@@ -90,6 +93,8 @@ def _taken(name: str) -> Any:
             return _Text, ...
         case "attributes":
             return dict[str, None] | None, None
+        case "streamed":
+            return bool | None, None
     if name not in METRIC_FIELDS:
         return _Text | None, None
     metric = METRIC_FIELDS[name]
@@ -132,11 +137,15 @@ def explain(record: int, value: bytes, limits: DecodeConfig) -> Record | Fault:
     try:
         fields = _FIELDS.decode(value)
         outcome = _event(fields, limits)
-        return outcome if isinstance(outcome, Record) else Fault(record, *outcome, redact(fields, most))
+        return _fault(record, outcome, fields, limits) if isinstance(outcome, tuple) else outcome
     except msgspec.DecodeError:
         return Fault(record, *_no_object(value), sketch(value, most))
     except RecursionError:  # only where the caller's own stack is nearly used up
         return Fault(record, Reason.NOT_JSON, "nested too deeply for the stack that is left", sketch(value, most))
+
+
+def _fault(record: int, cause: tuple[str, str], fields: Mapping[str, Raw], limits: DecodeConfig) -> Fault:
+    return Fault(record, *cause, redact(fields, limits.payload_bytes, rules(limits.privacy)))
 
 
 def _event(fields: Mapping[str, Raw], limits: DecodeConfig) -> Record | tuple[str, str]:
@@ -182,7 +191,8 @@ def _known(raw: Mapping[str, Raw]) -> tuple[dict[str, Any], int]:
         if name == "attributes" and text[:1] == b"{":
             attributes = len(_FIELDS.decode(text))
             continue
-        value = _load(text)
+        as_text = name in TEXT_FIELDS and _TOLD_AS_TEXT.fullmatch(text)
+        value = text.decode("ascii") if as_text else _load(text)
         if value is not None and not (value == "" and name in _REQUIRED):
             fields[name] = value
     return fields, attributes
@@ -220,7 +230,7 @@ def _describe(error: ErrorDetails) -> tuple[str, str]:
 
 
 def _expected(name: str) -> str:
-    kinds = {"timestamp": "RFC 3339 text or an epoch number", "attributes": "an object"}
+    kinds = {"timestamp": "RFC 3339 text or an epoch number", "attributes": "an object", "streamed": "a boolean"}
     return kinds.get(
         name,
         "text" if name in TEXT_FIELDS else "a number",

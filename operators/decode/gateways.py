@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from operators.config import DecodeConfig
 from operators.decode import vocabulary
 from operators.decode.base import Call, Reading
+from operators.decode.config import DecodeConfig
 from operators.decode.fields import Gathered, Source, at_most, items, key, once, parsed, source, text, words
 from operators.decode.paths import at
 from operators.decode.values import number

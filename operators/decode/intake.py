@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from operators.config import DecodeConfig, TimeConfig
+from operators.config import TimeConfig
 from operators.decode.base import Decoder
+from operators.decode.config import DecodeConfig
 from operators.decode.seen import Seen
 from operators.enrich.enricher import Enrich
 from operators.enrich.pricing import unpriced

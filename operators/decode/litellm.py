@@ -4,9 +4,10 @@
   files, batches, vector stores and tools are none: these are passed over.
 - The latency is `endTime` - `startTime`; `response_time` is the time to the first token of a stream. Other calls have
   `completionStartTime` = `endTime`.
-- Counts that are all 0 were not counted (a failure, a stream without usage); so was a cost of 0 beside counts that are
-  not. A cost of 0 beside none is told as it is.
-- A call id names one answer, but each failed attempt before it has the same one: the start tells these apart.
+- Counts that are all 0 were not counted (a failure, a stream without usage). A cost of 0 beside counts means a model
+  without a price; beside none it is told as it is.
+- A call id names one answer, but each failed attempt before it has the same one: the start tells these apart, and they
+  have no `event_id`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from operators.config import DecodeConfig
 from operators.decode import vocabulary
 from operators.decode.base import Call, Reading
+from operators.decode.config import DecodeConfig
 from operators.decode.fields import Gathered, elapsed_ms, items, once, parsed, source, text, words
 from operators.decode.paths import at
 from operators.decode.values import flag, number

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Final
 
-from operators.config import DecodeConfig
 from operators.decode.base import Call, Reading, Unreadable
+from operators.decode.config import DecodeConfig
 from operators.decode.fields import Gathered, at_most, elapsed_ms, items, once, parsed, text
 from operators.decode.mapping import UNITS, MappingConfig, Way
 from operators.decode.paths import at, steps, whence

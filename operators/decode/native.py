@@ -2,9 +2,14 @@
 
 Required are `timestamp` and `service`; every other field may be absent or null, and unknown fields are skipped.
 
-- An event is an error if `error_type` is given, or if `status` is "error", "failure" or "failed" in any case. Every
-  other status, known or not, is no error: only the sender can know its meaning.
-- Labels: an absent model is "unknown", other absent labels are "". An error without a type has the type "unknown".
+- An event is an error if `error_type` is given, or if `status` tells of one (`operators.decode.vocabulary`): a word
+  such as "error" or "timeout", or an HTTP status from 400 on. Every other status, known or not, is no error: only the
+  sender can know its meaning.
+- Text may be an integer or a boolean too, and is taken as it is written.
+- Labels: an absent model is the one that was asked for, or "unknown"; other absent labels are "". An error without a
+  type gets the type that its status names, or "unknown". Labels that were sent are not changed.
+- A call that was not streamed has no time to first token: senders who give one mean the latency.
+- The rules of privacy are applied to a slice before anything but the length of its texts is looked at.
 - Metrics: an absent one is `MISSING`. Numbers must be finite and lie between 0 and the metric's limit; tokens must be
   whole.
 - If a key is given twice, the last one counts.
@@ -19,39 +24,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain, compress
 from operator import attrgetter
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Fault
+from operators.decode.config import DecodeConfig
 from operators.decode.diagnose import MAX_DEPTH, explain, unreadable
-from operators.decode.record import (
-    ABSENT,
-    METRIC_FIELDS,
-    TEXT_FIELDS,
-    MeasuredRecord,
-    Record,
-    label_texts,
-)
+from operators.decode.privacy import enforce
+from operators.decode.record import ABSENT, METRIC_FIELDS, NAN, MeasuredRecord, Record, label_texts
 from operators.decode.seen import hashed
 from operators.decode.times import parse_times
+from operators.decode.vocabulary import ERROR_TYPES, error_type, is_error
 from operators.metrics import METRIC_INDEX, METRICS
-from operators.model import LABELS, MISSING, SENT_LABELS, Bools, Events, Ints
+from operators.model import LABELS, MISSING, TEXT_FIELDS, Bools, Events, Ints, caller_text
 
 _SLICE: Final = 1_000  # the records of a slice, as objects, stay in the cache of a core
-_ERRORS: Final = frozenset({"error", "failure", "failed"})
 
 _read_record = msgspec.json.Decoder(MeasuredRecord).decode
-_DERIVED: Final = ("",) * (len(LABELS) - len(SENT_LABELS))
 _texts = attrgetter(*TEXT_FIELDS)
 _numbers = attrgetter(*METRIC_FIELDS)
 _ROWS: Final = [METRIC_INDEX[metric.name] for metric in METRIC_FIELDS.values()]
 _SCALES: Final = np.array([metric.scale for metric in METRIC_FIELDS.values()], np.float64)[:, None]
 _WHOLE: Final = [i for i, metric in enumerate(METRIC_FIELDS.values()) if metric.whole]
 _LATENCY: Final = METRIC_INDEX["latency"]
+_VERSION: Final = LABELS.index("model_version")
 _MODEL: Final = LABELS.index("model")
 _ERROR_TYPE: Final = LABELS.index("error_type")
 
@@ -79,6 +78,7 @@ class NativeDecoder:
         combo = np.concatenate([part.combo for part in parts])
         event_id = list(chain.from_iterable(part.event_id for part in parts))
         trace_id = list(chain.from_iterable(part.trace_id for part in parts))
+        caller = list(chain.from_iterable(part.caller for part in parts))
 
         rounded = np.rint(scaled)
         broken = np.abs(rounded[_WHOLE] - scaled[_WHOLE]) > 0
@@ -96,7 +96,9 @@ class NativeDecoder:
             record, at, rounded = record[keep], at[keep], rounded[:, keep]
             used, place = np.unique(combo[keep], return_inverse=True)
             combo, combos = place.astype(np.int32), [combos[code] for code in used.tolist()]
-            event_id, trace_id = list(compress(event_id, keep.tolist())), list(compress(trace_id, keep.tolist()))
+            event_id, trace_id, caller = (
+                list(compress(texts, keep.tolist())) for texts in (event_id, trace_id, caller)
+            )
 
         fixed = np.full((len(METRICS), len(record)), MISSING, np.int64)
         fixed[_ROWS] = np.where(np.isnan(rounded), MISSING, rounded)
@@ -113,6 +115,7 @@ class NativeDecoder:
             trace_id=trace_id,
             keys=hashed(event_id)[:, None] if limits.dedupe_s else np.zeros((len(record), 0, 2), np.uint64),
             call=np.zeros(len(record), np.int64),
+            caller=caller if any(caller) else [],
         )
         return Decoded(events, faults)
 
@@ -130,6 +133,7 @@ class _Part(NamedTuple):
     combo: NDArray[np.int32]
     event_id: list[str]
     trace_id: list[str]
+    caller: list[str]
 
 
 class _Codes(dict[tuple[str | None, ...], int]):
@@ -140,11 +144,13 @@ class _Codes(dict[tuple[str | None, ...], int]):
         self.combos: dict[tuple[str, ...], int] = {}
 
     def __missing__(self, sent: tuple[str | None, ...]) -> int:
-        *labels, status = ["" if text is None else text for text in sent]
-        labels[_MODEL] = labels[_MODEL] or "unknown"
-        if status.lower() in _ERRORS:
-            labels[_ERROR_TYPE] = labels[_ERROR_TYPE] or "unknown"
-        code = self[sent] = self.combos.setdefault((*labels, *_DERIVED), len(self.combos))
+        *labels, requested, status = ["" if text is None else text for text in sent]
+        labels.insert(_VERSION, "")
+        labels[_MODEL] = labels[_MODEL] or requested or "unknown"
+        if not labels[_ERROR_TYPE] and is_error(status):
+            kind = error_type(status)
+            labels[_ERROR_TYPE] = kind if kind in ERROR_TYPES else "unknown"
+        code = self[sent] = self.combos.setdefault(tuple(labels), len(self.combos))
         return code
 
 
@@ -157,14 +163,23 @@ def _part(
     """
     records, places = _read(first, values, longest, limits, faults)
     at, in_time = parse_times([record.timestamp for record in records])
+    rare = [
+        r for r in records if r.session_id or r.user or r.key or r.streamed is not None or r.attributes is not ABSENT
+    ]
+    doubtful = ~in_time | _doubtful(records, rare, longest, limits)
+    enforce(limits.privacy, records if limits.privacy.rules else rare)
+    _untimed(rare)
     return _Part(
         record=places,
         at=at,
         scaled=_scaled(records),
-        doubtful=~in_time | _doubtful(records, longest, limits),
+        doubtful=doubtful,
         combo=np.fromiter(map(codes.__getitem__, label_texts(records)), np.int32, len(records)),
         event_id=[record.event_id or "" for record in records],
         trace_id=[record.trace_id or "" for record in records],
+        caller=[caller_text(r.user or "", r.key or "", r.session_id or "") for r in records]
+        if rare
+        else [""] * len(records),
     )
 
 
@@ -201,6 +216,13 @@ def _suspects(values: Sequence[bytes], longest: int, limits: DecodeConfig) -> se
     return {i for i, value in enumerate(values) if unreadable(value, limits)}
 
 
+def _untimed(records: list[Any]) -> None:
+    """Remove the time to first token of calls that were not streamed: it would be the latency."""
+    for record in records:
+        if record.streamed is False:
+            record.ttft_ms = NAN
+
+
 def _scaled(records: list[Record]) -> NDArray[np.float64]:
     """[field, n] in fixed-point steps, not yet rounded, in the order of `METRIC_FIELDS`; NaN where absent."""
     # Read as one run of numbers: for a list of tuples numpy would first look for a type that holds all of them.
@@ -209,10 +231,10 @@ def _scaled(records: list[Record]) -> NDArray[np.float64]:
     return np.ascontiguousarray(found.reshape(len(records), len(METRIC_FIELDS)).T) * _SCALES
 
 
-def _doubtful(records: list[Record], longest: int, limits: DecodeConfig) -> Bools:
-    """Whether each record may have texts or attributes beyond a limit."""
+def _doubtful(records: list[Record], rare: list[Record], longest: int, limits: DecodeConfig) -> Bools:
+    """Whether each record may have texts or attributes beyond a limit; only those that are `rare` have attributes."""
     doubts = [False] * len(records)
-    if any(record.attributes is not ABSENT for record in records):
+    if rare:
         doubts = [_doubtful_attributes(bytes(record.attributes), limits.max_attributes) for record in records]
     if longest > limits.max_string:  # no text is longer than its record
         lengths = [max(map(len, filter(None, _texts(record)))) for record in records]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Final, cast
+from typing import Annotated, Any, Final, cast
 
 from msgspec import Meta, Raw, Struct, defstruct
+from msgspec.structs import fields
 
 from operators.metrics import METRICS, Metric
 
@@ -18,17 +19,11 @@ NAN: Final = float("nan")
 METRIC_FIELDS: Final[dict[str, Metric]] = {metric.field: metric for metric in METRICS if metric.field}
 """The metric that each numeric field carries."""
 
-TEXT_FIELDS: Final = (
-    "event_id", "service", "model", "provider", "operation", "tenant", "region", "status", "error_type",
-    "finish_reason", "trace_id", "span_id",
-)  # fmt: skip
-
 
 class Record(Struct, gc=False, kw_only=True):
     """One event as it was sent, without its metrics: null or absent text is None.
 
-    Other fields are skipped without being built. `gc=False`: a record holds text and numbers only, never a cycle. The
-    fields stand in the order in which senders write them, since the parser finds them fastest so.
+    Other fields are skipped without being built. `gc=False`: a record holds text and numbers only, never a cycle.
     """
 
     event_id: str | None = None
@@ -44,26 +39,35 @@ class Record(Struct, gc=False, kw_only=True):
     finish_reason: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
+    agent: str | None = None
+    model_requested: str | None = None
+    session_id: str | None = None
+    user: str | None = None
+    key: str | None = None
+    streamed: bool | None = None
     attributes: Raw = ABSENT
 
 
-# Whole numbers are read as floats too: these are exact far beyond any limit, and 5.0 stays on the fast path.
-MeasuredRecord: Final = cast(
-    type[Record],
-    defstruct(
-        "MeasuredRecord",
-        [(name, Annotated[float, Meta(ge=0, le=of.limit)] | None, NAN) for name, of in METRIC_FIELDS.items()],
-        bases=(Record,),
-        gc=False,
-        kw_only=True,
-    ),
-)
+def _in_order() -> Iterator[tuple[str, Any, Any]]:
+    """Name, type and default of each field in the order in which most senders write them: the parser likes it best."""
+    for of in fields(Record):
+        if of.name == "trace_id":
+            # Whole numbers are read as floats too: these are exact far beyond any limit, and 5.0 stays fast.
+            for name, metric in METRIC_FIELDS.items():
+                yield name, Annotated[float, Meta(ge=0, le=metric.limit)] | None, NAN
+        yield of.name, of.type, of.default
+
+
+MeasuredRecord: Final = cast(type[Record], defstruct("MeasuredRecord", _in_order(), gc=False, kw_only=True))
 """The record with its metrics, a field each: an absent one is NaN, a null one None."""
 
 
 def label_texts(records: Iterable[Record]) -> Iterator[tuple[str | None, ...]]:
-    """The labels of each record in the order of `SENT_LABELS`, then its status."""
+    """The labels of each record in the order of `SENT_LABELS`, then the model that was asked for and the status."""
     return (
-        (r.service, r.model, r.operation, r.provider, r.tenant, r.region, r.error_type, r.finish_reason, r.status)
+        (
+            r.service, r.model, r.operation, r.provider, r.tenant, r.region, r.error_type, r.finish_reason, r.agent,
+            r.model_requested, r.status,
+        )
         for r in records
-    )
+    )  # fmt: skip

@@ -9,7 +9,7 @@ and size. Other fields are counted, and their names are not shown.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 
 import msgspec
@@ -36,6 +36,7 @@ SHOWN_TEXTS: Final = {
 """The text fields that are shown, each only in this form. Senders also fill status, error_type and finish_reason with
 messages, and tenant with persons: these are left out."""
 
+_PRIVATE: Final = '"[private]"'
 _HEAD: Final = 65_536  # bytes of a record that a sketch looks at
 _REPEATS: Final = re.compile(rb"([a9 x?])\1+|([\[\]{},:\"\\])\2{3,}")
 
@@ -56,10 +57,13 @@ def _character_class(byte: int) -> int:
 _CLASSES: Final = bytes(map(_character_class, range(256)))
 
 
-def redact(fields: Mapping[str, Raw], most: int) -> str:
-    """The JSON object with these fields as JSON text, without its content, cut to `most` bytes (all of them ASCII)."""
+def redact(fields: Mapping[str, Raw], most: int, private: Container[str] = ()) -> str:
+    """The JSON object with these fields as JSON text, without its content, cut to `most` bytes (all of them ASCII).
+
+    Of `private` fields not even type and size are shown.
+    """
     parts = [
-        f'"{name}":{_value(name, bytes(fields[name]).strip())}'
+        f'"{name}":{_PRIVATE if name in private else _value(name, bytes(fields[name]).strip())}'
         for name in MeasuredRecord.__struct_fields__
         if name in fields
     ]

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 import numpy as np
 import orjson
 
-from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Fault, Format, Reading, Unreadable, add_counts
+from operators.decode.config import DecodeConfig
 from operators.decode.native import NativeDecoder
 from operators.decode.redact import sketch
 from operators.decode.seen import keys_of

@@ -5,8 +5,8 @@ several are in force at the start of an event and match its provider and a name 
 the most specific model pattern counts; then the most specific provider pattern, the latest date, the first in the
 table. So a price that is added with a date changes nothing before that date.
 
-Cached tokens are part of the prompt's, reasoning tokens part of the completion's; each part has its own price. Money is
-integers: the table gives USD for a million tokens, and a price is held in pico-USD a token.
+Cached and cache-written tokens are part of the prompt's, reasoning tokens part of the completion's; each part has its
+own price. Money is integers: the table gives USD for a million tokens, and a price is held in pico-USD a token.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _SENT: Final = LABELS.index("model_version")
 _PROMPT: Final = METRIC_INDEX["prompt_tokens"]
 _COMPLETION: Final = METRIC_INDEX["completion_tokens"]
 _CACHED: Final = METRIC_INDEX["cached_tokens"]
+_WRITTEN: Final = METRIC_INDEX["cache_write_tokens"]
 _REASONING: Final = METRIC_INDEX["reasoning_tokens"]
 _COST: Final = METRIC_INDEX["cost"]
 _LIMIT: Final = round(METRICS[_COST].limit * METRICS[_COST].scale)
@@ -57,7 +58,7 @@ class Price(Section):
     provider: str = Field("*", description="Pattern of the provider; * also stands for none.")
     model: str = Field(min_length=1, description="Pattern of the model.")
     valid_from: date = Field(description="The first day, UTC, on which it holds.")
-    prompt: Usd = Field(description="Prompt tokens that were not cached.")
+    prompt: Usd = Field(description="Prompt tokens that the cache neither held nor took in.")
     completion: Usd = Field(description="Completion tokens that are not reasoning.")
     cached: Usd | None = Field(None, description="Cached prompt tokens; as other prompt tokens if not given.")
     cache_write: Usd | None = Field(
@@ -73,14 +74,11 @@ class Price(Section):
         return v
 
     @property
-    def steps(self) -> tuple[int, int, int, int]:
-        """Pico-USD a token: prompt, cached, completion, reasoning."""
-        cached = self.prompt if self.cached is None else self.cached
+    def steps(self) -> list[int]:
+        """Pico-USD a token: prompt, cached, cache_write, completion, reasoning."""
+        of_prompt = (self.prompt if usd is None else usd for usd in (self.cached, self.cache_write))
         reasoning = self.completion if self.reasoning is None else self.reasoning
-        prompt, cached_steps, completion, reasoning_steps = (
-            int(usd * 1_000_000) for usd in (self.prompt, cached, self.completion, reasoning)
-        )
-        return prompt, cached_steps, completion, reasoning_steps
+        return [int(usd * 1_000_000) for usd in (self.prompt, *of_prompt, self.completion, reasoning)]
 
 
 def names(model: str) -> tuple[str, str, str]:
@@ -103,7 +101,7 @@ class PriceTable:
         starts = [_microseconds(row.valid_from) for row in rows]
         self._starts: Ints = np.unique(np.array(starts, np.int64))
         self._period = np.searchsorted(self._starts, starts, side="right").tolist()
-        self._steps: Ints = np.array([*(row.steps for row in rows), (0, 0, 0, 0)], np.int64)
+        self._steps: Ints = np.array([*(row.steps for row in rows), [0] * 5], np.int64)
         self._in_force = lru_cache(_KNOWN)(self._look_up)
 
     def __len__(self) -> int:
@@ -141,8 +139,10 @@ class PriceTable:
         wanted, row = wanted[row >= 0], row[row >= 0]
         tokens = np.maximum(events.values[:, wanted], 0)
         cached = np.minimum(tokens[_CACHED], tokens[_PROMPT])
+        written = np.minimum(tokens[_WRITTEN], tokens[_PROMPT] - cached)
         reasoning = np.minimum(tokens[_REASONING], tokens[_COMPLETION])
-        parts = np.stack([tokens[_PROMPT] - cached, cached, tokens[_COMPLETION] - reasoning, reasoning])
+        plain = tokens[_PROMPT] - cached - written
+        parts = np.stack([plain, cached, written, tokens[_COMPLETION] - reasoning, reasoning])
         cost = ((parts * self._steps[row].T).sum(axis=0) + _STEPS // 2) // _STEPS
         events.values[_COST, wanted] = np.where(cost <= _LIMIT, cost, MISSING)
 

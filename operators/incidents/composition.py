@@ -7,7 +7,7 @@ A vector of sums has the columns of `operators.kernels.detect`: requests, errors
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +74,15 @@ class Observed:
     def load(panes: int, whole: list[int], values: list[tuple[int, str, list[int]]]) -> Observed:
         """Restore the state that `save` gave."""
         return Observed(
-            panes, np.array(whole, np.int64), {(label, v): np.array(sums, np.int64) for label, v, sums in values}
+            panes,
+            widened(np.array(whole, np.int64)),
+            {(label, v): widened(np.array(sums, np.int64)) for label, v, sums in values},
         )
+
+
+def widened(sums: NDArray[Any]) -> NDArray[Any]:
+    """Sums [..., columns] of a release with fewer metrics, with zeros for those that came after them."""
+    return np.pad(sums, (*[(0, 0)] * (sums.ndim - 1), (0, COLUMNS - sums.shape[-1])))
 
 
 def _key(item: tuple[tuple[int, str], Ints]) -> tuple[int, str]:

@@ -62,6 +62,7 @@ class Witness(NamedTuple):
     trace_id: str
     value: float
     pane: int
+    caller: str = ""
 
 
 @dataclass(slots=True)

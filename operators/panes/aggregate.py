@@ -52,6 +52,7 @@ class Requests(NamedTuple):
     error: Bools
     event: list[str]
     trace: list[str]
+    caller: list[str]
 
 
 def indexed(texts: Sequence[str]) -> tuple[list[str], Ints]:

@@ -1,7 +1,7 @@
 """The choice and the order of the requests that a pane keeps as evidence.
 
-Requests are ordered by start, latency, time to first token, event id, trace id, the other values and error: a total
-order on their content, so the order of arrival does not matter. A row keeps the worst requests by each metric (of
+Requests are ordered by start, latency, time to first token, event id, trace id, caller, the other values and error: a
+total order on their content, so the order of arrival does not matter. A row keeps the worst requests by each metric (of
 equals the earlier in the order), and the first errors in the order. The same request counts once. The worst of a union
 are among the worst of the parts, so merging loses none of them.
 """
@@ -28,9 +28,9 @@ def content_order(
 ) -> tuple[Ints, Ints]:
     """The requests in their order (row by row if `row` is given), and a number for each place; equal requests share it.
 
-    `values` is [n, M]. `content(members)` gives the rest of the content: (event id, trace id, values, error). It is
-    called only for requests that equal another of their row in start, latency and time to first token: with clocks that
-    count in milliseconds many requests share a start, and texts are slow to compare.
+    `values` is [n, M]. `content(members)` gives the rest of the content: (event id, trace id, caller, values, error).
+    It is called only for requests that equal another of their row in start, latency and time to first token: with
+    clocks that count in milliseconds many requests share a start, and texts are slow to compare.
     """
     keys = [start, values[:, 0], values[:, 1]]
     if row is not None:

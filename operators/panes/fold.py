@@ -60,7 +60,10 @@ def fold_events(
         events.start[picked],
         events.values[:, picked].T,
         lambda among: _contents(
-            picked[among], events.event_id, events.trace_id, events.values[:, picked[among]].T, events.error
+            picked[among],
+            (events.event_id, events.trace_id, events.caller),
+            events.values[:, picked[among]].T,
+            events.error,
         ),
     )
     picked = picked[in_order]
@@ -115,6 +118,7 @@ def fold_events(
             error[entry],
             _picked(events.event_id, where),
             _picked(events.trace_id, where),
+            _picked(events.caller, where),
         ),
     )
 
@@ -177,11 +181,12 @@ def merge(tables: Sequence[PaneTable], evidence: int, breakdown_values: int) -> 
         np.concatenate([t.evidence_error for t in tables]),
         list(chain.from_iterable(t.evidence_event for t in tables)),
         list(chain.from_iterable(t.evidence_trace for t in tables)),
+        list(chain.from_iterable(t.evidence_caller for t in tables)),
     )
     in_order, place_alike = content_order(
         worst.start,
         worst.values,
-        lambda among: _contents(among, worst.event, worst.trace, worst.values[among], worst.error),
+        lambda among: _contents(among, (worst.event, worst.trace, worst.caller), worst.values[among], worst.error),
         worst.row,
     )
     alike = np.empty(len(in_order), np.int64)
@@ -200,6 +205,7 @@ def merge(tables: Sequence[PaneTable], evidence: int, breakdown_values: int) -> 
             worst.error[entry],
             _picked(worst.event, entry),
             _picked(worst.trace, entry),
+            _picked(worst.caller, entry),
         ),
     )
 
@@ -240,7 +246,9 @@ def split(table: PaneTable, part: Ints, parts: int) -> list[PaneTable | None]:
     in_evidence = spans(ends[rows], sizes)
     evidence_end = np.append(0, np.cumsum(sizes))[row_end]
     evidence_row = np.repeat(new_row, sizes).astype(np.int32)
-    event, trace = _picked(table.evidence_event, in_evidence), _picked(table.evidence_trace, in_evidence)
+    event, trace, caller = (
+        _picked(texts, in_evidence) for texts in (table.evidence_event, table.evidence_trace, table.evidence_caller)
+    )
 
     def columns(at: Ints, *wanted: str) -> dict[str, NDArray[Any]]:
         return {name: getattr(table, name)[at] for name in wanted}
@@ -269,6 +277,7 @@ def split(table: PaneTable, part: Ints, parts: int) -> list[PaneTable | None]:
             sketch_start=sketch_start[r.start * _M : r.stop * _M + 1] - s.start,
             evidence_event=event[e],
             evidence_trace=trace[e],
+            evidence_caller=caller[e],
             **{name: column[r] for name, column in by_row.items()},
             **{name: column[s] for name, column in by_run.items()},
             **{name: column[b] for name, column in by_entry.items()},
@@ -332,13 +341,14 @@ def quantiles(table: PaneTable, shares: Sequence[float]) -> Floats:
     return cast(Floats, np.clip(found, table.least[:, :, np.newaxis], table.most[:, :, np.newaxis]))
 
 
-def _contents(at: Ints, event: list[str], trace: list[str], values: Ints, error: Bools) -> list[tuple[object, ...]]:
+def _contents(at: Ints, texts: Sequence[list[str]], values: Ints, error: Bools) -> list[tuple[object, ...]]:
     """The content of the requests `at` for `content_order`; `values` holds those of these requests alone."""
-    return list(zip(_picked(event, at), _picked(trace, at), values.tolist(), error[at].tolist(), strict=True))
+    return list(zip(*(_picked(column, at) for column in texts), values.tolist(), error[at].tolist(), strict=True))
 
 
 def _picked(texts: list[str], at: NDArray[np.signedinteger]) -> list[str]:
-    return list(map(texts.__getitem__, at.tolist()))
+    """These of the texts; "" where there are no texts at all."""
+    return list(map(texts.__getitem__, at.tolist())) if texts else [""] * len(at)
 
 
 @lru_cache(maxsize=_KNOWN_SERIES)
@@ -400,6 +410,7 @@ def _table(
         evidence_error=requests.error,
         evidence_event=requests.event,
         evidence_trace=requests.trace,
+        evidence_caller=requests.caller,
     )
 
 
@@ -412,7 +423,7 @@ def _empty() -> PaneTable:
         none,
         Cells(sums, wide, wide, Sketches(np.zeros(1, np.int64), none.astype(np.int16), none)),
         Breakdown(none, none, none, [], sums),
-        Requests(none, none, wide, none.astype(np.bool_), [], []),
+        Requests(none, none, wide, none.astype(np.bool_), [], [], []),
     )
 
 

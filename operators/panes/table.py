@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from operators.errors import FatalError
 from operators.kernels import varint
 from operators.metrics import METRICS
-from operators.model import Ints
+from operators.model import MISSING, Ints
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """The version of the form that `to_state` gives."""
 
 _M = len(METRICS)
+_OF_3 = 9
+"""The metrics of version 3, the first ones of today's; it held no callers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class PaneTable:
     evidence_error: NDArray[np.bool_]  # [E]
     evidence_event: list[str]  # [E] event_id
     evidence_trace: list[str]  # [E] trace_id
+    evidence_caller: list[str]  # [E] `operators.model.caller_text`
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickled in the compact form of `to_state`: tables cross between workers."""
@@ -115,6 +118,9 @@ _COLUMNS: tuple[tuple[str, type[np.generic], str], ...] = (
 )
 """The arrays of a table in the order of its compact form, which begins with `sketch_start` as sizes."""
 
+_ABSENT = {"least", "most", "evidence_values"}
+"""Columns that hold MISSING where a metric is absent."""
+
 _STEPS = {"pane", "sketch_bucket", "breakdown_row", "evidence_row", "evidence_start"}
 """Columns that are kept as steps from the number before, since these are small."""
 
@@ -128,7 +134,9 @@ def to_state(table: PaneTable) -> tuple[object, ...]:
     for name, _, _ in _COLUMNS:
         column = getattr(table, name).ravel().astype(np.int64)
         numbers.append(np.diff(column, prepend=0) if name in _STEPS else column)
-    texts = [*table.series, *table.breakdown_values, *table.evidence_event, *table.evidence_trace]
+    texts = [
+        *table.series, *table.breakdown_values, *table.evidence_event, *table.evidence_trace, *table.evidence_caller
+    ]  # fmt: skip
     together = np.concatenate([*numbers, np.fromiter(map(len, texts), np.int64, len(texts))])
     data, _ = varint.write(together, np.array([0, len(together)]))
     sizes = (len(table.pane), len(table.sketch_bucket), len(table.breakdown_row), len(table.evidence_row))
@@ -138,22 +146,33 @@ def to_state(table: PaneTable) -> tuple[object, ...]:
 def from_state(state: tuple[Any, ...]) -> PaneTable:
     """The table that `to_state` was given. Raises `FatalError` for a form that this release cannot read."""
     match state:
-        case (3, (int(rows), int(runs), int(entries), int(requests), int(series), int(values)), bytes(data), str(text)):
+        case (
+            3 | 4 as version,
+            (int(rows), int(runs), int(entries), int(requests), int(series), int(values)),
+            bytes(data),
+            str(text),
+        ):
             lengths = {"row": rows, "run": runs, "entry": entries, "request": requests}
+            metrics, of_request = (_OF_3, 2) if version == 3 else (_M, 3)
         case _:
             raise FatalError(
                 f"a pane table of version {state[0]!r} in the snapshot; this release reads version {STATE_VERSION}"
             )
-    sizes = [rows * _M, *(lengths[of.split(" ")[0]] * (_M if of.endswith("metric") else 1) for _, _, of in _COLUMNS)]
-    whole = sum(sizes) + series + values + 2 * requests
+    sizes = [
+        rows * metrics,
+        *(lengths[of.split(" ")[0]] * (metrics if of.endswith("metric") else 1) for _, _, of in _COLUMNS),
+    ]
+    whole = sum(sizes) + series + values + of_request * requests
     numbers, taken = varint.read(np.frombuffer(data, np.uint8).copy(), whole)
     if len(numbers) != whole or taken != len(data):
         raise FatalError("a pane table in the snapshot is damaged: its numbers do not fit its lengths")
     starts, *columns, of_text = np.split(numbers, np.cumsum(sizes))
-    arrays: dict[str, Any] = {"sketch_start": np.append(0, np.cumsum(starts))}
+    arrays: dict[str, Any] = {"sketch_start": np.append(0, np.cumsum(_widened(starts, metrics, 0)))}
     for (name, kind, of), column in zip(_COLUMNS, columns, strict=True):
         ready = np.cumsum(column) if name in _STEPS else column
-        arrays[name] = (ready.reshape(-1, _M) if of.endswith("metric") else ready).astype(kind, copy=False)
+        if of.endswith("metric"):
+            ready = _widened(ready, metrics, MISSING if name in _ABSENT else 0).reshape(-1, _M)
+        arrays[name] = ready.astype(kind, copy=False)
     ends = np.cumsum(of_text).tolist()
     texts = [text[low:high] for low, high in zip([0, *ends], ends, strict=False)]
     values_end, events_end = series + values, series + values + requests
@@ -161,6 +180,12 @@ def from_state(state: tuple[Any, ...]) -> PaneTable:
         series=texts[:series],
         breakdown_values=texts[series:values_end],
         evidence_event=texts[values_end:events_end],
-        evidence_trace=texts[events_end:],
+        evidence_trace=texts[events_end : events_end + requests],
+        evidence_caller=texts[events_end + requests :] if of_request == 3 else [""] * requests,
         **arrays,
     )
+
+
+def _widened(numbers: Ints, metrics: int, absent: int) -> Ints:
+    """Numbers of this many metrics a row, with those of today's: no request had the later ones."""
+    return np.pad(numbers.reshape(-1, metrics), ((0, 0), (0, _M - metrics)), constant_values=absent).ravel()

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from benchmarks.events import Events, paced
 from benchmarks.plot import curves
-from operators.config import DecodeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.registry import decoder
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -14,7 +14,7 @@ from connectors.rows import alert_row, expectation_rows, pane_rows
 from connectors.tables import ALERTS, EXPECTATIONS, PANES, TABLES, Role, Type
 from operators.detect.engine.expectations import Expected
 from operators.metrics import METRICS
-from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Events
+from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Events, caller_text
 from operators.panes import sketch
 from operators.panes.fold import EMPTY, fold_events
 from operators.panes.table import PaneTable
@@ -43,6 +43,7 @@ def events(*given: dict[str, object]) -> Events:
         combos,
         [str(event.get("event_id", f"event-{i}")) for i, event in enumerate(given)],
         [f"trace-{i}" for i in range(n)],
+        [str(event.get("caller", "")) for event in given],
     )
 
 
@@ -67,7 +68,7 @@ def test_a_row_holds_the_aggregates_in_the_metrics_units() -> None:
     assert service["dimension_set"] == "service,model"
     assert service["series"] == "service=chat,model=m"
     assert (service["width_s"], service["pane_start"]) == (10, BEGAN)
-    assert [service[d] for d in DIMENSIONS] == ["chat", "m", "", "", "", ""]
+    assert [service[d] for d in DIMENSIONS] == ["chat", "m", "", "", "", "", ""]
     assert (service["requests"], service["errors"], service["error_ratio"]) == (4, 1, 0.25)
     assert (service["latency_count"], service["latency_sum"]) == (4, 1000.0)
     assert (service["latency_min"], service["latency_max"]) == (100.0, 400.0)
@@ -75,7 +76,7 @@ def test_a_row_holds_the_aggregates_in_the_metrics_units() -> None:
     assert service["latency_p95"] == service["latency_p99"] == pytest.approx(400, rel=0.02)
     assert (service["cost_sum"], service["cost_max"]) == (2.0, 0.5)
     assert tenant["series"] == "tenant=t"
-    assert [tenant[d] for d in DIMENSIONS] == ["", "", "", "", "t", ""]
+    assert [tenant[d] for d in DIMENSIONS] == ["", "", "", "", "t", "", ""]
 
 
 def test_a_metric_that_no_event_carries_is_null_and_its_count_is_0() -> None:
@@ -119,6 +120,16 @@ def test_breakdown_and_evidence_are_json() -> None:
     assert evidence["event-1"]["error"] is True
 
 
+def test_the_caller_of_a_request_is_in_its_evidence() -> None:
+    found = [
+        orjson.loads(str(row["evidence"]))
+        for row in rows({"service": "a", "latency": 10, "caller": caller_text("u1", "", "s 1")}, {"service": "a"})
+    ]
+    (first, *_), *_ = found
+    assert (first["user"], first["session_id"], "key" in first) == ("u1", "s 1", False)
+    assert all("user" not in e for one in found for e in one if e["event_id"] == "event-1")
+
+
 def test_names_that_utf_8_cannot_hold_are_written_with_question_marks() -> None:
     row = next(r for r in rows({"service": "a", "region": "\ud800", "latency": 1, "event_id": "\udfff"}))
     assert {"label": "region", "value": "?"}.items() <= orjson.loads(str(row["breakdown"]))[0].items()
@@ -142,8 +153,8 @@ def test_expected_values_are_a_row_for_each_series_or_null() -> None:
     assert (chat["dimension_set"], chat["series"], chat["pane_start"]) == (
         "service,model", "service=chat,model=m", BEGAN,
     )  # fmt: skip
-    assert [chat[d] for d in DIMENSIONS] == ["chat", "m", "", "", "", ""]
-    assert [tenant[d] for d in DIMENSIONS] == ["", "", "", "", "t", ""]
+    assert [chat[d] for d in DIMENSIONS] == ["chat", "m", "", "", "", "", ""]
+    assert [tenant[d] for d in DIMENSIONS] == ["", "", "", "", "t", "", ""]
     ends = ("expected", "lower", "upper")
     assert [chat[f"latency_{e}"] for e in ends] == [800.0, 400.0, 1600.0]
     assert [chat[f"requests_{e}"] for e in ends] == [60.0, 0.0, 200.0]
@@ -163,7 +174,7 @@ def test_an_alert_is_a_row_with_nested_fields_as_json() -> None:
     row = as_dict(alert_row(ALERT))
     assert (row["alert_id"], row["at"], row["since"], row["until"]) == ("e1-0", BEGAN, BEGAN - SECOND, None)
     assert (row["dimension_set"], row["series"]) == ("service,model", "service=chat%2Capi,model=m")
-    assert [row[d] for d in DIMENSIONS] == ["chat,api", "m", "", "", "", ""]
+    assert [row[d] for d in DIMENSIONS] == ["chat,api", "m", "", "", "", "", ""]
     assert (row["observed"], row["upper"]) == (4200.0, None)
     assert orjson.loads(str(row["related"])) == ["e2"]
     assert orjson.loads(str(row["detectors"])) == ["zscore"]

@@ -14,7 +14,8 @@ from connectors.backoff import pause_s
 from connectors.base import Chunk, Reader, State
 from connectors.config import ReliabilityConfig
 from connectors.source import SourceSettings, TelemetryPartition, TelemetrySource
-from operators.config import DecodeConfig, TimeConfig
+from operators.config import TimeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.intake import Balance, Batch
 from operators.decode.registry import DECODERS
 from operators.errors import ConfigError, FatalError, RetryableError
@@ -340,6 +341,10 @@ def test_a_partition_that_has_ended_holds_nobody_back() -> None:
     assert fast.next_batch() == []
     world.topic.script = ["finished"]
     slow.next_batch()
+    world.later(0.02)
+    assert fast.next_batch() == [], "the flow must first work on the last records of the slow one"
+    with pytest.raises(StopIteration):
+        slow.next_batch()
     world.later(0.02)
     assert len(fast.next_batch()) == 1
 

@@ -11,8 +11,17 @@ import pytest
 
 from connectors.base import Row, WriterFactory
 from connectors.config import SqliteConfig
-from connectors.sqlite import APPLICATION, PAGE_BYTES, SCHEMA, SqliteFactory, SqliteWriter, read
-from connectors.tables import TABLES
+from connectors.sqlite import (
+    APPLICATION,
+    PAGE_BYTES,
+    SCHEMA,
+    SqliteFactory,
+    SqliteWriter,
+    create_statements,
+    read,
+    upsert_statement,
+)
+from connectors.tables import TABLES, Table
 from operators.errors import ConfigError, DataError, FatalError, RetryableError
 from tests.connectors.samples import BEGAN, alert_store_row, as_dict, pane_row
 from tests.contracts.systems import Maker, Rows, after, ordered
@@ -171,7 +180,7 @@ def test_a_database_of_another_program_is_refused(path: Path) -> None:
         open_writer(path)
 
 
-@pytest.mark.parametrize("version", [SCHEMA - 1, SCHEMA + 1])
+@pytest.mark.parametrize("version", [SCHEMA - 2, SCHEMA + 1])
 def test_a_database_of_another_schema_is_refused(path: Path, version: int) -> None:
     open_writer(path).close()
     db = sqlite3.connect(path)
@@ -180,6 +189,41 @@ def test_a_database_of_another_schema_is_refused(path: Path, version: int) -> No
     db.close()
     with pytest.raises(ConfigError, match=f"has schema {version}, this program writes schema {SCHEMA}"):
         open_writer(path)
+
+
+def _is_new(column: str) -> bool:
+    """Whether the column came with schema 5."""
+    return column == "agent" or column.startswith("cache_write_tokens_")
+
+
+def test_a_database_of_the_schema_before_gets_the_missing_columns_and_keeps_its_rows(path: Path) -> None:
+    db = sqlite3.connect(path)
+    before = [Table(t.name, tuple(c for c in t.columns if not _is_new(c.name))) for t in TABLES.values()]
+    rows = [pane_row(latency_count=3), alert_store_row("a", text="it is slow")]
+    for table in before:
+        for statement in create_statements(table):
+            db.execute(statement)
+    for row in rows:
+        (table,) = (t for t in before if t.name == row.table)
+        held = [value for c, value in zip(TABLES[row.table].columns, row.values, strict=True) if not _is_new(c.name)]
+        db.execute(upsert_statement(table), held)
+    db.execute(f"PRAGMA application_id = {APPLICATION}")
+    db.execute("PRAGMA user_version = 4")
+    db.commit()
+    db.close()
+    open_writer(path).close()
+    writer = open_writer(path)
+    for row in rows:
+        (found,) = read(path, f"SELECT * FROM {row.table}")
+        names = [name for name in found if _is_new(name)]
+        added = {name: "" if name == "agent" else 0 if name.endswith("_count") else None for name in names}
+        assert found == as_dict(row) | added
+        assert "agent" in read(path, f"SELECT * FROM {row.table}_readable")[0]
+    writer.write([pane_row(latency_count=4, agent="planner", cache_write_tokens_count=2)])
+    writer.close()
+    (found,) = read(path, "SELECT agent, latency_count, cache_write_tokens_count FROM llm_panes")
+    assert tuple(found.values()) == ("planner", 4, 2)
+    assert read(path, "PRAGMA user_version") == [{"user_version": SCHEMA}]
 
 
 def test_a_path_without_a_folder_or_on_a_folder_is_refused(tmp_path: Path) -> None:

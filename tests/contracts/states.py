@@ -19,7 +19,6 @@ from flows.pipeline import Shape, alert_record, detection, letter_record
 from flows.recovery import store as recovery_store
 from operators import stored
 from operators.config import (
-    DecodeConfig,
     DetectConfig,
     EnrichConfig,
     EpisodesConfig,
@@ -27,6 +26,7 @@ from operators.config import (
     PanesConfig,
     TimeConfig,
 )
+from operators.decode.config import DecodeConfig
 from operators.decode.intake import Balance, Batch, Intake
 from operators.decode.registry import DECODERS
 from operators.detect import registry
@@ -193,7 +193,8 @@ def _records() -> Iterator[bytes]:
             "event_id": f"e{number}", "timestamp": start + at, "service": service, "model": f"m{int(rng.integers(2))}",
             "tenant": f"t{int(rng.integers(6))}", "latency_ms": float(rng.lognormal(6, 0.2)) * (8 if slow else 1),
             "ttft_ms": 80.0, "prompt_tokens": int(rng.integers(1, 2_000)), "completion_tokens": 100,
-            "cached_tokens": 7, "reasoning_tokens": 8, "quality_score": 0.9, "cost_usd": 0.01, "trace_id": f"{number}",
+            "cached_tokens": 7, "cache_write_tokens": 9, "reasoning_tokens": 8, "quality_score": 0.9, "cost_usd": 0.01,
+            "trace_id": f"{number}", "session_id": f"s{number % 9}",
             "status": "error" if rng.random() < 0.03 else "ok",
         }  # fmt: skip
         yield orjson.dumps(event)

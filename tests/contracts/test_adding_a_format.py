@@ -21,7 +21,7 @@ from base64 import b64decode
 from collections.abc import Sequence
 from typing import Literal
 
-from operators.config import DecodeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.base import Decoded
 from operators.decode.native import NativeDecoder
 
@@ -62,7 +62,7 @@ FAULTY["base64"] = {reason: [b64encode(value) for value in values] for reason, v
 TEST: Final = """
 from base64 import b64encode
 
-from operators.config import DecodeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.registry import decoder
 
 

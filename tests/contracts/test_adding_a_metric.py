@@ -34,7 +34,7 @@ ENTRY = """\
         min_count=4,
         kind_up="retrieval_spike",
         kind_down="retrieval_drop",
-        rank=7,
+        rank=8,
     ),
 """
 SETTINGS = """

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Decoder
-from operators.decode.registry import AUTO, DECODERS, FORMATS, decoder
+from operators.decode.config import DecodeConfig
+from operators.decode.registry import DECODERS, FORMATS, decoder
 from operators.decode.times import EARLIEST, LATEST
 from operators.errors import ConfigError
 from operators.metrics import METRICS

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from connectors.base import Reader, ReaderFactory
 from connectors.config import FilesConfig
-from connectors.files import FilesFactory
+from connectors.files.source import FilesFactory
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.source import KafkaSource
 from connectors.registry import SOURCES
@@ -27,11 +30,18 @@ Record = tuple[int, bytes]
 LINES = b"".join(b'{"n": %d}\r\n\n' % n for n in range(200)) + b'{"last": "without a newline"}'
 
 
+ROWS = b"timestamp,service\r\n" + b"".join(b'%d,"a,\n\n""%d"\n\n%d,b\n' % (n, n, n) for n in range(100)) + b"1,last"
+
+
 def files(folder: Path) -> ReaderFactory:
-    plain, packed = folder / "a.jsonl", folder / "b.jsonl.gz"
-    plain.write_bytes(LINES)
-    packed.write_bytes(gzip.compress(LINES[:900]) + gzip.compress(LINES[900:]))
-    return FilesFactory(FilesConfig(paths=(plain, packed)), 1_000)
+    (folder / "a.jsonl").write_bytes(LINES)
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress(LINES[:900]) + gzip.compress(LINES[900:]))
+    (folder / "c.jsonl.zst").write_bytes(zstandard.compress(LINES[:900]) + zstandard.compress(LINES[900:]))
+    (folder / "d.csv").write_bytes(ROWS)
+    (folder / "e.csv.gz").write_bytes(gzip.compress(ROWS))
+    rows = pa.table({"timestamp": list(range(500)), "service": ["chat"] * 500})
+    parquet.write_table(rows, folder / "f.parquet", row_group_size=70)
+    return FilesFactory(FilesConfig(paths=(folder,)), 1_000)
 
 
 def simulator(folder: Path) -> ReaderFactory:

@@ -56,7 +56,7 @@ DEAD: Final = {
     "two objects in one record": (record() + record(), Reason.NOT_JSON),
     "a list of events": (b"[" + record() + b"]", Reason.NOT_AN_OBJECT),
     "no service": (record(service=""), Reason.MISSING_FIELD),
-    "a number where a text belongs": (record(service=7), Reason.WRONG_TYPE),
+    "another number, a list or an object where a text belongs": (record(service=7.5), Reason.WRONG_TYPE),
 }
 """By name: a record, and the reason why it is a dead letter."""
 

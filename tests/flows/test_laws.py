@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from connectors.base import State
 from connectors.source import TelemetryPartition, TelemetrySource
 from flows.pipeline import Shape
-from operators.config import DecodeConfig, DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
+from operators.config import DetectConfig, EpisodesConfig, GroupsConfig, PanesConfig, TimeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.intake import Batch
 from operators.model import SECOND
 from operators.panes.watermark import Idle, Watermark

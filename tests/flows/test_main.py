@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import pytest
 
-from connectors.files import FilesFactory
+from connectors.files.source import FilesFactory
 from connectors.greptime.writer import GreptimeFactory
 from connectors.jsonl import JsonlFactory
 from connectors.kafka.once import KafkaOnce

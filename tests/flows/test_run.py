@@ -69,7 +69,7 @@ def test_the_newest_run_that_can_be_resumed_is_resumed(runs: Path) -> None:
     assert found.sets == ["time.pane_s=20"]
     whys = {
         busy: "is in use by another flow", damaged: "must hold all of its 1 partitions",
-        other: "was made with recovery.shards = 8, now it is 4", gone: "there is no file", early: "it ended before",
+        other: "was made with recovery.shards = 8, now it is 4", gone: "does not exist", early: "it ended before",
         unread: "its run.json cannot be read", finished: "it has finished",
     }  # fmt: skip
     assert list(refused) == [str(folder) for folder in whys]
@@ -161,7 +161,7 @@ def test_files_that_are_not_there_are_named_before_anything_is_made(
 ) -> None:
     runs = tmp_path / "runs"
     assert main(["--runs", str(runs), "--events", str(tmp_path / "gone.jsonl")]) == 78
-    assert f"there is no file {tmp_path / 'gone.jsonl'}" in capsys.readouterr().err
+    assert f"{tmp_path / 'gone.jsonl'} does not exist" in capsys.readouterr().err
     assert not runs.exists()
 
 

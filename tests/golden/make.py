@@ -153,7 +153,7 @@ CASES: Final[dict[str, Callable[[], list[bytes]]]] = {
 def judged(case: str, events: Sequence[bytes]) -> tuple[bytes, bytes]:
     """(alerts.jsonl, balance.json) of the real flow over these records, from one partition."""
     settings = load({"SENTINEL_CONFIG": "settings.toml"}, FOLDER / case).settings
-    world = World(MemoryTopic({"p0": list(events)}), shape(settings), decode=settings.decode)
+    world = World(MemoryTopic({"p0": list(events)}), shape(settings), decode=settings.decoding)
     world.run(settings.source.batch_size)
     total = sum(world.balances.values(), Balance())
     outcomes = ("records", "on_time", "late", "duplicate", "dead")

@@ -32,7 +32,7 @@ def world(recovery: Path) -> World:
     """The golden case over this recovery store."""
     settings = load({"SENTINEL_CONFIG": "settings.toml"}, make.FOLDER / CASE).settings
     topic = MemoryTopic({"p0": make.read(CASE)})
-    return World(topic, shape(settings), decode=settings.decode, recovery=recovery)
+    return World(topic, shape(settings), decode=settings.decoding, recovery=recovery)
 
 
 def run(world: World) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.events import write_events
 
 SETTINGS = {
     "SENTINEL_SOURCE__SIMULATOR__HOURS": "1.5",
@@ -111,3 +112,23 @@ def test_a_second_run_on_the_same_folder_is_refused(tmp_path: Path) -> None:
         assert first.wait(60) == 128 + signal.SIGINT
     assert second.returncode == 78
     assert "is in use by another flow" in second.stderr
+
+
+def test_a_folder_of_files_of_any_form_is_read(tmp_path: Path) -> None:
+    line = '{"timestamp": %d, "service": "chat", "model": "m", "latency_ms": 100, "tenant": "7"}'
+    records = [(line % (1_741_000_000 + second)).encode() for second in range(400)]
+    folder = tmp_path / "events"
+    folder.mkdir()
+    for i, name in enumerate(["d.jsonl", "c.csv.gz", "b.parquet", "a.jsonl.zst"]):
+        write_events(folder / name, records[100 * i : 100 * (i + 1)])
+    (folder / "notes.txt").touch()
+    done = finish(tmp_path / "runs", "--events", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert f"4 files of events, with those in {folder}" in done.stderr
+    assert "400 records: 400 on time" in done.stderr
+    for path in folder.iterdir():
+        path.unlink()
+    refused = finish(tmp_path / "runs", "--events", str(folder))
+    assert refused.returncode == 78
+    assert f"the folder {folder} holds no event file" in refused.stderr
+    assert not (tmp_path / "runs" / "0002").exists()

@@ -32,6 +32,7 @@ class Call:
     error: bool
     event: str
     trace: str
+    caller: str = ""
 
 
 def columns(calls: list[Call]) -> Events:
@@ -47,6 +48,7 @@ def columns(calls: list[Call]) -> Events:
         combos=combos,
         event_id=[c.event for c in calls],
         trace_id=[c.trace for c in calls],
+        caller=[c.caller for c in calls] if any(c.caller for c in calls) else [],
     )
 
 
@@ -61,7 +63,7 @@ def merge(tables: list[PaneTable]) -> PaneTable:
 def rows(*seen: tuple[int, str], sets: tuple[tuple[str, ...], ...] = (("service",),)) -> PaneTable:
     """A table with one request for each pair of pane (counted from the first one) and service."""
     given_calls = [
-        Call(BASE + p * WIDTH, 0, (s, "", "", "", f"t-{s}", "", "", "", ""), (i,) * M, False, f"e{i}", "")
+        Call(BASE + p * WIDTH, 0, (s, "", "", "", f"t-{s}", "", "", "", "", ""), (i,) * M, False, f"e{i}", "")
         for i, (p, s) in enumerate(seen)
     ]
     return fold.fold_events(columns(given_calls), np.ones(len(given_calls), np.bool_), sets, WIDTH, EVIDENCE, VALUES)
@@ -82,11 +84,14 @@ call = st.builds(
     Call,
     start=st.integers(0, 6).map(lambda k: BASE + k * 7_000_000),
     took=st.sampled_from([0, 1, 5_000_000, 9_000_000, 70_000_000]),
-    labels=st.one_of(labels, st.sampled_from([("a",) * len(LABELS), ("a", "b", "", "", "", "", "timeout", "", "")])),
+    labels=st.one_of(
+        labels, st.sampled_from([("a",) * len(LABELS), ("a", "b", "", "", "", "", "timeout", "", "", "")])
+    ),
     values=st.tuples(*[value] * M),
     error=st.booleans(),
     event=st.sampled_from(["", "e1", "e2", "e3"]),
     trace=st.sampled_from(["", "t1"]),
+    caller=st.sampled_from(["", "", "u  ", "  s1"]),
 )
 calls = st.lists(call, max_size=25)
 crowd = st.lists(

@@ -44,18 +44,18 @@ def reference(given_calls: list[Call], sets: tuple[tuple[str, ...], ...] = SETS)
 
 
 def evidence_of(members: list[Call]) -> list[tuple[object, ...]]:
-    order = sorted({(c.start, c.event, c.trace, c.values, c.error) for c in members}, key=content)
-    kept = set([c for c in order if c[4]][:EVIDENCE])
+    order = sorted({(c.start, c.event, c.trace, c.caller, c.values, c.error) for c in members}, key=content)
+    kept = set([c for c in order if c[5]][:EVIDENCE])
     for m, metric in enumerate(METRICS):
         sign = -1 if metric.worst == "high" else 1
-        carrying = [c for c in order if c[3][m] != MISSING]
-        kept |= set(sorted(carrying, key=lambda c: sign * c[3][m])[:EVIDENCE])
+        carrying = [c for c in order if c[4][m] != MISSING]
+        kept |= set(sorted(carrying, key=lambda c: sign * c[4][m])[:EVIDENCE])
     return sorted(kept, key=content)
 
 
 def content(call: tuple[Any, ...]) -> tuple[Any, ...]:
-    start, event, trace, values, error = call
-    return start, values[0], values[1], event, trace, values, error
+    start, event, trace, caller, values, error = call
+    return start, values[0], values[1], event, trace, caller, values, error
 
 
 def check(table: PaneTable, rows: dict[tuple[int, str], Row]) -> None:
@@ -104,6 +104,7 @@ def check(table: PaneTable, rows: dict[tuple[int, str], Row]) -> None:
                 int(table.evidence_start[i]),
                 table.evidence_event[i],
                 table.evidence_trace[i],
+                table.evidence_caller[i],
                 tuple(table.evidence_values[i].tolist()),
                 bool(table.evidence_error[i]),
             )

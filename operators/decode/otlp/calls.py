@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from operators.decode import vocabulary
-from operators.decode.conventions import FIRST_TOKEN, Conventions, Found
+from operators.decode.conventions import FIRST_TOKEN
 from operators.decode.otlp.signals import ERROR, Span
+from operators.decode.resolve import Conventions, Found
 from operators.decode.times import BadTime, parse_time
 from operators.decode.values import flag, inside, is_number, number, text
 from operators.decode.vocabulary import ERROR_TYPES
@@ -42,6 +43,10 @@ class Told:
     call_id: str = ""
     outer: list[Told] = field(default_factory=list)
     """Spans that tell of the same call too, the nearest first."""
+    within: int = 0
+    """How many calls count in place of this one."""
+    paired: bool = False
+    """Whether the span of another library around it was found."""
 
     @property
     def cached(self) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final
 
-from operators.config import DecodeConfig
 from operators.decode.base import Call, Reading
-from operators.decode.conventions import Conventions, conventions
+from operators.decode.config import DecodeConfig
 from operators.decode.otlp import json, proto
 from operators.decode.otlp.calls import Told, tell
 from operators.decode.otlp.once import counted, opens_stream
 from operators.decode.otlp.roles import operation
 from operators.decode.otlp.signals import ERROR, LogRecord, Signals, Span
+from operators.decode.resolve import Conventions, conventions
 
 DETAILS: Final = "gen_ai.client.inference.operation.details"
 """The log record that tells a whole call, but not how long it took."""

@@ -19,10 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from operators.decode.conventions import Conventions, Found
 from operators.decode.otlp.calls import Told
 from operators.decode.otlp.roles import EMBEDDINGS
 from operators.decode.otlp.signals import Span
+from operators.decode.resolve import Conventions, Found
 from operators.decode.values import is_number, number, text
 
 Spans = Mapping[tuple[str, str], tuple[Span, str | None]]
@@ -50,38 +50,41 @@ _NEAR: Final = 32
 
 def counted(told: Sequence[Told], spans: Spans, conventions: Conventions) -> list[Told]:
     """Those of the calls that count, completed, in the order given; each has another trace id and span id."""
-    gone: set[int] = set()
-    inner: dict[int, int] = {}  # how many calls stand below one that is gone
     by_id = {(t.span.trace_id, t.span.span_id): t for t in told}
-
-    def drop(outer: Told, inmost: Told) -> None:
-        gone.add(id(outer))
-        inner[id(outer)] = inner.get(id(outer), 0) + 1
-        inmost.outer.append(outer)
-
     for t in told:
         for span, operation in _up(t.span, spans):
             above = by_id.get((span.trace_id, span.span_id))
             if above is not None and _kind(above) == _kind(t):
-                drop(above, t)
+                _drop(above, t)
             elif operation == "":
                 break
-    for alike in _alike([t for t in told if id(t) not in gone]):
+    for alike in _alike(_left(told)):
         inmost = min(alike, key=lambda t: (_length(t), -t.span.start))
         for t in alike:
             if t is not inmost:
-                drop(t, inmost)
-    for outer, inmost in _nested([t for t in told if id(t) not in gone]):
-        if id(inmost) not in gone:
-            drop(outer, inmost)
-    _close_streams([t for t in told if id(t) not in gone], drop)
-    left = [t for t in told if id(t) not in gone]
-    above = _Above(conventions)
+                _drop(t, inmost)
+    for outer, inmost in _nested(_left(told)):
+        if not inmost.within:
+            _drop(outer, inmost)
+    _close_streams(_left(told))
+    left = _left(told)
+    asked = _Above(conventions)
     for t in left:
         for outer in t.outer:
-            _complete(t, outer, alone=inner[id(outer)] == 1)
-        _inherit(t, spans, above)
+            _complete(t, outer, alone=outer.within == 1)
+        _inherit(t, spans, asked)
     return left
+
+
+def _drop(outer: Told, inmost: Told) -> None:
+    """Let the inmost count in place of the outer one."""
+    outer.within += 1
+    inmost.outer.append(outer)
+
+
+def _left(told: Sequence[Told]) -> list[Told]:
+    """Those that no other call counts in place of."""
+    return [t for t in told if not t.within]
 
 
 def _up(span: Span, spans: Spans) -> Iterator[tuple[Span, str | None]]:
@@ -140,15 +143,14 @@ def _nested(told: Sequence[Told]) -> Iterator[tuple[Told, Told]]:
         if (outcome := _outcome(t)) is not None:
             equal.setdefault(outcome, []).append(t)
     starts = {outcome: [t.span.start for t in of] for outcome, of in equal.items()}
-    taken: set[int] = set()
     for outer in sorted(told, key=lambda t: t.span.end - t.span.start):
         outcome = _outcome(outer)
         if outcome is None:
             continue
         first = bisect_left(starts[outcome], outer.span.start)
         for inner in islice(equal[outcome], first, first + _NEAR):
-            if id(inner) not in taken and _same_call(outer, inner):
-                taken.add(id(inner))
+            if not inner.paired and _same_call(outer, inner):
+                inner.paired = True
                 yield outer, inner
                 break
 
@@ -174,7 +176,7 @@ def _models(told: Told) -> set[str]:
     return {name.rpartition("/")[2] for name in names if isinstance(name, str)}
 
 
-def _close_streams(told: Sequence[Told], drop: Any) -> None:
+def _close_streams(told: Sequence[Told]) -> None:
     """Give logfire's log of a finished stream the start of the span that opened it."""
     openers: dict[tuple[str, ...], list[Told]] = {}
     for t in sorted(filter(opens_stream, told), key=lambda t: t.span.start):
@@ -186,7 +188,7 @@ def _close_streams(told: Sequence[Told], drop: Any) -> None:
         of = openers.get(_siblings(t), [])
         before = bisect_right(of, end, key=lambda opener: opener.span.start)
         if before:
-            drop(of[before - 1], t)
+            _drop(of[before - 1], t)
             start = of[before - 1].span.start
         else:
             lasted = number(t.span.attributes.get("duration"))
@@ -246,14 +248,15 @@ class _Above:
 
     def __init__(self, conventions: Conventions) -> None:
         self._conventions = conventions
-        self._read: dict[int, dict[str, Found]] = {}
+        self._read: dict[tuple[str, str], dict[str, Found]] = {}
 
     def read(self, span: Span) -> dict[str, Found]:
         """The fields of `_ABOVE` that the span tells."""
-        if id(span) not in self._read:
+        key = span.trace_id, span.span_id
+        if key not in self._read:
             read = self._conventions.read(span.attributes)
-            self._read[id(span)] = {name: read[name][0] for name in _ABOVE if name in read}
-        return self._read[id(span)]
+            self._read[key] = {name: read[name][0] for name in _ABOVE if name in read}
+        return self._read[key]
 
 
 def _inherit(told: Told, spans: Spans, above: _Above) -> None:

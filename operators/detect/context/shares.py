@@ -3,7 +3,7 @@
 For each series, label and value it keeps the requests, errors, and counts and totals of all metrics. They fade with the
 half-life of detection, and nothing is learned while anything of the series is abnormal. Only alerts need them, so panes
 wait and are added a few dozen at once. They are added pane by pane in any case, so the time does not change the sums. A
-value takes about 100 bytes; the `MOST` largest values of a label stay, and the others become one.
+value takes about 104 bytes; the `MOST` largest values of a label stay, and the others become one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from operators.detect.base import State
 from operators.detect.slots import Arrays, packed, unpacked
-from operators.incidents.composition import COLUMNS, ByLabel, Usual, entries, rows
+from operators.incidents.composition import COLUMNS, ByLabel, Usual, entries, rows, widened
 from operators.kernels.shares import Wholes, add_entries, add_rows
 from operators.model import LABELS, Bools, Ints
 from operators.panes.table import PaneTable
@@ -256,9 +256,10 @@ class Shares:
         """Load a saved state."""
         pruned, whole, texts, keys, values = cast(Any, saved)
         self._pruned, self._texts, self._keys = pruned, list(texts), keys.copy()
-        self._values = unpacked(values)
+        self._values, sums = unpacked(values), unpacked(whole)
+        self._values["sums"], sums["sums"] = widened(self._values["sums"]), widened(sums["sums"])
         self._number = {text: i for i, text in enumerate(self._texts)}
-        self._whole.load(unpacked(whole))
+        self._whole.load(sums)
 
 
 def _key(slot: int, label: int, number: int) -> int:

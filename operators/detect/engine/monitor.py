@@ -34,7 +34,7 @@ from operators.kernels.outlier import Requests
 from operators.model import SEVERITIES, Alert, Bools, Ints
 from operators.panes.table import Closed, PaneTable
 
-VERSION = 7
+VERSION = 8
 _NOTHING = (0.0,) * FIELDS
 YOUNG_S = 120
 """How long after its first anomalous pane an untold episode keeps refreshing the alert it would send, in seconds."""
@@ -414,7 +414,7 @@ class ShardMonitor:
         """
         self = cls(config, episodes, time, expiry_s, dimension_sets, expectations)
         match cast(Any, state):
-            case (7, made_for, last, texts, learned, opened, panes, mix, shares, shadows, limits, trails):
+            case (7 | 8, made_for, last, texts, learned, opened, panes, mix, shares, shadows, limits, trails):
                 pass
             case _:
                 raise FatalError(

@@ -18,7 +18,7 @@ from operators.incidents import episodes as ep
 from operators.incidents.findings import Finding
 from operators.kernels.detect import EXPECTED, LOWER, OBSERVED, SCORE, SPAN, UPPER, WEIGHT, Floats
 from operators.metrics import ERROR_RATIO, REQUESTS
-from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Status
+from operators.model import DIMENSIONS, LABELS, MISSING, SECOND, Alert, Status, caller_fields
 from operators.panes.table import PaneTable
 
 Why = Literal["", "quiet", "level_shift", "expired"]
@@ -107,7 +107,7 @@ class Teller:
         a, b = np.searchsorted(table.evidence_row, (row, row + 1)).tolist()
         up = verdict[OBSERVED] >= verdict[EXPECTED]
         usual = self._in_unit(step, verdict[UPPER if registry.finds(by) == "outlier" else EXPECTED], by)
-        known = {(w.event_id, w.trace_id, w.start) for w in trail.witnesses}
+        known = {(w.event_id, w.trace_id, w.caller, w.start) for w in trail.witnesses}
         for i in range(a, b):
             if cell == ERROR_RATIO:
                 if not table.evidence_error[i]:
@@ -120,8 +120,9 @@ class Teller:
                 if steps_ == MISSING or (value <= usual if up else value >= usual):
                     continue
             start, event, trace = int(table.evidence_start[i]), table.evidence_event[i], table.evidence_trace[i]
-            if (event, trace, start) not in known:
-                trail.witnesses.append(ep.Witness(-steps_ if up else steps_, start, event, trace, value, pane))
+            caller = table.evidence_caller[i]
+            if (event, trace, caller, start) not in known:
+                trail.witnesses.append(ep.Witness(-steps_ if up else steps_, start, event, trace, value, pane, caller))
         trail.witnesses.sort()
         del trail.witnesses[ep.MAX_EVIDENCE :]
 
@@ -182,7 +183,10 @@ class Teller:
             upper=upper,
             score=round(verdict[SCORE], 4),
             detectors=trail.detectors,
-            evidence=tuple({"event_id": w.event_id, "trace_id": w.trace_id, "value": w.value} for w in trail.witnesses),
+            evidence=tuple(
+                {"event_id": w.event_id, "trace_id": w.trace_id, **caller_fields(w.caller), "value": w.value}
+                for w in trail.witnesses
+            ),
             text=text,
             reason=reason,
             contributors=contributors,

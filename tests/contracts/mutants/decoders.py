@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Decoder
+from operators.decode.config import DecodeConfig
 from operators.decode.native import NativeDecoder
 from operators.metrics import METRIC_INDEX
 from operators.model import LABELS, Bools, Events, Reason
@@ -71,6 +71,7 @@ def _picked(events: Events, at: Any) -> Events:
         events.record[places], events.start[places], events.end[places], events.values[:, places],
         events.error[places], combo.astype(np.int32), [events.combos[i] for i in used.tolist()],
         [events.event_id[i] for i in places], [events.trace_id[i] for i in places],
+        [events.caller[i] for i in places] if events.caller else [],
     )  # fmt: skip
 
 

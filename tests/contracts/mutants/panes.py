@@ -55,7 +55,8 @@ def _without_breakdown(table: PaneTable) -> PaneTable:
 def _evidence(table: PaneTable, at: Any) -> PaneTable:
     places = np.arange(len(table.evidence_row))[at].tolist()
     texts: dict[str, Any] = {
-        name: [getattr(table, name)[i] for i in places] for name in ("evidence_event", "evidence_trace")
+        name: [getattr(table, name)[i] for i in places]
+        for name in ("evidence_event", "evidence_trace", "evidence_caller")
     }
     arrays = ("evidence_row", "evidence_start", "evidence_values", "evidence_error")
     return replace(table, **texts, **{name: getattr(table, name)[places] for name in arrays})

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from operators.incidents.findings import SLOWNESS
 from operators.model import SECOND
 from tests.brokers import Broker, create_topic, produce
 from tests.conftest import ROOT
+from tests.events import write_events
 from tests.flows.test_laws import START, dealt, spoil, traffic
 from tests.harness import MemoryTopic, World
 
@@ -90,6 +94,43 @@ def test_the_alerts_are_those_on_the_topic(batch: int, workers: int, folder: Pat
     found = Path("out.jsonl").read_bytes()
     assert found.count(b'"firing"') >= 2
     assert found == on_the_topic()
+
+
+@pytest.mark.parametrize("names", [EVENTS, EVENTS[::-1], ["."]])
+def test_files_may_be_named_in_any_order_and_their_overlap_is_told(
+    names: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("labels.jsonl").unlink()
+    assert backtest.main([*names, "--alerts", "out.txt"]) == 0
+    assert Path("out.txt").read_bytes() == on_the_topic()
+    assert re.search(r"files overlap in time: p\d.jsonl ends .*, after p\d.jsonl begins", capsys.readouterr().err)
+
+
+def test_files_of_all_forms_give_what_one_file_of_json_lines_gives(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They follow one another in time, in another order than by name."""
+    records = traffic(1)
+    records.sort(key=lambda record: json.loads(record)["timestamp"])
+    names = ["4.jsonl.gz", "3.csv", "2.parquet", "1.csv.zst", "0.jsonl.zst"]
+    part = -(-len(records) // len(names))
+    Path("mixed").mkdir()
+    for i, name in enumerate(names):
+        write_events(Path("mixed", name), records[i * part : (i + 1) * part])
+    one = write_events(Path("one.jsonl"), records)
+    assert backtest.main([str(one), "--alerts", "one.txt", "--report", "one"]) == 0
+    assert backtest.main(["mixed/", "--alerts", "mixed.txt", "--report", "many"]) == 0
+    assert Path("mixed.txt").read_bytes() == Path("one.txt").read_bytes() != b""
+    assert rows_of(Path("many")) == rows_of(Path("one")) != []
+    said = capsys.readouterr().err
+    assert "5 files of events, with those in mixed" in said
+    assert "overlap" not in said
+
+
+def rows_of(folder: Path) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(folder / "sentinel.db")) as store:
+        columns = "dimension_set, series, width_s, pane_start, requests, errors, latency_sum, latency_count, sketch"
+        return store.execute(f"SELECT {columns} FROM llm_panes ORDER BY 1, 2, 3, 4").fetchall()
 
 
 def test_nothing_of_the_deployment_is_touched(folder: Path) -> None:
@@ -194,7 +235,8 @@ def test_episodes_are_paired_if_series_and_metric_are_equal_and_times_touch() ->
     [
         ([], "no events"),
         (["none.jsonl"], "does not exist"),
-        (["foreign.csv"], "not JSON lines"),
+        (["foreign.txt"], "not JSON lines"),
+        (["empty"], "the folder empty holds no event file"),
         (["p0.jsonl", "p0.jsonl"], "named twice"),
         (["p0.jsonl", "--config", "none.toml"], "not a file"),
         (["p0.jsonl", "--labels", "foreign.csv"], "not JSON lines"),
@@ -221,6 +263,8 @@ def test_a_wrong_set_up_is_one_sentence_and_code_78(
     arguments: list[str], said: str, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("foreign.csv").write_text("timestamp,value\n")
+    Path("foreign.txt").write_text("value\n")
+    Path("empty").mkdir()
     assert backtest.main(arguments) == 78
     err = capfd.readouterr().err
     assert said in err and "Traceback" not in err and "secret" not in err

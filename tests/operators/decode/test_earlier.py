@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.config import DecodeConfig
 from operators.decode.base import Call, Reading, Unreadable
+from operators.decode.config import DecodeConfig
 from operators.decode.earlier import EarlierFormat
 from operators.model import Reason
 from tests.conftest import examples

@@ -7,8 +7,8 @@ import orjson
 import pytest
 from hypothesis import given
 
-from operators.config import DecodeConfig
 from operators.decode.base import Call, Reading, Unreadable
+from operators.decode.config import DecodeConfig
 from operators.decode.gateways import EnvoyFormat, KongFormat
 from operators.model import Reason
 from tests.conftest import examples

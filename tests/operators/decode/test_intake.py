@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.config import DecodeConfig, EnrichConfig, TimeConfig
+from operators.config import EnrichConfig, TimeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.intake import Intake
 from operators.decode.registry import DECODERS
 from operators.enrich.enricher import Enricher

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.config import DecodeConfig
 from operators.decode.base import Call, Reading, Unreadable
+from operators.decode.config import DecodeConfig
 from operators.decode.litellm import LiteLLMFormat
 from operators.model import Reason
 from tests.conftest import examples

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from operators.config import DecodeConfig
 from operators.decode.base import Call, Reading, Unreadable
+from operators.decode.config import DecodeConfig
 from operators.decode.mapped import MappedFormat
 from operators.decode.mapping import UNITS, MappingConfig
 from operators.decode.paths import at, steps, whence

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from operators.config import DecodeConfig
 from operators.decode.base import Decoded, Fault
+from operators.decode.config import DecodeConfig
 from operators.decode.diagnose import MAX_DEPTH, explain
 from operators.decode.native import NativeDecoder
-from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS, MeasuredRecord, Record
+from operators.decode.record import METRIC_FIELDS, MeasuredRecord
 from operators.metrics import METRIC_INDEX, METRICS
-from operators.model import LABELS, MISSING, Reason
+from operators.model import LABELS, MISSING, TEXT_FIELDS, Reason, caller_fields
 from tests.conftest import examples
 from tests.records import NATIVE
 
@@ -32,12 +32,19 @@ FULL: dict[str, Any] = {
     "operation": "chat",
     "tenant": "acme",
     "region": "eu-west-1",
+    "agent": "planner",
+    "model_requested": "gpt-4o-latest",
+    "session_id": "s-1",
+    "user": "u-1",
+    "key": "k-1",
+    "streamed": True,
     "latency_ms": 537.5,
     "ttft_ms": 234.2,
     "prompt_tokens": 425,
     "completion_tokens": 23,
     "cached_tokens": 0,
     "reasoning_tokens": 7,
+    "cache_write_tokens": 9,
     "cost_usd": 0.0002068,
     "status": "ok",
     "error_type": None,
@@ -83,8 +90,9 @@ def test_every_field_finds_its_column() -> None:
     decoded = decode(FULL)
     events = decoded.events
     assert not decoded.faults
-    assert events.combos == [("chat-api", "gpt-4o", "chat", "openai", "acme", "eu-west-1", "", "stop", "")]
+    assert events.combos == [("chat-api", "gpt-4o", "chat", "openai", "acme", "eu-west-1", "", "stop", "", "planner")]
     assert (events.event_id, events.trace_id) == (["e-1"], ["67c4f1"])
+    assert [caller_fields(text) for text in events.caller] == [{"session_id": "s-1"}]
     assert events.error.tolist() == [False]
     assert events.start.tolist() == [MIDNIGHT + 2_000]
     assert events.end.tolist() == [MIDNIGHT + 2_000 + 537_500]
@@ -99,6 +107,7 @@ def test_every_field_finds_its_column() -> None:
         "reasoning_tokens": 7,
         "cost": 206_800,
         "quality": 930_000,
+        "cache_write_tokens": 9,
     }
 
 
@@ -107,7 +116,7 @@ def test_an_absent_metric_is_missing_never_zero() -> None:
     for sent in (with_fields(), with_fields(**nulls)):
         decoded = decode(sent)
         assert decoded.events.values[:, 0].tolist() == [MISSING] * len(METRICS)
-        assert decoded.events.combos == [("chat-api", "unknown", "", "", "", "", "", "", "")]
+        assert decoded.events.combos == [("chat-api", "unknown", *[""] * (len(LABELS) - 2))]
         assert (decoded.events.event_id, decoded.events.trace_id) == ([""], [""])
         assert decoded.events.start.tolist() == decoded.events.end.tolist() == [MIDNIGHT]
 
@@ -128,15 +137,58 @@ def test_labels_that_mean_the_same_are_one() -> None:
         ("ok", "timeout", "timeout"),
         (None, "timeout", "timeout"),
         ("ok", None, ""),
-        ("cancelled", None, ""),
+        ("cancelled", None, "cancelled"),
+        ("timeout", "", "timeout"),
+        ("429", None, "rate_limit"),
+        (503, None, "server_error"),
+        (200, None, ""),
+        ("302", None, ""),
+        (True, None, ""),
+        ("exception", None, "unknown"),
+        ("429", "RateLimitError", "RateLimitError"),
+        ("completed", None, ""),
+        ("purple", None, ""),
         ("", "", ""),
         (None, None, ""),
     ],
 )
-def test_errors(status: str | None, error_type: str | None, label_of_it: str) -> None:
+def test_errors(status: str | int | None, error_type: str | None, label_of_it: str) -> None:
     decoded = decode(with_fields(status=status, error_type=error_type))
     assert label(decoded, "error_type") == label_of_it
     assert decoded.events.error.tolist() == [label_of_it != ""]
+
+
+@pytest.mark.parametrize("name", TEXT_FIELDS)
+@pytest.mark.parametrize(
+    ("sent", "meant"), [("5", "5"), ("-7", "-7"), ("1" * 25, "1" * 25), ("true", "true"), (" false ", "false")]
+)
+def test_text_may_be_an_integer_or_a_boolean(name: str, sent: str, meant: str) -> None:
+    value, plain = with_text(f'"{name}":{sent}'), with_text(f'"{name}":"{meant}"')
+    assert repr(decode(value)) == repr(decode(plain))
+    assert decode(value).faults == []
+
+
+@pytest.mark.parametrize("sent", ["5.0", "1e3", "-1.5", "{}", "[]", "[1]"])
+@pytest.mark.parametrize("name", TEXT_FIELDS)
+def test_text_is_no_other_number_object_or_array(name: str, sent: str) -> None:
+    found = fault(with_text(f'"{name}":{sent}'))
+    assert (found.reason, found.detail[: len(name) + 14]) == (Reason.WRONG_TYPE, f"{name}: must be text")
+
+
+def test_an_integer_of_too_many_digits_is_too_long() -> None:
+    assert fault(with_text(f'"model":{"1" * 31}')).reason == Reason.STRING_TOO_LONG
+
+
+def test_without_a_model_it_is_the_one_that_was_asked_for() -> None:
+    assert label(decode(with_fields(model_requested="gpt-4o")), "model") == "gpt-4o"
+    assert label(decode(with_fields(model="gpt-4o-2024", model_requested="gpt-4o")), "model") == "gpt-4o-2024"
+
+
+@pytest.mark.parametrize(("streamed", "kept"), [(True, 7_000), (None, 7_000), (False, MISSING)])
+def test_a_call_that_was_not_streamed_has_no_first_token(streamed: bool | None, kept: int) -> None:
+    decoded = decode(with_fields(), with_fields(streamed=streamed, latency_ms=9, ttft_ms=7), with_fields(ttft_ms=7))
+    assert decoded.events.values[METRIC_INDEX["ttft"]].tolist() == [MISSING, kept, 7_000]
+    assert decoded.events.values[METRIC_INDEX["latency"]].tolist() == [MISSING, 9_000, MISSING]
 
 
 def test_the_timestamp_can_mean_the_end() -> None:
@@ -248,13 +300,15 @@ def test_text_may_hold_any_character() -> None:
         (with_fields(timestamp=None), Reason.MISSING_FIELD, "timestamp: "),
         (with_fields(timestamp=""), Reason.MISSING_FIELD, "timestamp: "),
         (with_fields(timestamp=True), Reason.WRONG_TYPE, "timestamp: must be RFC 3339 text or an epoch number"),
-        (with_fields(service=5), Reason.WRONG_TYPE, "service: must be text, is a number"),
+        (with_fields(service=5.5), Reason.WRONG_TYPE, "service: must be text, is a number"),
         (with_fields(model=["a"]), Reason.WRONG_TYPE, "model: must be text, is an array"),
         (with_fields(span_id={}), Reason.WRONG_TYPE, "span_id: must be text, is an object"),
         (with_fields(latency_ms="5"), Reason.WRONG_TYPE, "latency_ms: must be a number, is text"),
         (with_fields(latency_ms=True), Reason.WRONG_TYPE, "latency_ms: must be a number, is a boolean"),
         (with_fields(prompt_tokens=False), Reason.WRONG_TYPE, "prompt_tokens: must be a number, is a boolean"),
         (with_fields(attributes=[]), Reason.WRONG_TYPE, "attributes: must be an object, is an array"),
+        (with_fields(streamed="true"), Reason.WRONG_TYPE, "streamed: must be a boolean, is text"),
+        (with_fields(streamed=1), Reason.WRONG_TYPE, "streamed: must be a boolean, is a number"),
         (with_fields(attributes=5), Reason.WRONG_TYPE, "attributes: must be an object, is a number"),
         (with_text('"service":1e999'), Reason.WRONG_TYPE, "service: must be text, is a number"),
         (with_fields(latency_ms=-1), Reason.BAD_NUMBER, "latency_ms: must be a number from 0 to 86400000, is -1"),
@@ -301,7 +355,7 @@ def test_the_first_cause_is_reported() -> None:
         "attributes": dict.fromkeys("abcdef"),
         "quality_score": -1,
         "model": "x" * 31,
-        "service": 5,
+        "service": 5.5,
         "timestamp": "soon",
     }
     found = []
@@ -354,7 +408,7 @@ def test_a_nearly_used_up_stack_is_a_fault_not_an_exception() -> None:
 def test_the_fast_path_and_the_slow_path_agree(value: bytes) -> None:
     decoded = NativeDecoder().decode([value], LIMITS)
     slow = explain(0, value, LIMITS)
-    if isinstance(slow, Record):
+    if not isinstance(slow, Fault):
         fields = {name: getattr(slow, name) for name in MeasuredRecord.__struct_fields__ if name != "attributes"}
         again = NativeDecoder().decode([msgspec.json.encode(fields)], LIMITS)
         assert not decoded.faults

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from operators.config import DecodeConfig
+from operators.decode.config import DecodeConfig
 from operators.decode.native import NativeDecoder
-from operators.decode.record import METRIC_FIELDS, TEXT_FIELDS, MeasuredRecord
+from operators.decode.record import METRIC_FIELDS, MeasuredRecord
 from operators.decode.redact import SHOWN_TEXTS, redact, sketch
+from operators.model import TEXT_FIELDS
 
 WORD = "zqxjv"
 NUMBER = 918273645546

@@ -82,6 +82,22 @@ def test_each_part_has_its_price(tokens: tuple[int, int, int, int], nano_usd: in
     assert costs(table(ONE), [("", "swift-1", at(DAY), tokens, MISSING)]) == [nano_usd]
 
 
+def test_tokens_that_were_written_to_the_cache_have_a_price_of_their_own() -> None:
+    written = METRIC_INDEX["cache_write_tokens"]
+
+    def cost(prices: str, tokens: int) -> int:
+        events = columns([("", "swift-1", at(date(2026, 2, 1)), (1_000, 400, 100, MISSING), MISSING)])
+        events.values[written] = tokens
+        table(prices).fill(events)
+        return int(events.values[COST, 0])
+
+    rest = 15_000 + 100 * 10_000  # what was cached, and the completion
+    assert cost(ONE + "cache_write = 3.125", 200) == 400 * 2_500 + 200 * 3_125 + rest
+    assert cost(ONE + "cache_write = 0", 200) == 400 * 2_500 + rest
+    assert cost(ONE + "cache_write = 3.125", 5_000) == 600 * 3_125 + rest  # a part is never more than what is left
+    assert cost(ONE, 200) == cost(ONE, MISSING) == cost(ONE + "cache_write = 3.125", MISSING) == 600 * 2_500 + rest
+
+
 def test_a_part_without_a_price_costs_as_much_as_the_whole() -> None:
     plain = table('[[price]]\nmodel = "*"\nvalid_from = "2026-01-01"\nprompt = 2\ncompletion = 8\n')
     assert costs(plain, [("any", "any", at(DAY), (10, 5, 10, 5), MISSING)]) == [10 * 2_000 + 10 * 8_000]

@@ -54,7 +54,7 @@ def test_own_rules_come_first_and_the_most_specific_of_them() -> None:
 
 def test_the_name_that_was_sent_stays_as_the_version() -> None:
     events = columns([])
-    events.combos = [(*("swift-2024-08-06" if x == "model" else x for x in LABELS[:-1]), "")]
+    events.combos = [tuple({"model": "swift-2024-08-06", "model_version": ""}.get(x, x) for x in LABELS)]
     Renames({}, dated=True).apply(events)
     (labels,) = events.combos
     assert labels[MODEL] == "swift"
@@ -66,7 +66,7 @@ def test_the_name_that_was_sent_stays_as_the_version() -> None:
 
 @given(calls, st.dictionaries(st.sampled_from(["a", "b*", "*", "?"]), st.sampled_from(["x", "a"])))
 def test_different_labels_stay_different(drawn: list[Call], families: dict[str, str]) -> None:
-    events = columns([replace(c, labels=(*c.labels[:-1], "")) for c in drawn])
+    events = columns([replace(c, labels=(*c.labels[:VERSION], "", *c.labels[VERSION + 1 :])) for c in drawn])
     before = list(events.combos)
     Renames(families, dated=True).apply(events)
     assert len(set(events.combos)) == len(before)

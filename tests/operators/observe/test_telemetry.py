@@ -115,7 +115,7 @@ def letter(reason: str) -> DeadLetter:
 
 def called(service: str, error: bool = False, **values: int) -> Call:
     units = tuple(values.get(name, MISSING) for name in METRIC_INDEX)
-    return Call(BASE, 0, (service, "m", "", "", "", "", "", "", ""), units, error, "", "")
+    return Call(BASE, 0, (service, "m", *[""] * 8), units, error, "", "")
 
 
 def batch(*calls: Call, late: int = 0, dead: tuple[str, ...] = ()) -> Batch:

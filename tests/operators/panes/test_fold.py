@@ -11,6 +11,7 @@ from hypothesis import given
 
 from operators import series
 from operators.errors import FatalError
+from operators.kernels import varint
 from operators.metrics import METRICS
 from operators.model import LABELS, MISSING
 from operators.panes import fold
@@ -25,7 +26,7 @@ from tests.operators.pane_reference import check, reference
 def a_call(
     start: int = BASE,
     took: int = 0,
-    labels: tuple[str, ...] = ("a", "m", "", "", "t", "", "", "", ""),
+    labels: tuple[str, ...] = ("a", "m", "", "", "t", "", "", "", "", ""),
     values: tuple[int, ...] = (1,) * M,
     error: bool = False,
     event: str = "e",
@@ -89,7 +90,9 @@ def test_the_same_request_is_evidence_once() -> None:
 @pytest.mark.parametrize(("evidence", "values"), [(0, 0), (1, 1), (20, 50)])
 def test_the_bounds_bound(evidence: int, values: int) -> None:
     given_calls = [
-        a_call(start=BASE + i, labels=("a", "m", "", "", f"t{i}", "", "", "", ""), values=(i,) * M, error=i % 2 == 0)
+        a_call(
+            start=BASE + i, labels=("a", "m", "", "", f"t{i}", "", "", "", "", ""), values=(i,) * M, error=i % 2 == 0
+        )
         for i in range(60)
     ]
     table = fold.fold_events(columns(given_calls), np.ones(60, np.bool_), (("service",),), WIDTH, evidence, values)
@@ -130,6 +133,29 @@ def test_unknown_or_damaged_states_are_refused() -> None:
         pane_table.from_state((state[0], state[1], state[2] + b"\0", *state[3:]))  # type: ignore[operator]
 
 
+def as_version_3(table: PaneTable) -> tuple[object, ...]:
+    """The state that the release with nine metrics and without callers gave for this table."""
+    most = 9
+    numbers = [np.diff(table.sketch_start).reshape(-1, M)[:, :most].ravel()]
+    for name, _, of in pane_table._COLUMNS:
+        column = getattr(table, name)
+        column = (column[:, :most] if of.endswith("metric") else column).ravel().astype(np.int64)
+        numbers.append(np.diff(column, prepend=0) if name in pane_table._STEPS else column)
+    texts = [*table.series, *table.breakdown_values, *table.evidence_event, *table.evidence_trace]
+    together = np.concatenate([*numbers, np.array([len(text) for text in texts], np.int64)])
+    data, _ = varint.write(together, np.array([0, len(together)]))
+    sizes = (len(table.pane), len(table.sketch_bucket), len(table.breakdown_row), len(table.evidence_row))
+    return 3, (*sizes, len(table.series), len(table.breakdown_values)), data.tobytes(), "".join(texts)
+
+
+@examples(60)
+@given(calls)
+def test_a_state_of_the_release_with_fewer_metrics_is_read(drawn: list[Call]) -> None:
+    before = [replace(c, values=(*c.values[:9], *[MISSING] * (M - 9)), caller="") for c in drawn]
+    table = folded(before)
+    assert pane_table.equal(pane_table.from_state(as_version_3(table)), table)
+
+
 def test_different_tables_are_not_equal() -> None:
     one = folded([a_call()])
     assert not pane_table.equal(one, folded([a_call(event="other")]))
@@ -138,7 +164,7 @@ def test_different_tables_are_not_equal() -> None:
 
 
 def test_requests_of_a_dimension_set() -> None:
-    table = folded([a_call(), a_call(labels=("a", "b", "", "", "", "", "", "", "")), a_call(start=BASE + WIDTH)])
+    table = folded([a_call(), a_call(labels=("a", "b", *[""] * 8)), a_call(start=BASE + WIDTH)])
     assert fold.requests_of(table, ("service", "model", "operation")) == 3
     assert fold.requests_of(table, ("tenant",)) == 2
     assert fold.requests_of(EMPTY, ("tenant",)) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Collection
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from operators.detect.context import shares as module
 from operators.detect.context.shares import MOST, Shares
-from operators.incidents.composition import Usual, entries, rows
+from operators.detect.slots import packed, unpacked
+from operators.incidents.composition import COLUMNS, Observed, Usual, entries, rows
 from operators.model import LABELS
 from operators.panes import fold
 from operators.panes.table import PaneTable
@@ -74,7 +76,7 @@ def test_the_sums_fade_and_are_the_same_however_panes_come_and_wherever_it_is_re
         mine = (
             [] if slot in held else [r for r in range(len(whole.pane)) if whole.series[whole.row_series[r]] == series]
         )
-        plain = sum((rows(whole, r, r + 1)[0] * KEEP ** (now - whole.pane[r]) for r in mine), np.zeros(20))
+        plain = sum((rows(whole, r, r + 1)[0] * KEEP ** (now - whole.pane[r]) for r in mine), np.zeros(COLUMNS))
         assert found.whole == pytest.approx(plain, rel=1e-5)
         tenants = {whole.breakdown_values[v] for r in mine for v in whole.breakdown_value[whole.breakdown_row == r]}
         assert set(found.values.get("tenant", {})) == tenants
@@ -86,7 +88,7 @@ def test_the_sums_fade_and_are_the_same_however_panes_come_and_wherever_it_is_re
             ]
             plain = sum(
                 (entries(whole, e, e + 1)[0] * KEEP ** (now - whole.pane[whole.breakdown_row[e]]) for e in of),
-                np.zeros(20),
+                np.zeros(COLUMNS),
             )
             assert sums == pytest.approx(plain, rel=1e-5)
 
@@ -172,4 +174,33 @@ def test_a_value_takes_about_a_hundred_bytes() -> None:
     empty = shares.nbytes
     note(shares, table(requests(0, *(f"t{i}" for i in range(8)))))
     shares.usual(0, BEGIN)
-    assert (shares.nbytes - empty) / 8 <= 100
+    assert (shares.nbytes - empty) / 8 <= 110
+
+
+def test_shares_of_the_release_with_fewer_metrics_are_read() -> None:
+    shares, again = Shares(KEEP, PANE_S), Shares(KEEP, PANE_S)
+    note(shares, table([*requests(0, "u", "v"), *requests(2, "v", service="b")]))
+    pruned, whole, texts, keys, values = cast(Any, shares.save(4))
+
+    def narrow(saved: dict[str, Any]) -> dict[str, object]:
+        state = unpacked(saved)
+        state["sums"] = state["sums"][:, :20]  # requests, errors, and nine metrics
+        return packed(
+            state, {name: np.full((1, *a.shape[1:]), -1 if name == "last" else 0, a.dtype) for name, a in state.items()}
+        )
+
+    again.load((pruned, narrow(whole), texts, keys, narrow(values)))
+    assert [plainly(again.usual(slot, BEGIN + 3)) for slot in (0, 3)] == [
+        plainly(shares.usual(slot, BEGIN + 3)) for slot in (0, 3)
+    ]
+    note(again, table(requests(3, "u")))
+
+
+def test_sums_of_an_episode_of_the_release_with_fewer_metrics_are_read() -> None:
+    observed = Observed()
+    observed.add(table(requests(0, "u", "v")), 0, 0, 2)
+    panes, whole, values = cast(Any, observed.save())
+    assert (
+        Observed.load(panes, whole[:20], [(label, text, sums[:20]) for label, text, sums in values]).save()
+        == observed.save()
+    )

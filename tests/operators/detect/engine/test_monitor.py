@@ -122,7 +122,7 @@ def test_an_alert_carries_values_in_units_and_the_requests_that_show_it(alerts: 
         request = by_id[str(e["event_id"])]
         assert request.service == "slow"
         assert e["value"] == pytest.approx(request.values["latency"], rel=1e-3)
-        assert str(e["trace_id"])[1:] == str(e["event_id"])[1:]
+        assert str(e["trace_id"])[1:] == str(e["session_id"])[1:] == str(e["event_id"])[1:]
 
 
 def test_errors_show_the_requests_that_failed(alerts: list[Alert]) -> None:

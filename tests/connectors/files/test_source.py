@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import logging
+import os
+import resource
 import tracemalloc
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from connectors.base import Reader
 from connectors.config import FilesConfig
-from connectors.files import FilesFactory
+from connectors.files.source import FilesFactory
 from operators.errors import ConfigError, FatalError
 
 LIMIT = 64
@@ -21,7 +25,11 @@ def factory(*paths: Path, limit: int = LIMIT) -> FilesFactory:
 
 
 def write(path: Path, text: bytes) -> Path:
-    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    if path.suffix == ".gz":
+        text = gzip.compress(text)
+    elif path.suffix == ".zst":
+        text = zstandard.compress(text)
+    path.write_bytes(text)
     return path
 
 
@@ -40,7 +48,7 @@ def drain(reader: Reader, most: int = 3) -> list[tuple[int, bytes]]:
             return out
 
 
-@pytest.fixture(params=["plain.jsonl", "packed.jsonl.gz"])
+@pytest.fixture(params=["plain.jsonl", "packed.jsonl.gz", "packed.jsonl.zst"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / str(request.param)
 
@@ -104,7 +112,8 @@ def test_it_goes_on_at_a_position(path: Path) -> None:
     text = b"".join(b'{"n": %d}\n' % i for i in range(60_000))
     f = factory(write(path, text))
     reader = f.open(str(path), None)
-    reader.poll(40_000)
+    assert len(reader.poll(40_000).values) == 1, "enough to know when the file begins"
+    reader.poll(39_999)
     position = reader.position()
     assert text[position:].startswith(b'{"n": 40000}\n')
     assert reader.poll(1).values == [b'{"n": 40000}']
@@ -180,11 +189,16 @@ def test_rubbish_behind_a_gzip_file_is_damage(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"timestamp,service\n1,a\n", "is not JSON lines: write one JSON object a line"),
+        (b"stamp,service\n1,a\n", "is not JSON lines: write one JSON object a line, or CSV"),
         (b'[{"a": 1},\n {"b": 2}]', "is one JSON array"),
         (b"[\n]", "is one JSON array"),
         (b"PK\x03\x04....", "is a zip archive"),
-        (b"PAR1....", "is a Parquet file"),
+        (b"PAR1....", "the Parquet file .* is damaged, cut short or encrypted"),
+        (gzip.compress(b"PAR1...."), "is a Parquet file that is packed once more"),
+        (b"timestamp,service,service\n", "names the column service twice"),
+        (b'timestamp,service,"m\nodel"\n', "not JSON lines"),
+        (b"timestamp,1741000000\n", "holds numbers"),
+        (b"timestamp," + b"x" * 70_000, "longer than 64 KiB"),
         ("{}\n".encode("utf-16"), "is in UTF-16"),
         (b"\x1f\x8b\x08rubbish rubbish", "is damaged from its start"),
         (b"\x1f\x8b\x08\x00", "is cut short from its start"),
@@ -200,8 +214,9 @@ def test_a_file_without_json_lines_is_refused_at_the_start(tmp_path: Path, conte
 def test_missing_files_folders_and_doubles_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist: name files of JSON lines"):
         factory(tmp_path / "none")
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match="is not a file"):
-        factory(tmp_path)
+        factory(tmp_path / "pipe")
     path = write(tmp_path / "a", b"{}\n")
     with pytest.raises(ConfigError, match="named twice"):
         factory(path, path)
@@ -233,3 +248,74 @@ def test_a_closed_reader_cannot_be_polled(tmp_path: Path) -> None:
     reader.close()
     with pytest.raises(ValueError, match="closed"):
         reader.poll(1)
+
+
+def test_a_zstd_file_cut_short_or_damaged_gives_whole_records_then_says_so(tmp_path: Path) -> None:
+    text = text_of(100_000)
+    packed = zstandard.ZstdCompressor(write_checksum=True).compress(text)
+    damaged = bytearray(packed)
+    damaged[-1] ^= 0xFF
+    for name, content, what in (("cut", packed[: len(packed) // 2], "cut short"), ("damaged", damaged, "damaged")):
+        path = tmp_path / f"{name}.zst"
+        path.write_bytes(content)
+        got, message = read_to_damage(path)
+        assert len(got) > 10_000
+        assert got == text.split(b"\n")[: len(got)]
+        assert f"the zstd file {path} is {what} after byte" in message
+
+
+def test_zstd_frames_without_text_may_stand_between_those_with_text(tmp_path: Path) -> None:
+    frame = b"\x53\x2a\x4d\x18\x04\x00\x00\x00abcd"
+    path = tmp_path / "parallel.zst"
+    path.write_bytes(frame + zstandard.compress(b"{1}\n{") + frame + zstandard.compress(b"2}"))
+    assert drain(factory(path).open(str(path), None)) == [(0, b"{1}"), (4, b"{2}")]
+
+
+def test_a_bomb_of_zstd_does_not_fill_memory(tmp_path: Path) -> None:
+    path = write(tmp_path / "bomb.zst", b"{" + b"x" * (64 << 20))
+    reader = factory(path).open(str(path), None)
+    tracemalloc.start()
+    try:
+        ((offset, value),) = drain(reader)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (offset, len(value)) == (0, LIMIT + 1)
+    assert peak < 40 << 20
+
+
+def test_a_waiting_file_holds_little(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", text_of(100_000))
+    f = factory(path)
+    tracemalloc.start()
+    try:
+        readers = [f.open(str(path), None) for _ in range(50)]
+        assert all(len(reader.poll(20_000).values) == 1 for reader in readers)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        for reader in readers:
+            reader.close()
+    assert held < 50 * (64 << 10)
+
+
+def test_folders_are_told_with_their_number_of_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("b.jsonl", "a.jsonl"):
+        write(tmp_path / name, b"{}\n")
+    with caplog.at_level(logging.INFO):
+        assert factory(tmp_path).partitions() == [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    assert f"2 files of events, with those in {tmp_path}" in caplog.text
+    with pytest.raises(ConfigError, match="named twice"):
+        factory(tmp_path, tmp_path / "a.jsonl")
+
+
+def test_more_files_than_a_process_may_open_are_refused(tmp_path: Path) -> None:
+    for n in range(80):
+        write(tmp_path / f"{n}.jsonl", b"{}\n")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (140, before[1]))
+    try:
+        with pytest.raises(ConfigError, match=r"80 files .* may open 140 files: raise that \(ulimit -n 224\)"):
+            factory(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
