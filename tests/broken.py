@@ -10,7 +10,7 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from operators.decode.config import DecodeConfig
-from operators.decode.conventions import conventions
+from operators.decode.resolve import conventions
 from tests import otlp, translated
 from tests.told import Told, calls, late_by
 
