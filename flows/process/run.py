@@ -125,6 +125,9 @@ class Run:
             balance.records, balance.on_time, balance.late, balance.duplicate, sum(balance.dead.values()),
             balance.unpriced,
         )  # fmt: skip
+        if balance.passed_over:
+            passed = ", ".join(f"{count} {name}" for name, count in balance.passed_over.items())
+            log.info("passed over, since they tell of no call: %s", passed)
         if balance_file is not None:
             try:
                 balance_file.write_bytes(orjson.dumps(asdict(balance)))
