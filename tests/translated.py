@@ -56,10 +56,11 @@ def _time(micros: int) -> str:
 
 _OTLP_LABELS: Final = {
     "model": _as_sent, "operation": _always("chat"), "provider": vocabulary.provider, "tenant": _as_sent,
-    "region": _as_sent, "error_type": vocabulary.error_type, "finish_reason": vocabulary.finish_reason,
+    "region": _as_sent, "agent": _as_sent, "error_type": vocabulary.error_type,
+    "finish_reason": vocabulary.finish_reason,
 }  # fmt: skip
 _OTLP_ATTRIBUTES: Final = {
-    "model": "gen_ai.response.model", "provider": "gen_ai.provider.name", "tenant": "tenant.id",
+    "agent": "gen_ai.agent.name", "model": "gen_ai.response.model", "provider": "gen_ai.provider.name", "tenant": "tenant.id",
     "error_type": "error.type", "finish_reason": "gen_ai.response.finish_reasons",
     "prompt_tokens": "gen_ai.usage.input_tokens", "completion_tokens": "gen_ai.usage.output_tokens",
     "cached_tokens": "gen_ai.usage.cache_read.input_tokens",

@@ -11,8 +11,11 @@ from typing import Final, Literal
 
 LABELS: Final = {
     "detector": "the [detectors](detectors.md)",
+    "format": "the formats of records",
     "good": "true, false",
-    "kind": "prompt, completion",
+    "kind": "of tokens prompt, completion; of what is passed over no_call, metric, cache_hit, stream_opening",
+    "metric": "the metrics of events",
+    "name": "the first attributes that were met; the others together are `__other__`",
     "outcome": "for events on_time, late, duplicate, dead_letter; for requests ok, error",
     "partition": "the partitions of the source",
     "python": "one a process",

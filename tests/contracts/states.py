@@ -47,6 +47,7 @@ from operators.panes.watermark import ShardClock
 from operators.steps import Detect, PartialPanes, dead_letters
 from operators.stored import restored
 from tests.harness import BEGAN, MemoryLog, MemoryStore, MemoryTopic
+from tests.otlp import Plain, json_text
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,8 @@ def _records() -> Iterator[bytes]:
                 yield b"no json"
             case 8:
                 yield orjson.dumps({**event, "event_id": f"late{number}", "timestamp": start + at - 70})
+            case 9:
+                yield json_text([Plain({"gen_ai.operation.name": "invoke_agent"})])
 
 
 class _Unwatched:
@@ -218,7 +221,7 @@ class _Run:
     def __init__(self, topic: MemoryTopic) -> None:
         settings = SourceSettings(
             factory=topic,
-            decoder=DECODERS["native"],
+            decoder=DECODERS["auto"],
             enrich=Enricher(EnrichConfig()),
             time=_SHAPE.time,
             decode=DecodeConfig(dedupe_s=300),

@@ -43,6 +43,28 @@ def test_the_balance_of_each_partition_adds_up() -> None:
     assert telemetry.balances.total() == Balance(11, 5, 2, 1, 7, dead={"bad_time": 1, "not_json": 2})
 
 
+def test_what_is_passed_over_is_that_of_the_balance_and_formats_are_counted_by_batch() -> None:
+    telemetry = Telemetry()
+    balance = Balance(records=3, passed_over={"no_call": 40, "metric": 2})
+    for formats in ({"otlp_json": 2, "native": 1}, {"otlp_json": 3}):
+        telemetry.polled("t/0", replace(BATCH, formats=formats), balance, None)
+    balance.passed_over["no_call"] = 99
+    seen = samples(telemetry)
+    assert seen['sentinel_passed_over_total{kind="no_call",partition="t/0"}'] == 40
+    assert seen['sentinel_passed_over_total{kind="metric",partition="t/0"}'] == 2
+    assert seen['sentinel_records_by_format_total{format="otlp_json",partition="t/0"}'] == 5
+    assert seen['sentinel_records_by_format_total{format="native",partition="t/0"}'] == 1
+    assert telemetry.balances.total().passed_over == {"metric": 2, "no_call": 40}
+    assert telemetry.balances.total().events == 0
+
+
+def test_calls_that_a_record_told_twice_make_no_difference_to_the_balance() -> None:
+    telemetry = Telemetry()
+    telemetry.polled("t/0", replace(BATCH, repeats=2), Balance(records=1, duplicate=2), None)
+    telemetry.polled("t/0", replace(BATCH, repeats=3), Balance(records=2, duplicate=5), None)
+    assert samples(telemetry)['sentinel_balance_difference{partition="t/0"}'] == 0
+
+
 def test_partitions_that_panes_wait_for_and_their_number_are_shown() -> None:
     telemetry = Telemetry()
     name = 'sentinel_partition_waited_for{partition="t/0"}'
@@ -182,8 +204,9 @@ def test_delays_are_measured_by_the_given_clock() -> None:
 def everything() -> Telemetry:
     """Telemetry after one report of every kind."""
     telemetry = Telemetry(now=lambda: ALERT.at)
-    balance = Balance(records=1, on_time=1, dead={"not_json": 1})
-    telemetry.polled("t/0", replace(batch(called("chat")), progress=Watermark(SECOND)), balance, SECOND)
+    balance = Balance(records=1, on_time=1, dead={"not_json": 1}, passed_over={"no_call": 2})
+    found = replace(batch(called("chat")), formats={"otlp_json": 1}, unknown={"gen_ai.usage.new_tokens": 1})
+    telemetry.polled("t/0", replace(found, progress=Watermark(SECOND)), balance, SECOND)
     telemetry.lagging("t/0", 3)
     telemetry.written("sqlite", 1, 0.1)
     telemetry.retried("sqlite")
