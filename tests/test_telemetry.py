@@ -17,8 +17,8 @@ from tests.conftest import ROOT
 def blocks(document: str, language: str) -> list[str]:
     """The blocks of code of a document in this language."""
     text = (ROOT / "docs" / document).read_text()
-    found: list[str] = re.findall(rf"(?ms)^```{language}\n(.*?)^```$", text)
-    return found
+    found: list[tuple[str, str]] = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", text)
+    return [code for of, code in found if of == language]
 
 
 def settings(toml: str, folder: Path) -> Settings:
@@ -34,10 +34,10 @@ def test_own_json_becomes_the_events_that_are_named(tmp_path: Path) -> None:
     outcome = decode_file(tmp_path / "own.json", of.source.format, of.source.mapping, of.decoding)
     assert outcome.events == [
         {
-            "timestamp": "2026-01-05T12:00:00Z", "service": "tutor", "model": "m-large", "latency_ms": 1840,
+            "timestamp": "2026-01-05T12:00:00.000Z", "service": "tutor", "model": "m-large", "latency_ms": 1840,
             "prompt_tokens": 812, "status": "ok",
         },
-        {"timestamp": "2026-01-05T12:00:05Z", "service": "tutor", "status": "error", "latency_ms": 1500},
+        {"timestamp": "2026-01-05T12:00:05.000Z", "service": "tutor", "status": "error", "latency_ms": 1500},
     ]  # fmt: skip
     assert (outcome.formats, outcome.dead_letters) == ({"mapped": 1}, [])
 
