@@ -1,4 +1,4 @@
-"""`python -m flows.conventions`: prints the reference of the attributes that are read, made from the table in the code."""
+"""`python -m flows.conventions`: prints the reference of the attributes that are read, made from their table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m flows.formats`: prints the reference of records, events, alerts and tables, made from the types in the code."""
+"""`python -m flows.formats`: prints the reference of records, events, alerts and tables, made from the code."""
 
 from __future__ import annotations
 
