@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -70,6 +71,8 @@ def _json_value(value: Any) -> dict[str, Any]:
             return {"boolValue": value}
         case int():
             return {"intValue": str(value)}
+        case float() if not math.isfinite(value):  # as the Collector writes it
+            return {"doubleValue": "NaN" if math.isnan(value) else "Infinity"}
         case float():
             return {"doubleValue": value}
         case str():

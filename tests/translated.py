@@ -60,8 +60,8 @@ _OTLP_LABELS: Final = {
     "finish_reason": vocabulary.finish_reason,
 }  # fmt: skip
 _OTLP_ATTRIBUTES: Final = {
-    "agent": "gen_ai.agent.name", "model": "gen_ai.response.model", "provider": "gen_ai.provider.name", "tenant": "tenant.id",
-    "error_type": "error.type", "finish_reason": "gen_ai.response.finish_reasons",
+    "agent": "gen_ai.agent.name", "model": "gen_ai.response.model", "provider": "gen_ai.provider.name",
+    "tenant": "tenant.id", "error_type": "error.type", "finish_reason": "gen_ai.response.finish_reasons",
     "prompt_tokens": "gen_ai.usage.input_tokens", "completion_tokens": "gen_ai.usage.output_tokens",
     "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
     "cache_write_tokens": "gen_ai.usage.cache_creation.input_tokens",

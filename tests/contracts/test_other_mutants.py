@@ -12,24 +12,37 @@ from hypothesis import strategies as st
 from connectors.reliable import ReliablePartition
 from operators.decode.base import Decoder
 from operators.decode.native import NativeDecoder
+from operators.decode.registry import DECODERS
 from tests.contracts import test_decoders as decoders
 from tests.contracts import test_panes as panes
 from tests.contracts import test_writers as writers
 from tests.contracts.mutants.decoders import MUTANTS as DECODER_MUTANTS
 from tests.contracts.mutants.panes import MUTANTS as PANE_MUTANTS
+from tests.contracts.mutants.translated import MUTANTS as TRANSLATED_MUTANTS
 from tests.contracts.mutants.writers import ROUTES, SINKS, WRITERS, Around, MutantSystem
 from tests.contracts.mutation import Check, all_caught, drawn, first_broken
 from tests.operators.pane_parts import REAL, Parts
 
 
-def decoder_laws(read: Decoder) -> Iterator[tuple[str, Check]]:
+def decoder_laws(read: Decoder, of: str = "native") -> Iterator[tuple[str, Check]]:
     for name, law in decoders.LAWS.items():
-        yield name, drawn(lambda *rest, law=law: law.holds(read, *rest), law.drawn("native"), min(law.examples, 15))
+        if of in law.of:
+            yield name, drawn(lambda *rest, law=law: law.holds(read, *rest), law.drawn(of), min(law.examples, 15))
 
 
 def test_every_bug_of_a_decoder_breaks_a_law() -> None:
     assert first_broken(decoder_laws(NativeDecoder())) is None
     all_caught("decoder", {name: first_broken(decoder_laws(make())) for name, make in DECODER_MUTANTS.items()})
+
+
+def test_every_bug_of_a_translating_decoder_breaks_the_law_that_forbids_it() -> None:
+    for of in sorted({of for of, _, _ in TRANSLATED_MUTANTS.values()}):
+        assert first_broken(decoder_laws(DECODERS[of], of)) is None
+    caught = {
+        name: first_broken((law, check) for law, check in decoder_laws(make(), of) if law == named)
+        for name, (of, named, make) in TRANSLATED_MUTANTS.items()
+    }
+    all_caught("translating decoder", caught)
 
 
 DIFFERENT = st.lists(st.integers(0, 30), unique=True, min_size=1, max_size=12)

@@ -253,7 +253,7 @@ def test_what_is_passed_over_is_counted_beside_the_sum_and_is_part_of_the_state(
 def test_the_calls_of_a_record_are_judged_one_by_one() -> None:
     part = otlp_intake()
     backwards = Plain(span(0, 4).attributes, "0000000000000004", start=T0 * 10**9, end=T0 * 10**9 - 1)
-    events, on_time, late, dead = take(part, [json_text([span(100, 1), span(0, 2), backwards, span(20_000, 3)])], 7)
+    _, on_time, late, dead = take(part, [json_text([span(100, 1), span(0, 2), backwards, span(20_000, 3)])], 7)
     assert (on_time.tolist(), late.tolist()) == ([True, False, False], [False, True, False])
     assert [(d.offset, d.call, d.reason) for d in dead] == [(7, 2, Reason.BAD_NUMBER), (7, 3, Reason.FUTURE_TIME)]
     assert [d.id for d in dead] == ["topic/0/7#2", "topic/0/7#3"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def judged(seen: Seen, told: list[Sight], places: list[int]) -> list[bool]:
     found: list[bool] = []
     now = 0
     bounds = [0, *sorted(min(place, len(told)) for place in places), len(told)]
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         hashes, times = columns(told[low:high], now)
         found += seen.repeats(hashes, times).tolist()
         now = int(times[-1]) if len(times) else now

@@ -1,0 +1,169 @@
+"""What a span tells of its call: tokens, times, errors and costs, whichever way a library says it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from operators.decode.base import Reading
+from operators.decode.config import DecodeConfig
+from operators.decode.otlp.format import OTLP_PROTO, OtlpJsonFormat
+from tests.otlp import AT, Plain, as_proto, json_text
+
+CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+IN, OUT = "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"
+CACHED, REASONING = "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.reasoning.output_tokens"
+TOTAL = "gen_ai.usage.total_tokens"
+NAMES = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
+def read(*spans: Plain) -> Reading:
+    """The reading of these spans, which both encodings give."""
+    reading = OtlpJsonFormat().read(json_text(spans), DecodeConfig())
+    assert repr(OTLP_PROTO.read(as_proto(spans), DecodeConfig())) == repr(reading)
+    return reading
+
+
+def fields(attributes: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    (call,) = read(Plain({**CHAT, **attributes}, **changed)).calls
+    assert set(call.found) == set(call.fields) - {"attributes"}, "each field says where it was found"
+    return call.fields
+
+
+def tokens(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: count for name, count in fields(attributes).items() if name in NAMES}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({IN: 5, OUT: 7}, {"prompt_tokens": 5, "completion_tokens": 7}),
+        ({"llm.token_count.prompt": "5"}, {"prompt_tokens": 5}),
+        ({IN: 5, "gen_ai.usage.prompt_tokens": 6}, {"prompt_tokens": 5}),
+        ({IN: None, "gen_ai.usage.prompt_tokens": 6}, {"prompt_tokens": 6}),
+        # Unknown, not zero.
+        ({IN: 0, OUT: 0}, {}),
+        ({IN: -1, OUT: 7}, {"completion_tokens": 7}),
+        ({IN: math.nan, OUT: 7}, {"completion_tokens": 7}),
+        ({IN: "", OUT: "None"}, {}),
+        ({IN: 5, OUT: 0}, {"prompt_tokens": 5, "completion_tokens": 0}),
+        # With cache, by the name; a part that is more than its whole proves that it was not in it.
+        ({IN: 2065, CACHED: 1800}, {"prompt_tokens": 2065, "cached_tokens": 1800}),
+        ({IN: 25, CACHED: 1800}, {"prompt_tokens": 1825, "cached_tokens": 1800}),
+        ({"input_tokens": 2000, "cache_read_tokens": 1800}, {"prompt_tokens": 3800, "cached_tokens": 1800}),
+        (
+            {"langfuse.observation.usage_details": '{"input": 512, "input_cache_read": 1536}'},
+            {"prompt_tokens": 2048, "cached_tokens": 1536},
+        ),
+        (
+            {"langfuse.observation.usage_details": "{'input': 512, 'input_cache_read': 1536, 3: 4}"},
+            {"prompt_tokens": 2048, "cached_tokens": 1536},
+        ),
+        (
+            {"langfuse.observation.usage_details": '{"prompt_tokens": 2048, "input_cache_read": 1536}'},
+            {"prompt_tokens": 2048, "cached_tokens": 1536},
+        ),
+        # By the total.
+        ({IN: 9, OUT: 1, CACHED: 4, TOTAL: 14}, {"prompt_tokens": 13, "completion_tokens": 1, "cached_tokens": 4}),
+        ({IN: 9, OUT: 1, CACHED: 4, TOTAL: 10}, {"prompt_tokens": 9, "completion_tokens": 1, "cached_tokens": 4}),
+        # Reasoning is part of the output.
+        ({OUT: 90, REASONING: 64}, {"completion_tokens": 90, "reasoning_tokens": 64}),
+        ({OUT: 26, REASONING: 64}, {"completion_tokens": 90, "reasoning_tokens": 64}),
+        ({IN: 5, OUT: 6, REASONING: 2, TOTAL: 13}, {"prompt_tokens": 5, "completion_tokens": 8, "reasoning_tokens": 2}),
+        # What is wrong is told as it is, and becomes a dead letter.
+        ({IN: 1.5}, {"prompt_tokens": 1.5}),
+        ({IN: -2}, {"prompt_tokens": -2}),
+    ],
+)  # fmt: skip
+def test_tokens(attributes: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert tokens(attributes) == expected
+
+
+STREAM = {"gen_ai.request.stream": True}
+FIRST = "First Token Stream Event"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "events", "expected"),
+    [
+        ({**STREAM, "gen_ai.response.time_to_first_chunk": 0.3}, [], 300.0),
+        ({**STREAM, "ai.response.msToFirstChunk": 300}, [], 300.0),
+        ({**STREAM, "langfuse.observation.completion_start_time": '"2025-03-03T00:00:00.300Z"'}, [], 300.0),
+        ({**STREAM, "gen_ai.server.time_to_first_token": 300}, [], 300.0),  # milliseconds: 300 s are after the end
+        ({**STREAM, "gen_ai.server.time_to_first_token": 300_000_000}, [], 300.0),  # nanoseconds
+        ({**STREAM, "gen_ai.server.time_to_first_token": 1e18}, [], None),
+        ({**STREAM, "gen_ai.server.time_to_first_token": -1}, [], None),
+        ({**STREAM, "gen_ai.server.time_to_first_token": "soon"}, [], None),
+        ({}, [(FIRST, AT + 300_000_000, {})], 300.0),
+        ({}, [(FIRST, AT + 300_000_000, {}), (FIRST, AT + 600_000_000, {})], 300.0),
+        ({}, [(FIRST, AT - 1, {})], None),
+        ({"gen_ai.request.stream": "False"}, [(FIRST, AT + 300_000_000, {})], None),
+        ({"gen_ai.server.time_to_first_token": 2.0}, [], None),  # not streamed: the first token is the last
+        ({"gen_ai.server.time_to_first_token": 0.3}, [], 300.0),
+    ],
+)  # fmt: skip
+def test_the_time_to_the_first_token(attributes: dict[str, Any], events: Any, expected: float | None) -> None:
+    found = fields(attributes, events=events).get("ttft_ms")
+    assert found == (expected if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "changed", "expected"),
+    [
+        ({}, {}, None),
+        ({}, {"status": 1}, None),
+        ({"error.type": "RateLimitError"}, {"status": 1}, None),
+        ({"http.response.status_code": 200}, {}, None),
+        ({"error.type": "RateLimitError"}, {}, "rate_limit"),
+        ({"error.type": "openai.APITimeoutError"}, {"status": 2}, "timeout"),
+        ({"http.response.status_code": 429}, {"status": 2}, "rate_limit"),
+        ({"error.type": "429"}, {"status": 2}, "rate_limit"),
+        ({}, {"status": 2}, "unknown"),
+        ({}, {"status": 2, "message": "Error code: 503 - {'error': 'x'}"}, "server_error"),
+        ({}, {"status": 2, "message": "the model is overloaded"}, "overloaded"),
+        ({}, {"status": 2, "events": [("exception", AT, {"exception.type": "AuthenticationError"})]}, "authentication"),
+        ({"langfuse.observation.level": "ERROR"}, {}, "unknown"),
+        ({"success": False}, {}, "unknown"),
+        # The more specific of two says more.
+        ({"error.type": "BadRequestError"}, {"status": 2, "message": "content_filter"}, "content_filter"),
+    ],
+)  # fmt: skip
+def test_errors(attributes: dict[str, Any], changed: dict[str, Any], expected: str | None) -> None:
+    found = fields(attributes, **changed)
+    assert (found["status"], found.get("error_type")) == ("ok" if expected is None else "error", expected)
+
+
+def test_the_message_of_an_error_gives_its_kind_and_is_not_kept() -> None:
+    found = fields({}, status=2, message="Rate limit reached for: tell me about zebras")
+    assert found["error_type"] == "rate_limit"
+    assert "zebra" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "status", "expected"),
+    [
+        ({"gen_ai.usage.cost": 0.5}, 0, 0.5),
+        ({"gen_ai.usage.cost": 0}, 0, None),  # a price that the library does not know
+        ({"gen_ai.usage.cost": 0}, 2, 0),
+        ({"gen_ai.cost.total_cost": 0, "gen_ai.usage.cost": 0.5}, 0, 0.5),
+        ({"langfuse.observation.cost_details": '{"total": 0.5}'}, 0, 0.5),
+    ],
+)  # fmt: skip
+def test_the_cost(attributes: dict[str, Any], status: int, expected: float | None) -> None:
+    assert fields(attributes, status=status).get("cost_usd") == expected
+
+
+def test_words_of_libraries_become_those_of_the_vocabulary_and_are_kept_beside() -> None:
+    found = fields({"gen_ai.system": "OpenAI", "gen_ai.response.finish_reasons": '["end_turn"]', "error.type": "429"})
+    assert (found["provider"], found["finish_reason"], found["error_type"]) == ("openai", "stop", "rate_limit")
+    assert found["attributes"] == {
+        "gen_ai.system": "OpenAI", "gen_ai.response.finish_reasons": "end_turn", "error.type": "429",
+    }  # fmt: skip
+
+
+def test_a_span_without_an_end_or_before_its_start_says_so() -> None:
+    assert "latency_ms" not in fields({}, end=0)
+    assert fields({}, end=AT - 1_000_000)["latency_ms"] == -1
+    assert fields({}, start=0)["timestamp"] == 0
