@@ -102,6 +102,7 @@ _EVENT_NOTES: Final[dict[str, str]] = {
     "timestamp": "RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970, told apart by their size; "
     "the start of the call (`time.timestamp_is`)",
     "service": "not empty",
+    "operation": "`evaluation` is no request: it tells the quality of a call that was counted before",
     "event_id": "known again within `decode.dedupe_s`; in the evidence of alerts",
     "model": '"unknown" where absent; see [prices and models](enrich.md)',
     "cost_usd": "filled in from [prices](enrich.md#cost) where absent",
