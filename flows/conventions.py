@@ -48,8 +48,8 @@ Attributes of calls that look like usage and stand in no row are counted by name
 ## Roles
 
 Many libraries say in an attribute what a span is. The first of these that a span has decides: it is a call by one of
-the values that are named, and none by any other. Values that say nothing ({nothing}) leave it to the next attribute, and so do
-other values of `span.type`, which many use for other things, but for {no_calls}.
+the values that are named, and none by any other. Values that say nothing ({nothing}) leave it to the next attribute.
+So do other values of `span.type`, which many use for other things, but for {no_calls}.
 
 | attribute | values of calls |
 |---|---|"""
