@@ -66,8 +66,8 @@ _AUTO: Final = f"""With `source.format = "auto"`, the default, each record is re
 3. Other JSON has the first of these formats whose names it has: {", ".join(f"`{n}`" for n in FORMATS if n != BINARY)}.
 4. What is left is read by `source.mapping`, if there is one. Else it keeps the fault that it has as a native record.
 
-`sentinel_records_by_format_total` counts what was found, and the log names it once. A topic can have a format and a mapping of its own. It needs
-them if its records have a `timestamp` and a `service` and are not native:
+`sentinel_records_by_format_total` counts what was found, and the log names it once. A topic can have a format and a
+mapping of its own. It needs them if its records have a `timestamp` and a `service` and are not native:
 
 ```toml
 [source]
