@@ -37,6 +37,9 @@ LABELS: Final[tuple[str, ...]] = (
 labels by their place here, so a new one stands last.
 """
 
+EVALUATION: Final = "evaluation"
+"""The operation of an event that is no request: it tells the quality of one that was counted before."""
+
 SENT_LABELS: Final[tuple[str, ...]] = tuple(label for label in LABELS if label != "model_version")
 """The labels that an event is sent with."""
 

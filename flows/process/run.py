@@ -24,6 +24,7 @@ from connectors.tracing import Traces
 from flows.process.dead_letters import DeadLetterWatch
 from flows.process.heartbeat import Pulse
 from flows.process.logs import tell
+from flows.process.novelties import Novelties
 from flows.process.progress import Progress
 from flows.process.spans import Spans
 from flows.process.unpriced import Unpriced
@@ -52,6 +53,7 @@ class Run:
     heartbeats: Heartbeats | None = None
     source: TelemetrySource | None = None
     watch: TopicWatch | None = None
+    novelties: Novelties = field(default_factory=Novelties)
     dead_letters: DeadLetterWatch = field(default_factory=DeadLetterWatch)
     spans: Spans | None = None
     stop: threading.Event = field(default_factory=threading.Event)
@@ -83,6 +85,7 @@ class Run:
         self.polled_once.set()
         self.telemetry.polled(partition, batch, balance, watermark)
         self.unpriced.see(batch.events, batch.on_time | batch.late)
+        self.novelties.see(batch)
         if self.pulse is not None:
             self.pulse.polled(partition, balance.records, watermark)
         if self.spans is not None:
@@ -122,6 +125,9 @@ class Run:
             balance.records, balance.on_time, balance.late, balance.duplicate, sum(balance.dead.values()),
             balance.unpriced,
         )  # fmt: skip
+        if balance.passed_over:
+            passed = ", ".join(f"{count} {name}" for name, count in balance.passed_over.items())
+            log.info("passed over, since they tell of no call: %s", passed)
         if balance_file is not None:
             try:
                 balance_file.write_bytes(orjson.dumps(asdict(balance)))

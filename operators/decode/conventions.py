@@ -425,7 +425,8 @@ NO_ROLES: Final = frozenset({"", "unknown", "default", "span", "text", "generic"
 """Values of these attributes that say nothing: the next attribute decides."""
 
 MORE: Final = (
-    "ai.operationId", "event.name", "exception.type", "exception.message", "gen_ai.operation.type",
+    "ai.operationId", "event.name", "exception.type", "exception.message",
+    "gen_ai.evaluation.name", "gen_ai.operation.type",
     "haystack.component.type", "hidden_params", "logfire.span_type", "service.instance.id", "success",
 )  # fmt: skip
 """Attributes that single rules ask for, beside those of the table and the roles."""

@@ -26,10 +26,13 @@ SumArrays = tuple[Ints, Ints, Ints, Ints, Ints]
 
 
 @compiled
-def fold_cells(members: Ints, start: Ints, values: Ints, error: Bools, log_of: Ints) -> tuple[SumArrays, Ints, Ints]:
-    """Aggregates of groups of events: group g is `members[start[g]:start[g + 1]]`, indexes into values [n, M], error.
+def fold_cells(
+    members: Ints, start: Ints, values: Ints, error: Bools, request: Bools, log_of: Ints
+) -> tuple[SumArrays, Ints, Ints]:
+    """Aggregates of groups of events: group g is `members[start[g]:start[g + 1]]`, indexes into the three columns.
 
-    `log_of` [M, buckets] is the logarithm of a value by its bucket. Returns the sums, and by metric [G, M]
+    The columns are values [n, M], error, and request: an event that is none tells values of a request that was counted
+    before. `log_of` [M, buckets] is the logarithm of a value by its bucket. Returns the sums, and by metric [G, M]
     minimum and maximum (MISSING where no event of the group has the metric).
     """
     groups = len(start) - 1
@@ -43,8 +46,9 @@ def fold_cells(members: Ints, start: Ints, values: Ints, error: Bools, log_of: I
     most = np.full((groups, metrics), MISSING, np.int64)
     for g in range(groups):
         for i in members[start[g] : start[g + 1]]:
-            requests[g] += 1
-            errors[g] += error[i]
+            if request[i]:
+                requests[g] += 1
+                errors[g] += error[i]
             for m in range(metrics):
                 v = values[i, m]
                 if v != MISSING:

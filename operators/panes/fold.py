@@ -16,7 +16,7 @@ from operators.kernels.grouping import group
 from operators.kernels.panes import Sums, fold_cells
 from operators.kernels.sketch import Floats, Sketches, sketch_events
 from operators.metrics import METRICS
-from operators.model import LABELS, Bools, Events, Ints
+from operators.model import EVALUATION, LABELS, Bools, Events, Ints
 from operators.panes import sketch
 from operators.panes.aggregate import (
     Breakdown,
@@ -37,6 +37,7 @@ from operators.panes.table import PaneTable
 
 _M = len(METRICS)
 _L = len(LABELS)
+_OPERATION = LABELS.index("operation")
 _KNOWN_SERIES = 1 << 17
 
 
@@ -50,7 +51,8 @@ def fold_events(
 ) -> PaneTable:
     """The chosen events as rows: each belongs to the pane of its end, once in every dimension set.
 
-    An event that is empty in all dimensions of a set makes no row there. `width_us` is the width of a pane; `evidence`
+    An evaluation counts as no request, since it tells the quality of one that was counted before. An event that is
+    empty in all dimensions of a set makes no row there. `width_us` is the width of a pane; `evidence`
     and `breakdown_values` are bounds, as in `merge`.
     """
     picked = np.flatnonzero(keep)
@@ -75,7 +77,8 @@ def fold_events(
     members, start = group(pane_of, combo_of, len(panes), len(combos))
     firsts = members[start[:-1]]
     group_pane, group_combo = pane_of[firsts], combo_of[firsts]
-    sums, least, most = fold_cells(members, start, values, error, sketch.LOGS)
+    request = np.array([of[_OPERATION] != EVALUATION for of in events.combos], np.bool_)[events.combo[picked]]
+    sums, least, most = fold_cells(members, start, values, error, request, sketch.LOGS)
     cells = Cells(Sums(*sums), least, most, Sketches(*sketch_events(members, start, values)))
 
     # Every group goes to one row of each dimension set.

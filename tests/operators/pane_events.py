@@ -85,7 +85,14 @@ call = st.builds(
     start=st.integers(0, 6).map(lambda k: BASE + k * 7_000_000),
     took=st.sampled_from([0, 1, 5_000_000, 9_000_000, 70_000_000]),
     labels=st.one_of(
-        labels, st.sampled_from([("a",) * len(LABELS), ("a", "b", "", "", "", "", "timeout", "", "", "")])
+        labels,
+        st.sampled_from(
+            [
+                ("a",) * len(LABELS),
+                ("a", "b", "", "", "", "", "timeout", "", "", ""),
+                ("a", "b", "evaluation", "", "", "", "", "", "", ""),
+            ]
+        ),
     ),
     values=st.tuples(*[value] * M),
     error=st.booleans(),

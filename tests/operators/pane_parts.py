@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from operators.decode.intake import Seen
+from operators.decode.seen import Seen
 from operators.panes import fold, watermark
 from operators.panes.admission import Admission
 from operators.panes.rollup import Rollup

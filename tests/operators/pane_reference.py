@@ -53,6 +53,11 @@ def evidence_of(members: list[Call]) -> list[tuple[object, ...]]:
     return sorted(kept, key=content)
 
 
+def requests(members: list[Call]) -> list[Call]:
+    """Those that are requests; the others are evaluations of them."""
+    return [c for c in members if c.labels[LABELS.index("operation")] != "evaluation"]
+
+
 def content(call: tuple[Any, ...]) -> tuple[Any, ...]:
     start, event, trace, caller, values, error = call
     return start, values[0], values[1], event, trace, caller, values, error
@@ -67,8 +72,8 @@ def check(table: PaneTable, rows: dict[tuple[int, str], Row]) -> None:
     exact = fold.quantiles(table, [0.0, 0.5, 0.95, 1.0])
     for r, key in enumerate(keys):
         row = rows[key]
-        assert table.requests[r] == len(row.members)
-        assert table.errors[r] == sum(c.error for c in row.members)
+        assert table.requests[r] == len(requests(row.members))
+        assert table.errors[r] == sum(c.error for c in requests(row.members))
         for m in range(M):
             values = sorted(c.values[m] for c in row.members if c.values[m] != MISSING)
             assert table.count[r, m] == len(values)
@@ -92,7 +97,7 @@ def check(table: PaneTable, rows: dict[tuple[int, str], Row]) -> None:
         assert got == sorted(row.breakdown)
         for i, at in zip(b.tolist(), got, strict=True):
             members = row.breakdown[at]
-            assert table.breakdown_requests[i] == len(members)
+            assert table.breakdown_requests[i] == len(requests(members))
             assert table.breakdown_errors[i] == sum(c.error for c in members)
             for m in range(M):
                 values = [c.values[m] for c in members if c.values[m] != MISSING]

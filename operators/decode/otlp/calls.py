@@ -28,7 +28,8 @@ _PROVIDERS: Final = frozenset(
     }
 )  # fmt: skip
 """Words in the name of a scope that name the provider where no attribute does."""
-EVALUATION: Final = "gen_ai.evaluation.result"
+EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
+"""The event that tells the quality of a call, of its span or as a log record."""
 
 
 @dataclass(slots=True)
@@ -289,10 +290,10 @@ def _is_fine(value: Any) -> bool:
 
 def _quality(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
     for event in span.events:
-        if event.name == EVALUATION:
+        if event.name == EVALUATION_EVENT:
             score = number(event.attributes.get("gen_ai.evaluation.score.value"))
             if is_number(score):
-                put("quality_score", score, f"event {EVALUATION}")
+                put("quality_score", score, f"event {EVALUATION_EVENT}")
                 return
     if "quality_score" in read:
         put("quality_score", number(read["quality_score"][0].value), read["quality_score"][0].row.place)

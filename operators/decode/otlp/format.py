@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Any, Final
 
 from operators.decode.base import Call, Reading
 from operators.decode.config import DecodeConfig
 from operators.decode.otlp import json, proto
-from operators.decode.otlp.calls import Told, tell
+from operators.decode.otlp.calls import EVALUATION_EVENT, Told, tell
 from operators.decode.otlp.once import counted, opens_stream
 from operators.decode.otlp.roles import operation
 from operators.decode.otlp.signals import ERROR, LogRecord, Signals, Span
 from operators.decode.resolve import Conventions, conventions
+from operators.decode.values import is_number
+from operators.model import EVALUATION
 
 DETAILS: Final = "gen_ai.client.inference.operation.details"
 """The log record that tells a whole call, but not how long it took."""
 
 
+_TIME_OF_LOG: Final = "time of the log record"
+_OF_EVALUATIONS: Final = (
+    "timestamp", "service", "model", "provider", "operation", "tenant", "region", "agent", "session_id", "user",
+    "trace_id", "span_id", "quality_score",
+)  # fmt: skip
 _STEP: Final = 20 * 1_000_000_000  # nanoseconds
 
 
@@ -64,9 +71,10 @@ def calls_of(signals: Signals, known: Conventions) -> Reading:
     left = counted(asked, spans, known)
     opened = sum(map(opens_stream, left))
     calls = [_call(t) for t in left if not opens_stream(t)]
-    calls += [_call(_of_log(record, known)) for record in signals.logs if _tells_a_call(record)]
+    of_logs = [call for record in signals.logs if (call := _of_log(record, known)) is not None]
+    calls += of_logs
     passed = {
-        "no_call": len(signals.spans) - len(told) - again + sum(not _tells_a_call(record) for record in signals.logs),
+        "no_call": len(signals.spans) - len(told) - again + len(signals.logs) - len(of_logs),
         "cache_hit": len(told) - len(asked),
         "stream_opening": opened,
         "metric": signals.metrics,
@@ -100,18 +108,33 @@ def _response_keys(told: Told) -> list[str]:
     ]
 
 
-def _tells_a_call(record: LogRecord) -> bool:
-    return record.name == DETAILS and bool(operation(_span_of(record)))
+def _of_log(record: LogRecord, known: Conventions) -> Call | None:
+    """The call that a log record tells, or its evaluation; None if it tells neither.
 
-
-def _of_log(record: LogRecord, known: Conventions) -> Told:
-    """The call that a log record tells: its time is the end, and its latency is unknown."""
+    Its time is the end of the call, whose latency is unknown.
+    """
     span = _span_of(record)
-    told = tell(span, operation(span) or "chat", known)
+    if record.name == EVALUATION_EVENT:
+        return _evaluation(tell(span, EVALUATION, known), record)
+    of = operation(span) if record.name == DETAILS else None
+    if not of:
+        return None
+    told = tell(span, of, known)
     told.fields.pop("latency_ms", None)
     told.found.pop("latency_ms", None)
-    told.found["timestamp"] = "time of the log record"
-    return told
+    told.found["timestamp"] = _TIME_OF_LOG
+    return _call(told)
+
+
+def _evaluation(told: Told, record: LogRecord) -> Call | None:
+    """A quality that was judged later: an event that is no request; None without a score."""
+    fields: dict[str, Any] = {name: told.fields[name] for name in _OF_EVALUATIONS if name in told.fields}
+    if not is_number(fields.get("quality_score")):
+        return None
+    found: dict[str, str] = {name: told.found[name] for name in fields} | {"timestamp": _TIME_OF_LOG}
+    name = record.attributes.get("gen_ai.evaluation.name")
+    key = f"evaluation:{record.trace_id}/{record.span_id}/{told.response_id}/{name}/{record.at}"
+    return Call(fields, found, (key,))
 
 
 def _span_of(record: LogRecord) -> Span:

@@ -13,7 +13,7 @@ from typing import Final
 from operators.decode import vocabulary
 from operators.decode.conventions import NO_ROLES, ROLES
 from operators.decode.otlp.signals import CLIENT, SERVER, Span
-from operators.decode.paths import at, steps
+from operators.decode.paths import Path, at, steps
 from operators.decode.values import inside, text
 
 EMBEDDINGS: Final = "embeddings"
@@ -24,6 +24,9 @@ _VERCEL: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": EMBEDDING
 _OPERATIONS: Final = ("gen_ai.operation.name", "llm.request.type")
 _OTHER_OPERATIONS: Final = frozenset({"fetch_response", "create_message", "list_messages", "count_tokens"})
 _MODELS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.request.model")
+_ROLES: Final = tuple(
+    (name, attribute, steps(path) if path else ()) for name in ROLES for attribute, _, path in [name.partition("#")]
+)
 _LANGFUSE_MODEL: Final = "langfuse.observation.model.name"
 _ATTEMPT: Final = re.compile(r":attempt-[0-9]+")
 _NAMES: Final = re.compile(r"(?:call_llm|(?:responses api|chat completion) with .*)", re.IGNORECASE | re.DOTALL)
@@ -35,8 +38,8 @@ def operation(span: Span) -> str | None:
     attributes = span.attributes
     if _ATTEMPT.search(str(attributes.get("gen_ai.response.id") or "")):  # OpenRouter's attempts within a call
         return ""
-    for name in ROLES:
-        role = _role(span, name)
+    for name, attribute, path in _ROLES:
+        role = _role(span, name, attribute, path) if attribute in attributes else None
         if role is not None:
             return _named(attributes.get("gen_ai.operation.name")) or role if role == "chat" else role
     if (vercel := attributes.get("ai.operationId")) is not None:
@@ -57,13 +60,12 @@ def operation(span: Span) -> str | None:
     return "chat" if model and span.kind in (CLIENT, SERVER) else None
 
 
-def _role(span: Span, name: str) -> str | None:
+def _role(span: Span, name: str, attribute: str, path: Path) -> str | None:
     """The operation by the role that this attribute gives, "" for any other role, None if it gives none."""
-    attribute, _, path = name.partition("#")
-    value = span.attributes.get(attribute)
+    value = span.attributes[attribute]
     if value is None:
         return None
-    role = str(at(inside(value), steps(path)) if path else text(value)).lower()
+    role = str(at(inside(value), path) if path else text(value)).lower()
     if role in NO_ROLES:
         # Langfuse called generations spans until 3.3.
         return "chat" if attribute == "langfuse.observation.type" and _LANGFUSE_MODEL in span.attributes else None

@@ -104,7 +104,7 @@ EVENTS = st.fixed_dictionaries(
     {},
     optional={
         "timestamp": st.one_of(st.integers(START, START + 100), st.just("2025-03-03T12:00:00.5Z"), TEXTS),
-        **dict.fromkeys(TEXT_FIELDS, TEXTS),
+        **dict.fromkeys(map(str, TEXT_FIELDS), TEXTS),
         **dict.fromkeys(METRIC_FIELDS, NUMBERS),
         "unknown": TEXTS,
     },

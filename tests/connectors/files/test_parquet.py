@@ -158,7 +158,7 @@ EVENTS = st.fixed_dictionaries(
     {},
     optional={
         "timestamp": st.datetimes(datetime(1999, 12, 1), datetime(2101, 1, 1)).map(lambda at: at.replace(tzinfo=UTC)),  # noqa: DTZ001
-        **dict.fromkeys(TEXT_FIELDS, TEXTS),
+        **dict.fromkeys(map(str, TEXT_FIELDS), TEXTS),
         **{
             name: st.integers(-2, 10**10) if metric.whole else st.floats(allow_nan=False, allow_infinity=False)
             for name, metric in METRIC_FIELDS.items()

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from operators.decode.intake import Seen
+from operators.decode.seen import Seen
+from operators.kernels.seen import Keys
 from operators.model import Bools, Events, Ints
 from operators.panes import fold, watermark
 from operators.panes.admission import Admission
@@ -212,8 +213,8 @@ class _AloneAfterSeal(Rollup):
 
 
 class _Blind(Seen):
-    def repeats(self, ids: Sequence[str], times: Ints) -> Bools:
-        return super().repeats(ids, times) & False
+    def repeats(self, keys: Keys, times: Ints) -> Bools:
+        return super().repeats(keys, times) & False
 
 
 class _Unforgetting(Seen):
@@ -222,16 +223,17 @@ class _Unforgetting(Seen):
 
 
 class _ByBatch(Seen):
-    def repeats(self, ids: Sequence[str], times: Ints) -> Bools:
-        self._at.clear()
-        return super().repeats(ids, times)
+    def repeats(self, keys: Keys, times: Ints) -> Bools:
+        self._ring.use[:] = 0
+        self._ring.place[:] = -1
+        return super().repeats(keys, times)
 
 
 class _Nameless(Seen):
     """Treats all events without an id as the same event."""
 
-    def repeats(self, ids: Sequence[str], times: Ints) -> Bools:
-        return super().repeats([event or "none" for event in ids], times)
+    def repeats(self, keys: Keys, times: Ints) -> Bools:
+        return super().repeats(np.where(keys == 0, np.uint64(1), keys), times)
 
 
 MUTANTS: Final[dict[str, Parts]] = {

@@ -33,11 +33,12 @@ def groups(data: st.DataObject, n: int) -> tuple[Ints, Ints, list[list[int]]]:
 def test_cells_are_counted(table: list[tuple[int, int, int]], data: st.DataObject) -> None:
     members, start, parts = groups(data, len(table))
     error = data.draw(st.lists(st.booleans(), min_size=len(table), max_size=len(table)))
-    sums, least, most = fold_cells(members, start, np.array(table), np.array(error), LOG_OF)
+    request = data.draw(st.lists(st.booleans(), min_size=len(table), max_size=len(table)))
+    sums, least, most = fold_cells(members, start, np.array(table), np.array(error), np.array(request), LOG_OF)
     requests, errors, count, total, logs = sums
     for g, part in enumerate(parts):
-        assert requests[g] == len(part)
-        assert errors[g] == sum(error[i] for i in part)
+        assert requests[g] == sum(request[i] for i in part)
+        assert errors[g] == sum(error[i] for i in part if request[i])
         for m in range(M):
             values = [table[i][m] for i in part if table[i][m] != MISSING]
             assert (count[g, m], total[g, m]) == (len(values), sum(values))
