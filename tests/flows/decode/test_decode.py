@@ -127,9 +127,7 @@ def test_the_table_says_where_each_field_was_found(capfd: pytest.CaptureFixture[
         (["--set", "decode.max_string=0", "broken.json.gz"], "decode.max_string"),
     ],
 )
-def test_what_cannot_be_read_ends_with_78(
-    arguments: list[str], says: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_read_ends_with_78(arguments: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
     write("broken.json.gz", gzip.compress(b"{}" * 500)[:-4])
     assert main(arguments) == CONFIG_EXIT_CODE
     assert says in capfd.readouterr().err
