@@ -11,12 +11,13 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from operators.decode.base import Decoded
 from operators.decode.config import DecodeConfig
 from operators.decode.registry import DECODERS
+from operators.model import Reason
 from tests.broken import spans
 from tests.contracts.test_decoders import check_form, rows
 from tests.otlp import AT, Plain, as_proto, json_text
@@ -31,10 +32,11 @@ def decoded(name: str, values: list[bytes]) -> Decoded:
     return found
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(spans)
 def test_both_encodings_of_any_spans_are_calls_alike(drawn: list[Plain]) -> None:
     in_json, in_proto = (decoded(name, [encode(drawn)]) for name, encode in ENCODED.items())
+    assume(Reason.NOT_JSON not in {fault.reason for fault in in_json.faults})  # half a character, which has no UTF-8
     assert in_json.passed_over == in_proto.passed_over and in_json.repeats == in_proto.repeats
     assert [row[:2] for row in rows(in_json)] == [row[:2] for row in rows(in_proto)]
 
