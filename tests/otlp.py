@@ -103,7 +103,7 @@ def as_proto(spans: Sequence[Plain]) -> bytes:
             span_id=bytes.fromhex(span.span_id),
             parent_span_id=bytes.fromhex(span.parent_id),
             name=span.name,
-            kind=span.kind,  # type: ignore[arg-type]
+            kind=span.kind,
             start_time_unix_nano=span.start % (1 << 64),
             end_time_unix_nano=span.end % (1 << 64),
         )

@@ -6,7 +6,7 @@ A format that is added needs an entry in each of the tables at the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ _TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_
 _CALLS: Final = ("chat", "text_completion", "embeddings")
 
 
-def _limited(said: Told, labels: dict[str, Callable[[str], str]], steps: Sequence[str]) -> Told:
+def _limited(said: Told, labels: Mapping[str, Callable[[str], str]], steps: Sequence[str]) -> Told:
     """The call with these labels in their words, and these values; `service` is always told."""
     kept = {name: labels[name](text) for name, text in said.labels.items() if name in labels and text}
     return said._replace(
@@ -29,6 +29,11 @@ def _limited(said: Told, labels: dict[str, Callable[[str], str]], steps: Sequenc
 
 def _without(said: Told, *names: str) -> Told:
     return said._replace(steps={name: value for name, value in said.steps.items() if name not in names})
+
+
+def _told(said: Told, *names: str) -> dict[str, Any]:
+    """Those of these values that are told, in fixed-point steps, which of tokens are tokens."""
+    return {name: said.steps[name] for name in names if name in said.steps}
 
 
 def _counted(said: Told, wholes: bool = False) -> Told:
@@ -90,7 +95,7 @@ def _trace(said: Told) -> str:
 def _span(said: Told) -> otlp.Plain:
     """The span of a call; prompts stand where instrumentations put them."""
     values = said.in_units()
-    sent = {**said.labels, **{n: said.steps[n] for n in _TOKENS if n in said.steps}}
+    sent = {**said.labels, **_told(said, *_TOKENS)}
     attributes: dict[str, Any] = {_OTLP_ATTRIBUTES[n]: v for n, v in sent.items() if n in _OTLP_ATTRIBUTES and v != ""}
     attributes["gen_ai.operation.name"] = "chat"
     if "finish_reason" in said.labels:
@@ -123,8 +128,12 @@ def _amid_spans(said: Sequence[Told]) -> list[otlp.Plain]:
     for i, span in enumerate(_spans(said)):
         agent, framework = f"a{i:015x}", f"f{i:015x}"
         sums = {"gen_ai.usage.input_tokens": 999, "gen_ai.usage.output_tokens": 999, "gen_ai.request.model": "other"}
-        ids = {"trace_id": span.trace_id, "start": span.start - 5_000, "end": max(span.end, span.start) + 5_000}
-        about = {"resource": span.resource, "scope": "agents", "kind": 1}
+        ids: dict[str, Any] = {
+            "trace_id": span.trace_id,
+            "start": span.start - 5_000,
+            "end": max(span.end, span.start) + 5_000,
+        }
+        about: dict[str, Any] = {"resource": span.resource, "scope": "agents", "kind": 1}
         found.append(
             otlp.Plain({"gen_ai.operation.name": "invoke_agent", **sums}, agent, name="invoke_agent", **ids, **about)
         )
@@ -157,7 +166,7 @@ def _litellm(said: Told) -> dict[str, Any]:
     said = _litellm_carried(said)
     labels, steps = said.labels, said.steps
     failed = "error_type" in labels
-    counts = {n: steps[n] for n in ("prompt_tokens", "completion_tokens") if n in steps}
+    counts = _told(said, "prompt_tokens", "completion_tokens")
     usage = {
         **counts,
         "prompt_tokens_details": {"cached_tokens": steps.get("cached_tokens")},
@@ -216,7 +225,7 @@ def _kong(said: Told) -> dict[str, Any]:
     said = _kong_carried(said)
     labels, steps, values = said.labels, said.steps, said.in_units()
     usage = {
-        **{n: steps[n] for n in ("prompt_tokens", "completion_tokens") if n in steps},
+        **_told(said, "prompt_tokens", "completion_tokens"),
         "prompt_tokens_details": {"cached_tokens": steps.get("cached_tokens")},
         "completion_tokens_details": {"reasoning_tokens": steps.get("reasoning_tokens")},
         "time_to_first_token": values.get("ttft_ms"),

@@ -29,7 +29,7 @@ formats = pytest.mark.parametrize("name", sorted(DECODERS))
 
 def test_every_format_has_records() -> None:
     assert set(RECORDS) == set(DECODERS) == set(SECRETS) == set(PLAIN) == set(FAULTY) == set(CARRIED)
-    assert set(TOGETHER) == set(AMID) == set(DECODERS) - {"native"}
+    assert set(TOGETHER) == set(AMID) >= {*FORMATS, "auto"}
 
 
 def test_a_format_is_found_by_name() -> None:
@@ -125,7 +125,7 @@ def every_record_is_its_events_and_faults(read: Decoder, name: str, values: list
     decoded = read.decode(values, LIMITS, timestamp_is)
     check_form(decoded, len(values))
     assert {fault.reason for fault in decoded.faults} <= set(FAULTY[name]), "every reason of a format has a record"
-    if name == "native":
+    if name not in TOGETHER:
         assert len(decoded.events) + len(decoded.faults) == len(values)
     for i, value in enumerate(values):
         alone = read.decode([value], LIMITS, timestamp_is)
@@ -152,10 +152,10 @@ def the_timestamp_of_a_native_record_alone_may_be_the_end(read: Decoder, name: s
     start, end = (read.decode(values, LIMITS, meant) for meant in ("start", "end"))
     assert start.faults == end.faults
     assert (start.events.end - start.events.start).tolist() == (end.events.end - end.events.start).tolist()
-    native = np.array(
-        [name == "native" or (name == "auto" and is_native(values[i])) for i in start.events.record], bool
+    native = [name not in FORMATS and (name != "auto" or is_native(values[i])) for i in start.events.record.tolist()]
+    assert (
+        np.where(np.array(native, np.bool_), start.events.start, start.events.end).tolist() == end.events.end.tolist()
     )
-    assert np.where(native, start.events.start, start.events.end).tolist() == end.events.end.tolist()
 
 
 def is_native(value: bytes) -> bool:
@@ -168,7 +168,7 @@ def what_a_record_tells_is_in_its_event(read: Decoder, name: str, said: list[Tol
     events = decoded.events
     assert len(events) == len(said)
     for i, one in enumerate(said):
-        native = (found(one) if name == "auto" else name) == "native"
+        native = (found(one) if name == "auto" else name) not in FORMATS
         one = CARRIED[name](one)
         took = one.steps.get("latency", 0)
         start = one.at - took if timestamp_is == "end" and native else one.at

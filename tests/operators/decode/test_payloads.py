@@ -37,7 +37,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], st
     )
     decoded = tmp_path_factory.mktemp("decoded") / "decoded.jsonl"
     with decoded.open("wb") as out:
-        command = [sys.executable, "-m", "flows.decode", "--json", *files]
+        command: list[str | Path] = [sys.executable, "-m", "flows.decode", "--json", *files]
         subprocess.run(command, cwd=ROOT, stdout=out, timeout=200, check=True)
     return (json.loads(_run(scorer, payloads, decoded, "--json")), _run(scorer, payloads, decoded))
 

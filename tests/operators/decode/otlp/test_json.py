@@ -29,7 +29,7 @@ def snake(tree: Any) -> Any:
 
 def changed(**values: Any) -> dict[str, Any]:
     """The record with other values in its span."""
-    tree = json.loads(json.dumps(WHOLE))
+    tree: dict[str, Any] = json.loads(json.dumps(WHOLE))
     tree["resourceSpans"][0]["scopeSpans"][0]["spans"][0] |= values
     return tree
 
@@ -134,7 +134,7 @@ def test_metrics_and_logs_are_counted_and_a_log_of_a_call_is_one() -> None:
     details = [{"key": "event.name", "value": {"stringValue": "gen_ai.client.inference.operation.details"}}]
     chat = [{"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}]
     records = [
-        {"observedTimeUnixNano": str(AT), "attributes": [*details, *chat], "traceId": "", "body": {"stringValue": "zebra"}},
+        {"observedTimeUnixNano": str(AT), "attributes": [*details, *chat], "body": {"stringValue": "zebra"}},
         {"observedTimeUnixNano": str(AT), "attributes": details},
         {"observedTimeUnixNano": str(AT), "eventName": "gen_ai.choice", "attributes": chat},
     ]  # fmt: skip

@@ -76,7 +76,10 @@ def test_a_value_nested_beyond_all_measure_is_no_otlp() -> None:
     value: object = "x"
     for _ in range(40):
         value = [value]
-    assert DECODERS["otlp_proto"].decode([as_proto([Plain({**CHAT, "hidden_params": value})])], DecodeConfig()).faults == []
+    assert (
+        DECODERS["otlp_proto"].decode([as_proto([Plain({**CHAT, "hidden_params": value})])], DecodeConfig()).faults
+        == []
+    )
     inner = b"\x0a\x01x"
     for _ in range(300):
         inner = b"\x2a" + _length(inner) + inner
