@@ -83,7 +83,7 @@ class Call:
     `fields` is the native event (`docs/formats.md`) as plain values; a field that is not told is left out or None, and
     is never made up. Values are not checked here: a wrong one makes this call a dead letter. `found` says where each
     field stood in the record. `keys` are texts by which the same call is known again, each with its kind in front:
-    `span:<trace id>/<span id>`, `response:<id>`, `call:<id>`.
+    `span:<trace id>/<span id>`, `call:<id>`, and those of `operators.decode.seen.response_keys`.
     """
 
     fields: dict[str, Any]

@@ -378,7 +378,6 @@ TABLE: Final[tuple[Row, ...]] = (
     *rows("key", "metadata.user_api_key_alias", "metadata.user_api_key_hash"),
     *rows("agent", "gen_ai.agent.name", "agent.name", "ai.telemetry.functionId", "traceloop.workflow.name"),
     *rows("quality_score", "gen_ai.evaluation.score.value"),
-    *rows("duration_ms", "duration", unit="s"),
     # What the process tells of itself.
     *rows("service", "service.name", "openinference.project.name"),
     *rows("region", "cloud.region"),
@@ -425,7 +424,7 @@ NO_ROLES: Final = frozenset({"", "unknown", "default", "span", "text", "generic"
 """Values of these attributes that say nothing: the next attribute decides."""
 
 MORE: Final = (
-    "ai.operationId", "event.name", "exception.type", "exception.message",
+    "ai.operationId", "duration", "event.name", "exception.type", "exception.message",
     "gen_ai.evaluation.name", "gen_ai.operation.type",
     "haystack.component.type", "hidden_params", "logfire.span_type", "service.instance.id", "success",
 )  # fmt: skip

@@ -20,6 +20,8 @@ from operators.decode.base import Call, Reading
 from operators.decode.config import DecodeConfig
 from operators.decode.fields import Gathered, elapsed_ms, items, once, parsed, source, text, words
 from operators.decode.paths import at
+from operators.decode.seen import response_keys
+from operators.decode.times import BadTime, parse_time
 from operators.decode.values import flag, number
 
 _OBJECT: Final = "standard_logging_object"
@@ -193,4 +195,8 @@ def _keys(payload: dict[str, Any]) -> list[str]:
     if payload.get("status") == "failure":
         return [f"call:{call_id or response}/{text(payload.get('startTime'))}"] if call_id or response else []
     keys = [f"call:{call_id or response}"] if call_id or response else []
-    return keys + [f"response:{response}"] * (response not in ("", call_id))
+    try:
+        ended = parse_time(payload["endTime"]) * 1_000
+    except (KeyError, BadTime, TypeError):
+        return keys
+    return keys + (response_keys(response, ended) if response != call_id else [])

@@ -13,7 +13,8 @@ from operators.decode.paths import Path, at, steps
 from operators.decode.values import inside, told
 from operators.errors import ConfigError
 
-_UNITS: Final[dict[str, Unit]] = {"ttft_ms": "ms", "duration_ms": "ms"}
+_UNITS: Final[dict[str, Unit]] = {"ttft_ms": "ms"}
+"""The units of rows of the settings."""
 _USAGE: Final = re.compile(r"(?i)usage|tokens?(?![a-z])|cost(?![a-z])")
 _NO_USAGE: Final = re.compile(
     r"(?i)request|max|min|limit|settings|per[_.]|audio|image|video|modality|accepted|rejected|prediction|_id\b|_details?$"

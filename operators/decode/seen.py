@@ -13,6 +13,7 @@ from operators.kernels.seen import Keys, forget_older, ring, see
 from operators.model import Bools, Ints
 
 _FIRST: Final = 1_024
+_STEP: Final = 20 * 1_000_000_000  # nanoseconds
 _NONE: Final = bytes(16)
 
 
@@ -27,6 +28,17 @@ def keys_of(texts: Sequence[Sequence[str]]) -> Keys:
     most = max(map(len, texts), default=0)
     padded = chain.from_iterable((*of, *[""] * (most - len(of))) for of in texts)
     return hashed(padded).reshape(len(texts), most, 2)
+
+
+def response_keys(response_id: str, end: int) -> list[str]:
+    """The keys of a response by its id and the end of its call in nanoseconds, in two grids half a step apart.
+
+    Calls with one id that end within half a step of each other share a key. Those that end later do not: some servers
+    give ids that are not the response's alone.
+    """
+    if not response_id:
+        return []
+    return [f"response:{response_id}@{grid}{(end + shift) // _STEP}" for grid, shift in (("", 0), ("+", _STEP // 2))]
 
 
 class Seen:

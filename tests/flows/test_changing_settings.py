@@ -430,8 +430,10 @@ ELSEWHERE = {
     "sinks",
     "source.batch_size",
     "store.expectations",
+    "privacy",
 }
-"""Tested in `test_enrich.py`, `test_prices.py`, `test_laws.py` and `test_kafka_reader.py`, or they change no state."""
+"""Tested in `test_enrich.py`, `test_privacy.py`, `test_prices.py`, `test_laws.py` and `test_kafka_reader.py`, or they
+change no state."""
 
 
 def test_the_table_names_every_setting_that_is_tested_and_no_other() -> None:

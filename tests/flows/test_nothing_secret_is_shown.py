@@ -24,6 +24,7 @@ from flows.cluster import __main__ as cluster
 from flows.settings.layers import set_options
 from flows.settings.model import Settings, load
 from flows.settings.schema import Setting, dotted, settings_of
+from operators.decode.mapping import MappingConfig
 from operators.errors import ConfigError
 from operators.section import may_be_shown
 from tests.brokers import free_port
@@ -215,11 +216,13 @@ def test_in_any_line_of_a_file(tmp_path: Path, setting: Setting, text: str) -> N
 def test_only_these_settings_show_text() -> None:
     """A new text setting is shown only if it is marked. Each mark needs an entry here, so that it is deliberate."""
     texts = [s for s in EVERY if re.search(r"\bstr\b", repr(s.field.annotation)) and may_be_shown(s.field)]
+    mapped = [f"source.mapping.{name}" for name, field in MappingConfig.model_fields.items() if not field.is_required()]
     assert [dotted(s.key) for s in texts] == [
-        "kafka.brokers", "kafka.topics", "kafka.alert_topic", "kafka.dead_letter_topic", "kafka.heartbeat_topic",
-        "kafka.group_id", "kafka.start_offsets", "kafka.options", "kafka.consumer_options", "kafka.producer_options",
-        "enrich.prices", "enrich.families", "panes.dimension_sets", "detect.detectors", "detect.votes",
-        "detect.metrics",
+        "source.format", *mapped, "source.topics", "kafka.brokers", "kafka.topics", "kafka.alert_topic",
+        "kafka.dead_letter_topic", "kafka.heartbeat_topic", "kafka.group_id", "kafka.start_offsets", "kafka.options",
+        "kafka.consumer_options", "kafka.producer_options",
+        "decode.attributes", "enrich.prices", "enrich.families", "panes.dimension_sets", "detect.detectors",
+        "detect.votes", "detect.metrics",
         "detect.traffic.time_zone", "store.greptime.endpoint", "store.greptime.database", "metrics.host",
     ]  # fmt: skip
 

@@ -13,6 +13,7 @@ from operators.decode.otlp.once import counted, opens_stream
 from operators.decode.otlp.roles import operation
 from operators.decode.otlp.signals import ERROR, LogRecord, Signals, Span
 from operators.decode.resolve import Conventions, conventions
+from operators.decode.seen import response_keys
 from operators.decode.values import is_number
 from operators.model import EVALUATION
 
@@ -25,7 +26,6 @@ _OF_EVALUATIONS: Final = (
     "timestamp", "service", "model", "provider", "operation", "tenant", "region", "agent", "session_id", "user",
     "trace_id", "span_id", "quality_score",
 )  # fmt: skip
-_STEP: Final = 20 * 1_000_000_000  # nanoseconds
 
 
 class OtlpFormat:
@@ -89,23 +89,9 @@ def calls_of(signals: Signals, known: Conventions) -> Reading:
 def _call(told: Told) -> Call:
     span = told.span
     keys = [f"span:{span.trace_id}/{span.span_id}"] if span.trace_id and span.span_id else []
-    keys += _response_keys(told)
+    keys += response_keys(told.response_id, span.end or span.start)
     keys += [f"call:{told.call_id}"] if told.call_id else []
     return Call(told.fields, told.found, tuple(keys))
-
-
-def _response_keys(told: Told) -> list[str]:
-    """The response id with the time of its end, in two grids half a step apart.
-
-    Calls with one id that end within half a step of each other share a key. Those that end later do not: some servers
-    give ids that are not the response's alone.
-    """
-    if not told.response_id:
-        return []
-    end = told.span.end or told.span.start
-    return [
-        f"response:{told.response_id}@{grid}{(end + shift) // _STEP}" for grid, shift in (("", 0), ("+", _STEP // 2))
-    ]
 
 
 def _of_log(record: LogRecord, known: Conventions) -> Call | None:

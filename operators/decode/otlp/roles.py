@@ -18,7 +18,7 @@ from operators.decode.values import inside, text
 
 EMBEDDINGS: Final = "embeddings"
 CALLS: Final = frozenset({"chat", "text_completion", "generate_content", EMBEDDINGS})
-"""The operations that are calls of a model. Those of agents, tools, workflows, memories and retrieval are none."""
+"""The operations that are calls of a model. Those of agents, tools, workflows, memories and searches are none."""
 
 _VERCEL: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": EMBEDDINGS}
 _OPERATIONS: Final = ("gen_ai.operation.name", "llm.request.type")

@@ -236,6 +236,10 @@ def test_the_example_says_the_defaults_and_holds_every_setting() -> None:
     unset = {key for key, layer in layers.items() if layer == "default"}
     assert {key.rsplit(".", 1)[-1] for key in unset} <= set(re.findall(r"(?m)^#(\w+) =$", example())) | {
         "files",
+        "mapping",
+        "topics",
+        "attributes",
+        "rules",
         "options",
         "consumer_options",
         "producer_options",
