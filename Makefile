@@ -108,6 +108,7 @@ docs: $(VENV)/.dev ## make anew what is generated from code: references, the exa
 	@$(PY) -m flows.check --metrics > docs/metrics.md
 	@$(PY) -m flows.check --detectors > docs/detectors.md
 	@$(PY) -m flows.formats > docs/formats.md
+	@$(PY) -m flows.conventions > docs/conventions.md
 	@$(PY) -m observability.prometheus_rule > k8s/monitoring/prometheusrule.yaml
 
 .PHONY: dashboards

@@ -1,4 +1,4 @@
-"""`python -m flows.formats`: prints the reference of events, alerts and tables, made from the types in the code."""
+"""`python -m flows.formats`: prints the reference of records, events, alerts and tables, made from the code."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import orjson
 
 from connectors.tables import TABLES
 from operators.decode.record import METRIC_FIELDS, MeasuredRecord
+from operators.decode.registry import BINARY, FORMATS
 from operators.decode.vocabulary import ERROR_TYPES
 from operators.incidents.alert_json import SCHEMA, to_json
 from operators.metrics import MEASURES, METRICS, Metric
@@ -31,6 +32,56 @@ _HEAD: Final = f"""# Formats
   do not know. A field that goes, or gets another name, type or meaning, raises `schema`, and the
   [changelog](../CHANGELOG.md) says so.
 - **Ids** are digests of what they name. They change only with `schema`, since readers know alerts by them.
+"""
+
+_RECORDS: Final[dict[str, str]] = {
+    "native": "one [event](#events), a JSON object | nothing",
+    "otlp_proto": "spans and log records of OpenTelemetry in protobuf, as the Collector's Kafka exporter writes them | "
+    "spans and log records that are no call of a model; metrics; LiteLLM's answers from its cache; logfire's openings "
+    "of streams",
+    "otlp_json": "the same in JSON, also as SDKs and plain proto3 JSON write it: ids in base64, numbers as numbers, "
+    "enums by name, snake case | the same",
+    "litellm": "LiteLLM's standard logging payload, alone, in an array, or as `standard_logging_object` of what a "
+    "callback is given | answers from LiteLLM's cache; files, batches, vector stores, tools",
+    "kong": "what Kong's logging plugins write: an object a request, or an array of them | requests without a model "
+    "under `ai`; answers from its cache",
+    "envoy": "the access log of the Envoy AI Gateway in JSON, with keys as Envoy's documents name them, or all of "
+    "`io.envoy.ai_gateway` as an object | other paths, tools",
+    "earlier": "the three shapes of the Rust LLM-Sentinel: nested, flat, and as it was documented; one, or an array | "
+    "nothing",
+    "mapped": "[own JSON](telemetry.md#own-json), by `source.mapping` | nothing",
+    "auto": "each record in its own format, which is found out | what that format passes over",
+}
+"""What each format reads, and what it passes over."""
+
+_READ: Final = """A record is a message of a topic, or a line of a file. It tells one call of a model, or many, and
+each call becomes an event. What a record does not tell of it is unknown, never 0. What is no call is passed over and
+counted apart (`sentinel_passed_over_total`). Prompts and completions are skipped. [Telemetry](telemetry.md) shows how
+OpenTelemetry and own JSON are read, and how to see what becomes of a record."""
+
+_AUTO: Final = f"""With `source.format = "auto"`, the default, each record is read by itself:
+
+1. A record with the `timestamp` and the `service` of an event is native.
+2. A record that is no JSON and begins with the byte 0x0A is `{BINARY}`.
+3. Other JSON has the first of these formats whose names it has: {", ".join(f"`{n}`" for n in FORMATS if n != BINARY)}.
+4. What is left is read by `source.mapping`, if there is one. Else it keeps the fault that it has as a native record.
+
+`sentinel_records_by_format_total` counts what was found, and the log names it once. A topic can have a format and a
+mapping of its own. It needs them if its records have a `timestamp` and a `service` and are not native:
+
+```toml
+[source]
+kind = "kafka"
+
+[source.topics."llm.otlp.spans"]
+format = "otlp_proto"
+
+[source.topics."gateway.log"]
+format = "kong"
+
+[kafka]
+topics = ["llm.telemetry", "llm.otlp.spans", "gateway.log"]
+```
 """
 
 _EVENTS: Final = """An event is one JSON object a record. A wrong field makes it a dead letter
@@ -51,6 +102,7 @@ _EVENT_NOTES: Final[dict[str, str]] = {
     "timestamp": "RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970, told apart by their size; "
     "the start of the call (`time.timestamp_is`)",
     "service": "not empty",
+    "operation": "`evaluation` is no request: it tells the quality of a call that was counted before",
     "event_id": "known again within `decode.dedupe_s`; in the evidence of alerts",
     "model": '"unknown" where absent; see [prices and models](enrich.md)',
     "cost_usd": "filled in from [prices](enrich.md#cost) where absent",
@@ -143,6 +195,15 @@ def formats() -> str:
     return "\n".join(
         [
             _HEAD,
+            "## Records",
+            "",
+            _READ,
+            "",
+            "| `source.format` | reads | passes over |",
+            "|---|---|---|",
+            *(f"| `{name}` | {what} |" for name, what in _RECORDS.items()),
+            "",
+            _AUTO,
             "## Events",
             "",
             _EVENTS,

@@ -19,6 +19,7 @@ from flows.main import flow
 from flows.recovery import store
 from flows.settings.model import Settings, load
 from flows.settings.schema import setting_at
+from operators.decode.conventions import TABLE
 from tests.conftest import ROOT, leave_out
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -91,7 +92,7 @@ def test_the_flow_is_two_processes_of_one_cluster(name: str, tmp_path: Path, mon
     assert (settings.source.kind, settings.store.kind) == ("kafka", "greptime")
     assert settings.alerts.kafka and settings.dead_letters.kafka
     assert settings.alerts.jsonl is None and settings.dead_letters.jsonl is None
-    assert settings.kafka.topics == ("llm.telemetry",)
+    assert settings.kafka.topics == ("llm.telemetry", "llm.otlp.spans")
     assert (settings.recovery.shards, settings.recovery.layout) == (64, "shared")
     module, *arguments = service["command"]
     assert module == "bytewax.run"
@@ -117,6 +118,16 @@ def test_topics_are_made_for_all_who_use_them(tmp_path: Path) -> None:
     assert {*kafka.topics, kafka.alert_topic, kafka.dead_letter_topic, kafka.heartbeat_topic} <= made.keys()
     assert collector["exporters"]["kafka"]["traces"]["topic"] in made
     assert min(made[topic] for topic in kafka.topics) >= len(FLOWS)
+
+
+def test_the_flow_reads_what_the_collector_writes(tmp_path: Path) -> None:
+    settings = load(SERVICES[FLOWS[0]]["environment"], tmp_path).settings
+    exporter = yaml.safe_load((OBSERVABILITY / "otel" / "collector.yaml").read_text())["exporters"]["kafka"]
+    topic = exporter["traces"]["topic"]
+    assert topic in settings.kafka.topics
+    assert settings.source.read_as(topic) == (exporter["traces"]["encoding"], None)
+    assert exporter["partition_traces_by_id"] is True, "a call counts once within a partition"
+    assert exporter["producer"]["max_message_bytes"] <= settings.decode.max_record_bytes
 
 
 def test_the_simulator_understands_its_arguments() -> None:
@@ -170,14 +181,23 @@ def test_the_collector_removes_content_before_it_writes_anything() -> None:
         "gen_ai.prompt", "gen_ai.prompt.0.content", "gen_ai.completion.0.content", "gen_ai.input.messages",
         "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.tool.definitions",
         "gen_ai.tool.call.arguments", "llm.input_messages.0.message.content", "llm.output_messages", "input.value",
-        "output.value", "llm.prompts", "llm.completions",
+        "output.value", "llm.prompts", "llm.completions", "embedding.embeddings.0.embedding.text",
+        "reranker.input_documents.0.document.content", "llm.tools.0.tool.json_schema", "llm.openai.messages",
+        "llm.anthropic.content", "llm.openai.stringified_raw_response", "ai.prompt", "ai.prompt.messages", "ai.value",
+        "ai.values", "ai.embeddings", "ai.response.text", "ai.response.toolCalls", "ai.toolCall.args",
+        "langfuse.observation.input", "langfuse.trace.output", "traceloop.entity.output", "mlflow.spanInputs",
+        "request_data", "response_data", "logfire.msg", "all_messages_events", "pydantic_ai.all_messages",
     )  # fmt: skip
     kept = (
         "gen_ai.prompt.name", "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "gen_ai.request.model",
-        "gen_ai.output.type", "llm.model_name", "llm.token_count.prompt", "service.name",
+        "gen_ai.output.type", "llm.model_name", "llm.token_count.prompt", "service.name", "llm.openai.model",
+        "ai.response.model", "ai.response.providerMetadata", "ai.usage.promptTokens",
+        "langfuse.observation.usage_details", "traceloop.entity.name", "mlflow.spanType", "gen_ai.usage.raw",
     )  # fmt: skip
     assert [key for key in content if not removed(key)] == []
     assert [key for key in kept if removed(key)] == []
+    # The flow loses by that only what stands within content.
+    assert {row.attribute for row in TABLE if removed(row.attribute)} == {"output.value", "request_data"}
     for pipeline in config["service"]["pipelines"].values():
         assert "transform/no_content" in pipeline["processors"]
     for name, pipeline in config["service"]["pipelines"].items():

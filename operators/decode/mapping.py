@@ -61,7 +61,7 @@ def _ways(value: Any) -> Any:
     ways = list(value) if isinstance(value, list | tuple) else [value]
     if not ways or not all(isinstance(way, str | dict | Way) and way for way in ways):
         raise ValueError(f"must be {_WAYS}")
-    return [_table(way) if isinstance(way, str) else way for way in ways]
+    return tuple(_table(way) if isinstance(way, str) else way for way in ways)
 
 
 def _table(way: str) -> dict[str, str]:

@@ -176,4 +176,4 @@ def test_the_table_tells_its_day_and_its_sources() -> None:
 def test_the_table_is_in_the_package() -> None:
     assert (files("connectors") / "prices.toml").is_file()
     project = tomllib.loads((SHIPPED.parents[1] / "pyproject.toml").read_text())
-    assert "prices.toml" in project["tool"]["setuptools"]["package-data"]["connectors"]
+    assert "*.toml" in project["tool"]["setuptools"]["package-data"]["*"]

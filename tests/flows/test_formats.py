@@ -6,8 +6,9 @@ import re
 
 import msgspec
 
-from flows.formats import _EVENT_NOTES, formats
+from flows.formats import _EVENT_NOTES, _RECORDS, formats
 from operators.decode.record import MeasuredRecord
+from operators.decode.registry import NAMES
 from operators.incidents.alert_json import SCHEMA
 from tests.conftest import ROOT
 
@@ -58,3 +59,7 @@ def test_types_are_told_as_a_reader_of_json_knows_them() -> None:
         "| `prompt_tokens` | whole number from 0 to 1,000,000,000, or null |  | in tokens |",
     ):
         assert line in text
+
+
+def test_every_format_of_records_is_explained() -> None:
+    assert _RECORDS.keys() == set(NAMES)

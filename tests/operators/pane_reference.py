@@ -98,7 +98,7 @@ def check(table: PaneTable, rows: dict[tuple[int, str], Row]) -> None:
         for i, at in zip(b.tolist(), got, strict=True):
             members = row.breakdown[at]
             assert table.breakdown_requests[i] == len(requests(members))
-            assert table.breakdown_errors[i] == sum(c.error for c in members)
+            assert table.breakdown_errors[i] == sum(c.error for c in requests(members))
             for m in range(M):
                 values = [c.values[m] for c in members if c.values[m] != MISSING]
                 assert table.breakdown_count[i, m] == len(values)

@@ -1,0 +1,100 @@
+"""`python -m flows.conventions`: prints the reference of the attributes that are read, made from their table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Final
+
+from operators.decode.conventions import FIRST_TOKEN, NO_ROLES, ROLES, TABLE, Row
+
+_HEAD: Final = """# Conventions
+
+<!-- Made by `python -m flows.conventions` (`make docs`) from the table; do not edit. -->
+
+Under these attributes the formats `otlp_proto` and `otlp_json` find the fields of a call
+([how](telemetry.md#opentelemetry)).
+
+## Fields
+
+Of a field the first attribute that tells something counts. `a#b.c` is the value at `b.c` in the attribute `a`, which is
+a map, or text that holds JSON or the repr of a Python dict. Beside an attribute stands its unit, where that is not the
+field's own, and what its count lacks.
+
+| field | attributes, in the order in which they are asked |
+|---|---|"""
+
+_MORE: Final = """
+The other fields follow from the span: `timestamp` from its start, `latency_ms` from its start and end, `status` from
+its status and its errors. Errors are also told by exceptions among its events. Not all that is read is a field of
+[events](formats.md#events): {asides}.
+
+The first one of these events of a span marks the first token: {first}.
+
+## More attributes
+
+Rows of your own are asked before those of the table. Times are milliseconds there, costs US dollars.
+
+```toml
+[decode.attributes]
+prompt_tokens = ["acme.tokens.in", "acme.usage#input"]
+tenant = ["acme.customer"]
+```
+
+Attributes of calls that look like usage and stand in no row are counted by name
+(`sentinel_unknown_attributes_total`, [rule](runbook.md#sentinelunknownusage)).
+
+## Roles
+
+Many libraries say in an attribute what a span is. The first of these that a span has decides: it is a call by one of
+the values that are named, and none by any other. Values that say nothing ({nothing}) leave it to the next attribute.
+So do other values of `span.type`, which many use for other things, but for {no_calls}.
+
+| attribute | values of calls |
+|---|---|"""
+
+_ASIDES: Final[dict[str, str]] = {
+    "total_tokens": "shows whether counts have their parts in them",
+    "response_id": "knows a call again",
+    "call_id": "knows a call again",
+    "message": "tells the kind of an error",
+    "level": "tells that the call failed",
+    "duration_ms": "tells how long a stream took whose opening is not there",
+}
+"""What fields are for that no event has."""
+
+_BASES: Final = {"": "", "without_cache": "without the cached part", "parts": "without the parts beside it"}
+
+
+def _told(row: Row) -> str:
+    unit = {"": "", "usd": "", "time": "an instant"}.get(row.unit, row.unit)
+    notes = [note for note in (unit, _BASES[row.basis]) if note]
+    return f"`{row.place}`" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _field_rows() -> Iterator[str]:
+    order = {row.field: place for place, row in reversed([*enumerate(TABLE)])}
+    for field, rows in groupby(sorted(TABLE, key=lambda row: order[row.field]), key=lambda row: row.field):
+        yield f"| `{field}` | {', '.join(map(_told, rows))} |"
+
+
+def _role_rows() -> Iterator[str]:
+    for attribute, roles in ROLES.items():
+        values = ", ".join(f"`{value}` ({operation})" for value, operation in roles.items() if operation)
+        yield f"| `{attribute}` | {values or 'none'} |"
+
+
+def conventions() -> str:
+    """The reference of all conventions, in Markdown."""
+    more = _MORE.format(
+        asides="; ".join(f"`{name}` {what}" for name, what in _ASIDES.items()),
+        first=", ".join(f"`{name}`" for name in sorted(FIRST_TOKEN)),
+        no_calls=", ".join(f"`{value}`" for value, of in ROLES["span.type"].items() if not of),
+        nothing=", ".join(f"`{value}`" for value in sorted(NO_ROLES) if value),
+    )
+    return "\n".join([_HEAD, *_field_rows(), more, *_role_rows(), ""])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(conventions())
