@@ -2,7 +2,7 @@
 
 Nothing in a record says which of the three it is: each has its resources in field 1, and unknown fields are allowed. So
 a record is of the first kind as which it can be read and whose items are whole: spans have ids of 16 and 8 bytes,
-metrics a name and data, log records a time.
+metrics a printable name (a span's id stands in its place) and data, log records a time.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _metrics(value: bytes) -> Signals | None:
     except DecodeError:
         return None
     metrics = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
-    if not metrics or not all(m.name and m.WhichOneof("data") for m in metrics):
+    if not metrics or not all(m.name and m.name.isprintable() and m.WhichOneof("data") for m in metrics):
         return None
     return Signals(metrics=len(metrics))
 

@@ -73,18 +73,19 @@ def test_a_bit_that_flips_anywhere_raises_nothing() -> None:
 
 
 def test_a_value_nested_beyond_all_measure_is_no_otlp() -> None:
-    value: object = "x"
-    for _ in range(40):
-        value = [value]
-    assert (
-        DECODERS["otlp_proto"].decode([as_proto([Plain({**CHAT, "hidden_params": value})])], DecodeConfig()).faults
-        == []
-    )
-    inner = b"\x0a\x01x"
-    for _ in range(300):
-        inner = b"\x2a" + _length(inner) + inner
-    (fault,) = DECODERS["otlp_proto"].decode([b"\x0a" + _length(inner) + inner], DecodeConfig()).faults
-    assert fault.reason == Reason.NOT_OTLP
+    for depth, faults in ((30, []), (150, [Reason.NOT_OTLP])):
+        inner = b"\x0a\x01x"
+        for _ in range(depth):  # a value that is an array of one value
+            inner = _field(5, _field(1, inner))
+        span = _field(1, bytes(16)) + _field(2, bytes(8)) + _field(9, _field(2, inner))  # ids, and its only attribute
+        decoded = DECODERS["otlp_proto"].decode([_field(1, _field(2, _field(2, span)))], DecodeConfig())
+        assert [fault.reason for fault in decoded.faults] == faults
+        assert decoded.passed_over == ({} if faults else {"no_call": 1})
+
+
+def _field(number: int, message: bytes) -> bytes:
+    """A message as this field of another one."""
+    return bytes([number << 3 | 2]) + _length(message) + message
 
 
 def _length(of: bytes) -> bytes:
