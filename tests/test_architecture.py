@@ -27,7 +27,7 @@ PURE_STANDARD_LIBRARY = {
     "__future__", "abc", "ast", "bisect", "base64", "binascii", "collections", "contextlib", "copy", "dataclasses",
     "datetime", "decimal", "enum", "fnmatch", "fractions", "functools", "hashlib", "heapq", "itertools", "json", "math",
     "operator", "pickle", "re", "statistics", "string", "struct", "types", "typing", "unicodedata", "urllib.parse",
-    "zlib", "zoneinfo",
+    "warnings", "zlib", "zoneinfo",
 }  # fmt: skip
 IMPURE_CALLS = re.compile(r"\.(now|utcnow|today|fromtimestamp|random|default_rng|getenv|environ|urandom)$")
 LINES = 450

@@ -21,7 +21,7 @@ from operators.decode.config import DecodeConfig
 from operators.decode.fields import Gathered, elapsed_ms, items, once, parsed, source, text, words
 from operators.decode.paths import at
 from operators.decode.seen import response_keys
-from operators.decode.times import BadTime, parse_time
+from operators.decode.times import parse_time
 from operators.decode.values import flag, number
 
 _OBJECT: Final = "standard_logging_object"
@@ -197,6 +197,6 @@ def _keys(payload: dict[str, Any]) -> list[str]:
     keys = [f"call:{call_id or response}"] if call_id or response else []
     try:
         ended = parse_time(payload["endTime"]) * 1_000
-    except (KeyError, BadTime, TypeError):
+    except (KeyError, ValueError, TypeError):  # of a value that is no time
         return keys
     return keys + (response_keys(response, ended) if response != call_id else [])

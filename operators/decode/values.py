@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import warnings
 from typing import Any, Final
 
 import orjson
@@ -47,7 +48,9 @@ def _from_repr(text: str) -> Any:
     if len(text) > _LONGEST_REPR:
         return None
     try:
-        return orjson.loads(orjson.dumps(ast.literal_eval(text), option=orjson.OPT_NON_STR_KEYS))
+        with warnings.catch_warnings(action="ignore"):  # about escapes in somebody else's text
+            found = ast.literal_eval(text)
+        return orjson.loads(orjson.dumps(found, option=orjson.OPT_NON_STR_KEYS))
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
 

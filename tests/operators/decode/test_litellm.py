@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from operators.decode.base import Call, Reading, Unreadable
 from operators.decode.config import DecodeConfig
 from operators.decode.litellm import LiteLLMFormat
+from operators.decode.seen import response_keys
 from operators.model import Reason
 from tests.conftest import examples
 from tests.mutations import check, mutated
@@ -115,7 +116,7 @@ def test_a_call_in_full() -> None:
         "status": "ok",
         "finish_reason": "stop",
     }
-    assert call().keys == ("call:c-1", "response:chatcmpl-1")
+    assert call().keys == ("call:c-1", *response_keys("chatcmpl-1", 1_796_019_226_500_000_000))
     assert call().found["cached_tokens"] == "metadata.usage_object.prompt_tokens_details.cached_tokens"
 
 
