@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import zstandard
 
-from operators.decode.base import Call, Format, Unreadable
+from operators.decode.base import Call, Format, Unreadable, add_counts
 from operators.decode.config import DecodeConfig
 from operators.decode.mapped import MappedFormat
 from operators.decode.mapping import MappingConfig
@@ -40,7 +40,8 @@ _OPENERS: Final[dict[str, Callable[[BinaryIO], BinaryIO]]] = {
 class Outcome:
     """What the flow makes of one file, taken as a partition of its own.
 
-    `found` has, for each event, where each of its fields stood in the payload.
+    `found` has, for each event, where each of its fields stood in the payload; `unknown` counts attributes that look
+    like usage and that no convention knows.
     """
 
     file: str
@@ -50,6 +51,7 @@ class Outcome:
     passed_over: dict[str, int] = field(default_factory=dict)
     dead_letters: list[dict[str, str]] = field(default_factory=list)
     formats: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> bytes:
         """The outcome as one line of JSON."""
@@ -148,8 +150,8 @@ class _Partition:
             outcome.dead_letters.append({"reason": error.reason, "detail": error.detail})
             return
         outcome.duplicates += reading.repeats
-        for kind, count in reading.passed_over.items():
-            outcome.passed_over[kind] = outcome.passed_over.get(kind, 0) + count
+        add_counts(outcome.passed_over, reading.passed_over)
+        add_counts(outcome.unknown, reading.unknown)
         for call in reading.calls:
             self._add(native_json(call.fields), call)
 

@@ -35,6 +35,9 @@ def show(outcome: Outcome, console: Console) -> None:
     for letter in outcome.dead_letters[:MOST]:
         console.print(Text(f"  dead letter: {letter['reason']}: {printable(letter['detail'])}", style="red"))
     _more(console, len(outcome.dead_letters), "dead letters")
+    for name, count in sorted(outcome.unknown.items()):
+        text = f"  {count} x {printable(name)} looks like usage, and no convention reads it: see decode.attributes"
+        console.print(Text(text, style="yellow"))
     parts = [f"{len(outcome.events)} calls", f"{outcome.duplicates} told twice"]
     parts += [f"{count} {_KINDS.get(kind, kind)}" for kind, count in sorted(outcome.passed_over.items())]
     parts.append(f"{len(outcome.dead_letters)} dead letters")

@@ -184,7 +184,8 @@ class Settings(Section):
         try:
             conventions(self.decoding)
         except ConfigError as error:
-            raise layers.refused([(("decode", "attributes"), str(error).partition(": ")[2])]) from None
+            named, _, what = str(error).partition(": ")
+            raise layers.refused([(tuple(named.split(".")), what)]) from None
         unread = sorted(set(self.source.topics) - set(self.kafka.topics)) if self.source.kind == "kafka" else []
         if unread:
             raise layers.refused(

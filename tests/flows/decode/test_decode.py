@@ -118,9 +118,37 @@ def test_the_table_says_where_each_field_was_found(capfd: pytest.CaptureFixture[
     assert "zebra" not in shown
 
 
+def test_usage_under_an_unknown_name_is_told_and_can_be_named(capfd: pytest.CaptureFixture[str]) -> None:
+    name = write("batch.json", json_text([Plain({**CHAT, "acme.usage.tokens": 5})]))
+    assert main(["--table", name]) == 0
+    assert "1 x acme.usage.tokens looks like usage" in " ".join(capfd.readouterr().out.split())
+    named = 'decode.attributes={prompt_tokens=["acme.usage.tokens"]}'
+    assert main(["--set", named, name]) == 0
+    assert printed(capfd)[0]["events"][0]["prompt_tokens"] == 5
+
+
+def test_text_that_privacy_hashes_or_drops_is_not_printed(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = write("batch.json", json_text([Plain({**CHAT, "user.id": "bob", "tenant.id": "acme", "session.id": "s-1"})]))
+    assert main([name]) == 0
+    monkeypatch.setenv("SENTINEL_PRIVACY__HASH_KEY", "0123456789abcdef")
+    assert main(["--set", 'privacy.rules={tenant="hash",session_id="drop"}', name]) == 0
+    plain, private = (one["events"][0] for one in printed(capfd))
+    assert (plain["tenant"], plain["session_id"], "user" in plain) == ("acme", "s-1", False)
+    assert len(private["user"]) == len(private["tenant"]) == 16
+    assert "session_id" not in private
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (
+            ["--set", 'decode.attributes={promt=["x"]}', "absent.json"],
+            "decode.attributes.promt: no attribute tells this",
+        ),
+        (["--set", 'decode.attributes={model=["x#"]}', "absent.json"], "decode.attributes.model: 'x#' is no path"),
+        (["--format", "mapped", "absent.json"], "the format mapped needs a mapping"),
         (["absent.json"], "absent.json cannot be read: No such file or directory"),
         (["."], "cannot be read: Is a directory"),
         (["broken.json.gz"], "broken.json.gz cannot be read"),
