@@ -123,7 +123,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "usage.prompt_tokens",
         "gen_ai.response.prompt_tokens",
     ),
-    *rows("prompt_tokens", "input_tokens", "gen_ai.usage.raw#input_tokens", basis="without_cache"),
+    *rows("prompt_tokens", "input_tokens", basis="without_cache"),
     *rows(
         "completion_tokens",
         "gen_ai.usage.output_tokens",

@@ -11,7 +11,7 @@ from operators.decode import vocabulary
 from operators.decode.conventions import FIRST_TOKEN
 from operators.decode.otlp.signals import ERROR, Span
 from operators.decode.resolve import Conventions, Found
-from operators.decode.times import BadTime, parse_time
+from operators.decode.times import parse_time
 from operators.decode.values import flag, inside, is_number, number, text
 from operators.decode.vocabulary import ERROR_TYPES
 
@@ -228,7 +228,7 @@ def _first_token(found: Found, span: Span, latency: float) -> float | None:
     if found.row.unit == "time":
         try:
             return max(0.0, parse_time(text(found.value)) / 1_000 - span.start / _MS)
-        except (BadTime, TypeError):
+        except (ValueError, TypeError):  # no time at all
             return None
     value = number(found.value)
     if not is_number(value) or value < 0:
