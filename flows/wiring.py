@@ -68,7 +68,7 @@ def pipeline_io(
     """The source and these sinks as the ends of the graph."""
     source = SourceSettings(
         factory=factory,
-        decoder=decoder(*settings.source.read_as("")) if settings.source.kind != "simulator" else decoder("native"),
+        decoder=decoder(*settings.source.read_as("")),
         decoders={topic: decoder(*settings.source.read_as(topic)) for topic in settings.source.topics},
         enrich=enricher(settings, run),
         time=settings.time,

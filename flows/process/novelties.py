@@ -27,7 +27,8 @@ class Novelties:
         for name in sorted(batch.formats):
             if name not in self._formats:
                 self._formats.add(name)
-                log.info("records of the format %s come, first in source partition %s", name, batch.partition)
+                level = logging.DEBUG if name == "native" else logging.INFO
+                log.log(level, "records of the format %s come, first in source partition %s", name, batch.partition)
         for name in sorted(batch.unknown):
             if name not in self._unknown and len(self._unknown) < MOST:
                 self._unknown.add(name)

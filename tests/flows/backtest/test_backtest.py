@@ -30,6 +30,7 @@ from tests.conftest import ROOT
 from tests.events import write_events
 from tests.flows.test_laws import START, dealt, spoil, traffic
 from tests.harness import MemoryTopic, World
+from tests.otlp import AT, Plain, json_text
 
 CONFIG = """
 [detect]
@@ -42,6 +43,8 @@ resolve_s = 60
 [recovery]
 shards = 3
 """
+
+SPAN = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o"}
 
 SLOWNESS_UNSEEN = CONFIG.replace(
     "metrics.ttft.min_count = 3", "\n".join(f"metrics.{name}.watch = false" for name in sorted(SLOWNESS))
@@ -125,6 +128,26 @@ def test_files_of_all_forms_give_what_one_file_of_json_lines_gives(
     said = capsys.readouterr().err
     assert "5 files of events, with those in mixed" in said
     assert "overlap" not in said
+
+
+def test_records_of_other_formats_are_read_as_in_production(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The Collector's file of spans, and JSON that a mapping reads, give the alerts of the same native records."""
+    records = [json.loads(record) for record in traffic(1)]
+    own = [{"at": r.pop("timestamp"), "app": r.pop("service"), "of": r} for r in records]
+    Path("own.json").write_text("".join(json.dumps(r) + "\n" for r in own))
+    spans = [
+        Plain(SPAN, f"{n:016x}", trace_id=f"{n:032x}", start=AT + n * 10**9, end=AT + n * 10**9) for n in range(30)
+    ]
+    Path("spans.json").write_bytes(b"".join(json_text([span]) + b"\n" for span in spans))
+    rest = "".join(f'{name} = "of.{name}"\n' for name in sorted(set().union(*(r["of"] for r in own))))
+    Path("own.toml").write_text(f'{CONFIG}[source.mapping]\ntimestamp = "at"\nservice = "app"\n{rest}')
+    native = write_events(Path("native.jsonl"), traffic(1))
+    assert backtest.main(["own.json", "--config", "own.toml", "--alerts", "own.txt"]) == 0
+    assert backtest.main([str(native), "--config", "own.toml", "--alerts", "native.txt"]) == 0
+    assert Path("own.txt").read_bytes() == Path("native.txt").read_bytes() != b""
+    capsys.readouterr()
+    assert backtest.main(["spans.json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["balance"]["on_time"] == 30
 
 
 def rows_of(folder: Path) -> list[tuple[object, ...]]:

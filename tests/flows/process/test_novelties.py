@@ -19,7 +19,7 @@ def batch(partition: str, formats: dict[str, int], unknown: dict[str, int]) -> B
 
 
 def test_each_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     novelties = Novelties()
     for _ in range(3):
         novelties.see(batch("t/0", {"otlp_proto": 3, "native": 2}, {"acme.tokens": 1}))
