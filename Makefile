@@ -15,7 +15,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 INSTALL := $(PIP) --require-hashes --only-binary :all:
-INSTALL_PROJECT := $(PIP) --no-index --no-deps --no-build-isolation --editable .
+INSTALL_PROJECT := PYTHONWARNINGS=ignore $(PIP) --no-index --no-deps --no-build-isolation --editable .
 CODE := flows operators connectors $(wildcard benchmarks observability) tests
 PYENV := "$${PYENV_ROOT:-$${HOME:-}/.pyenv}"
 SUITABLE := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
