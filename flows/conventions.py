@@ -60,7 +60,6 @@ _ASIDES: Final[dict[str, str]] = {
     "call_id": "knows a call again",
     "message": "tells the kind of an error",
     "level": "tells that the call failed",
-    "duration_ms": "tells how long a stream took whose opening is not there",
 }
 """What fields are for that no event has."""
 

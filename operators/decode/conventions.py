@@ -59,6 +59,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "mlflow.llm.model",
         "langsmith.metadata.model_name",
         "braintrust.metadata#model",
+        "haystack.component.output#replies.0.meta.model",
         "llm.openai.model",
     ),
     *rows(
@@ -117,6 +118,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "mlflow.chat.tokenUsage#input_tokens",
         "metadata.usage_object#prompt_tokens",
         "gen_ai.usage.raw#prompt_tokens",
+        "haystack.component.output#replies.0.meta.usage.prompt_tokens",
         "braintrust.metrics#prompt_tokens",
         "usage#input_tokens",
         "usage#prompt_tokens",
@@ -142,6 +144,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "mlflow.chat.tokenUsage#output_tokens",
         "metadata.usage_object#completion_tokens",
         "gen_ai.usage.raw#completion_tokens",
+        "haystack.component.output#replies.0.meta.usage.completion_tokens",
         "gen_ai.usage.raw#output_tokens",
         "braintrust.metrics#completion_tokens",
         "usage#output_tokens",
@@ -284,11 +287,14 @@ TABLE: Final[tuple[Row, ...]] = (
         "llm.response.stop_reason",
         "ai.response.finishReason",
         "anthropic.message.stop_reason",
+        "gen_ai.completion.0.finish_reason",
+        "llm.completions.0.finish_reason",
+        "haystack.component.output#replies.0.meta.finish_reason",
         "gen_ai.response.stop_reason",
         "stop_reason",
         "langfuse.observation.metadata.finish_reason",
     ),
-    *rows("ttft_ms", "gen_ai.response.time_to_first_chunk", unit="s"),
+    *rows("ttft_ms", "gen_ai.response.time_to_first_chunk", "gen_ai.client.operation.time_to_first_chunk", unit="s"),
     *rows("ttft_ms", "ai.response.msToFirstChunk", "ai.stream.msToFirstChunk", "ttft_ms", unit="ms"),
     *rows("ttft_ms", "langfuse.observation.completion_start_time", "mastra.completion_start_time", unit="time"),
     *rows(
@@ -425,7 +431,7 @@ NO_ROLES: Final = frozenset({"", "unknown", "default", "span", "text", "generic"
 
 MORE: Final = (
     "ai.operationId", "duration", "event.name", "exception.type", "exception.message",
-    "gen_ai.evaluation.name", "gen_ai.operation.type",
+    "finish_reason", "gen_ai.evaluation.name", "gen_ai.operation.type",
     "haystack.component.type", "hidden_params", "logfire.span_type", "service.instance.id", "success",
 )  # fmt: skip
 """Attributes that single rules ask for, beside those of the table and the roles."""

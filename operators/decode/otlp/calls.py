@@ -90,10 +90,7 @@ def tell(span: Span, operation: str, conventions: Conventions) -> Told:
     put("operation", operation, _place(read, "operation", "kind of the span"))
     _tokens(read, put)
     _stream(read, span, fields, put)
-    reason = read.get("finish_reason")
-    if reason is not None:
-        sent = text(reason[0].value)
-        put("finish_reason", _in_vocabulary(vocabulary.finish_reason, sent, reason[0], originals), reason[0].row.place)
+    _finish(read, span, put, originals)
     _status(read, span, put, originals)
     _cost(read, fields["status"] == "error", put)
     _quality(read, span, put)
@@ -133,6 +130,20 @@ def _provider(read: Mapping[str, Sequence[Found]], span: Span, put: Any, origina
     for word in re.split(r"[^a-z0-9]+", span.scope.lower()):
         if word in _PROVIDERS:
             put("provider", vocabulary.provider(word), "scope")
+            return
+
+
+def _finish(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals: dict[str, Any]) -> None:
+    """Why the model stopped, by an attribute of the span, or of its first event `gen_ai.choice`."""
+    if "finish_reason" in read:
+        found = read["finish_reason"][0]
+        sent = text(found.value)
+        put("finish_reason", _in_vocabulary(vocabulary.finish_reason, sent, found, originals), found.row.place)
+        return
+    for event in span.events:
+        sent = event.attributes.get("finish_reason")
+        if event.name == "gen_ai.choice" and isinstance(sent, str):
+            put("finish_reason", vocabulary.finish_reason(sent), "event gen_ai.choice")
             return
 
 
