@@ -215,6 +215,6 @@ def test_a_partition_waits_for_one_of_another_process(kafka: Broker, tmp_path: P
         assert max(map(max, found)) < 500, found
         hung.abort_transaction(30)
         live.send(0, *(record(START + 30 * n) for n in range(1, 2_880)))
-        wait_until(lambda: sum(read(0)) + sum(read(1)) == 4 * 2_880, "the whole day")
+        wait_until(lambda: sum(read(0)) + sum(read(1)) == 4 * 2_880, "the whole day", seconds=120)
         process.send(SIGTERM)
         assert process.finish(60) == 0, process.said()
