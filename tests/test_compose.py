@@ -186,6 +186,7 @@ def test_the_collector_removes_content_before_it_writes_anything() -> None:
         "llm.anthropic.content", "llm.openai.stringified_raw_response", "ai.prompt", "ai.prompt.messages", "ai.value",
         "ai.values", "ai.embeddings", "ai.response.text", "ai.response.toolCalls", "ai.toolCall.args",
         "langfuse.observation.input", "langfuse.trace.output", "traceloop.entity.output", "mlflow.spanInputs",
+        "haystack.component.output",
         "request_data", "response_data", "logfire.msg", "all_messages_events", "pydantic_ai.all_messages",
     )  # fmt: skip
     kept = (
@@ -197,7 +198,10 @@ def test_the_collector_removes_content_before_it_writes_anything() -> None:
     assert [key for key in content if not removed(key)] == []
     assert [key for key in kept if removed(key)] == []
     # The flow loses by that only what stands within content.
-    assert {row.attribute for row in TABLE if removed(row.attribute)} == {"output.value", "request_data"}
+    assert {row.attribute for row in TABLE if removed(row.attribute)} == {
+        "output.value", "request_data", "haystack.component.output", "gen_ai.completion.0.finish_reason",
+        "llm.completions.0.finish_reason",
+    }  # fmt: skip
     for pipeline in config["service"]["pipelines"].values():
         assert "transform/no_content" in pipeline["processors"]
     for name, pipeline in config["service"]["pipelines"].items():
