@@ -68,7 +68,7 @@ def store() -> SessionContext:
     detect = DetectConfig.model_validate({**settings.detect.model_dump(), "metrics": metrics, "warm_up_panes": 6})
     made = shape(settings.model_copy(update={"panes": PanesConfig(), "detect": detect}))
     more = {"tenant": "acme", "operation": "chat", "ttft_ms": 80, "prompt_tokens": 300, "cached_tokens": 9}
-    more |= {"reasoning_tokens": 4, "cost_usd": 0.002, "quality_score": 0.9, "trace_id": "t"}
+    more |= {"cache_write_tokens": 5, "reasoning_tokens": 4, "cost_usd": 0.002, "quality_score": 0.9, "trace_id": "t"}
     events = [{**json.loads(line), **more} for line in golden.read("still_on_at_the_end")]
     for event in events:
         if int(event["timestamp"][17:19]) >= 30:  # latency is judged only in panes without output tokens
