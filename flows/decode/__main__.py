@@ -11,13 +11,12 @@ from pathlib import Path
 from connectors.console import PipeConsole
 from flows.decode.payload import Outcome, decode_file
 from flows.decode.view import show
+from flows.process.dead_letters import DATA_EXIT_CODE
 from flows.settings.layers import set_options
 from flows.settings.model import CONFIG_EXIT_CODE, load
 from operators.decode.registry import NAMES
 from operators.errors import ConfigError
 
-NOTHING_USABLE_EXIT_CODE = 65
-"""The exit code if no file had an event, and there were dead letters (EX_DATAERR of sysexits.h)."""
 GONE_EXIT_CODE = 141
 """The exit code if the reader of standard output ended early, as `head` does."""
 
@@ -28,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
         description="What the flow would make of payloads: the calls in them, and where each field was found. A file "
         "is one record; a file whose name ends in .jsonl or .ndjson is a record a line; both may be compressed (.gz, "
         ".zst). Each file is taken as a partition of its own. On a terminal it is a table, else a JSON object a file.",
-        epilog=f"exit code: 0; {NOTHING_USABLE_EXIT_CODE} if nothing was usable; {CONFIG_EXIT_CODE} if the settings "
+        epilog=f"exit code: 0; {DATA_EXIT_CODE} if nothing was usable; {CONFIG_EXIT_CODE} if the settings "
         "are wrong or a file cannot be read",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a payload, as a topic or a file has it")
@@ -65,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GONE_EXIT_CODE
-    return NOTHING_USABLE_EXIT_CODE if dead and not usable else 0
+    return DATA_EXIT_CODE if dead and not usable else 0
 
 
 def _print(outcome: Outcome, console: PipeConsole | None) -> None:

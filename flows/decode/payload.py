@@ -19,14 +19,13 @@ from operators.decode.mapped import MappedFormat
 from operators.decode.mapping import MappingConfig
 from operators.decode.privacy import make_private
 from operators.decode.record import MeasuredRecord
-from operators.decode.registry import AUTO, FORMATS, MAPPED, NATIVE
+from operators.decode.registry import AUTO, BINARY, FORMATS, MAPPED, NATIVE
 from operators.decode.seen import Seen, keys_of
 from operators.decode.times import format_time
 from operators.decode.translate import native_json, read
 from operators.errors import ConfigError
 from operators.model import SECOND
 
-BINARY: Final = "otlp_proto"
 _NATIVE_FIELDS: Final = frozenset(MeasuredRecord.__struct_fields__)
 _OPENERS: Final[dict[str, Callable[[BinaryIO], BinaryIO]]] = {
     ".gz": lambda raw: cast(BinaryIO, gzip.GzipFile(fileobj=raw)),
@@ -140,7 +139,7 @@ class _Partition:
     def take(self, value: bytes, name: str) -> None:
         """Decode the next record, which is of this format."""
         outcome = self.outcome
-        outcome.formats[name] = outcome.formats.get(name, 0) + 1
+        add_counts(outcome.formats, {name: 1})
         if name == "native":
             self._add(value, _native(value))
             return

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from operators.decode.base import Call, Reading, Unreadable
+from operators.decode.base import Call, Reading, Unreadable, add_counts
 from operators.decode.paths import Path, at, steps
 from operators.decode.times import EARLIEST, LATEST, BadTime, parse_time
 from operators.decode.translate import MAX_CALLS
@@ -159,7 +159,7 @@ def once(told_of: Iterable[Call | str]) -> Reading:
     seen: set[str] = set()
     for call in told_of:
         if isinstance(call, str):
-            reading.passed_over[call] = reading.passed_over.get(call, 0) + 1
+            add_counts(reading.passed_over, {call: 1})
             continue
         if seen.isdisjoint(call.keys):
             reading.calls.append(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
@@ -79,11 +80,8 @@ def calls_of(signals: Signals, known: Conventions) -> Reading:
         "stream_opening": opened,
         "metric": signals.metrics,
     }
-    unknown: dict[str, int] = {}
-    for t in left:
-        for name in known.unknown(t.span.attributes):
-            unknown[name] = unknown.get(name, 0) + 1
-    return Reading(calls, again + len(asked) - len(left), {name: n for name, n in passed.items() if n}, unknown)
+    unknown = Counter(name for t in left for name in known.unknown(t.span.attributes))
+    return Reading(calls, again + len(asked) - len(left), {name: n for name, n in passed.items() if n}, dict(unknown))
 
 
 def _call(told: Told) -> Call:

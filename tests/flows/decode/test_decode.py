@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from flows.decode.__main__ import GONE_EXIT_CODE, NOTHING_USABLE_EXIT_CODE, main
+from flows.decode.__main__ import GONE_EXIT_CODE, main
+from flows.process.dead_letters import DATA_EXIT_CODE
 from flows.settings.model import CONFIG_EXIT_CODE
 from tests.conftest import ROOT
 from tests.otlp import Plain, as_proto, json_text
@@ -84,7 +85,7 @@ def test_native_records_are_printed_with_what_is_known_of_them(capfd: pytest.Cap
 def test_what_is_not_understood_is_a_dead_letter_and_ends_with_65(
     name: str, content: bytes, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([write(name, content)]) == NOTHING_USABLE_EXIT_CODE
+    assert main([write(name, content)]) == DATA_EXIT_CODE
     (found,) = printed(capfd)
     assert (found["events"], [letter["reason"] for letter in found["dead_letters"]]) == ([], [reason])
     assert "zebra" not in repr(found)
@@ -98,8 +99,8 @@ def test_several_files_are_partitions_of_their_own(capfd: pytest.CaptureFixture[
 
 def test_the_format_and_the_limits_are_those_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
     name = write("batch.json", json_text(SPANS))
-    assert main(["--format", "native", name]) == NOTHING_USABLE_EXIT_CODE
-    assert main(["--set", "decode.max_record_bytes=256", name]) == NOTHING_USABLE_EXIT_CODE
+    assert main(["--format", "native", name]) == DATA_EXIT_CODE
+    assert main(["--set", "decode.max_record_bytes=256", name]) == DATA_EXIT_CODE
     assert main(["--set", "decode.dedupe_s=0", write("n.jsonl", (json.dumps(NATIVE) + "\n").encode() * 2)]) == 0
     native, large, twice = printed(capfd)
     assert native["dead_letters"][0]["reason"] == "missing_field"
