@@ -26,7 +26,8 @@ from operators.decode.translate import native_json, read
 from operators.errors import ConfigError
 from operators.model import SECOND
 
-_NATIVE_FIELDS: Final = frozenset(MeasuredRecord.__struct_fields__)
+_NATIVE_FIELDS: Final = frozenset(MeasuredRecord.__struct_fields__) - {"attributes"}
+"""What is shown of a native record: its attributes may hold prompts."""
 _OPENERS: Final[dict[str, Callable[[BinaryIO], BinaryIO]]] = {
     ".gz": lambda raw: cast(BinaryIO, gzip.GzipFile(fileobj=raw)),
     ".zst": lambda raw: io.BufferedReader(
@@ -166,7 +167,7 @@ class _Partition:
             return
         fields = {name: told for name, told in call.fields.items() if told is not None}
         fields["timestamp"] = format_time(int(decoded.events.start[0]))
-        make_private(self._limits.privacy, fields)
+        make_private(self._limits.privacy, fields, call.found)
         self.outcome.events.append(fields)
         self.outcome.found.append(call.found)
 

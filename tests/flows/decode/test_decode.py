@@ -131,14 +131,23 @@ def test_usage_under_an_unknown_name_is_told_and_can_be_named(capfd: pytest.Capt
 def test_text_that_privacy_hashes_or_drops_is_not_printed(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = write("batch.json", json_text([Plain({**CHAT, "user.id": "bob", "tenant.id": "acme", "session.id": "s-1"})]))
+    told = {**CHAT, "user.id": "bob", "tenant.id": "acme", "session.id": "s-1", "gen_ai.system": "OpenAI"}
+    name = write("batch.json", json_text([Plain(told)]))
     assert main([name]) == 0
     monkeypatch.setenv("SENTINEL_PRIVACY__HASH_KEY", "0123456789abcdef")
-    assert main(["--set", 'privacy.rules={tenant="hash",session_id="drop"}', name]) == 0
+    assert main(["--set", 'privacy.rules={tenant="hash",session_id="drop",provider="drop"}', name]) == 0
     plain, private = (one["events"][0] for one in printed(capfd))
     assert (plain["tenant"], plain["session_id"], "user" in plain) == ("acme", "s-1", False)
     assert len(private["user"]) == len(private["tenant"]) == 16
     assert "session_id" not in private
+    assert plain["attributes"] == {"gen_ai.system": "OpenAI"}
+    assert "OpenAI" not in str(private)
+
+
+def test_attributes_of_a_native_record_are_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    told = {**NATIVE, "attributes": {"gen_ai.prompt": "zebra"}}
+    assert main([write("n.json", json.dumps(told).encode())]) == 0
+    assert "zebra" not in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
