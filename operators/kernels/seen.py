@@ -53,14 +53,15 @@ def _slot(key: Keys, place: NDArray[np.int32], high: np.uint64, low: np.uint64) 
 def _forget(key: Keys, place: NDArray[np.int32], use: Ints) -> None:
     """Drop the oldest sight; its key goes with it unless it was seen again later."""
     first = use[0]
-    mask = np.uint64(len(place) - 1)
+    size = np.uint64(len(place))
+    mask = size - np.uint64(1)
     hole = _slot(key, place, key[first, 0], key[first, 1])
     if place[hole] == first:
         place[hole] = -1
         slot = (hole + np.uint64(1)) & mask
         while place[slot] >= 0:  # move what was pushed aside back into the hole
             home = key[place[slot], 1] & mask
-            if ((slot - home) & mask) >= ((slot - hole) & mask):
+            if (slot + size - home) & mask >= (slot + size - hole) & mask:
                 place[hole] = place[slot]
                 place[slot] = -1
                 hole = slot
