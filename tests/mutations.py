@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from operators.decode.base import Format, Reading, Unreadable
+from operators.decode.base import MAX_SENT, Format, Reading, Unreadable
 from operators.decode.config import DecodeConfig
 from operators.decode.translate import TranslatingDecoder
 from operators.model import Reason
@@ -19,6 +19,9 @@ FIELDS: Final = {
     "cache_write_tokens", "reasoning_tokens", "cost_usd", "quality_score", "status", "error_type", "finish_reason",
     "streamed", "trace_id", "span_id", "event_id",
 }  # fmt: skip
+
+TRANSLATED: Final = ("provider", "error_type", "finish_reason")
+"""Fields of one vocabulary, beside which stands what was sent."""
 
 _scalars = st.one_of(
     st.none(),
@@ -75,6 +78,8 @@ def check(of: Format, value: bytes) -> Reading | None:
         return None
     for call in reading.calls:
         assert set(call.fields) <= FIELDS
+        assert set(call.originals) <= set(TRANSLATED) & set(call.found)
+        assert all(len(sent) <= MAX_SENT for sent in call.originals.values())
         assert None not in call.fields.values()
         assert set(call.found) <= set(call.fields)
         assert all(":" in key for key in call.keys)

@@ -17,7 +17,7 @@ from operators.decode.base import Call, Format, Unreadable, add_counts
 from operators.decode.config import DecodeConfig
 from operators.decode.mapped import MappedFormat
 from operators.decode.mapping import MappingConfig
-from operators.decode.privacy import make_private
+from operators.decode.privacy import make_private, rules
 from operators.decode.record import MeasuredRecord
 from operators.decode.registry import AUTO, BINARY, FORMATS, MAPPED, NATIVE
 from operators.decode.seen import Seen, keys_of
@@ -167,7 +167,11 @@ class _Partition:
             return
         fields = {name: told for name, told in call.fields.items() if told is not None}
         fields["timestamp"] = format_time(int(decoded.events.start[0]))
-        make_private(self._limits.privacy, fields, call.found)
+        make_private(self._limits.privacy, fields)
+        private = rules(self._limits.privacy)
+        as_sent = {call.found[name]: sent for name, sent in call.originals.items() if name not in private}
+        if as_sent:
+            fields["attributes"] = as_sent
         self.outcome.events.append(fields)
         self.outcome.found.append(call.found)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from operators.decode.config import DecodeConfig
 from operators.model import Events
+
+MAX_SENT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,15 @@ class Call:
     `fields` is the native event (`docs/formats.md`) as plain values; a field that is not told is left out or None, and
     is never made up. Values are not checked here: a wrong one makes this call a dead letter. `found` says where each
     field stood in the record. `keys` are texts by which the same call is known again, each with its kind in front:
-    `span:<trace id>/<span id>`, `call:<id>`, and those of `operators.decode.seen.response_keys`.
+    `span:<trace id>/<span id>`, `call:<id>`, and those of `operators.decode.seen.response_keys`. `originals` has, by
+    field, the first `MAX_SENT` characters of what was sent where a word of the vocabulary stands for it; only people
+    who look at payloads see it.
     """
 
     fields: dict[str, Any]
     found: dict[str, str] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
+    originals: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

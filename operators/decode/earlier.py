@@ -83,21 +83,23 @@ def _outcome(call: Gathered, record: Any) -> None:
     """Whether the call failed, and how: `errors` say most of it, then the status of HTTP, then `status`."""
     errors, status = at(record, ("errors",)), text(call.fields.get("status"))
     told = [_told(error) for error in errors] if isinstance(errors, list) else []
-    told += [text(at(record, _HTTP_STATUS)), status]
-    if errors or any(map(vocabulary.is_error, told)):
-        kinds = map(vocabulary.error_type, told)
-        call.fields["status"] = "error"
-        call.fields["error_type"] = next((kind for kind in kinds if kind in vocabulary.ERROR_TYPES), "unknown")
-        call.found["status"] = call.found["error_type"] = "errors" if errors else "status"
+    told += [(text(at(record, _HTTP_STATUS)), "http.status_code"), (status, "status")]
+    if errors or any(vocabulary.is_error(sent) for sent, _ in told):
+        place = "errors" if errors else "status"
+        named = (one for one in told if vocabulary.error_type(one[0]) in vocabulary.ERROR_TYPES)
+        call.put("status", "error", place)
+        call.put("error_type", *next(named, ("unknown", place)), words(vocabulary.error_type))
     elif vocabulary.is_error(status) is False:
         call.fields["status"] = "ok"
 
 
-def _told(error: Any) -> str:
-    """What names the error: its type or code, or its message where it has neither."""
-    if isinstance(error, dict):
-        return next((text(error[name]) for name in ("type", "error_type", "code", "message") if error.get(name)), "")
-    return text(error)
+def _told(error: Any) -> tuple[str, str]:
+    """What names the error, and its place: its type or code, else the kind that its message tells."""
+    for name in ("type", "error_type", "code") if isinstance(error, dict) else ():
+        if error.get(name):
+            return text(error[name]), f"errors.{name}"
+    message = error.get("message") if isinstance(error, dict) else error
+    return vocabulary.error_type(text(message)), "errors"
 
 
 def _keys(call: Gathered) -> list[str]:

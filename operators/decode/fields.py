@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from operators.decode.base import Call, Reading, Unreadable, add_counts
+from operators.decode.base import MAX_SENT, Call, Reading, Unreadable, add_counts
 from operators.decode.paths import Path, at, steps
 from operators.decode.times import EARLIEST, LATEST, BadTime, parse_time
 from operators.decode.translate import MAX_CALLS
@@ -15,6 +15,8 @@ from operators.decode.values import told
 from operators.model import SECOND, Reason
 
 TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+
+_TRANSLATED: Final = ("provider", "error_type", "finish_reason")
 
 _FIRST: Final = EARLIEST / SECOND
 _LAST: Final = LATEST / SECOND - 1  # a time just before the end may be rounded up to it
@@ -97,12 +99,13 @@ class Gathered:
     `absent`: texts that say that there is none, beside those of all formats.
     """
 
-    __slots__ = ("absent", "fields", "found")
+    __slots__ = ("absent", "fields", "found", "originals")
 
     def __init__(self, absent: tuple[str, ...] = ()) -> None:
         self.absent = absent
         self.fields: dict[str, Any] = {}
         self.found: dict[str, str] = {}
+        self.originals: dict[str, str] = {}
 
     def take(self, name: str, record: object, where: Source, under: str = "") -> Any:
         """Fill a field from the first of its places that is there, if it is still open; gives its value.
@@ -119,10 +122,13 @@ class Gathered:
         """Fill a field with a value that stood at this place, unless the value says that there is none."""
         if not told(value) or (isinstance(value, str) and value in self.absent):
             return
-        value = value if read is None else read(value)
-        if value is not None:
-            self.fields[name] = value
-            self.found[name] = place
+        field = value if read is None else read(value)
+        if field is None:
+            return
+        self.fields[name] = field
+        self.found[name] = place
+        if name in _TRANSLATED and field != value:
+            self.originals[name] = text(value)[:MAX_SENT]
 
     def drop(self, *names: str) -> None:
         """Leave these fields unknown."""
@@ -142,7 +148,7 @@ class Gathered:
 
     def call(self, *keys: str) -> Call:
         """The call, known again by these keys."""
-        return Call(self.fields, self.found, keys)
+        return Call(self.fields, self.found, keys, self.originals)
 
 
 def words(translate: Callable[[str], str]) -> Callable[[Any], Any]:

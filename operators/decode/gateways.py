@@ -36,7 +36,7 @@ def _http(call: Gathered, line: object, told: Source) -> None:
         return
     failed = vocabulary.is_error(status)
     if failed:
-        call.put("error_type", vocabulary.error_type(status), call.found["status"])
+        call.put("error_type", status, call.found["status"], words(vocabulary.error_type))
     if failed is not None:
         call.fields["status"] = "error" if failed else "ok"
 
@@ -231,7 +231,7 @@ def _flat(line: dict[str, Any]) -> dict[str, Any]:
 
 def _flags(call: Gathered, flags: str) -> None:
     """A flag tells of an error that came when the status was already sent, or of one without a status."""
-    kind = next((_FLAGS[flag] for flag in flags.split(",") if flag in _FLAGS), "")
-    if kind and call.fields.get("status") != "error":
-        call.fields |= {"status": "error", "error_type": kind}
-        call.found |= {"status": "response_flags", "error_type": "response_flags"}
+    flag = next((flag for flag in flags.split(",") if flag in _FLAGS), "")
+    if flag and call.fields.get("status") != "error":
+        call.put("status", "error", "response_flags")
+        call.put("error_type", flag, "response_flags", _FLAGS.get)

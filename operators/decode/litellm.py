@@ -173,14 +173,12 @@ def _error(call: Gathered, told: Any) -> None:
     """
     if not isinstance(told, dict):
         return
-    code, of_class, normalized = (text(told.get(name)) for name in _ERRORS)
-    for name in ("" if code.isdigit() else code, of_class, code, normalized):
-        kind = vocabulary.error_type(name)
-        if kind in vocabulary.ERROR_TYPES:
-            break
-    else:
-        kind = of_class
-    call.put("error_type", kind, "error_information")
+    sent = {name: text(told.get(name)) for name in _ERRORS}
+    code, of_class, normalized = _ERRORS
+    order = (of_class, code, normalized) if sent[code].isdigit() else _ERRORS
+    known = (name for name in order if vocabulary.error_type(sent[name]) in vocabulary.ERROR_TYPES)
+    name = next(known, of_class)
+    call.put("error_type", sent[name], f"error_information.{name}", words(vocabulary.error_type))
 
 
 def _times(call: Gathered, payload: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -29,12 +29,10 @@ def enforce(config: PrivacyConfig, records: Iterable[Record]) -> None:
                 setattr(record, name, hashed(text, key) if rule == "hash" else None)
 
 
-def make_private(config: PrivacyConfig, fields: dict[str, Any], found: Mapping[str, str]) -> None:
-    """Apply the rules to the fields of one event, in place; `found` has the place of each, where it stood as sent."""
-    key, as_sent = _key(config), fields.get("attributes")
+def make_private(config: PrivacyConfig, fields: dict[str, Any]) -> None:
+    """Apply the rules to the fields of one event, in place."""
+    key = _key(config)
     for name, rule in rules(config).items():
-        if isinstance(as_sent, dict):
-            as_sent.pop(found.get(name), None)
         if name in fields and rule == "hash":
             fields[name] = hashed(str(fields[name]), key)
         else:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from operators.decode import vocabulary
+from operators.decode.base import MAX_SENT
 from operators.decode.conventions import FIRST_TOKEN
 from operators.decode.otlp.signals import ERROR, Span
 from operators.decode.resolve import Conventions, Found
@@ -40,6 +41,7 @@ class Told:
     operation: str
     fields: dict[str, Any]
     found: dict[str, str]
+    originals: dict[str, str] = field(default_factory=dict)
     response_id: str = ""
     call_id: str = ""
     outer: list[Told] = field(default_factory=list)
@@ -68,10 +70,13 @@ def tell(span: Span, operation: str, conventions: Conventions) -> Told:
     told = Told(span, operation, {}, {})
     fields, found = told.fields, told.found
 
-    def put(name: str, value: Any, place: str) -> None:
-        if value is not None:
-            fields[name] = value
-            found[name] = place
+    def put(name: str, value: Any, place: str, words: Callable[[str], str] | None = None) -> None:
+        if value is None:
+            return
+        fields[name] = words(value) if words is not None and isinstance(value, str) else value
+        found[name] = place
+        if fields[name] != value:
+            told.originals[name] = value[:MAX_SENT]
 
     put("timestamp", span.start, "start")
     if span.end:
@@ -85,17 +90,14 @@ def tell(span: Span, operation: str, conventions: Conventions) -> Told:
         put("service", "unknown_service", "no service.name")
     if "model" not in fields and "model_requested" in fields:
         put("model", fields["model_requested"], found["model_requested"])
-    originals: dict[str, Any] = {}
-    _provider(read, span, put, originals)
+    _provider(read, span, put)
     put("operation", operation, _place(read, "operation", "kind of the span"))
     _tokens(read, put)
     _stream(read, span, fields, put)
-    _finish(read, span, put, originals)
-    _status(read, span, put, originals)
+    _finish(read, span, put)
+    _status(read, span, put)
     _cost(read, fields["status"] == "error", put)
     _quality(read, span, put)
-    if originals:
-        fields["attributes"] = originals
     told.response_id = _id(read, "response_id")
     told.call_id = _id(read, "call_id")
     return told
@@ -112,38 +114,27 @@ def _id(read: Mapping[str, Sequence[Found]], name: str) -> str:
     return ""
 
 
-def _in_vocabulary(words: Any, sent: Any, found: Found, originals: dict[str, Any]) -> Any:
-    """The word for a text that a library sent, which is kept beside it if it is another one."""
-    if not isinstance(sent, str):
-        return sent
-    word = words(sent)
-    if word != sent:
-        originals[found.row.place] = sent
-    return word
-
-
-def _provider(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals: dict[str, Any]) -> None:
+def _provider(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
     if "provider" in read:
         found = read["provider"][0]
-        put("provider", _in_vocabulary(vocabulary.provider, text(found.value), found, originals), found.row.place)
+        put("provider", text(found.value), found.row.place, vocabulary.provider)
         return
     for word in re.split(r"[^a-z0-9]+", span.scope.lower()):
         if word in _PROVIDERS:
-            put("provider", vocabulary.provider(word), "scope")
+            put("provider", word, "scope", vocabulary.provider)
             return
 
 
-def _finish(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals: dict[str, Any]) -> None:
+def _finish(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
     """Why the model stopped, by an attribute of the span, or of its first event `gen_ai.choice`."""
     if "finish_reason" in read:
         found = read["finish_reason"][0]
-        sent = text(found.value)
-        put("finish_reason", _in_vocabulary(vocabulary.finish_reason, sent, found, originals), found.row.place)
+        put("finish_reason", text(found.value), found.row.place, vocabulary.finish_reason)
         return
     for event in span.events:
         sent = event.attributes.get("finish_reason")
         if event.name == "gen_ai.choice" and isinstance(sent, str):
-            put("finish_reason", vocabulary.finish_reason(sent), "event gen_ai.choice")
+            put("finish_reason", sent, "event gen_ai.choice", vocabulary.finish_reason)
             return
 
 
@@ -249,7 +240,7 @@ def _first_token(found: Found, span: Span, latency: float) -> float | None:
     return next((time for time in times if time <= latency * 1.01 + 5), None) if latency else times[0]
 
 
-def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals: dict[str, Any]) -> None:
+def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
     """Whether the call failed, and how: unset is success unless an error says otherwise."""
     told = [f for f in read.get("error_type", ()) if not _is_fine(f.value)]
     level = read.get("level", ())
@@ -282,9 +273,7 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals
     if best is None:
         put("error_type", "unknown", place)
         return
-    put("error_type", best[0], best[2])
-    if best[0] != best[1]:
-        originals[best[2]] = best[1][:200]
+    put("error_type", best[1], best[2], vocabulary.error_type)
 
 
 def _kinds(message: str) -> list[str]:

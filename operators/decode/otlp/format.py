@@ -89,7 +89,7 @@ def _call(told: Told) -> Call:
     keys = [f"span:{span.trace_id}/{span.span_id}"] if span.trace_id and span.span_id else []
     keys += response_keys(told.response_id, span.end or span.start)
     keys += [f"call:{told.call_id}"] if told.call_id else []
-    return Call(told.fields, told.found, tuple(keys))
+    return Call(told.fields, told.found, tuple(keys), told.originals)
 
 
 def _of_log(record: LogRecord, known: Conventions) -> Call | None:

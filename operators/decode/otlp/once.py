@@ -29,7 +29,7 @@ Spans = Mapping[tuple[str, str], tuple[Span, str | None]]
 """All spans of a record by trace id and span id, and the operation of each, see `roles.operation`."""
 
 _OWN: Final = frozenset(
-    {"timestamp", "latency_ms", "ttft_ms", "span_id", "trace_id", "status", "error_type", "operation", "attributes"}
+    {"timestamp", "latency_ms", "ttft_ms", "span_id", "trace_id", "status", "error_type", "operation"}
 )
 """What the span that counts tells alone."""
 
@@ -227,6 +227,8 @@ def _complete(told: Told, outer: Told, alone: bool) -> None:
             continue
         told.fields[name] = value
         told.found[name] = f"{outer.found[name]} of span {outer.span.name}"
+        if name in outer.originals:
+            told.originals[name] = outer.originals[name]
     first: Any = outer.fields.get("ttft_ms")
     if alone and "ttft_ms" not in told.fields and told.fields.get("streamed") is not False and is_number(first):
         after = first + (outer.span.start - told.span.start) / _MS
@@ -235,6 +237,7 @@ def _complete(told: Told, outer: Told, alone: bool) -> None:
             told.found["ttft_ms"] = f"{outer.found['ttft_ms']} of span {outer.span.name}"
     if told.fields.get("error_type") == "unknown" and "error_type" in outer.fields:
         told.fields["error_type"], told.found["error_type"] = outer.fields["error_type"], outer.found["error_type"]
+        told.originals |= {name: sent for name, sent in outer.originals.items() if name == "error_type"}
     told.response_id = told.response_id or outer.response_id
     told.call_id = told.call_id or outer.call_id
 

@@ -127,6 +127,7 @@ def test_documented_only() -> None:
         "status": "ok",
     }
     assert call(DOCUMENTED).found["model"] == 'attributes."llm.model"'
+    assert call(DOCUMENTED).originals == {"provider": "OpenAI"}
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,16 @@ def test_errors(record: dict[str, Any], changes: dict[str, Any], kind: str) -> N
     one = call(record, **changes)
     assert (one.fields["status"], one.fields["error_type"]) == ("error", kind)
     assert SECRET not in repr(one)
+
+
+def test_the_name_of_an_error_is_kept_beside_its_kind_and_its_message_is_not() -> None:
+    named = call(NESTED, errors=[{"type": "RateLimitError", "message": SECRET}])
+    assert (named.found["error_type"], named.originals["error_type"]) == ("errors.type", "RateLimitError")
+    told = call(NESTED, errors=[{"message": f"rate limit reached: {SECRET}"}])
+    assert (told.fields["error_type"], told.found["error_type"]) == ("rate_limit", "errors")
+    assert "error_type" not in told.originals
+    by_status = call(DOCUMENTED, status=None, attributes={"http.status_code": 503})
+    assert (by_status.found["error_type"], by_status.originals["error_type"]) == ("http.status_code", "503")
 
 
 def test_counts_of_a_failure_that_are_all_0_are_unknown() -> None:

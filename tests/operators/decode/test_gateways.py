@@ -113,6 +113,16 @@ def test_a_call_through_kong() -> None:
     assert SECRET not in repr(call)
 
 
+def test_what_a_gateway_sent_is_kept_beside_a_word_of_the_vocabulary() -> None:
+    (refused,) = kong(response={"status": 429}).calls
+    assert refused.originals == {"error_type": "429"}
+    (through,) = envoy().calls
+    assert through.originals == {"provider": "default/openai/route/aigw/rule/0/ref/0"}
+    (flagged,) = envoy(response_code=200, response_flags="UT").calls
+    assert (flagged.fields["error_type"], flagged.originals["error_type"]) == ("timeout", "UT")
+    assert flagged.found["status"] == flagged.found["error_type"] == "response_flags"
+
+
 def test_the_first_generation_of_kongs_names() -> None:
     (call,) = kong(ai={"ai-proxy": plugin(usage={"prompt_token": 28, "completion_token": 20})}).calls
     assert (call.fields["prompt_tokens"], call.fields["completion_tokens"]) == (28, 20)

@@ -134,6 +134,16 @@ def test_where_the_payload_may_stand(wrap: Any) -> None:
     assert LiteLLMFormat.looks_like(wrap(PAYLOAD))
 
 
+def test_what_was_sent_is_kept_beside_a_word_of_the_vocabulary() -> None:
+    assert call().originals == {}
+    failed = call(**FAILURE, custom_llm_provider="vertex_ai")
+    assert (failed.fields["provider"], failed.fields["error_type"]) == ("gcp.vertex_ai", "rate_limit")
+    assert failed.originals == {"provider": "vertex_ai", "error_type": "RateLimitError"}
+    assert failed.found["error_type"] == "error_information.error_class"
+    ended = call(response={"choices": [{"finish_reason": "end_turn"}]})
+    assert (ended.fields["finish_reason"], ended.originals) == ("stop", {"finish_reason": "end_turn"})
+
+
 def test_a_stream_has_a_time_to_the_first_token() -> None:
     assert call(**STREAM).fields["ttft_ms"] == 500.0
     assert call(**STREAM).fields["streamed"] is True

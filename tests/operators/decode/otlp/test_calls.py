@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from operators.decode.base import Reading
+from operators.decode.base import MAX_SENT, Call, Reading
 from operators.decode.config import DecodeConfig
 from operators.decode.otlp.format import OTLP_PROTO, OtlpJsonFormat
+from operators.decode.translate import TranslatingDecoder
 from tests.otlp import AT, Plain, as_proto, json_text
 
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
@@ -26,10 +27,14 @@ def read(*spans: Plain) -> Reading:
     return reading
 
 
+def call(attributes: dict[str, Any], **changed: Any) -> Call:
+    (one,) = read(Plain({**CHAT, **attributes}, **changed)).calls
+    assert set(one.found) == set(one.fields), "each field says where it was found"
+    return one
+
+
 def fields(attributes: dict[str, Any], **changed: Any) -> dict[str, Any]:
-    (call,) = read(Plain({**CHAT, **attributes}, **changed)).calls
-    assert set(call.found) == set(call.fields) - {"attributes"}, "each field says where it was found"
-    return call.fields
+    return call(attributes, **changed).fields
 
 
 def tokens(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -156,11 +161,15 @@ def test_the_cost(attributes: dict[str, Any], status: int, expected: float | Non
 
 
 def test_words_of_libraries_become_those_of_the_vocabulary_and_are_kept_beside() -> None:
-    found = fields({"gen_ai.system": "OpenAI", "gen_ai.response.finish_reasons": '["end_turn"]', "error.type": "429"})
-    assert (found["provider"], found["finish_reason"], found["error_type"]) == ("openai", "stop", "rate_limit")
-    assert found["attributes"] == {
-        "gen_ai.system": "OpenAI", "gen_ai.response.finish_reasons": "end_turn", "error.type": "429",
-    }  # fmt: skip
+    sent = {"gen_ai.system": "OpenAI", "gen_ai.response.finish_reasons": '["end_turn"]', "error.type": "429"}
+    found = call(sent)
+    assert {"provider": "openai", "finish_reason": "stop", "error_type": "rate_limit"}.items() <= found.fields.items()
+    assert found.originals == {"provider": "OpenAI", "finish_reason": "end_turn", "error_type": "429"}
+    long = call({"error.type": "RateLimitError" + "x" * 1_000}).originals["error_type"]
+    assert len(long) == MAX_SENT
+    record = json_text([Plain({**CHAT, **sent})])
+    decoded = TranslatingDecoder(OtlpJsonFormat()).decode([record], DecodeConfig(max_attributes=0))
+    assert (len(decoded.events), decoded.faults) == (1, []), "they are no attributes of the event"
 
 
 def test_a_span_without_an_end_or_before_its_start_says_so() -> None:
