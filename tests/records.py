@@ -10,6 +10,7 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from operators.decode.record import METRIC_FIELDS
+from operators.decode.registry import DECODERS
 from operators.model import TEXT_FIELDS, Reason
 from tests import broken, translated
 from tests.told import Told
@@ -156,7 +157,7 @@ PLAIN: Final[dict[str, Callable[[Told], bytes]]] = {"native": _native, **transla
 CARRIED: Final[dict[str, Callable[[Told], Told]]] = {"native": lambda said: said, **translated.CARRIED}
 """For each registered format: what its records tell of a call."""
 
-SINGLE: Final = tuple(PLAIN)
+SINGLE: Final = tuple(name for name in PLAIN if name in DECODERS)
 """The formats of which `auto` finds out which one a record has."""
 
 

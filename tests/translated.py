@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from operators.decode import vocabulary
-from operators.model import Reason
+from operators.decode.mapping import MappingConfig
+from operators.decode.registry import MAPPED
+from operators.model import SENT_LABELS, Reason
 from tests import otlp
 from tests.told import Told, late_by
 
@@ -334,6 +336,44 @@ def _earlier(said: Told) -> dict[str, Any]:
     }
 
 
+# Somebody's own
+
+MAPPING: Final = MappingConfig.model_validate(
+    {
+        "timestamp": "began",
+        "service": ["app.name", "=nobody"],
+        **{label: f"labels.{label}" for label in SENT_LABELS if label != "service"},
+        "latency_ms": {"path": "took_us", "unit": "us"},
+        "ttft_ms": {"path": "first_s", "unit": "s"},
+        "cost_usd": {"path": "cost.cents", "unit": "cents"},
+        "quality_score": "score",
+        **{name: f"usage[{i}].count" for i, name in enumerate(_TOKENS)},
+        "event_id": "ids.call",
+        "trace_id": "ids.trace",
+    }
+)
+
+
+def _mapped_carried(said: Told) -> Told:
+    return _limited(said, dict.fromkeys(SENT_LABELS, _as_sent), ("latency", "ttft", "cost", "quality", *_TOKENS))
+
+
+def _mapped(said: Told) -> dict[str, Any]:
+    said = _mapped_carried(said)
+    values = said.in_units()
+    return {
+        "began": _time(said.at),
+        "app": {"name": said.labels["service"]},
+        "labels": {name: told for name, told in said.labels.items() if name != "service"},
+        "took_us": said.steps.get("latency"),
+        "first_s": values["ttft_ms"] / 1_000 if "ttft" in said.steps else None,
+        "cost": {"cents": values["cost_usd"] * 100} if "cost" in said.steps else None,
+        "score": values.get("quality_score"),
+        "usage": [{"count": said.steps.get(name)} for name in _TOKENS],
+        "ids": {"call": said.event_id, "trace": said.trace_id},
+    }
+
+
 Record = Callable[[Sequence[Told]], bytes]
 
 
@@ -345,7 +385,7 @@ def _alone(of: Callable[[Told], dict[str, Any]]) -> Callable[[Told], bytes]:
     return lambda said: json.dumps(of(said)).encode()
 
 
-_JSON: Final = {"litellm": _litellm, "kong": _kong, "envoy": _envoy, "earlier": _earlier}
+_JSON: Final = {"litellm": _litellm, "kong": _kong, "envoy": _envoy, "earlier": _earlier, MAPPED: _mapped}
 
 TREES: Final[dict[str, Callable[[Sequence[Told]], Any]]] = {
     "otlp_json": lambda said: otlp.as_json(_spans(said)),
@@ -367,6 +407,7 @@ AMID: Final[dict[str, Record]] = {
     "kong": lambda said: json.dumps(_amid_kong(said)).encode(),
     "envoy": lambda said: json.dumps(_amid_envoy(said)).encode(),
     "earlier": lambda said: json.dumps([_earlier(one) for one in said for _ in range(2)]).encode(),
+    MAPPED: lambda said: json.dumps([_mapped(one) for one in said for _ in range(2)]).encode(),
 }
 """As `TOGETHER`, with each call told again and what is no call between them, as far as the format has either."""
 
@@ -379,7 +420,7 @@ PLAIN: Final[dict[str, Callable[[Told], bytes]]] = {
 
 CARRIED: Final[dict[str, Callable[[Told], Told]]] = {
     "otlp_proto": _otlp_carried, "otlp_json": _otlp_carried, "litellm": _litellm_carried, "kong": _kong_carried,
-    "envoy": _envoy_carried, "earlier": _earlier_carried,
+    "envoy": _envoy_carried, "earlier": _earlier_carried, MAPPED: _mapped_carried,
 }  # fmt: skip
 """For each translated format: what its records tell of a call."""
 

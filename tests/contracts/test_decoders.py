@@ -13,23 +13,26 @@ from hypothesis import strategies as st
 
 from operators.decode.base import Decoded, Decoder
 from operators.decode.config import DecodeConfig
-from operators.decode.registry import DECODERS, FORMATS, decoder
+from operators.decode.registry import DECODERS, FORMATS, MAPPED, decoder
 from operators.decode.times import EARLIEST, LATEST
 from operators.errors import ConfigError
 from operators.metrics import METRICS
 from operators.model import LABELS, MISSING, Reason
 from tests.records import AMID, CARRIED, FAULTY, PLAIN, RECORDS, SECRETS, TOGETHER, found
 from tests.told import Told, calls, late_by, told
+from tests.translated import MAPPING
 
 LIMITS = DecodeConfig(max_record_bytes=2_000, max_string=40, max_attributes=5, payload_bytes=200)
 LARGE = DecodeConfig()
 
-formats = pytest.mark.parametrize("name", sorted(DECODERS))
+READERS: Final = {**DECODERS, MAPPED: decoder(MAPPED, MAPPING)}
+TRANSLATED: Final = {*FORMATS, MAPPED}
+formats = pytest.mark.parametrize("name", sorted(READERS))
 
 
 def test_every_format_has_records() -> None:
-    assert set(RECORDS) == set(DECODERS) == set(SECRETS) == set(PLAIN) == set(FAULTY) == set(CARRIED)
-    assert set(TOGETHER) == set(AMID) >= {*FORMATS, "auto"}
+    assert set(RECORDS) == set(READERS) == set(SECRETS) == set(PLAIN) == set(FAULTY) == set(CARRIED)
+    assert set(TOGETHER) == set(AMID) >= {*TRANSLATED, "auto"}
 
 
 def test_a_format_is_found_by_name() -> None:
@@ -114,7 +117,7 @@ class Law(NamedTuple):
     holds: Callable[..., None]
     drawn: Callable[[str], st.SearchStrategy[tuple[Any, ...]]]
     examples: int
-    of: Container[str] = DECODERS
+    of: Container[str] = READERS
 
 
 def batches(name: str) -> st.SearchStrategy[list[bytes]]:
@@ -152,7 +155,7 @@ def the_timestamp_of_a_native_record_alone_may_be_the_end(read: Decoder, name: s
     start, end = (read.decode(values, LIMITS, meant) for meant in ("start", "end"))
     assert start.faults == end.faults
     assert (start.events.end - start.events.start).tolist() == (end.events.end - end.events.start).tolist()
-    native = [name not in FORMATS and (name != "auto" or is_native(values[i])) for i in start.events.record.tolist()]
+    native = [name not in TRANSLATED and (name != "auto" or is_native(values[i])) for i in start.events.record.tolist()]
     assert (
         np.where(np.array(native, np.bool_), start.events.start, start.events.end).tolist() == end.events.end.tolist()
     )
@@ -168,7 +171,7 @@ def what_a_record_tells_is_in_its_event(read: Decoder, name: str, said: list[Tol
     events = decoded.events
     assert len(events) == len(said)
     for i, one in enumerate(said):
-        native = (found(one) if name == "auto" else name) not in FORMATS
+        native = (found(one) if name == "auto" else name) not in TRANSLATED
         one = CARRIED[name](one)
         took = one.steps.get("latency", 0)
         start = one.at - took if timestamp_is == "end" and native else one.at
@@ -189,7 +192,7 @@ def what_is_no_call_and_what_is_told_again_add_no_event(read: Decoder, name: str
     amid, plain = (read.decode([record(said)], LARGE) for record in (AMID[name], TOGETHER[name]))
     assert [what for _, _, what in rows(amid)] == [what for _, _, what in rows(plain)]
     assert amid.repeats >= len(said)
-    assert (sum(amid.passed_over.values()) >= len(said)) == (name != "earlier"), "only `earlier` holds calls alone"
+    assert (sum(amid.passed_over.values()) >= len(said)) == (name not in ("earlier", MAPPED)), "these hold calls alone"
 
 
 def a_bad_call_spoils_no_other_of_its_record(read: Decoder, name: str, said: list[Told], at: int, by: int) -> None:
@@ -300,7 +303,7 @@ LAWS: Final = {
 
 
 @pytest.mark.parametrize(
-    ("name", "law"), [(name, law) for name in sorted(DECODERS) for law in LAWS if name in LAWS[law].of]
+    ("name", "law"), [(name, law) for name in sorted(READERS) for law in LAWS if name in LAWS[law].of]
 )
 def test_the_law_holds(name: str, law: str) -> None:
     examples = LAWS[law].examples if name == "native" else max(LAWS[law].examples // 3, 1)
@@ -308,7 +311,7 @@ def test_the_law_holds(name: str, law: str) -> None:
     @settings(max_examples=examples)
     @given(LAWS[law].drawn(name))
     def meet(drawn: tuple[Any, ...]) -> None:
-        LAWS[law].holds(DECODERS[name], *drawn)
+        LAWS[law].holds(READERS[name], *drawn)
 
     meet()
 
@@ -316,7 +319,7 @@ def test_the_law_holds(name: str, law: str) -> None:
 @formats
 def test_a_record_of_too_many_calls_is_one_dead_letter(name: str) -> None:
     for record in FAULTY[name].get(Reason.TOO_MANY_CALLS, ()):
-        decoded = DECODERS[name].decode([record], DecodeConfig(max_record_bytes=10_000_000))
+        decoded = READERS[name].decode([record], DecodeConfig(max_record_bytes=10_000_000))
         assert [(f.record, f.call, f.reason) for f in decoded.faults] == [(0, 0, Reason.TOO_MANY_CALLS)]
         assert not len(decoded.events)
 
@@ -328,6 +331,6 @@ def test_every_reason_is_that_of_some_format() -> None:
 
 @formats
 def test_nothing_gives_nothing(name: str) -> None:
-    decoded = DECODERS[name].decode([], LIMITS)
+    decoded = READERS[name].decode([], LIMITS)
     check_form(decoded, 0)
     assert not decoded.faults
