@@ -118,7 +118,7 @@ def _kong(line: Any) -> list[Call | str]:
         if text(at(of, ("cache", "cache_status"))).lower() == "hit":
             calls.append("cache_hit")
             continue
-        call = Gathered()
+        call = Gathered(absent=("UNSPECIFIED",))
         for field, told in (_KONG | _KONG_REQUEST if len(plugins) == 1 else _KONG).items():
             call.take(field, line, told)
         for field, told in _KONG_PLUGIN.items():
@@ -175,6 +175,7 @@ _ENVOY: Final = {
 """The names of Envoy's documents and examples, and of the gateway's own metadata."""
 
 _ENVOY_STATUS: Final = key("response_code", "response.code", "status", read=_status)
+_ENVOY_ERROR: Final = key("llm_error_code", "llm_error_type", "error.type")
 _FLAGS: Final = {
     "UT": "timeout", "SI": "timeout", "DT": "timeout", "UMSDR": "timeout", "RL": "rate_limit", "RLSE": "server_error",
     "UO": "overloaded", "OM": "overloaded", "UAEX": "authentication", "NR": "not_found", "NC": "not_found",
@@ -215,6 +216,7 @@ def _envoy(line: Any) -> Call | None:
     call.fields.setdefault("service", "envoy-ai-gateway")
     call.drop_zeros()
     _http(call, told, _ENVOY_STATUS)
+    _upstream_error(call, told)
     _flags(call, text(told.get("response_flags")))
     request, start = text(told.get("x-request-id")), text(call.fields.get("timestamp"))
     # A caller may send one request id with each call that it makes.
@@ -227,6 +229,17 @@ def _flat(line: dict[str, Any]) -> dict[str, Any]:
         if isinstance(outer, dict) and isinstance(outer.get(_AI), dict):
             return {**outer[_AI], **line}
     return line
+
+
+def _upstream_error(call: Gathered, told: dict[str, Any]) -> None:
+    """The provider's own name for its error, where that says more than the status."""
+    if call.fields.get("status") != "error":
+        return
+    for path, place in _ENVOY_ERROR.places:
+        kind = vocabulary.error_type(text(at(told, path)))
+        if kind in vocabulary.ERROR_TYPES and kind not in vocabulary.GENERAL:
+            call.fields["error_type"], call.found["error_type"] = kind, place
+            return
 
 
 def _flags(call: Gathered, flags: str) -> None:

@@ -12,22 +12,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from operators.decode import vocabulary
 from operators.decode.base import Call, Reading
 from operators.decode.config import DecodeConfig
-from operators.decode.fields import Gathered, elapsed_ms, items, once, parsed, source, text, words
+from operators.decode.fields import TOKENS, Gathered, elapsed_ms, items, once, parsed, source, text, words
 from operators.decode.paths import at
 from operators.decode.seen import response_keys
 from operators.decode.times import parse_time
-from operators.decode.values import flag, number
+from operators.decode.values import flag, is_number, number
 
 _OBJECT: Final = "standard_logging_object"
-_NO_INFERENCE: Final = re.compile(
-    r"(^a?|_)(mcp|tools?|files?|batch(es)?|vector|containers?|list|get|delete|retrieve|cancel|search|skills?|health)(_|$)"
-)
 _provider: Final = words(vocabulary.provider)
 
 _WHENCE: Final = {
@@ -70,7 +66,8 @@ _DETAILS: Final = {
 _COST: Final = source("response_cost", read=number)
 
 _STATUS: Final = source("status", "status_fields.llm_api_status")
-_ERRORS: Final = ("error_code", "error_class", "normalized_error")
+_ERRORS: Final = ("error_code", "error_class", "normalized_error", "error_message")
+_INTERVENED: Final = ("guardrail_intervened", "blocked")
 _FINISH: Final = source(
     "response.choices.0.finish_reason", "response.incomplete_details.reason", "response.status", "response.stop_reason",
     read=words(vocabulary.finish_reason),
@@ -105,7 +102,7 @@ def _passed_over(payload: Any) -> str:
         return ""
     if flag(payload.get("cache_hit")) or "_cache_hit" in text(payload.get("id")):
         return "cache_hit"
-    return "no_call" if _NO_INFERENCE.search(text(payload.get("call_type"))) else ""
+    return "no_call" if vocabulary.manages(text(payload.get("call_type"))) else ""
 
 
 def _call(payload: Any) -> Call:
@@ -147,6 +144,7 @@ def _usage(call: Gathered, payload: dict[str, Any]) -> None:
         call.take(name, usage, told, f"{place}.")
     for name, told in _DETAILS.items():
         call.take(name, usage, told, f"{place}.")
+    _include_cache(call, number(usage.get("prompt_tokens")), number(payload.get("total_tokens")))
     call.take("cost_usd", payload, _COST)
     if call.fields.get("operation") == "embeddings":
         call.drop("completion_tokens")  # these complete nothing, and the payload says 0
@@ -154,11 +152,24 @@ def _usage(call: Gathered, payload: dict[str, Any]) -> None:
     call.drop_no_price()
 
 
+def _include_cache(call: Gathered, whole: Any, total: Any) -> None:
+    """Count the cache into the prompt where it is more than the prompt, or another count says that it comes on top.
+
+    Requests to `/v1/messages` were counted as Anthropic does, without their cache.
+    """
+    counts = (call.fields.get(name, 0) for name in TOKENS)
+    prompt, completion, read, written, _ = (count if is_number(count) else 0 for count in counts)
+    cache = read + written
+    if cache and prompt and (read > prompt or whole == prompt + cache or total == prompt + completion + cache):
+        call.fields["prompt_tokens"] = prompt + cache
+
+
 def _outcome(call: Gathered, payload: dict[str, Any]) -> None:
     status = call.take("status", payload, _STATUS)
     if status == "failure":
         call.fields["status"] = "error"
-        _error(call, payload.get("error_information"))
+        guarded = text(at(payload, ("status_fields", "guardrail_status"))) in _INTERVENED
+        _error(call, payload.get("error_information"), "guardrail" if guarded else "")
         return
     if status == "success":
         call.fields["status"] = "ok"
@@ -166,20 +177,18 @@ def _outcome(call: Gathered, payload: dict[str, Any]) -> None:
     call.take("finish_reason", payload, _FINISH)
 
 
-def _error(call: Gathered, told: Any) -> None:
-    """The kind of error by the first name that tells of one, else the name of its class.
+def _error(call: Gathered, told: Any, guardrail: str) -> None:
+    """The kind of error by the first name that says more than that the call failed, else by any, else its class.
 
-    LiteLLM gives its classes an HTTP status, also where there was none: a lost connection is 500.
+    LiteLLM gives its classes an HTTP status, also where there was none: a lost connection is 500. The message may quote
+    a prompt: only what it says about the kind is taken from it.
     """
     if not isinstance(told, dict):
         return
-    code, of_class, normalized = (text(told.get(name)) for name in _ERRORS)
-    for name in ("" if code.isdigit() else code, of_class, code, normalized):
-        kind = vocabulary.error_type(name)
-        if kind in vocabulary.ERROR_TYPES:
-            break
-    else:
-        kind = of_class
+    code, of_class, normalized, message = (text(told.get(name)) for name in _ERRORS)
+    names = (guardrail, "" if code.isdigit() else code, of_class, code, normalized, message)
+    kinds = [kind for name in names if (kind := vocabulary.error_type(name)) in vocabulary.ERROR_TYPES]
+    kind = next((kind for kind in kinds if kind not in vocabulary.GENERAL), kinds[0] if kinds else of_class)
     call.put("error_type", kind, "error_information")
 
 

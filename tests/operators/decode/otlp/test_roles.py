@@ -42,6 +42,7 @@ def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL) -
         ({"ai.operationId": "ai.generateText.doGenerate"}, "chat"),
         ({"ai.operationId": "ai.streamText.doStream"}, "chat"),
         ({"ai.operationId": "ai.embed.doEmbed"}, "embeddings"),
+        ({"ai.operationId": "ai.rerank.doRerank"}, "rerank"),
         ({"ai.operationId": "ai.generateText", "ai.usage.promptTokens": 5}, ""),
         ({"ai.operationId": "ai.toolCall"}, ""),
         ({"haystack.component.type": "OpenAIChatGenerator"}, "chat"),
@@ -55,6 +56,14 @@ def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL) -
         ({"gen_ai.operation.name": "invoke_agent", "gen_ai.request.model": "m"}, ""),
         ({"gen_ai.operation.name": "execute_tool"}, ""),
         ({"gen_ai.operation.name": "count_tokens"}, ""),
+        ({"openinference.span.kind": "RERANKER"}, "rerank"),
+        ({"llm.request.type": "aimage_generation"}, "image_generation"),
+        ({"llm.request.type": "atranscription"}, "transcription"),
+        ({"llm.request.type": "pass_through_endpoint"}, "chat"),
+        ({"llm.request.type": "aget_responses"}, ""),
+        ({"gen_ai.operation.name": "litellm.responses_management"}, ""),
+        # SGLang.
+        ({"gen_ai.request.id": "r-1", "gen_ai.response.model": "m"}, "chat"),
         ({"gen_ai.operation.type": "framework", "gen_ai.operation.name": "chat"}, ""),
         # An attempt of a router within its call.
         ({"gen_ai.operation.name": "chat", "gen_ai.response.id": "gen-1:attempt-2"}, ""),
