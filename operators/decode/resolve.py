@@ -54,6 +54,8 @@ class Conventions:
         for rank, row in enumerate((*extra, *TABLE)):
             path = steps(row.path) if row.path else ()
             self._by_attribute.setdefault(row.attribute, []).append((rank, row, path))
+            if path:  # a map may also be sent as an attribute for each of its values
+                self._by_attribute.setdefault(f"{row.attribute}.{row.path}", []).append((rank, row, ()))
         roles = (name.partition("#")[0] for name in ROLES)
         self._known: Final = frozenset((*self._by_attribute, *roles, *MORE))
         self.wanted: Final = Wanted(self._known)
