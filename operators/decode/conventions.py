@@ -105,6 +105,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "langfuse.observation.metadata.ls_provider",
         "metadata#ls_provider",
         "mlflow.llm.provider",
+        "braintrust.metadata#provider",
     ),
     *rows("operation", "gen_ai.operation.name", "llm.request.type"),
     *rows(

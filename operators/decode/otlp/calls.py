@@ -14,7 +14,7 @@ from operators.decode.paths import at, steps
 from operators.decode.resolve import Conventions, Found
 from operators.decode.times import parse_time
 from operators.decode.values import flag, inside, is_number, number, text
-from operators.decode.vocabulary import ERROR_TYPES
+from operators.decode.vocabulary import ERROR_TYPES, GENERAL
 
 _MS: Final = 1_000_000  # nanoseconds
 _TO_MS: Final = {"s": 1_000.0, "ms": 1.0, "us": 0.001, "ns": 0.000_001}
@@ -25,10 +25,12 @@ _PARTS_OF: Final = {
     "completion_tokens": re.compile(r"output_(?!tokens$)|thoughts_"),
 }
 """Names of the parts that stand beside what is left of the whole."""
+_WITHOUT_COMPLETION: Final = ("embeddings", "rerank")
+"""Operations that complete nothing: some libraries write 0."""
 _FAILED: Final = ("error", "failed")
 """Finish reasons of answers that broke off."""
 _STATUS_CODE: Final = re.compile(r"\b(?:code|status)\D{0,3}([45]\d\d)\b", re.IGNORECASE)
-_SPECIFIC: Final = frozenset(ERROR_TYPES) - {"invalid_request", "unknown"}
+_SPECIFIC: Final = frozenset(ERROR_TYPES) - GENERAL
 _PROVIDERS: Final = frozenset(
     {
         "openai", "anthropic", "cohere", "mistral", "mistralai", "groq", "bedrock", "vertexai", "gemini", "vllm",
@@ -96,7 +98,7 @@ def tell(span: Span, operation: str, conventions: Conventions) -> Told:
     originals: dict[str, Any] = {}
     _provider(read, span, put, originals)
     put("operation", operation, _place(read, "operation", "kind of the span"))
-    _tokens(read, put)
+    _tokens(read, operation, put)
     _stream(read, span, fields, put)
     _finish(read, span, put, originals)
     _status(read, span, put, originals)
@@ -155,7 +157,7 @@ def _finish(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals
             return
 
 
-def _tokens(read: Mapping[str, Sequence[Found]], put: Any) -> None:
+def _tokens(read: Mapping[str, Sequence[Found]], operation: str, put: Any) -> None:
     """The counts: prompt tokens with cache, completion tokens with reasoning, whichever way they were told.
 
     A part that is more than its whole, or a total that is the sum of whole and parts, proves that the parts were not in
@@ -166,6 +168,8 @@ def _tokens(read: Mapping[str, Sequence[Found]], put: Any) -> None:
     counts = {name: number(found.value) for name, found in firsts.items()}
     counts = {name: count for name, count in counts.items() if count != -1}
     total = counts.pop("total_tokens", None)
+    if operation in _WITHOUT_COMPLETION and counts.get("completion_tokens") == 0:
+        del counts["completion_tokens"]
     if counts.get("cache_write_tokens") == 0:
         counts["cache_write_tokens"] = _by_lifetime(firsts["cache_write_tokens"])
     if all(map(is_number, counts.values())):
@@ -259,7 +263,8 @@ def _stream(read: Mapping[str, Sequence[Found]], span: Span, fields: dict[str, A
         if time is not None and (streamed or not latency or time < 0.999 * latency):
             put("ttft_ms", time, found.row.place)
             return
-    if first is not None and first.at >= span.start:
+    # A gateway may write down the event when it has read the whole answer.
+    if first is not None and first.at >= span.start and (not latency or first.at - span.start < 0.999 * latency * _MS):
         put("ttft_ms", (first.at - span.start) / _MS, f"event {first.name}")
 
 
@@ -313,7 +318,7 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals
     # A message may quote a prompt: only what it says about the kind of the error is taken from it.
     named += [(kind, kind, "message") for message in messages for kind in _kinds(message)]
     best = next((n for n in named if n[0] in _SPECIFIC), None)
-    best = best or next((n for n in named if n[0] == "invalid_request"), None) or (named[0] if named else None)
+    best = best or next((n for n in named if n[0] in GENERAL), None) or (named[0] if named else None)
     if best is None:
         put("error_type", "unknown", place)
         return

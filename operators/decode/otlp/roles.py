@@ -26,13 +26,16 @@ _VERCEL: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": EMBEDDING
 _OPERATIONS: Final = ("gen_ai.operation.name", "llm.request.type")
 _MODELS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.request.model")
 _ROLES: Final = tuple(
-    (name, attribute, steps(path) if path else ()) for name in ROLES for attribute, _, path in [name.partition("#")]
+    (name, place, steps(path) if path and place == attribute else ())
+    for name in ROLES
+    for attribute, _, path in [name.partition("#")]
+    for place in dict.fromkeys((attribute, name.replace("#", ".")))
 )
 _LANGFUSE_MODEL: Final = "langfuse.observation.model.name"
 _ATTEMPT: Final = re.compile(r":attempt-[0-9]+")
 _NAMES: Final = re.compile(
-    r"call_llm|(?:responses api|(?:chat )?completion|embedding creation|image generation|message) with .*"
-    r"|streaming response from .*",
+    r"call_llm|llm\.call|retry\.attempt\.[0-9]+|streaming response from .*"
+    r"|(?:responses api|(?:chat )?completion|embedding creation|image generation|message) with .*",
     re.IGNORECASE | re.DOTALL,
 )
 """Names of spans that are calls in libraries that say it in no attribute."""

@@ -151,6 +151,7 @@ FIRST = "First Token Stream Event"
         ({}, [(FIRST, AT + 300_000_000, {})], 300.0),
         ({}, [(FIRST, AT + 300_000_000, {}), (FIRST, AT + 600_000_000, {})], 300.0),
         ({}, [(FIRST, AT - 1, {})], None),
+        ({}, [(FIRST, AT + 1_999_000_000, {})], None),  # a gateway that wrote it down at the end
         ({"gen_ai.request.stream": "False"}, [(FIRST, AT + 300_000_000, {})], None),
         ({"gen_ai.server.time_to_first_token": 2.0}, [], None),  # not streamed: the first token is the last
         ({"gen_ai.server.time_to_first_token": 0.3}, [], 300.0),
@@ -184,11 +185,18 @@ def test_the_time_to_the_first_token(attributes: dict[str, Any], events: Any, ex
         ({"gen_ai.response.finish_reasons": ["malformed_function_call"]}, {}, None),
         # The more specific of two says more.
         ({"error.type": "BadRequestError"}, {"status": 2, "message": "content_filter"}, "content_filter"),
+        ({"error.type": "InternalServerError"}, {"status": 2, "message": "Connection error."}, "connection"),
     ],
 )  # fmt: skip
 def test_errors(attributes: dict[str, Any], changed: dict[str, Any], expected: str | None) -> None:
     found = fields(attributes, **changed)
     assert (found["status"], found.get("error_type")) == ("ok" if expected is None else "error", expected)
+
+
+@pytest.mark.parametrize(("operation", "told"), [("embeddings", None), ("rerank", None), ("chat", 0)])
+def test_embeddings_complete_nothing(operation: str, told: int | None) -> None:
+    found = fields({"gen_ai.operation.name": operation, IN: 5, OUT: 0})
+    assert found.get("completion_tokens") == told
 
 
 def test_the_message_of_an_error_gives_its_kind_and_is_not_kept() -> None:
