@@ -125,6 +125,7 @@ def _kong(line: Any) -> list[Call | str]:
             call.take(field, of, told, f"ai.{name}.")
         if call.fields.get("streamed"):
             call.take("ttft_ms", of, _KONG_TTFT, f"ai.{name}.")
+        call.include_cache(number(at(of, ("usage", "total_tokens"))))
         call.fields.setdefault("service", "kong")
         call.drop_zeros()
         call.drop_no_price()
@@ -174,6 +175,7 @@ _ENVOY: Final = {
 }  # fmt: skip
 """The names of Envoy's documents and examples, and of the gateway's own metadata."""
 
+_ENVOY_TOTAL: Final = ("gen_ai.usage.total_tokens", "genai_tokens_total", "llm_total_token")
 _ENVOY_STATUS: Final = key("response_code", "response.code", "status", read=_status)
 _ENVOY_ERROR: Final = key("llm_error_code", "llm_error_type", "error.type")
 _FLAGS: Final = {
@@ -213,6 +215,7 @@ def _envoy(line: Any) -> Call | None:
     of_model = "model" in call.fields or "prompt_tokens" in call.fields or (posted and "operation" in call.fields)
     if not of_model and "timestamp" in call.fields:
         return None
+    call.include_cache(next((number(told[name]) for name in _ENVOY_TOTAL if told.get(name) is not None), None))
     call.fields.setdefault("service", "envoy-ai-gateway")
     call.drop_zeros()
     _http(call, told, _ENVOY_STATUS)

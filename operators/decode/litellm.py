@@ -17,11 +17,11 @@ from typing import Any, Final
 from operators.decode import vocabulary
 from operators.decode.base import Call, Reading
 from operators.decode.config import DecodeConfig
-from operators.decode.fields import TOKENS, Gathered, elapsed_ms, items, once, parsed, source, text, words
+from operators.decode.fields import Gathered, elapsed_ms, items, once, parsed, source, text, words
 from operators.decode.paths import at
 from operators.decode.seen import response_keys
 from operators.decode.times import parse_time
-from operators.decode.values import flag, is_number, number
+from operators.decode.values import flag, number
 
 _OBJECT: Final = "standard_logging_object"
 _provider: Final = words(vocabulary.provider)
@@ -144,24 +144,13 @@ def _usage(call: Gathered, payload: dict[str, Any]) -> None:
         call.take(name, usage, told, f"{place}.")
     for name, told in _DETAILS.items():
         call.take(name, usage, told, f"{place}.")
-    _include_cache(call, number(usage.get("prompt_tokens")), number(payload.get("total_tokens")))
+    # Requests to `/v1/messages` were counted as Anthropic does, without their cache; their usage has the whole.
+    call.include_cache(number(payload.get("total_tokens")), whole=number(usage.get("prompt_tokens")))
     call.take("cost_usd", payload, _COST)
     if call.fields.get("operation") == "embeddings":
         call.drop("completion_tokens")  # these complete nothing, and the payload says 0
     call.drop_zeros()
     call.drop_no_price()
-
-
-def _include_cache(call: Gathered, whole: Any, total: Any) -> None:
-    """Count the cache into the prompt where it is more than the prompt, or another count says that it comes on top.
-
-    Requests to `/v1/messages` were counted as Anthropic does, without their cache.
-    """
-    counts = (call.fields.get(name, 0) for name in TOKENS)
-    prompt, completion, read, written, _ = (count if is_number(count) else 0 for count in counts)
-    cache = read + written
-    if cache and prompt and (read > prompt or whole == prompt + cache or total == prompt + completion + cache):
-        call.fields["prompt_tokens"] = prompt + cache
 
 
 def _outcome(call: Gathered, payload: dict[str, Any]) -> None:

@@ -328,8 +328,9 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals
 
 
 def _kinds(message: str) -> list[str]:
-    """The kinds of errors that a message names: by a status of HTTP in it, else by its words."""
-    kinds = [vocabulary.error_type(code) for code in _STATUS_CODE.findall(message[:500])]
+    """The kinds of errors that a message names: by a status of HTTP in it, which a filter shares, else by its words."""
+    codes = _STATUS_CODE.findall(message[:500])
+    kinds = [vocabulary.error_type(f"{code} {message}" if code == "400" else code) for code in codes]
     return kinds or [kind for kind in [vocabulary.error_type(message)] if kind in ERROR_TYPES]
 
 

@@ -145,6 +145,26 @@ def test_a_request_that_kong_refused_before_it_chose_a_model() -> None:
     assert not {"provider", "model", "model_requested"} & set(call.fields)
 
 
+def test_a_prompt_without_its_cache_is_made_whole() -> None:
+    cached = {"cached_tokens": 60}
+    for usage in (
+        {"prompt_tokens": 40, "completion_tokens": 9, "prompt_tokens_details": cached},
+        {"prompt_tokens": 40, "completion_tokens": 9, "total_tokens": 109, "prompt_tokens_details": cached},
+    ):
+        (call,) = kong(ai={"proxy": plugin(usage=usage)}).calls
+        assert (call.fields["prompt_tokens"], call.fields["cached_tokens"]) == (100, 60)
+    told = {"gen_ai.usage.input_tokens": 90, "gen_ai.usage.output_tokens": 9, "llm_cached_input_token": 60}
+    for total, whole in ((159, 150), (99, 90), ("-", 90)):
+        (call,) = envoy(**told, **{"gen_ai.usage.total_tokens": total}).calls
+        assert call.fields["prompt_tokens"] == whole
+
+
+def test_embeddings_through_gateways_complete_nothing() -> None:
+    usage = {"prompt_tokens": 8, "completion_tokens": 0}
+    (call,) = kong(upstream_uri="/v1/embeddings", ai={"proxy": plugin(usage=usage)}).calls
+    assert "completion_tokens" not in call.fields
+
+
 def test_a_model_without_a_price_has_no_cost() -> None:
     (call,) = kong(ai={"proxy": plugin(usage={"prompt_tokens": 14, "cost": 0})}).calls
     assert "cost_usd" not in call.fields

@@ -176,6 +176,8 @@ def test_the_time_to_the_first_token(attributes: dict[str, Any], events: Any, ex
         ({}, {"status": 2}, "unknown"),
         ({}, {"status": 2, "message": "Error code: 503 - {'error': 'x'}"}, "server_error"),
         ({}, {"status": 2, "message": "the model is overloaded"}, "overloaded"),
+        ({}, {"status": 2, "message": "Error code: 400 - {'error': 'content management policy'}"}, "content_filter"),
+        ({}, {"status": 2, "message": "Error code: 400 - {'error': 'max_tokens'}"}, "invalid_request"),
         ({}, {"status": 2, "events": [("exception", AT, {"exception.type": "AuthenticationError"})]}, "authentication"),
         ({"langfuse.observation.level": "ERROR"}, {}, "unknown"),
         ({"success": False}, {}, "unknown"),
