@@ -19,8 +19,8 @@ Under these attributes the formats `otlp_proto` and `otlp_json` find the fields 
 ## Fields
 
 Of a field the first attribute that tells something counts. `a#b.c` is the value at `b.c` in the attribute `a`, which is
-a map, or text that holds JSON or the repr of a Python dict. Beside an attribute stands its unit, where that is not the
-field's own, and what its count lacks.
+a map, or text that holds JSON or the repr of a Python dict; the attribute `a.b.c` is read as the same. Beside an
+attribute stands its unit, where that is not the field's own, and what its count lacks.
 
 | field | attributes, in the order in which they are asked |
 |---|---|"""
@@ -56,6 +56,7 @@ So do other values of `span.type`, which many use for other things, but for {no_
 
 _ASIDES: Final[dict[str, str]] = {
     "total_tokens": "shows whether counts have their parts in them",
+    "uncached_tokens": "shows whether prompt tokens have the cache in them",
     "response_id": "knows a call again",
     "call_id": "knows a call again",
     "message": "tells the kind of an error",

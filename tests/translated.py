@@ -33,6 +33,12 @@ def _without(said: Told, *names: str) -> Told:
     return said._replace(steps={name: value for name, value in said.steps.items() if name not in names})
 
 
+def _within(said: Told, part: str = "cached_tokens", whole: str = "prompt_tokens") -> Told:
+    """The call with a part of no more tokens than its whole: more would say that the whole lacks its parts."""
+    both = {part, whole} <= set(said.steps)
+    return said._replace(steps={**said.steps, part: min(said.steps[part], said.steps[whole])}) if both else said
+
+
 def _told(said: Told, *names: str) -> dict[str, Any]:
     """Those of these values that are told, in fixed-point steps, which of tokens are tokens."""
     return {name: said.steps[name] for name in names if name in said.steps}
@@ -78,12 +84,9 @@ _OTLP_ATTRIBUTES: Final = {
 
 
 def _otlp_carried(said: Told) -> Told:
-    said = _limited(said, _OTLP_LABELS, ("latency", "ttft", "cost", "quality", *_TOKENS))
+    said = _within(_limited(said, _OTLP_LABELS, ("latency", "ttft", "cost", "quality", *_TOKENS)))
     said.labels.setdefault("operation", "chat")
-    steps = dict(said.steps)
-    for part, whole in (("cached_tokens", "prompt_tokens"), ("reasoning_tokens", "completion_tokens")):
-        if part in steps and whole in steps:
-            steps[part] = min(steps[part], steps[whole])
+    steps = _within(said, "reasoning_tokens", "completion_tokens").steps
     if "ttft" in steps and "latency" in steps:
         steps["ttft"] = min(steps["ttft"], steps["latency"])
     said = _counted(said._replace(steps=steps, event_id="", trace_id=_trace(said)), wholes=True)
@@ -155,7 +158,7 @@ _LITELLM_LABELS: Final = {
 
 
 def _litellm_carried(said: Told) -> Told:
-    said = _counted(_limited(said, _LITELLM_LABELS, ("latency", "ttft", "cost", *_TOKENS)))
+    said = _counted(_within(_limited(said, _LITELLM_LABELS, ("latency", "ttft", "cost", *_TOKENS))))
     if "error_type" in said.labels:
         said.labels.pop("finish_reason", None)
         said = said._replace(event_id="")
@@ -217,7 +220,7 @@ _KONG_LABELS: Final = {
 
 
 def _kong_carried(said: Told) -> Told:
-    said = _limited(said, _KONG_LABELS, ("latency", "ttft", "cost", "quality", *_TOKENS))
+    said = _within(_limited(said, _KONG_LABELS, ("latency", "ttft", "cost", "quality", *_TOKENS)))
     said.labels.setdefault("provider", "openai")
     said = _counted(_without(said, "cache_write_tokens"))
     return said if said.steps.get("cost") else _without(said, "cost")
@@ -271,7 +274,7 @@ _ENVOY_LABELS: Final = {
 
 
 def _envoy_carried(said: Told) -> Told:
-    said = _limited(said, _ENVOY_LABELS, ("latency", *_TOKENS))
+    said = _within(_limited(said, _ENVOY_LABELS, ("latency", *_TOKENS)))
     said.labels["operation"] = "chat"
     return _counted(said._replace(event_id=""))
 

@@ -20,7 +20,7 @@ Unit = Literal["", "s", "ms", "us", "ns", "time", "usd"]
 
 Basis = Literal["", "without_cache", "parts"]
 """What a count of tokens stands for: the whole; the input without its cached part; or what is left of the whole beside
-other parts, whose names begin with its own (`input` and `input_cache_read`)."""
+other parts that stand in the same map (`input`, `input_audio` and `cache_read_input_tokens`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,13 @@ def rows(field: str, *places: str, unit: Unit = "", basis: Basis = "") -> tuple[
     return tuple(Row(field, attribute, path, unit, basis) for attribute, _, path in split)
 
 
+def _in(attribute: str, *paths: str) -> tuple[str, ...]:
+    """The places at these paths in an attribute."""
+    return tuple(f"{attribute}#{path}" for path in paths)
+
+
+_LANGFUSE: Final = "langfuse.observation.usage_details"
+
 TABLE: Final[tuple[Row, ...]] = (
     # The model that answered; where none did, the one that was asked.
     *rows(
@@ -55,6 +62,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "ai.response.model",
         "llm.model_name",
         "embedding.model_name",
+        "reranker.model_name",
         "langfuse.observation.model.name",
         "mlflow.llm.model",
         "langsmith.metadata.model_name",
@@ -97,6 +105,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "langfuse.observation.metadata.ls_provider",
         "metadata#ls_provider",
         "mlflow.llm.provider",
+        "braintrust.metadata#provider",
     ),
     *rows("operation", "gen_ai.operation.name", "llm.request.type"),
     *rows(
@@ -109,10 +118,9 @@ TABLE: Final[tuple[Row, ...]] = (
         "ai.usage.inputTokens",
         "ai.usage.promptTokens",
         "ai.usage.tokens",
-        "langfuse.observation.usage_details#prompt_tokens",
-        "langfuse.observation.usage_details#input_tokens",
+        *_in(_LANGFUSE, "prompt_tokens"),
     ),
-    *rows("prompt_tokens", "langfuse.observation.usage_details#input", basis="parts"),
+    *rows("prompt_tokens", *_in(_LANGFUSE, "input_tokens", "input"), basis="parts"),
     *rows(
         "prompt_tokens",
         "mlflow.chat.tokenUsage#input_tokens",
@@ -120,9 +128,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.usage.raw#prompt_tokens",
         "haystack.component.output#replies.0.meta.usage.prompt_tokens",
         "braintrust.metrics#prompt_tokens",
-        "usage#input_tokens",
-        "usage#prompt_tokens",
-        "usage.prompt_tokens",
+        *_in("usage", "input_tokens", "prompt_tokens"),
         "gen_ai.response.prompt_tokens",
     ),
     *rows("prompt_tokens", "input_tokens", basis="without_cache"),
@@ -135,10 +141,9 @@ TABLE: Final[tuple[Row, ...]] = (
         "llm.token_count.completion",
         "ai.usage.outputTokens",
         "ai.usage.completionTokens",
-        "langfuse.observation.usage_details#completion_tokens",
-        "langfuse.observation.usage_details#output_tokens",
+        *_in(_LANGFUSE, "completion_tokens", "output_tokens"),
     ),
-    *rows("completion_tokens", "langfuse.observation.usage_details#output", basis="parts"),
+    *rows("completion_tokens", f"{_LANGFUSE}#output", basis="parts"),
     *rows(
         "completion_tokens",
         "mlflow.chat.tokenUsage#output_tokens",
@@ -147,9 +152,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "haystack.component.output#replies.0.meta.usage.completion_tokens",
         "gen_ai.usage.raw#output_tokens",
         "braintrust.metrics#completion_tokens",
-        "usage#output_tokens",
-        "usage#completion_tokens",
-        "usage.completion_tokens",
+        *_in("usage", "output_tokens", "completion_tokens"),
         "gen_ai.response.completion_tokens",
         "output_tokens",
     ),
@@ -158,6 +161,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.usage.cache_read.input_tokens",
         "gen_ai.usage.cache_read_input_tokens",
         "gen_ai.usage.cached_tokens",
+        "gen_ai.usage.cached_input_tokens",
         "gen_ai.usage.cache_read_tokens",
         "gen_ai.usage.input_tokens.cached",
         "gen_ai.usage.input_token_details#cache_read",
@@ -168,31 +172,28 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.usage.details.cached_tokens",
         "gen_ai.usage.prompt_tokens_details.cached_tokens",
         "gen_ai.usage.input_token_details.cached_tokens",
+        "gen_ai.usage.prompt_token_details.cached_read_tokens",
         "llm.usage.cache_read_input_tokens",
         "llm.token_count.prompt_details.cache_read",
         "llm.token_count.prompt_details.cache_input",
         "ai.usage.inputTokenDetails.cacheReadTokens",
         "ai.usage.cachedInputTokens",
         "ai.response.providerMetadata#openai.cachedPromptTokens",
-        "ai.response.providerMetadata#anthropic.cacheReadInputTokens",
         "ai.response.providerMetadata#anthropic.usage.cache_read_input_tokens",
         "ai.response.providerMetadata#bedrock.usage.cacheReadInputTokens",
-        "langfuse.observation.usage_details#prompt_tokens_details.cached_tokens",
-        "langfuse.observation.usage_details#input_tokens_details.cached_tokens",
-        "langfuse.observation.usage_details#input_cached_tokens",
-        "langfuse.observation.usage_details#input_cache_read",
-        "langfuse.observation.usage_details#cache_read_input_tokens",
+        *_in(_LANGFUSE, "prompt_tokens_details.cached_tokens", "input_tokens_details.cached_tokens"),
+        *_in(_LANGFUSE, "input_cached_tokens", "input_cache_read", "cache_read_input_tokens"),
+        *_in(_LANGFUSE, "cacheReadInputTokenCount", "cached_content_token_count"),
         "mlflow.chat.tokenUsage#cache_read_input_tokens",
-        "metadata.usage_object#prompt_tokens_details.cached_tokens",
-        "metadata.usage_object#cache_read_input_tokens",
-        "gen_ai.usage.raw#cache_read_input_tokens",
-        "gen_ai.usage.raw#prompt_tokens_details.cached_tokens",
+        *_in("metadata.usage_object", "prompt_tokens_details.cached_tokens", "cache_read_input_tokens"),
+        *_in("gen_ai.usage.raw", "cache_read_input_tokens", "prompt_tokens_details.cached_tokens"),
         "gen_ai.usage.raw#input_tokens_details.cached_tokens",
         "braintrust.metrics#prompt_cached_tokens",
-        "usage#input_tokens_details.cached_tokens",
-        "usage#prompt_tokens_details.cached_tokens",
+        *_in("usage", "input_tokens_details.cached_tokens", "prompt_tokens_details.cached_tokens"),
         "cache_read_tokens",
     ),
+    *rows("cached_tokens", "ai.response.providerMetadata#anthropic.cacheReadInputTokens", basis="without_cache"),
+    *rows("uncached_tokens", "ai.response.providerMetadata#anthropic.usage.input_tokens"),
     *rows(
         "cache_write_tokens",
         "gen_ai.usage.cache_write.input_tokens",
@@ -200,21 +201,21 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.usage.cache_creation_input_tokens",
         "gen_ai.usage.cache_write_input_tokens",
         "gen_ai.usage.input_tokens.cache_write",
+        "gen_ai.usage.input_tokens.cache_creation",
         "gen_ai.usage.input_token_details#cache_creation",
         "langsmith.metadata.usage_metadata#input_token_details.cache_creation",
         "gen_ai.usage.details.cache_write_tokens",
         "gen_ai.usage.details.cache_creation_input_tokens",
+        "gen_ai.usage.prompt_token_details.cached_write_tokens",
         "llm.usage.cache_creation_input_tokens",
         "llm.token_count.prompt_details.cache_write",
         "ai.usage.inputTokenDetails.cacheWriteTokens",
         "ai.response.providerMetadata#anthropic.cacheCreationInputTokens",
         "ai.response.providerMetadata#anthropic.usage.cache_creation_input_tokens",
         "ai.response.providerMetadata#bedrock.usage.cacheWriteInputTokens",
-        "langfuse.observation.usage_details#input_cache_creation",
-        "langfuse.observation.usage_details#cache_creation_input_tokens",
+        *_in(_LANGFUSE, "input_cache_creation", "cache_creation_input_tokens", "cacheWriteInputTokenCount"),
         "mlflow.chat.tokenUsage#cache_creation_input_tokens",
-        "metadata.usage_object#cache_creation_input_tokens",
-        "metadata.usage_object#prompt_tokens_details.cache_write_tokens",
+        *_in("metadata.usage_object", "cache_creation_input_tokens", "prompt_tokens_details.cache_write_tokens"),
         "gen_ai.usage.raw#cache_creation_input_tokens",
         "braintrust.metrics#prompt_cache_creation_tokens",
         "cache_creation_tokens",
@@ -231,21 +232,20 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.usage.details.reasoning_tokens",
         "gen_ai.usage.completion_tokens_details.reasoning_tokens",
         "gen_ai.usage.output_token_details.reasoning_tokens",
+        "gen_ai.usage.completion_token_details.reasoning_tokens",
         "llm.usage.reasoning_tokens",
         "llm.token_count.completion_details.reasoning",
         "ai.usage.outputTokenDetails.reasoningTokens",
         "ai.usage.reasoningTokens",
         "ai.response.providerMetadata#openai.reasoningTokens",
-        "langfuse.observation.usage_details#completion_tokens_details.reasoning_tokens",
-        "langfuse.observation.usage_details#output_tokens_details.reasoning_tokens",
-        "langfuse.observation.usage_details#output_reasoning_tokens",
-        "langfuse.observation.usage_details#output_reasoning",
+        *_in(_LANGFUSE, "completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens"),
+        *_in(_LANGFUSE, "output_reasoning_tokens", "output_reasoning", "thoughts_token_count"),
         "metadata.usage_object#completion_tokens_details.reasoning_tokens",
-        "gen_ai.usage.raw#completion_tokens_details.reasoning_tokens",
-        "gen_ai.usage.raw#output_tokens_details.reasoning_tokens",
+        *_in(
+            "gen_ai.usage.raw", "completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens"
+        ),
         "braintrust.metrics#completion_reasoning_tokens",
-        "usage#output_tokens_details.reasoning_tokens",
-        "usage#completion_tokens_details.reasoning_tokens",
+        *_in("usage", "output_tokens_details.reasoning_tokens", "completion_tokens_details.reasoning_tokens"),
     ),
     *rows(
         "total_tokens",
@@ -253,8 +253,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "llm.usage.total_tokens",
         "llm.token_count.total",
         "ai.usage.totalTokens",
-        "langfuse.observation.usage_details#total_tokens",
-        "langfuse.observation.usage_details#total",
+        *_in(_LANGFUSE, "total_tokens", "total"),
         "metadata.usage_object#total_tokens",
         "mlflow.chat.tokenUsage#total_tokens",
         "braintrust.metrics#tokens",
@@ -270,6 +269,8 @@ TABLE: Final[tuple[Row, ...]] = (
         "llm.cost.total",
         "operation.cost",
         "langfuse.observation.cost_details#total",
+        "langfuse.observation.cost_details",
+        "litellm.cost.total",
         "mlflow.llm.cost#total_cost",
         "gen_ai.cost.total_tokens",
         "braintrust.metrics#estimated_cost",
@@ -296,6 +297,7 @@ TABLE: Final[tuple[Row, ...]] = (
     ),
     *rows("ttft_ms", "gen_ai.response.time_to_first_chunk", "gen_ai.client.operation.time_to_first_chunk", unit="s"),
     *rows("ttft_ms", "ai.response.msToFirstChunk", "ai.stream.msToFirstChunk", "ttft_ms", unit="ms"),
+    *rows("ttft_ms", "trace.metadata.openrouter.first_token_ms", unit="ms"),
     *rows("ttft_ms", "langfuse.observation.completion_start_time", "mastra.completion_start_time", unit="time"),
     *rows(
         "ttft_ms",
@@ -317,6 +319,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.request.streaming",
         "gen_ai.response.streaming",
         "langsmith.request.streaming",
+        "litellm.request.streaming",
         "spring.ai.chat.client.stream",
         "ai.streaming",
         "llm.invocation_parameters#stream",
@@ -334,8 +337,9 @@ TABLE: Final[tuple[Row, ...]] = (
         "output.value#generations.0.0.message.kwargs.response_metadata.id",
     ),
     *rows("call_id", "litellm.call_id"),
-    *rows("error_type", "error.type", "error.code", "http.response.status_code", "http.status_code"),
-    *rows("message", "langfuse.observation.status_message", "error.message"),
+    *rows("error_type", "error.type", "error.code", "gen_ai.error.type", "gen_ai.error.code"),
+    *rows("error_type", "http.response.status_code", "http.status_code"),
+    *rows("message", "langfuse.observation.status_message", "error.message", "gen_ai.error"),
     *rows("level", "langfuse.observation.level"),
     *rows(
         "user",
@@ -353,6 +357,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.user.id",
         "metadata#user_id",
         "metadata.user_api_key_end_user_id",
+        "litellm.end_user.id",
     ),
     *rows(
         "session_id",
@@ -380,8 +385,10 @@ TABLE: Final[tuple[Row, ...]] = (
         "metadata#tenant",
         "metadata.user_api_key_team_alias",
         "metadata.user_api_key_team_id",
+        "litellm.team.alias",
+        "litellm.team.id",
     ),
-    *rows("key", "metadata.user_api_key_alias", "metadata.user_api_key_hash"),
+    *rows("key", "metadata.user_api_key_alias", "metadata.user_api_key_hash", "litellm.api_key.hash"),
     *rows("agent", "gen_ai.agent.name", "agent.name", "ai.telemetry.functionId", "traceloop.workflow.name"),
     *rows("quality_score", "gen_ai.evaluation.score.value"),
     # What the process tells of itself.
@@ -405,7 +412,7 @@ FIRST_TOKEN: Final = frozenset(
 
 ROLES: Final[dict[str, dict[str, str]]] = {
     "langfuse.observation.type": {"generation": "chat", "embedding": "embeddings"},
-    "openinference.span.kind": {"llm": "chat", "embedding": "embeddings"},
+    "openinference.span.kind": {"llm": "chat", "embedding": "embeddings", "reranker": "rerank"},
     "langsmith.span.kind": {"llm": "chat", "embedding": "embeddings"},
     "mlflow.spanType": {"llm": "chat", "chat_model": "chat", "embedding": "embeddings"},
     "mastra.span.type": {"model_generation": "chat", "rag_embedding": "embeddings"},

@@ -11,7 +11,7 @@ from operators.decode.base import MAX_SENT, Call, Reading, Unreadable, add_count
 from operators.decode.paths import Path, at, steps
 from operators.decode.times import EARLIEST, LATEST, BadTime, parse_time
 from operators.decode.translate import MAX_CALLS
-from operators.decode.values import told
+from operators.decode.values import is_number, told
 from operators.model import SECOND, Reason
 
 TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -127,6 +127,7 @@ class Gathered:
             return
         self.fields[name] = field
         self.found[name] = place
+        self.originals.pop(name, None)
         if name in _TRANSLATED and field != value:
             self.originals[name] = text(value)[:MAX_SENT]
 
@@ -136,8 +137,21 @@ class Gathered:
             self.fields.pop(name, None)
             self.found.pop(name, None)
 
+    def include_cache(self, total: Any, whole: Any = None) -> None:
+        """Count the cache into a prompt without it: the cache is more, or the total or another count proves it."""
+        counts = (self.fields.get(name, 0) for name in TOKENS)
+        prompt, completion, read, written, _ = (count if is_number(count) else 0 for count in counts)
+        cache = read + written
+        if cache and prompt and (read > prompt or whole == prompt + cache or total == prompt + completion + cache):
+            self.fields["prompt_tokens"] = prompt + cache
+
     def drop_zeros(self) -> None:
-        """Leave the tokens unknown if all that are told are 0: nobody counted them, since every input has some."""
+        """Leave the tokens unknown if all that are told are 0: nobody counted them, since every input has some.
+
+        Embeddings and rerankings complete nothing: their 0 is no count either.
+        """
+        if self.fields.get("operation") in ("embeddings", "rerank") and self.fields.get("completion_tokens") == 0:
+            self.drop("completion_tokens")
         if not any(self.fields.get(name) for name in TOKENS):
             self.drop(*TOKENS)
 

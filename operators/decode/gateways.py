@@ -118,13 +118,14 @@ def _kong(line: Any) -> list[Call | str]:
         if text(at(of, ("cache", "cache_status"))).lower() == "hit":
             calls.append("cache_hit")
             continue
-        call = Gathered()
+        call = Gathered(absent=("UNSPECIFIED",))
         for field, told in (_KONG | _KONG_REQUEST if len(plugins) == 1 else _KONG).items():
             call.take(field, line, told)
         for field, told in _KONG_PLUGIN.items():
             call.take(field, of, told, f"ai.{name}.")
         if call.fields.get("streamed"):
             call.take("ttft_ms", of, _KONG_TTFT, f"ai.{name}.")
+        call.include_cache(number(at(of, ("usage", "total_tokens"))))
         call.fields.setdefault("service", "kong")
         call.drop_zeros()
         call.drop_no_price()
@@ -174,7 +175,9 @@ _ENVOY: Final = {
 }  # fmt: skip
 """The names of Envoy's documents and examples, and of the gateway's own metadata."""
 
+_ENVOY_TOTAL: Final = ("gen_ai.usage.total_tokens", "genai_tokens_total", "llm_total_token")
 _ENVOY_STATUS: Final = key("response_code", "response.code", "status", read=_status)
+_ENVOY_ERROR: Final = key("llm_error_code", "llm_error_type", "error.type")
 _FLAGS: Final = {
     "UT": "timeout", "SI": "timeout", "DT": "timeout", "UMSDR": "timeout", "RL": "rate_limit", "RLSE": "server_error",
     "UO": "overloaded", "OM": "overloaded", "UAEX": "authentication", "NR": "not_found", "NC": "not_found",
@@ -212,9 +215,11 @@ def _envoy(line: Any) -> Call | None:
     of_model = "model" in call.fields or "prompt_tokens" in call.fields or (posted and "operation" in call.fields)
     if not of_model and "timestamp" in call.fields:
         return None
+    call.include_cache(next((number(told[name]) for name in _ENVOY_TOTAL if told.get(name) is not None), None))
     call.fields.setdefault("service", "envoy-ai-gateway")
     call.drop_zeros()
     _http(call, told, _ENVOY_STATUS)
+    _upstream_error(call, told)
     _flags(call, text(told.get("response_flags")))
     request, start = text(told.get("x-request-id")), text(call.fields.get("timestamp"))
     # A caller may send one request id with each call that it makes.
@@ -227,6 +232,18 @@ def _flat(line: dict[str, Any]) -> dict[str, Any]:
         if isinstance(outer, dict) and isinstance(outer.get(_AI), dict):
             return {**outer[_AI], **line}
     return line
+
+
+def _upstream_error(call: Gathered, told: dict[str, Any]) -> None:
+    """The provider's own name for its error, where that says more than the status."""
+    if call.fields.get("status") != "error":
+        return
+    for path, place in _ENVOY_ERROR.places:
+        sent = text(at(told, path))
+        kind = vocabulary.error_type(sent)
+        if kind in vocabulary.ERROR_TYPES and kind not in vocabulary.GENERAL:
+            call.put("error_type", sent, place, words(vocabulary.error_type))
+            return
 
 
 def _flags(call: Gathered, flags: str) -> None:

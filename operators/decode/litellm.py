@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from operators.decode import vocabulary
@@ -25,9 +24,6 @@ from operators.decode.times import parse_time
 from operators.decode.values import flag, number
 
 _OBJECT: Final = "standard_logging_object"
-_NO_INFERENCE: Final = re.compile(
-    r"(^a?|_)(mcp|tools?|files?|batch(es)?|vector|containers?|list|get|delete|retrieve|cancel|search|skills?|health)(_|$)"
-)
 _provider: Final = words(vocabulary.provider)
 
 _WHENCE: Final = {
@@ -70,7 +66,9 @@ _DETAILS: Final = {
 _COST: Final = source("response_cost", read=number)
 
 _STATUS: Final = source("status", "status_fields.llm_api_status")
-_ERRORS: Final = ("error_code", "error_class", "normalized_error")
+_ERRORS: Final = ("error_code", "error_class", "normalized_error", "error_message")
+_GUARDRAIL: Final = source("status_fields.guardrail_status", read=words(vocabulary.error_type))
+_INTERVENED: Final = ("guardrail_intervened", "blocked")
 _FINISH: Final = source(
     "response.choices.0.finish_reason", "response.incomplete_details.reason", "response.status", "response.stop_reason",
     read=words(vocabulary.finish_reason),
@@ -105,7 +103,7 @@ def _passed_over(payload: Any) -> str:
         return ""
     if flag(payload.get("cache_hit")) or "_cache_hit" in text(payload.get("id")):
         return "cache_hit"
-    return "no_call" if _NO_INFERENCE.search(text(payload.get("call_type"))) else ""
+    return "no_call" if vocabulary.manages(text(payload.get("call_type"))) else ""
 
 
 def _call(payload: Any) -> Call:
@@ -147,6 +145,8 @@ def _usage(call: Gathered, payload: dict[str, Any]) -> None:
         call.take(name, usage, told, f"{place}.")
     for name, told in _DETAILS.items():
         call.take(name, usage, told, f"{place}.")
+    # Requests to `/v1/messages` were counted as Anthropic does, without their cache; their usage has the whole.
+    call.include_cache(number(payload.get("total_tokens")), whole=number(usage.get("prompt_tokens")))
     call.take("cost_usd", payload, _COST)
     if call.fields.get("operation") == "embeddings":
         call.drop("completion_tokens")  # these complete nothing, and the payload says 0
@@ -158,7 +158,10 @@ def _outcome(call: Gathered, payload: dict[str, Any]) -> None:
     status = call.take("status", payload, _STATUS)
     if status == "failure":
         call.fields["status"] = "error"
-        _error(call, payload.get("error_information"))
+        if text(at(payload, ("status_fields", "guardrail_status"))) in _INTERVENED:
+            call.take("error_type", payload, _GUARDRAIL)
+        else:
+            _error(call, payload.get("error_information"))
         return
     if status == "success":
         call.fields["status"] = "ok"
@@ -167,18 +170,21 @@ def _outcome(call: Gathered, payload: dict[str, Any]) -> None:
 
 
 def _error(call: Gathered, told: Any) -> None:
-    """The kind of error by the first name that tells of one, else the name of its class.
+    """The kind of error by the first name that says more than that the call failed, else by any, else its class.
 
-    LiteLLM gives its classes an HTTP status, also where there was none: a lost connection is 500.
+    LiteLLM gives its classes an HTTP status, also where there was none: a lost connection is 500. The message may quote
+    a prompt: only what it says about the kind is taken from it.
     """
     if not isinstance(told, dict):
         return
     sent = {name: text(told.get(name)) for name in _ERRORS}
-    code, of_class, normalized = _ERRORS
-    order = (of_class, code, normalized) if sent[code].isdigit() else _ERRORS
-    known = (name for name in order if vocabulary.error_type(sent[name]) in vocabulary.ERROR_TYPES)
-    name = next(known, of_class)
-    call.put("error_type", sent[name], f"error_information.{name}", words(vocabulary.error_type))
+    code, of_class, normalized, message = _ERRORS
+    order = (of_class, code, normalized, message) if sent[code].isdigit() else _ERRORS
+    kinds = {name: kind for name in order if (kind := vocabulary.error_type(sent[name])) in vocabulary.ERROR_TYPES}
+    plain = next(iter(kinds), of_class)
+    name = next((name for name, kind in kinds.items() if kind not in vocabulary.GENERAL), plain)
+    named = kinds[name] if name == message else sent[name]
+    call.put("error_type", named, f"error_information.{name}", words(vocabulary.error_type))
 
 
 def _times(call: Gathered, payload: dict[str, Any]) -> None:

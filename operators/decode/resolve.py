@@ -18,7 +18,7 @@ _UNITS: Final[dict[str, Unit]] = {"ttft_ms": "ms"}
 _USAGE: Final = re.compile(r"(?i)usage|tokens?(?![a-z])|cost(?![a-z])")
 _NO_USAGE: Final = re.compile(
     r"(?i)request|max|min|limit|settings|per[_.]|audio|image|video|modality|accepted|rejected|prediction|_id\b|_details?$"
-    r"|definitions|ephemeral|budget|spend|type$|input_cost|output_cost|cost\.(prompt|completion)|_cost$|noCache|textTokens|\.text$"
+    r"|definitions|ephemeral|budget|spend|type$|input_cost|output_cost|cost\.(?!total)|_cost$|noCache|textTokens|\.text$"
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
 
@@ -54,7 +54,9 @@ class Conventions:
         for rank, row in enumerate((*extra, *TABLE)):
             path = steps(row.path) if row.path else ()
             self._by_attribute.setdefault(row.attribute, []).append((rank, row, path))
-        roles = (name.partition("#")[0] for name in ROLES)
+            if path:  # a map may also be sent as an attribute for each of its values
+                self._by_attribute.setdefault(f"{row.attribute}.{row.path}", []).append((rank, row, ()))
+        roles = (place for name in ROLES for place in (name.partition("#")[0], name.replace("#", ".")))
         self._known: Final = frozenset((*self._by_attribute, *roles, *MORE))
         self.wanted: Final = Wanted(self._known)
 

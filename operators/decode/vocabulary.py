@@ -29,7 +29,8 @@ _ERROR_TYPES: Final = _rules(
     {
         "content_filter": r"content (filter|policy|management|moderat)|contentfilter|safety|guardrails?\b"
         r"|refus(al|ed)\b|blocked\b|responsible ai",
-        "rate_limit": r"rate ?limit|throttl|quota|too ?many ?requests|resource ?exhausted|billing",
+        "rate_limit": r"rate ?limit|throttl|quota|budget (has been )?exceed|too ?many ?requests|resource ?exhausted"
+        r"|billing",
         "overloaded": r"(server )?overload|(at|over|no|insufficient) capacity",
         "timeout": r"time ?outs?\b|timed ?out|e(socket)?timedout|deadline ?exceeded|connect timeout",
         "authentication": r"auth\b|authenticat|authoriz|un ?auth|permission|forbidden|(access )?denied\b|credential"
@@ -39,7 +40,8 @@ _ERROR_TYPES: Final = _rules(
         r"|client payload|(stream|connection) cut",
         "cancelled": r"cancel|abort|keyboard interrupt|interrupted\b|client closed|generator exit",
         "not_found": r"not ?found\b|no such|does not exist",
-        "server_error": r"(invalid|empty|no) response|response validation|bad ?gateway"
+        "server_error": r"(invalid|empty|no) response|no (object|output|content) generated|response validation"
+        r"|bad ?gateway"
         r"|internal ?(server|error|failure|$)|(server|service|model|stream) ?(had an )?(error|exception|failure)"
         r"|(service )?unavailable",
         "invalid_request": r"bad ?request|invalid|validation|unprocessable|unsupported|malformed|failed precondition"
@@ -49,6 +51,8 @@ _ERROR_TYPES: Final = _rules(
 )
 ERROR_TYPES: Final = (*(name for name, _ in _ERROR_TYPES), "unknown")
 """The kinds of errors, in the order in which their words decide."""
+GENERAL: Final = frozenset({"server_error", "invalid_request", "unknown"})
+"""Kinds under which providers put errors that another name tells better."""
 
 _OF_HTTP: Final = {
     401: "authentication", 402: "rate_limit", 403: "authentication", 404: "not_found", 407: "authentication",
@@ -97,6 +101,9 @@ _PROVIDERS: Final = _rules(
     }
 )
 
+_SUFFIX: Final = re.compile(r"(?<=.)(?:\s*\.(?:chat|responses|messages|completions?|embeddings?|image|reranking))+$")
+"""What the Vercel AI SDK adds to the name of a provider."""
+
 _OPERATIONS: Final = _rules(
     {
         "execute_tool": r"execute tool",
@@ -111,9 +118,15 @@ _OPERATIONS: Final = _rules(
         "moderation": r"a?moderat",
         "text_completion": r"a?text ?completions?\b|v 1 completions\b",
         "chat": r"a?(chat|completions?|responses?|messages?|converse|generations?|llm)\b"
-        r"|a?generate (content|text|object)|stream (text|object)|do (generate|stream)\b",
+        r"|a?generate (content|text|object)|pass ?through|stream (text|object)|do (generate|stream)\b",
     }
 )
+
+_MANAGES: Final = re.compile(
+    r"\ba?(?:mcp|tools?|files?|batch(?:es)?|vector|containers?|list|get|delete|retrieve|fetch|cancel|count|search|skills?"
+    r"|health|management|create message)\b"
+)
+"""Words in the names of operations that look after things and call no model."""
 
 _NO_ERROR: Final = re.compile(
     r"^(?:status code )?(?:ok|okay|success(?:ful|fully)?|succeeded|complete|completed|done|finished|stop|stopped"
@@ -137,12 +150,18 @@ def finish_reason(text: str) -> str:
 
 def provider(text: str) -> str:
     """The provider by the name that OpenTelemetry gives it (all of Azure is `azure`); else the text in lower case."""
-    return _provider(text[:_HEAD]) or text.strip().lower()
+    plain = _SUFFIX.sub("", text.strip().lower())
+    return _provider(text[:_HEAD]) or _provider(plain[:_HEAD]) or plain
 
 
 def operation(text: str) -> str:
     """The operation, named as by OpenTelemetry; all that answers messages is `chat`; else the text itself."""
     return _operation(text[:_HEAD]) or text
+
+
+def manages(text: str) -> bool:
+    """Whether the name of an operation is that of one that looks after files, batches, answers and the like."""
+    return bool(_MANAGES.search(_words(text[:_HEAD])))
 
 
 def is_error(status: str) -> bool | None:

@@ -11,17 +11,27 @@ from operators.decode import vocabulary
 from operators.decode.base import MAX_SENT
 from operators.decode.conventions import FIRST_TOKEN
 from operators.decode.otlp.signals import ERROR, Span
+from operators.decode.paths import at, steps
 from operators.decode.resolve import Conventions, Found
 from operators.decode.times import parse_time
 from operators.decode.values import flag, inside, is_number, number, text
-from operators.decode.vocabulary import ERROR_TYPES
+from operators.decode.vocabulary import ERROR_TYPES, GENERAL
 
 _MS: Final = 1_000_000  # nanoseconds
 _TO_MS: Final = {"s": 1_000.0, "ms": 1.0, "us": 0.001, "ns": 0.000_001}
 _TEXTS: Final = ("service", "region", "tenant", "agent", "session_id", "user", "key", "model", "model_requested")
 _TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+_PARTS_OF: Final = {
+    "prompt_tokens": re.compile(r"input_(?!tokens$)|cached_modality_|cache_?(read|creation|write)", re.IGNORECASE),
+    "completion_tokens": re.compile(r"output_(?!tokens$)|thoughts_"),
+}
+"""Names of the parts that stand beside what is left of the whole."""
+_WITHOUT_COMPLETION: Final = ("embeddings", "rerank")
+"""Operations that complete nothing: some libraries write 0."""
+_FAILED: Final = ("error", "failed")
+"""Finish reasons of answers that broke off."""
 _STATUS_CODE: Final = re.compile(r"\b(?:code|status)\D{0,3}([45]\d\d)\b", re.IGNORECASE)
-_SPECIFIC: Final = frozenset(ERROR_TYPES) - {"invalid_request", "unknown"}
+_SPECIFIC: Final = frozenset(ERROR_TYPES) - GENERAL
 _PROVIDERS: Final = frozenset(
     {
         "openai", "anthropic", "cohere", "mistral", "mistralai", "groq", "bedrock", "vertexai", "gemini", "vllm",
@@ -92,7 +102,7 @@ def tell(span: Span, operation: str, conventions: Conventions) -> Told:
         put("model", fields["model_requested"], found["model_requested"])
     _provider(read, span, put)
     put("operation", operation, _place(read, "operation", "kind of the span"))
-    _tokens(read, put)
+    _tokens(read, operation, put)
     _stream(read, span, fields, put)
     _finish(read, span, put)
     _status(read, span, put)
@@ -138,7 +148,7 @@ def _finish(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
             return
 
 
-def _tokens(read: Mapping[str, Sequence[Found]], put: Any) -> None:
+def _tokens(read: Mapping[str, Sequence[Found]], operation: str, put: Any) -> None:
     """The counts: prompt tokens with cache, completion tokens with reasoning, whichever way they were told.
 
     A part that is more than its whole, or a total that is the sum of whole and parts, proves that the parts were not in
@@ -148,29 +158,53 @@ def _tokens(read: Mapping[str, Sequence[Found]], put: Any) -> None:
     firsts = {name: read[name][0] for name in (*_TOKENS, "total_tokens") if name in read}
     counts = {name: number(found.value) for name, found in firsts.items()}
     counts = {name: count for name, count in counts.items() if count != -1}
-    if not any(counts.get(name) for name in ("prompt_tokens", "completion_tokens")):
-        counts = {name: count for name, count in counts.items() if count != 0}
     total = counts.pop("total_tokens", None)
+    if operation in _WITHOUT_COMPLETION and counts.get("completion_tokens") == 0:
+        del counts["completion_tokens"]
+    if counts.get("cache_write_tokens") == 0:
+        counts["cache_write_tokens"] = _by_lifetime(firsts["cache_write_tokens"])
     if all(map(is_number, counts.values())):
         prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
         cache = counts.get("cached_tokens", 0) + counts.get("cache_write_tokens", 0)
         reasoning = counts.get("reasoning_tokens", 0)
         added = total - (prompt or 0) - (completion or 0) if is_number(total) and total else None
         if prompt is not None:
-            counts["prompt_tokens"] += _left_out(
-                firsts["prompt_tokens"],
-                prompt,
-                cache,
-                counts.get("cached_tokens", 0),
-                added,
-                {cache, cache + reasoning},
+            counts["prompt_tokens"] += (
+                cache
+                if _without_cache(read, prompt)
+                else _left_out(
+                    firsts["prompt_tokens"],
+                    prompt,
+                    cache,
+                    counts.get("cached_tokens", 0),
+                    added,
+                    {cache, cache + reasoning},
+                )
             )
         if completion is not None:
             counts["completion_tokens"] += _left_out(
                 firsts["completion_tokens"], completion, reasoning, reasoning, added, {reasoning, cache + reasoning}
             )
+    if not any(counts.get(name) for name in ("prompt_tokens", "completion_tokens")):
+        counts = {name: count for name, count in counts.items() if count != 0}
     for name, count in counts.items():
         put(name, count, firsts[name].row.place)
+
+
+def _without_cache(read: Mapping[str, Sequence[Found]], prompt: Any) -> bool:
+    """Whether the provider's own count says so: until 5 the Vercel AI SDK hands on what Anthropic counts."""
+    if "cached_tokens" in read and read["cached_tokens"][0].row.basis == "without_cache":
+        return True
+    return "uncached_tokens" in read and number(read["uncached_tokens"][0].value) == prompt
+
+
+def _by_lifetime(found: Found) -> Any:
+    """The tokens written to the cache, summed over lifetimes: LangChain has 0 for their sum where it tells each."""
+    beside = at(found.beside, steps(found.row.path)[:-1]) if found.row.path else None
+    counts = (
+        [number(value) for name, value in beside.items() if "ephemeral" in name] if isinstance(beside, dict) else []
+    )
+    return sum(filter(is_number, counts))
 
 
 def _left_out(found: Found, whole: Any, parts: Any, largest: Any, added: Any, proofs: set[Any]) -> Any:
@@ -180,8 +214,8 @@ def _left_out(found: Found, whole: Any, parts: Any, largest: Any, added: Any, pr
     None if there is no total; `proofs` the values of it that prove that the parts are missing.
     """
     if found.row.basis == "parts" and isinstance(found.beside, dict):
-        begin = f"{found.row.path}_"
-        siblings = [number(value) for name, value in found.beside.items() if name.startswith(begin)]
+        of_whole = _PARTS_OF[found.row.field]
+        siblings = [number(value) for name, value in found.beside.items() if of_whole.match(name)]
         parts = sum(filter(is_number, siblings))
     elif found.row.basis != "without_cache":
         return parts if largest > whole or (parts and added in proofs) else 0
@@ -192,6 +226,9 @@ def _cost(read: Mapping[str, Sequence[Found]], failed: bool, put: Any) -> None:
     """The cost; 0 stands for a price that the library does not know, unless the call failed."""
     for found in read.get("cost_usd", ()):
         cost = number(found.value)
+        if isinstance(of_parts := inside(cost), dict):
+            costs = [number(part) for part in of_parts.values()]
+            cost = sum(filter(is_number, costs)) if any(map(is_number, costs)) else None
         if cost != 0 or failed:
             put("cost_usd", cost, found.row.place)
             return
@@ -217,7 +254,8 @@ def _stream(read: Mapping[str, Sequence[Found]], span: Span, fields: dict[str, A
         if time is not None and (streamed or not latency or time < 0.999 * latency):
             put("ttft_ms", time, found.row.place)
             return
-    if first is not None and first.at >= span.start:
+    # A gateway may write down the event when it has read the whole answer.
+    if first is not None and first.at >= span.start and (not latency or first.at - span.start < 0.999 * latency * _MS):
         put("ttft_ms", (first.at - span.start) / _MS, f"event {first.name}")
 
 
@@ -251,6 +289,8 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
         place = level[0].row.place
     elif span.status == 0 and told:
         place = told[0].row.place
+    elif span.status == 0 and (reasons := read.get("finish_reason")) and text(reasons[0].value) in _FAILED:
+        place = reasons[0].row.place
     elif flag(span.attributes.get("success")) is False:
         place = "success"
     if not place:
@@ -269,7 +309,7 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
     # A message may quote a prompt: only what it says about the kind of the error is taken from it.
     named += [(kind, kind, "message") for message in messages for kind in _kinds(message)]
     best = next((n for n in named if n[0] in _SPECIFIC), None)
-    best = best or next((n for n in named if n[0] == "invalid_request"), None) or (named[0] if named else None)
+    best = best or next((n for n in named if n[0] in GENERAL), None) or (named[0] if named else None)
     if best is None:
         put("error_type", "unknown", place)
         return
@@ -277,8 +317,9 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
 
 
 def _kinds(message: str) -> list[str]:
-    """The kinds of errors that a message names: by a status of HTTP in it, else by its words."""
-    kinds = [vocabulary.error_type(code) for code in _STATUS_CODE.findall(message[:500])]
+    """The kinds of errors that a message names: by a status of HTTP in it, which a filter shares, else by its words."""
+    codes = _STATUS_CODE.findall(message[:500])
+    kinds = [vocabulary.error_type(f"{code} {message}" if code == "400" else code) for code in codes]
     return kinds or [kind for kind in [vocabulary.error_type(message)] if kind in ERROR_TYPES]
 
 

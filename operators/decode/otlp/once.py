@@ -9,7 +9,7 @@ counts, since its time is the call's own. What it lacks is taken from the others
   the shortest.
 - Spans of one trace with the same name, start and end are one span that was written twice.
 - A span of another library in the same process, inside this one in time, tells of the same call if it tells the same.
-- logfire tells of a stream in a span for its opening, and in another one of no length at its end.
+- logfire tells of a stream in a span for its opening, and in another one of no length at its end, with its duration.
 """
 
 from __future__ import annotations
@@ -185,14 +185,14 @@ def _close_streams(told: Sequence[Told]) -> None:
         if t.span.attributes.get("logfire.span_type") != "log":
             continue
         end = t.span.end or t.span.start
+        lasted = number(t.span.attributes.get("duration"))
+        start = end - round(lasted * 1e9) if is_number(lasted) and 0 <= lasted <= _DAY else end
         of = openers.get(_siblings(t), [])
-        before = bisect_right(of, end, key=lambda opener: opener.span.start)
+        before = [o for o in of[: bisect_right(of, end, key=lambda o: o.span.start)][-_NEAR:] if not o.within]
         if before:
-            _drop(of[before - 1], t)
-            start = of[before - 1].span.start
-        else:
-            lasted = number(t.span.attributes.get("duration"))
-            start = end - round(lasted * 1e9) if is_number(lasted) and 0 <= lasted <= _DAY else end
+            opener = next((o for o in reversed(before) if o.span.end <= start + _MS), before[-1])
+            _drop(opener, t)
+            start = opener.span.start
         t.fields |= {"timestamp": start, "latency_ms": (end - start) / _MS, "streamed": True}
         t.found |= {"timestamp": "start of the stream", "latency_ms": "end of the stream - start", "streamed": "log"}
 
@@ -203,8 +203,10 @@ def opens_stream(told: Told) -> bool:
         told.span.attributes.get("logfire.span_type") == "span"
         and told.operation != EMBEDDINGS
         and told.fields["status"] == "ok"
+        and told.fields.get("streamed") is not False
         and not told.response_id
-        and "finish_reason" not in told.fields
+        and not {"finish_reason", "prompt_tokens"} & set(told.fields)
+        and told.fields.get("model") == told.fields.get("model_requested")
     )
 
 

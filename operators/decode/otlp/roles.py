@@ -17,19 +17,27 @@ from operators.decode.paths import Path, at, steps
 from operators.decode.values import inside, text
 
 EMBEDDINGS: Final = "embeddings"
-CALLS: Final = frozenset({"chat", "text_completion", "generate_content", EMBEDDINGS})
+CALLS: Final = frozenset(
+    {"chat", "text_completion", EMBEDDINGS, "rerank", "image_generation", "transcription", "speech"}
+)
 """The operations that are calls of a model. Those of agents, tools, workflows, memories and searches are none."""
 
-_VERCEL: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": EMBEDDINGS}
+_VERCEL: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": EMBEDDINGS, "doRerank": "rerank"}
 _OPERATIONS: Final = ("gen_ai.operation.name", "llm.request.type")
-_OTHER_OPERATIONS: Final = frozenset({"fetch_response", "create_message", "list_messages", "count_tokens"})
 _MODELS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.request.model")
 _ROLES: Final = tuple(
-    (name, attribute, steps(path) if path else ()) for name in ROLES for attribute, _, path in [name.partition("#")]
+    (name, place, steps(path) if path and place == attribute else ())
+    for name in ROLES
+    for attribute, _, path in [name.partition("#")]
+    for place in dict.fromkeys((attribute, name.replace("#", ".")))
 )
 _LANGFUSE_MODEL: Final = "langfuse.observation.model.name"
 _ATTEMPT: Final = re.compile(r":attempt-[0-9]+")
-_NAMES: Final = re.compile(r"(?:call_llm|(?:responses api|chat completion) with .*)", re.IGNORECASE | re.DOTALL)
+_NAMES: Final = re.compile(
+    r"call_llm|llm\.call|retry\.attempt\.[0-9]+|streaming response from .*"
+    r"|(?:responses api|(?:chat )?completion|embedding creation|image generation|message) with .*",
+    re.IGNORECASE | re.DOTALL,
+)
 """Names of spans that are calls in libraries that say it in no attribute."""
 
 
@@ -55,8 +63,9 @@ def operation(span: Span) -> str | None:
     first, _, rest = span.name.partition(" ")
     if model and (_NAMES.fullmatch(span.name) or (rest == model and _named(first))):
         return _named(first) or "chat"
-    if "gen_ai.model.provider" in attributes or (span.kind == SERVER and "gen_ai.request.id" in attributes):
-        return "chat"  # Cloudflare's gateway; an engine such as vLLM
+    engine = "gen_ai.request.id" in attributes and (span.kind == SERVER or "gen_ai.response.model" in attributes)
+    if engine or "gen_ai.model.provider" in attributes:
+        return "chat"  # vLLM, SGLang; Cloudflare's gateway
     return "chat" if model and span.kind in (CLIENT, SERVER) else None
 
 
@@ -75,4 +84,4 @@ def _role(span: Span, name: str, attribute: str, path: Path) -> str | None:
 def _named(name: object) -> str:
     """The operation of this name if it is a call, else ""."""
     found = vocabulary.operation(str(name or ""))
-    return found if found in CALLS and str(name).lower() not in _OTHER_OPERATIONS else ""
+    return found if found in CALLS and not vocabulary.manages(str(name)) else ""

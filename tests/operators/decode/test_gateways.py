@@ -149,6 +149,32 @@ def test_a_request_that_kong_refused() -> None:
     assert not {name for name in call.fields if "token" in name}
 
 
+def test_a_request_that_kong_refused_before_it_chose_a_model() -> None:
+    unspecified = {"provider_name": "UNSPECIFIED", "request_model": "UNSPECIFIED", "response_model": "UNSPECIFIED"}
+    (call,) = kong(response={"status": 400}, ai={"proxy": plugin(unspecified)}).calls
+    assert not {"provider", "model", "model_requested"} & set(call.fields)
+
+
+def test_a_prompt_without_its_cache_is_made_whole() -> None:
+    cached = {"cached_tokens": 60}
+    for usage in (
+        {"prompt_tokens": 40, "completion_tokens": 9, "prompt_tokens_details": cached},
+        {"prompt_tokens": 40, "completion_tokens": 9, "total_tokens": 109, "prompt_tokens_details": cached},
+    ):
+        (call,) = kong(ai={"proxy": plugin(usage=usage)}).calls
+        assert (call.fields["prompt_tokens"], call.fields["cached_tokens"]) == (100, 60)
+    told = {"gen_ai.usage.input_tokens": 90, "gen_ai.usage.output_tokens": 9, "llm_cached_input_token": 60}
+    for total, whole in ((159, 150), (99, 90), ("-", 90)):
+        (call,) = envoy(**told, **{"gen_ai.usage.total_tokens": total}).calls
+        assert call.fields["prompt_tokens"] == whole
+
+
+def test_embeddings_through_gateways_complete_nothing() -> None:
+    usage = {"prompt_tokens": 8, "completion_tokens": 0}
+    (call,) = kong(upstream_uri="/v1/embeddings", ai={"proxy": plugin(usage=usage)}).calls
+    assert "completion_tokens" not in call.fields
+
+
 def test_a_model_without_a_price_has_no_cost() -> None:
     (call,) = kong(ai={"proxy": plugin(usage={"prompt_tokens": 14, "cost": 0})}).calls
     assert "cost_usd" not in call.fields
@@ -242,6 +268,20 @@ def test_a_backends_name_need_not_be_a_provider(backend: object) -> None:
 def test_envoys_statuses_and_flags(code: object, flags: object, status: str | None, kind: str | None) -> None:
     (call,) = envoy(response_code=code, response_flags=flags).calls
     assert (call.fields.get("status"), call.fields.get("error_type")) == (status, kind)
+
+
+@pytest.mark.parametrize(
+    ("told", "kind"),
+    [
+        ({"llm_error_type": "invalid_request_error", "llm_error_code": "content_filter"}, "content_filter"),
+        ({"io.envoy.ai_gateway": {"llm_error_type": "overloaded_error"}}, "overloaded"),
+        ({"llm_error_type": "invalid_request_error", "llm_error_code": "400"}, "invalid_request"),
+        ({"llm_error_type": None, "llm_error_code": "-"}, "invalid_request"),
+    ],
+)
+def test_the_providers_own_name_of_an_error(told: dict[str, Any], kind: str) -> None:
+    (call,) = envoy(response_code=400, **told).calls
+    assert call.fields["error_type"] == kind
 
 
 def test_lines_of_envoy_without_a_call() -> None:

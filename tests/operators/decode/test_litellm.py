@@ -185,12 +185,42 @@ def test_a_failure() -> None:
         ("500", "APIConnectionError", "connection"),
         ("408", "Timeout", "timeout"),
         ("503", "", "server_error"),
+        ("529", "InternalServerError", "overloaded"),
+        ("400", "BudgetExceededError", "rate_limit"),
         ("", "StrangeThing", "StrangeThing"),
     ],
 )
 def test_the_kind_of_an_error(code: str, of_class: str, kind: str) -> None:
     failed = call(**{**FAILURE, "error_information": {"error_code": code, "error_class": of_class}})
     assert failed.fields["error_type"] == kind
+
+
+def test_the_message_tells_a_kind_that_the_class_does_not_and_is_not_kept() -> None:
+    told = {"error_code": "500", "error_class": "InternalServerError", "error_message": f"Connection error. {SECRET}"}
+    failed = call(**{**FAILURE, "error_information": told})
+    assert failed.fields["error_type"] == "connection"
+    assert SECRET not in repr(failed)
+
+
+@pytest.mark.parametrize("status", ["guardrail_intervened", "blocked"])
+def test_what_a_guardrail_refused_was_filtered(status: str) -> None:
+    told = {"error_code": "400", "error_class": "HTTPException"}
+    failed = call(**{**FAILURE, "error_information": told, "status_fields": {"guardrail_status": status}})
+    assert failed.fields["error_type"] == "content_filter"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "total", "usage", "whole"),
+    [
+        (25, 115, {"prompt_tokens": 1_865, "cache_read_input_tokens": 1_800, "cache_creation_input_tokens": 40}, 1_865),
+        (500, 590, {"prompt_tokens": 600, "cache_read_input_tokens": 100}, 600),
+        (500, 690, {"cache_read_input_tokens": 100}, 600),
+        (600, 690, {"prompt_tokens": 600, "cache_read_input_tokens": 100}, 600),
+    ],
+)
+def test_prompts_that_were_counted_without_their_cache(prompt: int, total: int, usage: Any, whole: int) -> None:
+    told = call(prompt_tokens=prompt, completion_tokens=90, total_tokens=total, metadata={"usage_object": usage})
+    assert told.fields["prompt_tokens"] == whole
 
 
 def test_a_cache_hit_is_no_call() -> None:
@@ -214,6 +244,7 @@ def test_other_requests_are_no_calls(kind: str) -> None:
         ("aresponses", "chat"),
         ("anthropic_messages", "chat"),
         ("atext_completion", "text_completion"),
+        ("pass_through_endpoint", "chat"),
     ],
 )
 def test_operations(kind: str, operation: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.decode.vocabulary import ERROR_TYPES, error_type, finish_reason, is_error, operation, provider
+from operators.decode.vocabulary import ERROR_TYPES, error_type, finish_reason, is_error, manages, operation, provider
 
 ERRORS = {
     "rate_limit": (
@@ -111,7 +111,8 @@ PROVIDERS = {
     "deepseek": ("deepseek", "DeepSeek", "deepseek.chat"),
     "openrouter": ("openrouter", "OpenRouter", "openrouter/anthropic"),
     "vllm": ("vllm", "hosted_vllm", "vLLM"),
-    "openai-compatible.chat": ("openai-compatible.chat",),
+    "openai-compatible": ("openai-compatible.chat",),
+    "cerebras": ("cerebras.chat", "Cerebras", "cerebras.responses"),
     "custom_openai": ("custom_openai",),
     "myllm": ("MyLLM",),
     "litellm_proxy": ("litellm_proxy", " litellm_proxy "),
@@ -121,7 +122,7 @@ OPERATIONS = {
         "chat", "completion", "acompletion", "responses", "aresponses", "messages", "anthropic_messages",
         "generate_content",
         "agenerate_content_stream", "chat gpt-4o", "/v1/chat/completions", "/v1/messages", "LLM", "generation",
-        "ai.generateText.doGenerate", "ai.streamText.doStream",
+        "ai.generateText.doGenerate", "ai.streamText.doStream", "pass_through_endpoint",
     ),
     "text_completion": ("text_completion", "atext_completion", "/v1/completions"),
     "embeddings": ("embeddings", "embedding", "aembedding", "EMBEDDING", "/v1/embeddings", "ai.embedMany.doEmbed"),
@@ -153,6 +154,18 @@ def test_the_reason_of_the_end(text: str, name: str) -> None:
 @pytest.mark.parametrize(("text", "name"), cases(PROVIDERS))
 def test_the_provider(text: str, name: str) -> None:
     assert provider(text) == name
+
+
+@pytest.mark.parametrize(
+    "text", ["aretrieve_batch", "list_messages", "create_message", "call_mcp_tool", "count_tokens"]
+)
+def test_an_operation_that_looks_after_things(text: str) -> None:
+    assert manages(text)
+
+
+@pytest.mark.parametrize("text", [*OPERATIONS["chat"], *OPERATIONS["rerank"]])
+def test_an_operation_that_calls_a_model(text: str) -> None:
+    assert not manages(text)
 
 
 @pytest.mark.parametrize(("text", "name"), cases(OPERATIONS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import orjson
 import pytest
 
 from operators.decode.base import MAX_SENT, Call, Reading
@@ -41,6 +42,10 @@ def tokens(attributes: dict[str, Any]) -> dict[str, Any]:
     return {name: count for name, count in fields(attributes).items() if name in NAMES}
 
 
+def langfuse(**usage: int) -> dict[str, str]:
+    return {"langfuse.observation.usage_details": orjson.dumps(usage).decode()}
+
+
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [
@@ -70,6 +75,53 @@ def tokens(attributes: dict[str, Any]) -> dict[str, Any]:
             {"langfuse.observation.usage_details": '{"prompt_tokens": 2048, "input_cache_read": 1536}'},
             {"prompt_tokens": 2048, "cached_tokens": 1536},
         ),
+        # What LangChain's callback makes of the usage of Anthropic, of Bedrock and of Vertex.
+        (
+            langfuse(input=500, output=90, cache_read_input_tokens=100, cache_creation_input_tokens=40),
+            {"prompt_tokens": 640, "completion_tokens": 90, "cached_tokens": 100, "cache_write_tokens": 40},
+        ),
+        (
+            langfuse(input=30, output=9, total=1_079, input_cache_read=800, input_cache_creation=0,
+                     input_ephemeral_5m_input_tokens=200, input_ephemeral_1h_input_tokens=40),
+            {"prompt_tokens": 1_070, "completion_tokens": 9, "cached_tokens": 800, "cache_write_tokens": 240},
+        ),
+        (
+            langfuse(input=30, output=9, cacheReadInputTokenCount=800, cacheWriteInputTokenCount=0, firstByteLatency=3),
+            {"prompt_tokens": 830, "completion_tokens": 9, "cached_tokens": 800, "cache_write_tokens": 0},
+        ),
+        (
+            langfuse(input=0, output=0, total=960, input_modality_TEXT=200, cached_modality_TEXT=700,
+                     output_modality_TEXT=40, thoughts_token_count=20, cached_content_token_count=700),
+            {"prompt_tokens": 900, "completion_tokens": 60, "cached_tokens": 700, "reasoning_tokens": 20},
+        ),
+        (
+            langfuse(input=500, output=90, total=590, cache_read_input_tokens=100),
+            {"prompt_tokens": 500, "completion_tokens": 90, "cached_tokens": 100},
+        ),
+        (
+            langfuse(input_tokens=500, output_tokens=90, cache_read_input_tokens=100),
+            {"prompt_tokens": 600, "completion_tokens": 90, "cached_tokens": 100},
+        ),
+        # The Vercel AI SDK hands on what Anthropic counts: in 4, in 5; from 6 on it adds up.
+        (
+            {"ai.usage.promptTokens": 500,
+             "ai.response.providerMetadata": '{"anthropic": {"cacheReadInputTokens": 100}}'},
+            {"prompt_tokens": 600, "cached_tokens": 100},
+        ),
+        (
+            {"ai.usage.inputTokens": 500, "ai.usage.outputTokens": 9, "ai.usage.totalTokens": 509,
+             "ai.usage.cachedInputTokens": 100,
+             "ai.response.providerMetadata": '{"anthropic": {"usage": {"input_tokens": 500}}}'},
+            {"prompt_tokens": 600, "completion_tokens": 9, "cached_tokens": 100},
+        ),
+        (
+            {"ai.usage.inputTokens": 600, "ai.usage.cachedInputTokens": 100,
+             "ai.response.providerMetadata": '{"anthropic": {"usage": {"input_tokens": 500}}}'},
+            {"prompt_tokens": 600, "cached_tokens": 100},
+        ),
+        # A map whose values are attributes of their own.
+        ({"braintrust.metrics.prompt_tokens": 5, "braintrust.metrics.completion_tokens": 7},
+         {"prompt_tokens": 5, "completion_tokens": 7}),
         # By the total.
         ({IN: 9, OUT: 1, CACHED: 4, TOTAL: 14}, {"prompt_tokens": 13, "completion_tokens": 1, "cached_tokens": 4}),
         ({IN: 9, OUT: 1, CACHED: 4, TOTAL: 10}, {"prompt_tokens": 9, "completion_tokens": 1, "cached_tokens": 4}),
@@ -104,6 +156,7 @@ FIRST = "First Token Stream Event"
         ({}, [(FIRST, AT + 300_000_000, {})], 300.0),
         ({}, [(FIRST, AT + 300_000_000, {}), (FIRST, AT + 600_000_000, {})], 300.0),
         ({}, [(FIRST, AT - 1, {})], None),
+        ({}, [(FIRST, AT + 1_999_000_000, {})], None),  # a gateway that wrote it down at the end
         ({"gen_ai.request.stream": "False"}, [(FIRST, AT + 300_000_000, {})], None),
         ({"gen_ai.server.time_to_first_token": 2.0}, [], None),  # not streamed: the first token is the last
         ({"gen_ai.server.time_to_first_token": 0.3}, [], 300.0),
@@ -128,16 +181,29 @@ def test_the_time_to_the_first_token(attributes: dict[str, Any], events: Any, ex
         ({}, {"status": 2}, "unknown"),
         ({}, {"status": 2, "message": "Error code: 503 - {'error': 'x'}"}, "server_error"),
         ({}, {"status": 2, "message": "the model is overloaded"}, "overloaded"),
+        ({}, {"status": 2, "message": "Error code: 400 - {'error': 'content management policy'}"}, "content_filter"),
+        ({}, {"status": 2, "message": "Error code: 400 - {'error': 'max_tokens'}"}, "invalid_request"),
         ({}, {"status": 2, "events": [("exception", AT, {"exception.type": "AuthenticationError"})]}, "authentication"),
         ({"langfuse.observation.level": "ERROR"}, {}, "unknown"),
         ({"success": False}, {}, "unknown"),
+        ({"gen_ai.error.type": "rate_limit_error"}, {"status": 2}, "rate_limit"),
+        # An answer that broke off, whatever the status of its span.
+        ({"gen_ai.response.finish_reasons": ["error"]}, {}, "unknown"),
+        ({"gen_ai.response.finish_reasons": ["malformed_function_call"]}, {}, None),
         # The more specific of two says more.
         ({"error.type": "BadRequestError"}, {"status": 2, "message": "content_filter"}, "content_filter"),
+        ({"error.type": "InternalServerError"}, {"status": 2, "message": "Connection error."}, "connection"),
     ],
 )  # fmt: skip
 def test_errors(attributes: dict[str, Any], changed: dict[str, Any], expected: str | None) -> None:
     found = fields(attributes, **changed)
     assert (found["status"], found.get("error_type")) == ("ok" if expected is None else "error", expected)
+
+
+@pytest.mark.parametrize(("operation", "told"), [("embeddings", None), ("rerank", None), ("chat", 0)])
+def test_embeddings_complete_nothing(operation: str, told: int | None) -> None:
+    found = fields({"gen_ai.operation.name": operation, IN: 5, OUT: 0})
+    assert found.get("completion_tokens") == told
 
 
 def test_the_message_of_an_error_gives_its_kind_and_is_not_kept() -> None:
@@ -154,6 +220,9 @@ def test_the_message_of_an_error_gives_its_kind_and_is_not_kept() -> None:
         ({"gen_ai.usage.cost": 0}, 2, 0),
         ({"gen_ai.cost.total_cost": 0, "gen_ai.usage.cost": 0.5}, 0, 0.5),
         ({"langfuse.observation.cost_details": '{"total": 0.5}'}, 0, 0.5),
+        ({"langfuse.observation.cost_details": '{"input": 0.25, "output": 0.5}'}, 0, 0.75),
+        ({"langfuse.observation.cost_details": '{"input": "?"}'}, 0, None),
+        ({"litellm.cost.total": 0.5, "litellm.cost.input": 0.25}, 0, 0.5),
     ],
 )  # fmt: skip
 def test_the_cost(attributes: dict[str, Any], status: int, expected: float | None) -> None:

@@ -61,6 +61,14 @@ def test_an_embedding_below_a_chat_is_another_call() -> None:
     assert counted(read(span(1), span(2, 1, attributes=embeddings))) == [1, 2]
 
 
+def test_a_reranking_by_a_chat_is_one_call_the_chat() -> None:
+    (call,) = read(
+        span(1, 0, 0, 1_000, attributes={"openinference.span.kind": "RERANKER", "reranker.model_name": "m"}),
+        span(2, 1, 100, 900, attributes=CHAT),
+    ).calls
+    assert call.fields["operation"] == "chat"
+
+
 def test_agent_spans_give_their_names_to_the_calls_below() -> None:
     above = {**AGENT, "gen_ai.agent.name": "planner", "session.id": "s1", "tenant.id": "acme"}
     found = read(span(1, attributes=above), span(2, 1, attributes={**CHAT, "tenant.id": "own"}))
@@ -138,6 +146,21 @@ def test_a_stream_of_logfire_begins_at_its_opening_and_ends_with_its_log() -> No
     assert call.fields["streamed"] is True
     alone = read(span(1, 9, 0, 18, attributes=OPENING, scope="logfire"))
     assert (alone.calls, alone.passed_over) == ([], {"stream_opening": 1})
+
+
+def test_each_stream_of_logfire_has_an_opening_of_its_own_that_ended_before_it() -> None:
+    found = read(
+        span(1, 9, 0, 20, attributes=OPENING, scope="logfire"),
+        span(2, 9, 5, 25, attributes=OPENING, scope="logfire"),
+        span(3, 9, 500, 500, attributes={**LOG, "duration": 0.48}, scope="logfire"),
+        span(4, 9, 900, 900, attributes={**LOG, "duration": 0.875}, scope="logfire"),
+    )
+    assert [call.fields["latency_ms"] for call in found.calls] == [500, 895]
+
+
+@pytest.mark.parametrize("told", [{IN: 5}, {"request_data": '{"stream": false}'}, {"gen_ai.response.model": "m-1"}])
+def test_a_span_of_logfire_that_tells_of_its_answer_opens_no_stream(told: dict[str, Any]) -> None:
+    assert len(read(span(1, 9, 0, 18, attributes={**OPENING, **told}, scope="logfire")).calls) == 1
 
 
 @pytest.mark.parametrize(("duration", "lasted"), [(1.5, 1_500), ("soon", 0), (float("inf"), 0), (-1.0, 0), (1e300, 0)])
