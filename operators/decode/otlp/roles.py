@@ -17,7 +17,8 @@ from operators.decode.paths import Path, at, steps
 from operators.decode.values import inside, text
 
 EMBEDDINGS: Final = "embeddings"
-CALLS: Final = frozenset({"chat", "text_completion", "generate_content", EMBEDDINGS})
+RERANK: Final = "rerank"
+CALLS: Final = frozenset({"chat", "text_completion", "generate_content", EMBEDDINGS, RERANK})
 """The operations that are calls of a model. Those of agents, tools, workflows, memories and searches are none."""
 
 _VERCEL: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": EMBEDDINGS}
@@ -31,6 +32,11 @@ _LANGFUSE_MODEL: Final = "langfuse.observation.model.name"
 _ATTEMPT: Final = re.compile(r":attempt-[0-9]+")
 _NAMES: Final = re.compile(r"(?:call_llm|(?:responses api|chat completion) with .*)", re.IGNORECASE | re.DOTALL)
 """Names of spans that are calls in libraries that say it in no attribute."""
+_OPENLLMETRY: Final = re.compile(r"(\w+)\.(chat|completion|converse|embeddings|rerank|response)")
+"""Names of its spans: the client, as in the scope, and what it did. Some of a failed call tell nothing else."""
+_TEXT: Final = "text_completion"
+_FLOW: Final = ("task", "workflow")
+"""Kinds of OpenLLMetry's spans of a framework: a call too if they say so, of a client that it does not know itself."""
 
 
 def operation(span: Span) -> str | None:
@@ -41,23 +47,34 @@ def operation(span: Span) -> str | None:
     for name, attribute, path in _ROLES:
         role = _role(span, name, attribute, path) if attribute in attributes else None
         if role is not None:
-            return _named(attributes.get("gen_ai.operation.name")) or role if role == "chat" else role
+            named = _named(attributes.get("gen_ai.operation.name")) if role == "chat" else ""
+            return named or (_TEXT if (name, span.name) == ("openinference.span.kind", "Completion") else role)
     if (vercel := attributes.get("ai.operationId")) is not None:
         return _VERCEL.get(str(vercel).rpartition(".")[2], "")
     if (component := attributes.get("haystack.component.type")) is not None:
         return "chat" if "Generator" in str(component) else EMBEDDINGS if "Embedder" in str(component) else ""
     if (kind := attributes.get("gen_ai.operation.type")) is not None and str(kind) != "ai_client":
         return ""
-    for name in _OPERATIONS:
-        if attributes.get(name):
-            return _named(attributes[name])
+    if (named := _operation(span)) is not None:
+        return named
     model = next((str(attributes[name]) for name in _MODELS if attributes.get(name)), "")
     first, _, rest = span.name.partition(" ")
     if model and (_NAMES.fullmatch(span.name) or (rest == model and _named(first))):
         return _named(first) or "chat"
     if "gen_ai.model.provider" in attributes or (span.kind == SERVER and "gen_ai.request.id" in attributes):
         return "chat"  # Cloudflare's gateway; an engine such as vLLM
+    if span.kind == CLIENT and (found := _OPENLLMETRY.fullmatch(span.name)) and found[1] in span.scope:
+        return _named(found[2])
     return "chat" if model and span.kind in (CLIENT, SERVER) else None
+
+
+def _operation(span: Span) -> str | None:
+    """The operation by the attribute that names it, "" if it is no call; None if there is no such attribute."""
+    told = next((span.attributes[name] for name in _OPERATIONS if span.attributes.get(name)), None)
+    # LiteLLM calls a chat a completion too; OpenLLMetry only the older kind, where it names the span so.
+    if told == "completion" and span.name.endswith(".completion"):
+        return _TEXT
+    return None if told is None else _named(told)
 
 
 def _role(span: Span, name: str, attribute: str, path: Path) -> str | None:
@@ -69,6 +86,8 @@ def _role(span: Span, name: str, attribute: str, path: Path) -> str | None:
     if role in NO_ROLES:
         # Langfuse called generations spans until 3.3.
         return "chat" if attribute == "langfuse.observation.type" and _LANGFUSE_MODEL in span.attributes else None
+    if name == "traceloop.span.kind" and role in _FLOW:
+        return _operation(span) or (EMBEDDINGS if "embedding.model_name" in span.attributes else "")
     return ROLES[name].get(role, None if name == "span.type" else "")
 
 
