@@ -79,13 +79,10 @@ def _otlp_carried(said: Told) -> Told:
     said = _limited(said, _OTLP_LABELS, ("latency", "ttft", "cost", "quality", *_TOKENS))
     said.labels.setdefault("operation", "chat")
     steps = dict(said.steps)
-    for whole, *parts in (
-        ("prompt_tokens", "cached_tokens", "cache_write_tokens"),
-        ("completion_tokens", "reasoning_tokens"),
-    ):
-        left = steps.get(whole)
-        for part in parts if left is not None else ():
-            if part in steps:
+    parts_of = {"prompt_tokens": ("cached_tokens", "cache_write_tokens"), "completion_tokens": ("reasoning_tokens",)}
+    for whole, parts in parts_of.items():
+        if (left := steps.get(whole)) is not None:
+            for part in [part for part in parts if part in steps]:
                 steps[part] = min(steps[part], left)
                 left -= steps[part]
     if "ttft" in steps and "latency" in steps:

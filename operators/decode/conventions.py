@@ -126,6 +126,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "usage#prompt_tokens",
         "usage.prompt_tokens",
         "gen_ai.response.prompt_tokens",
+        "output.value#usage.prompt_tokens",
     ),
     *rows("prompt_tokens", "input_tokens", basis="without_cache"),
     *rows(
@@ -153,6 +154,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "usage#completion_tokens",
         "usage.completion_tokens",
         "gen_ai.response.completion_tokens",
+        "output.value#usage.completion_tokens",
         "output_tokens",
     ),
     *rows(
@@ -287,6 +289,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "llm.response.finish_reason",
         "llm.finish_reason",
         "llm.response.stop_reason",
+        "llm.stop_reason",
         "ai.response.finishReason",
         "anthropic.message.stop_reason",
         "gen_ai.completion.0.finish_reason",

@@ -34,9 +34,11 @@ _FRAMEWORKS: Final = frozenset(
     {"langchain", "langgraph", "llamaindex", "llama_index", "crewai", "agno", "haystack", "dspy"}
 )
 """What some write in place of a provider that they do not know."""
-_UNKNOWN: Final = re.compile(r"unknown(_service(:.*)?)?")
+_UNKNOWN: Final = re.compile(r"unknown(_model|_service(:.*)?)?")
 """What some write in place of a name that they do not know."""
-_WITHOUT_CACHE: Final = frozenset({"openinference.instrumentation.bedrock"})
+_WITHOUT_CACHE: Final = frozenset(
+    {"openinference.instrumentation.bedrock", "@arizeai/openinference-instrumentation-bedrock"}
+)
 """Scopes of libraries that hand on counts of input that lack the cached part under a name that includes it."""
 _SCOPE: Final = "scope"
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
@@ -141,12 +143,13 @@ def _provider(read: Mapping[str, Sequence[Found]], span: Span, put: Any, origina
     told = [(sent, place) for sent, place in told if str(sent).lower() not in _FRAMEWORKS]
     if not told:
         return
-    named = [vocabulary.provider(sent) if isinstance(sent, str) else sent for sent, _ in told]
+    named = [(vocabulary.provider(sent) if isinstance(sent, str) else sent, sent, place) for sent, place in told]
     other = _FIRMS.get(str(told[0][0]).lower())
-    best = named.index(other) if other in named else 0
-    sent, place = told[best]
-    put("provider", named[best], place)
-    if place != _SCOPE and named[best] != sent:
+    # OpenInference calls every service of Google `vertexai` there.
+    finer = (name for name in named if name[0] == other and name[2] != "llm.system")
+    word, sent, place = next(finer, named[0])
+    put("provider", word, place)
+    if place != _SCOPE and word != sent:
         originals[place] = sent
 
 

@@ -47,8 +47,7 @@ def operation(span: Span) -> str | None:
     for name, attribute, path in _ROLES:
         role = _role(span, name, attribute, path) if attribute in attributes else None
         if role is not None:
-            named = _named(attributes.get("gen_ai.operation.name")) if role == "chat" else ""
-            return named or (_TEXT if (name, span.name) == ("openinference.span.kind", "Completion") else role)
+            return _named(attributes.get("gen_ai.operation.name")) or role if role == "chat" else role
     if (vercel := attributes.get("ai.operationId")) is not None:
         return _VERCEL.get(str(vercel).rpartition(".")[2], "")
     if (component := attributes.get("haystack.component.type")) is not None:
@@ -71,8 +70,9 @@ def operation(span: Span) -> str | None:
 def _operation(span: Span) -> str | None:
     """The operation by the attribute that names it, "" if it is no call; None if there is no such attribute."""
     told = next((span.attributes[name] for name in _OPERATIONS if span.attributes.get(name)), None)
-    # LiteLLM calls a chat a completion too; OpenLLMetry only the older kind, where it names the span so.
-    if told == "completion" and span.name.endswith(".completion"):
+    # LiteLLM calls a chat a completion too; OpenLLMetry only the older kind, but for some clients.
+    system, _, called = span.name.partition(".")
+    if told == called == "completion" and system not in ("anthropic", "bedrock", "vertexai"):
         return _TEXT
     return None if told is None else _named(told)
 
@@ -88,6 +88,11 @@ def _role(span: Span, name: str, attribute: str, path: Path) -> str | None:
         return "chat" if attribute == "langfuse.observation.type" and _LANGFUSE_MODEL in span.attributes else None
     if name == "traceloop.span.kind" and role in _FLOW:
         return _operation(span) or (EMBEDDINGS if "embedding.model_name" in span.attributes else "")
+    if name == "openinference.span.kind" and role == "llm":
+        if span.name == "Completion":
+            return _TEXT
+        if "haystack" in span.scope and "Generator" not in span.name and "llm.model_name" not in span.attributes:
+            return ""  # OpenInference calls Haystack's builders of prompts so too
     return ROLES[name].get(role, None if name == "span.type" else "")
 
 

@@ -43,6 +43,7 @@ def tokens(attributes: dict[str, Any]) -> dict[str, Any]:
         ({IN: 5, OUT: 7}, {"prompt_tokens": 5, "completion_tokens": 7}),
         ({"llm.token_count.prompt": "5"}, {"prompt_tokens": 5}),
         ({IN: 5, "gen_ai.usage.prompt_tokens": 6}, {"prompt_tokens": 5}),
+        ({"output.value": '{"usage": {"prompt_tokens": 5}}'}, {"prompt_tokens": 5}),
         ({IN: None, "gen_ai.usage.prompt_tokens": 6}, {"prompt_tokens": 6}),
         # Unknown, not zero.
         ({IN: 0, OUT: 0}, {}),
@@ -187,7 +188,14 @@ def test_words_of_libraries_become_those_of_the_vocabulary_and_are_kept_beside()
     ("attributes", "scope", "expected"),
     [
         ({"llm.provider": "google"}, "x", "gcp.gemini"),
-        ({"llm.provider": "google", "llm.system": "vertexai"}, "x", "gcp.vertex_ai"),
+        ({"llm.provider": "google", "llm.system": "vertexai"}, "x", "gcp.gemini"),
+        (
+            {"llm.provider": "google", "llm.system": "vertexai"},
+            "openinference.instrumentation.vertexai",
+            "gcp.vertex_ai",
+        ),
+        ({"llm.provider": "google", "metadata": '{"ls_provider": "google_vertexai"}'}, "x", "gcp.vertex_ai"),
+        ({"llm.provider": "google", "metadata": '{"ls_provider": "google_genai"}'}, "x", "gcp.gemini"),
         ({"gen_ai.system": "Google"}, "opentelemetry.instrumentation.vertexai", "gcp.vertex_ai"),
         ({"gen_ai.system": "AWS"}, "opentelemetry.instrumentation.sagemaker", "aws.sagemaker"),
         ({"llm.provider": "aws", "llm.system": "anthropic"}, "x", "aws.bedrock"),

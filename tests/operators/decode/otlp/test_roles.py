@@ -91,7 +91,7 @@ def test_the_role_or_the_operation_decides(attributes: dict[str, Any], expected:
         # A completion is a chat, unless the span is named for the older kind.
         ({"llm.request.type": "completion"}, "gemini.generate_content", CLIENT, "chat"),
         ({"llm.request.type": "completion"}, "openai.completion", CLIENT, "text_completion"),
-        ({"llm.request.type": "chat"}, "bedrock.completion", CLIENT, "chat"),
+        ({"llm.request.type": "completion"}, "bedrock.completion", CLIENT, "chat"),
         ({"openinference.span.kind": "LLM"}, "Completion", INTERNAL, "text_completion"),
         ({"langfuse.observation.type": "generation"}, "Completion", INTERNAL, "chat"),
     ],
@@ -114,3 +114,11 @@ def test_without_them_the_kind_and_the_name_do(
 )
 def test_a_failed_call_may_tell_nothing_but_its_name(name: str, scope: str, kind: int, expected: str | None) -> None:
     assert operation(span({}, name, kind, scope)) == expected
+
+
+def test_a_builder_of_prompts_is_no_call_whatever_its_role() -> None:
+    llm, scope = {"openinference.span.kind": "LLM"}, "openinference.instrumentation.haystack"
+    assert operation(span(llm, "PromptBuilder.run", scope=scope)) == ""
+    assert operation(span(llm, "OpenAIChatGenerator.run", scope=scope)) == "chat"
+    assert operation(span({**llm, "llm.model_name": "m"}, "MyWriter.run", scope=scope)) == "chat"
+    assert operation(span(llm, "PromptBuilder.run")) == "chat"
