@@ -87,7 +87,8 @@ def _role(span: Span, name: str, attribute: str, path: Path) -> str | None:
         # Langfuse called generations spans until 3.3.
         return "chat" if attribute == "langfuse.observation.type" and _LANGFUSE_MODEL in span.attributes else None
     if name == "traceloop.span.kind" and role in _FLOW:
-        return _operation(span) or (EMBEDDINGS if "embedding.model_name" in span.attributes else "")
+        called = _operation(span) or (EMBEDDINGS if "embedding.model_name" in span.attributes else "")
+        return called or (None if role == "task" else "")  # a framework's own step within a call is a task too
     if name == "openinference.span.kind" and role == "llm":
         if span.name == "Completion":
             return _TEXT

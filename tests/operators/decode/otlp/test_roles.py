@@ -40,6 +40,7 @@ def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL, s
         ({"traceloop.span.kind": "task", "llm.request.type": "chat"}, "chat"),
         ({"traceloop.span.kind": "task", "embedding.model_name": "e"}, "embeddings"),
         ({"traceloop.span.kind": "task", "gen_ai.operation.name": "invoke_agent"}, ""),
+        ({"traceloop.span.kind": "task"}, None),
         ({"traceloop.span.kind": "agent", "llm.request.type": "chat"}, ""),
         ({"span.type": "llm"}, "chat"),
         ({"span.type": "agent"}, ""),
