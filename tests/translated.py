@@ -33,10 +33,12 @@ def _without(said: Told, *names: str) -> Told:
     return said._replace(steps={name: value for name, value in said.steps.items() if name not in names})
 
 
-def _within(said: Told, part: str = "cached_tokens", whole: str = "prompt_tokens") -> Told:
-    """The call with a part of no more tokens than its whole: more would say that the whole lacks its parts."""
-    both = {part, whole} <= set(said.steps)
-    return said._replace(steps={**said.steps, part: min(said.steps[part], said.steps[whole])}) if both else said
+def _within(said: Told) -> Told:
+    """The call with no more cached tokens than its prompt has: more would say that the prompt lacks them."""
+    steps = said.steps
+    if not {"cached_tokens", "prompt_tokens"} <= set(steps):
+        return said
+    return said._replace(steps={**steps, "cached_tokens": min(steps["cached_tokens"], steps["prompt_tokens"])})
 
 
 def _told(said: Told, *names: str) -> dict[str, Any]:
@@ -84,9 +86,15 @@ _OTLP_ATTRIBUTES: Final = {
 
 
 def _otlp_carried(said: Told) -> Told:
-    said = _within(_limited(said, _OTLP_LABELS, ("latency", "ttft", "cost", "quality", *_TOKENS)))
+    said = _limited(said, _OTLP_LABELS, ("latency", "ttft", "cost", "quality", *_TOKENS))
     said.labels.setdefault("operation", "chat")
-    steps = _within(said, "reasoning_tokens", "completion_tokens").steps
+    steps = dict(said.steps)
+    parts_of = {"prompt_tokens": ("cached_tokens", "cache_write_tokens"), "completion_tokens": ("reasoning_tokens",)}
+    for whole, parts in parts_of.items():
+        if (left := steps.get(whole)) is not None:
+            for part in [part for part in parts if part in steps]:
+                steps[part] = min(steps[part], left)
+                left -= steps[part]
     if "ttft" in steps and "latency" in steps:
         steps["ttft"] = min(steps["ttft"], steps["latency"])
     said = _counted(said._replace(steps=steps, event_id="", trace_id=_trace(said)), wholes=True)

@@ -35,10 +35,23 @@ _SPECIFIC: Final = frozenset(ERROR_TYPES) - GENERAL
 _PROVIDERS: Final = frozenset(
     {
         "openai", "anthropic", "cohere", "mistral", "mistralai", "groq", "bedrock", "vertexai", "gemini", "vllm",
-        "sglang", "ollama", "together", "replicate",
+        "sagemaker", "sglang", "ollama", "together", "replicate",
     }
 )  # fmt: skip
 """Words in the name of a scope that name the provider where no attribute does."""
+_FIRMS: Final = {"google": "gcp.vertex_ai", "aws": "aws.sagemaker", "amazon": "aws.sagemaker"}
+"""Names of a firm, and its other service, which is meant where something else names it."""
+_FRAMEWORKS: Final = frozenset(
+    {"langchain", "langgraph", "llamaindex", "llama_index", "crewai", "agno", "haystack", "dspy"}
+)
+"""What some write in place of a provider that they do not know."""
+_UNKNOWN: Final = re.compile(r"unknown(_model|_service(:.*)?)?")
+"""What some write in place of a name that they do not know."""
+_WITHOUT_CACHE: Final = frozenset(
+    {"openinference.instrumentation.bedrock", "@arizeai/openinference-instrumentation-bedrock"}
+)
+"""Scopes of libraries that hand on counts of input that lack the cached part under a name that includes it."""
+_SCOPE: Final = "scope"
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 """The event that tells the quality of a call, of its span or as a log record."""
 
@@ -94,15 +107,17 @@ def tell(span: Span, operation: str, conventions: Conventions) -> Told:
     put("trace_id", span.trace_id or None, "trace id")
     put("span_id", span.span_id or None, "span id")
     for name in _TEXTS:
-        if name in read:
-            put(name, text(read[name][0].value), read[name][0].row.place)
+        for told_of in read.get(name, ()):
+            if not _UNKNOWN.fullmatch(str(value := text(told_of.value))):
+                put(name, value, told_of.row.place)
+                break
     if "service" not in fields:
-        put("service", "unknown_service", "no service.name")
+        put("service", text(read["service"][0].value) if "service" in read else "unknown_service", "no service.name")
     if "model" not in fields and "model_requested" in fields:
         put("model", fields["model_requested"], found["model_requested"])
     _provider(read, span, put)
     put("operation", operation, _place(read, "operation", "kind of the span"))
-    _tokens(read, operation, put)
+    _tokens(read, operation, span.scope, put)
     _stream(read, span, fields, put)
     _finish(read, span, put)
     _status(read, span, put)
@@ -125,14 +140,15 @@ def _id(read: Mapping[str, Sequence[Found]], name: str) -> str:
 
 
 def _provider(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
-    if "provider" in read:
-        found = read["provider"][0]
-        put("provider", text(found.value), found.row.place, vocabulary.provider)
+    told = [(text(found.value), found.row.place) for found in read.get("provider", ())]
+    told += [(word, _SCOPE) for word in re.split(r"[^a-z0-9]+", span.scope.lower()) if word in _PROVIDERS]
+    told = [(sent, place) for sent, place in told if str(sent).lower() not in _FRAMEWORKS]
+    if not told:
         return
-    for word in re.split(r"[^a-z0-9]+", span.scope.lower()):
-        if word in _PROVIDERS:
-            put("provider", word, "scope", vocabulary.provider)
-            return
+    other = _FIRMS.get(str(told[0][0]).lower())
+    # OpenInference calls every service of Google `vertexai` in llm.system.
+    finer = (one for one in told if vocabulary.provider(str(one[0])) == other and one[1] != "llm.system")
+    put("provider", *next(finer, told[0]), vocabulary.provider)
 
 
 def _finish(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
@@ -148,12 +164,12 @@ def _finish(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
             return
 
 
-def _tokens(read: Mapping[str, Sequence[Found]], operation: str, put: Any) -> None:
+def _tokens(read: Mapping[str, Sequence[Found]], operation: str, scope: str, put: Any) -> None:
     """The counts: prompt tokens with cache, completion tokens with reasoning, whichever way they were told.
 
-    A part that is more than its whole, or a total that is the sum of whole and parts, proves that the parts were not in
-    the whole. A count of -1 is unknown. Counts that are all 0 stand for a call whose usage nobody knows, since no call
-    has an empty prompt.
+    Parts that are more than their whole, or a total that is the sum of whole and parts, prove that the parts were not
+    in the whole. A count of -1 is unknown. Counts that are all 0 stand for a call whose usage nobody knows, since no
+    call has an empty prompt.
     """
     firsts = {name: read[name][0] for name in (*_TOKENS, "total_tokens") if name in read}
     counts = {name: number(found.value) for name, found in firsts.items()}
@@ -169,22 +185,15 @@ def _tokens(read: Mapping[str, Sequence[Found]], operation: str, put: Any) -> No
         reasoning = counts.get("reasoning_tokens", 0)
         added = total - (prompt or 0) - (completion or 0) if is_number(total) and total else None
         if prompt is not None:
-            counts["prompt_tokens"] += (
-                cache
-                if _without_cache(read, prompt)
-                else _left_out(
-                    firsts["prompt_tokens"],
-                    prompt,
-                    cache,
-                    counts.get("cached_tokens", 0),
-                    added,
-                    {cache, cache + reasoning},
-                )
-            )
+            first = firsts["prompt_tokens"]
+            basis = "without_cache" if scope in _WITHOUT_CACHE else first.row.basis
+            lacks = _without_cache(read, prompt)
+            proofs = {cache, cache + reasoning}
+            counts["prompt_tokens"] += cache if lacks else _left_out(first, basis, prompt, cache, added, proofs)
         if completion is not None:
-            counts["completion_tokens"] += _left_out(
-                firsts["completion_tokens"], completion, reasoning, reasoning, added, {reasoning, cache + reasoning}
-            )
+            first = firsts["completion_tokens"]
+            proofs = {reasoning, cache + reasoning}
+            counts["completion_tokens"] += _left_out(first, first.row.basis, completion, reasoning, added, proofs)
     if not any(counts.get(name) for name in ("prompt_tokens", "completion_tokens")):
         counts = {name: count for name, count in counts.items() if count != 0}
     for name, count in counts.items():
@@ -207,18 +216,18 @@ def _by_lifetime(found: Found) -> Any:
     return sum(filter(is_number, counts))
 
 
-def _left_out(found: Found, whole: Any, parts: Any, largest: Any, added: Any, proofs: set[Any]) -> Any:
+def _left_out(found: Found, basis: str, whole: Any, parts: Any, added: Any, proofs: set[Any]) -> Any:
     """The tokens of the parts that the count of the whole lacks.
 
-    `largest` is the part that is never more than the whole; `added` what the total has beyond prompt and completion,
-    None if there is no total; `proofs` the values of it that prove that the parts are missing.
+    `added` is what the total has beyond prompt and completion, None if there is no total; `proofs` the values of it
+    that prove that the parts are missing.
     """
-    if found.row.basis == "parts" and isinstance(found.beside, dict):
+    if basis == "parts" and isinstance(found.beside, dict):
         of_whole = _PARTS_OF[found.row.field]
         siblings = [number(value) for name, value in found.beside.items() if of_whole.match(name)]
         parts = sum(filter(is_number, siblings))
-    elif found.row.basis != "without_cache":
-        return parts if largest > whole or (parts and added in proofs) else 0
+    elif basis != "without_cache":
+        return parts if parts > whole or (parts and added in proofs) else 0
     return 0 if added == 0 else parts
 
 

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any, Final
 
 from operators.decode.otlp.calls import Told
-from operators.decode.otlp.roles import EMBEDDINGS
+from operators.decode.otlp.roles import EMBEDDINGS, RERANK
 from operators.decode.otlp.signals import Span
 from operators.decode.resolve import Conventions, Found
 from operators.decode.values import is_number, number, text
@@ -99,8 +99,9 @@ def _up(span: Span, spans: Spans) -> Iterator[tuple[Span, str | None]]:
         span = found[0]
 
 
-def _kind(told: Told) -> bool:
-    return told.operation == EMBEDDINGS
+def _kind(told: Told) -> str:
+    """What no span of another kind tells too: all that answers in words is one."""
+    return told.operation if told.operation in (EMBEDDINGS, RERANK) else ""
 
 
 def _length(told: Told) -> int:

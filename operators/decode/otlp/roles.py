@@ -17,9 +17,8 @@ from operators.decode.paths import Path, at, steps
 from operators.decode.values import inside, text
 
 EMBEDDINGS: Final = "embeddings"
-CALLS: Final = frozenset(
-    {"chat", "text_completion", EMBEDDINGS, "rerank", "image_generation", "transcription", "speech"}
-)
+RERANK: Final = "rerank"
+CALLS: Final = frozenset({"chat", "text_completion", EMBEDDINGS, RERANK, "image_generation", "transcription", "speech"})
 """The operations that are calls of a model. Those of agents, tools, workflows, memories and searches are none."""
 
 _VERCEL: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": EMBEDDINGS, "doRerank": "rerank"}
@@ -39,6 +38,11 @@ _NAMES: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """Names of spans that are calls in libraries that say it in no attribute."""
+_OPENLLMETRY: Final = re.compile(r"(\w+)\.(chat|completion|converse|embeddings|rerank|response)")
+"""Names of its spans: the client, as in the scope, and what it did. Some of a failed call tell nothing else."""
+_TEXT: Final = "text_completion"
+_FLOW: Final = ("task", "workflow")
+"""Kinds of OpenLLMetry's spans of a framework: a call too if they say so, of a client that it does not know itself."""
 
 
 def operation(span: Span) -> str | None:
@@ -56,9 +60,8 @@ def operation(span: Span) -> str | None:
         return "chat" if "Generator" in str(component) else EMBEDDINGS if "Embedder" in str(component) else ""
     if (kind := attributes.get("gen_ai.operation.type")) is not None and str(kind) != "ai_client":
         return ""
-    for name in _OPERATIONS:
-        if attributes.get(name):
-            return _named(attributes[name])
+    if (named := _operation(span)) is not None:
+        return named
     model = next((str(attributes[name]) for name in _MODELS if attributes.get(name)), "")
     first, _, rest = span.name.partition(" ")
     if model and (_NAMES.fullmatch(span.name) or (rest == model and _named(first))):
@@ -66,7 +69,19 @@ def operation(span: Span) -> str | None:
     engine = "gen_ai.request.id" in attributes and (span.kind == SERVER or "gen_ai.response.model" in attributes)
     if engine or "gen_ai.model.provider" in attributes:
         return "chat"  # vLLM, SGLang; Cloudflare's gateway
+    if span.kind == CLIENT and (found := _OPENLLMETRY.fullmatch(span.name)) and found[1] in span.scope:
+        return _named(found[2])
     return "chat" if model and span.kind in (CLIENT, SERVER) else None
+
+
+def _operation(span: Span) -> str | None:
+    """The operation by the attribute that names it, "" if it is no call; None if there is no such attribute."""
+    told = next((span.attributes[name] for name in _OPERATIONS if span.attributes.get(name)), None)
+    # LiteLLM calls a chat a completion too; OpenLLMetry only the older kind, but for some clients.
+    system, _, called = span.name.partition(".")
+    if told == called == "completion" and system not in ("anthropic", "bedrock", "vertexai"):
+        return _TEXT
+    return None if told is None else _named(told)
 
 
 def _role(span: Span, name: str, attribute: str, path: Path) -> str | None:
@@ -78,6 +93,14 @@ def _role(span: Span, name: str, attribute: str, path: Path) -> str | None:
     if role in NO_ROLES:
         # Langfuse called generations spans until 3.3.
         return "chat" if attribute == "langfuse.observation.type" and _LANGFUSE_MODEL in span.attributes else None
+    if name == "traceloop.span.kind" and role in _FLOW:
+        called = _operation(span) or (EMBEDDINGS if "embedding.model_name" in span.attributes else "")
+        return called or (None if role == "task" else "")  # a framework's own step within a call is a task too
+    if name == "openinference.span.kind" and role == "llm":
+        if span.name == "Completion":
+            return _TEXT
+        if "haystack" in span.scope and "Generator" not in span.name and "llm.model_name" not in span.attributes:
+            return ""  # OpenInference calls Haystack's builders of prompts so too
     return ROLES[name].get(role, None if name == "span.type" else "")
 
 

@@ -17,6 +17,7 @@ from tests.otlp import AT, Plain, as_proto, json_text
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
 IN, OUT = "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"
 CACHED, REASONING = "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.reasoning.output_tokens"
+WRITTEN = "gen_ai.usage.cache_creation.input_tokens"
 TOTAL = "gen_ai.usage.total_tokens"
 NAMES = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 
@@ -52,6 +53,7 @@ def langfuse(**usage: int) -> dict[str, str]:
         ({IN: 5, OUT: 7}, {"prompt_tokens": 5, "completion_tokens": 7}),
         ({"llm.token_count.prompt": "5"}, {"prompt_tokens": 5}),
         ({IN: 5, "gen_ai.usage.prompt_tokens": 6}, {"prompt_tokens": 5}),
+        ({"output.value": '{"usage": {"prompt_tokens": 5}}'}, {"prompt_tokens": 5}),
         ({IN: None, "gen_ai.usage.prompt_tokens": 6}, {"prompt_tokens": 6}),
         # Unknown, not zero.
         ({IN: 0, OUT: 0}, {}),
@@ -62,6 +64,9 @@ def langfuse(**usage: int) -> dict[str, str]:
         # With cache, by the name; a part that is more than its whole proves that it was not in it.
         ({IN: 2065, CACHED: 1800}, {"prompt_tokens": 2065, "cached_tokens": 1800}),
         ({IN: 25, CACHED: 1800}, {"prompt_tokens": 1825, "cached_tokens": 1800}),
+        ({IN: 4, WRITTEN: 700}, {"prompt_tokens": 704, "cache_write_tokens": 700}),
+        ({IN: 90, CACHED: 80, WRITTEN: 30}, {"prompt_tokens": 200, "cached_tokens": 80, "cache_write_tokens": 30}),
+        ({IN: 90, CACHED: 80, WRITTEN: 10}, {"prompt_tokens": 90, "cached_tokens": 80, "cache_write_tokens": 10}),
         ({"input_tokens": 2000, "cache_read_tokens": 1800}, {"prompt_tokens": 3800, "cached_tokens": 1800}),
         (
             {"langfuse.observation.usage_details": '{"input": 512, "input_cache_read": 1536}'},
@@ -136,6 +141,22 @@ def langfuse(**usage: int) -> dict[str, str]:
 )  # fmt: skip
 def test_tokens(attributes: dict[str, Any], expected: dict[str, Any]) -> None:
     assert tokens(attributes) == expected
+
+
+@pytest.mark.parametrize(
+    ("scope", "total", "expected"),
+    [
+        ("openinference.instrumentation.bedrock", None, 700),
+        ("openinference.instrumentation.bedrock", 790, 700),
+        ("openinference.instrumentation.bedrock", 590, 500),  # it counts otherwise now
+        ("openinference.instrumentation.anthropic", None, 500),
+    ],
+)
+def test_a_library_that_leaves_the_cache_out_of_the_input(scope: str, total: int | None, expected: int) -> None:
+    """OpenInference's spans of Bedrock hand on what AWS counts."""
+    prompt, cached = "llm.token_count.prompt", "llm.token_count.prompt_details.cache_read"
+    told = {prompt: 500, "llm.token_count.completion": 90, cached: 200, "llm.token_count.total": total}
+    assert fields(told, scope=scope)["prompt_tokens"] == expected
 
 
 STREAM = {"gen_ai.request.stream": True}
@@ -239,6 +260,44 @@ def test_words_of_libraries_become_those_of_the_vocabulary_and_are_kept_beside()
     record = json_text([Plain({**CHAT, **sent})])
     decoded = TranslatingDecoder(OtlpJsonFormat()).decode([record], DecodeConfig(max_attributes=0))
     assert (len(decoded.events), decoded.faults) == (1, []), "they are no attributes of the event"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "scope", "expected"),
+    [
+        ({"llm.provider": "google"}, "x", "gcp.gemini"),
+        ({"llm.provider": "google", "llm.system": "vertexai"}, "x", "gcp.gemini"),
+        (
+            {"llm.provider": "google", "llm.system": "vertexai"},
+            "openinference.instrumentation.vertexai",
+            "gcp.vertex_ai",
+        ),
+        ({"llm.provider": "google", "metadata": '{"ls_provider": "google_vertexai"}'}, "x", "gcp.vertex_ai"),
+        ({"llm.provider": "google", "metadata": '{"ls_provider": "google_genai"}'}, "x", "gcp.gemini"),
+        ({"gen_ai.system": "Google"}, "opentelemetry.instrumentation.vertexai", "gcp.vertex_ai"),
+        ({"gen_ai.system": "AWS"}, "opentelemetry.instrumentation.sagemaker", "aws.sagemaker"),
+        ({"llm.provider": "aws", "llm.system": "anthropic"}, "x", "aws.bedrock"),
+        ({"gen_ai.system": "gemini"}, "opentelemetry.instrumentation.vertexai", "gcp.gemini"),
+        ({"llm.provider": "azure", "llm.system": "openai"}, "openinference.instrumentation.openai", "azure"),
+        ({"gen_ai.system": "Langchain", "traceloop.association.properties.ls_provider": "openai"}, "x", "openai"),
+        ({"gen_ai.system": "Langchain"}, "opentelemetry.instrumentation.langchain", None),
+        ({}, "opentelemetry.instrumentation.groq", "groq"),
+        ({}, "x", None),
+    ],
+)
+def test_the_provider(attributes: dict[str, Any], scope: str, expected: str | None) -> None:
+    """The name of a firm with two services leaves it to others to say which; that of a framework names no provider."""
+    assert fields(attributes, scope=scope).get("provider") == expected
+
+
+def test_a_name_that_says_unknown_leaves_it_to_the_next() -> None:
+    asked = "traceloop.association.properties.ls_model_name"
+    found = fields({"gen_ai.request.model": "unknown", "gen_ai.response.model": "unknown", asked: "m-2"})
+    assert (found["model"], found["model_requested"]) == ("m-2", "m-2")
+    assert "model" not in fields({"gen_ai.request.model": "unknown"})
+    nameless = {"service.name": "unknown_service:python"}
+    assert fields({}, resource=nameless)["service"] == "unknown_service:python"
+    assert fields({}, resource={**nameless, "openinference.project.name": "shop"})["service"] == "shop"
 
 
 def test_a_span_without_an_end_or_before_its_start_says_so() -> None:

@@ -56,6 +56,15 @@ def test_an_agent_between_two_calls_makes_them_two() -> None:
     )
 
 
+def test_a_task_that_is_a_call_counts_where_no_client_below_it_tells_of_it() -> None:
+    task = {"traceloop.span.kind": "task", "llm.request.type": "chat", "gen_ai.request.model": "m", IN: 5}
+    flow = span(1, attributes={"traceloop.span.kind": "workflow"})
+    assert counted(read(flow, span(2, 1, attributes=task))) == [2]
+    assert counted(read(flow, span(2, 1, attributes=task), span(3, 2, 100, 900))) == [3]
+    step = span(3, 2, attributes={"traceloop.span.kind": "task"})
+    assert counted(read(flow, span(2, 1, attributes=task), step, span(4, 3, 100, 900))) == [4]
+
+
 def test_an_embedding_below_a_chat_is_another_call() -> None:
     embeddings = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": "e"}
     assert counted(read(span(1), span(2, 1, attributes=embeddings))) == [1, 2]

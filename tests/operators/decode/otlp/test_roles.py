@@ -14,8 +14,8 @@ from tests.otlp import Plain, as_json
 CLIENT, INTERNAL, SERVER = 3, 1, 2
 
 
-def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL) -> Span:
-    found = json.signals(as_json([Plain(attributes, name=name, kind=kind)]), set(attributes))
+def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL, scope: str = "x") -> Span:
+    found = json.signals(as_json([Plain(attributes, name=name, kind=kind, scope=scope)]), set(attributes))
     return found.spans[0]
 
 
@@ -37,6 +37,13 @@ def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL) -
         ({"braintrust.span_attributes.type": "llm"}, "chat"),
         ({"braintrust.span_attributes.type": "task"}, ""),
         ({"traceloop.span.kind": "workflow", "gen_ai.request.model": "m"}, ""),
+        # OpenLLMetry's tasks of LlamaIndex are calls too, of clients that it has no instrumentation for.
+        ({"traceloop.span.kind": "workflow", "llm.request.type": "chat"}, "chat"),
+        ({"traceloop.span.kind": "task", "llm.request.type": "chat"}, "chat"),
+        ({"traceloop.span.kind": "task", "embedding.model_name": "e"}, "embeddings"),
+        ({"traceloop.span.kind": "task", "gen_ai.operation.name": "invoke_agent"}, ""),
+        ({"traceloop.span.kind": "task"}, None),
+        ({"traceloop.span.kind": "agent", "llm.request.type": "chat"}, ""),
         ({"span.type": "llm"}, "chat"),
         ({"span.type": "agent"}, ""),
         ({"span.type": "something of somebody else", "gen_ai.operation.name": "chat"}, "chat"),
@@ -55,6 +62,7 @@ def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL) -
         ({"gen_ai.operation.name": "generate_content"}, "chat"),
         ({"gen_ai.operation.name": "embeddings"}, "embeddings"),
         ({"llm.request.type": "completion"}, "chat"),
+        ({"llm.request.type": "rerank"}, "rerank"),
         ({"gen_ai.operation.name": "invoke_agent", "gen_ai.request.model": "m"}, ""),
         ({"gen_ai.operation.name": "execute_tool"}, ""),
         ({"gen_ai.operation.name": "count_tokens"}, ""),
@@ -96,9 +104,37 @@ def test_the_role_or_the_operation_decides(attributes: dict[str, Any], expected:
         ({"http.response.status_code": 200}, "POST", CLIENT, None),
         ({"gen_ai.request.id": "cmpl-1"}, "llm_request", SERVER, "chat"),
         ({"gen_ai.model.provider": "openai"}, "x", INTERNAL, "chat"),
+        # A completion is a chat, unless the span is named for the older kind.
+        ({"llm.request.type": "completion"}, "gemini.generate_content", CLIENT, "chat"),
+        ({"llm.request.type": "completion"}, "openai.completion", CLIENT, "text_completion"),
+        ({"llm.request.type": "completion"}, "bedrock.completion", CLIENT, "chat"),
+        ({"openinference.span.kind": "LLM"}, "Completion", INTERNAL, "text_completion"),
+        ({"langfuse.observation.type": "generation"}, "Completion", INTERNAL, "chat"),
     ],
 )  # fmt: skip
 def test_without_them_the_kind_and_the_name_do(
     attributes: dict[str, Any], name: str, kind: int, expected: str | None
 ) -> None:
     assert operation(span(attributes, name, kind)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "scope", "kind", "expected"),
+    [
+        ("bedrock.completion", "opentelemetry.instrumentation.bedrock", CLIENT, "chat"),
+        ("bedrock.converse", "@traceloop/instrumentation-bedrock", CLIENT, "chat"),
+        ("bedrock.converse", "opentelemetry.instrumentation.bedrock", INTERNAL, None),
+        ("bedrock.converse", "my.own.scope", CLIENT, None),
+        ("pinecone.query", "opentelemetry.instrumentation.pinecone", CLIENT, None),
+    ],
+)
+def test_a_failed_call_may_tell_nothing_but_its_name(name: str, scope: str, kind: int, expected: str | None) -> None:
+    assert operation(span({}, name, kind, scope)) == expected
+
+
+def test_a_builder_of_prompts_is_no_call_whatever_its_role() -> None:
+    llm, scope = {"openinference.span.kind": "LLM"}, "openinference.instrumentation.haystack"
+    assert operation(span(llm, "PromptBuilder.run", scope=scope)) == ""
+    assert operation(span(llm, "OpenAIChatGenerator.run", scope=scope)) == "chat"
+    assert operation(span({**llm, "llm.model_name": "m"}, "MyWriter.run", scope=scope)) == "chat"
+    assert operation(span(llm, "PromptBuilder.run")) == "chat"
