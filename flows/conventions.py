@@ -63,7 +63,12 @@ _ASIDES: Final[dict[str, str]] = {
 }
 """What fields are for that no event has."""
 
-_BASES: Final = {"": "", "without_cache": "without the cached part", "parts": "without the parts beside it"}
+_BASES: Final = {
+    "": "",
+    "without_cache": "without the cached part",
+    "parts": "without the parts beside it",
+    "beside": "which the whole lacks",
+}
 
 
 def _told(row: Row) -> str:

@@ -18,9 +18,9 @@ from typing import Final, Literal
 Unit = Literal["", "s", "ms", "us", "ns", "time", "usd"]
 """How a number is to be read; `time` is an instant, from which the start of the call is taken away."""
 
-Basis = Literal["", "without_cache", "parts"]
-"""What a count of tokens stands for: the whole; the input without its cached part; or what is left of the whole beside
-other parts, whose names begin with its own (`input` and `input_cache_read`)."""
+Basis = Literal["", "without_cache", "parts", "beside"]
+"""What a count of tokens stands for: the whole; the input without its cached part; what is left of the whole beside
+other parts, whose names begin with its own (`input` and `input_cache_read`); or a part that the whole lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "metadata#ls_provider",
         "mlflow.llm.provider",
     ),
-    *rows("operation", "gen_ai.operation.name", "llm.request.type"),
+    *rows("operation", "gen_ai.operation.name", "gen_ai.type", "llm.request.type"),
     *rows(
         "prompt_tokens",
         "gen_ai.usage.input_tokens",
@@ -124,6 +124,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "usage#prompt_tokens",
         "usage.prompt_tokens",
         "gen_ai.response.prompt_tokens",
+        "gen_ai.response.input_tokens",
     ),
     *rows("prompt_tokens", "input_tokens", basis="without_cache"),
     *rows(
@@ -151,6 +152,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "usage#completion_tokens",
         "usage.completion_tokens",
         "gen_ai.response.completion_tokens",
+        "gen_ai.response.output_tokens",
         "output_tokens",
     ),
     *rows(
@@ -224,7 +226,6 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.usage.reasoning.output_tokens",
         "gen_ai.usage.reasoning_tokens",
         "gen_ai.usage.output_tokens.reasoning",
-        "gen_ai.usage.experimental.reasoning_tokens",
         "gen_ai.usage.output_token_details#reasoning",
         "langsmith.metadata.usage_metadata#output_token_details.reasoning",
         "gen_ai.usage.output_tokens_details.reasoning_tokens",
@@ -247,6 +248,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "usage#output_tokens_details.reasoning_tokens",
         "usage#completion_tokens_details.reasoning_tokens",
     ),
+    *rows("reasoning_tokens", "gen_ai.usage.experimental.reasoning_tokens", basis="beside"),
     *rows(
         "total_tokens",
         "gen_ai.usage.total_tokens",
@@ -382,7 +384,9 @@ TABLE: Final[tuple[Row, ...]] = (
         "metadata.user_api_key_team_id",
     ),
     *rows("key", "metadata.user_api_key_alias", "metadata.user_api_key_hash"),
-    *rows("agent", "gen_ai.agent.name", "agent.name", "ai.telemetry.functionId", "traceloop.workflow.name"),
+    *rows(
+        "agent", "gen_ai.agent.name", "agent.name", "agent_name", "ai.telemetry.functionId", "traceloop.workflow.name"
+    ),
     *rows("quality_score", "gen_ai.evaluation.score.value"),
     # What the process tells of itself.
     *rows("service", "service.name", "openinference.project.name"),

@@ -28,14 +28,16 @@ def _rules(table: dict[str, str]) -> _Rules:
 _ERROR_TYPES: Final = _rules(
     {
         "content_filter": r"content (filter|policy|management|moderat)|contentfilter|safety|guardrails?\b"
-        r"|refus(al|ed)\b|blocked\b|responsible ai",
+        r"|(?<!connection )(?<!actively )refus(al|ed)\b|blocked\b|responsible ai",
         "rate_limit": r"rate ?limit|throttl|quota|too ?many ?requests|resource ?exhausted|billing",
         "overloaded": r"(server )?overload|(at|over|no|insufficient) capacity",
         "timeout": r"time ?outs?\b|timed ?out|e(socket)?timedout|deadline ?exceeded|connect timeout",
         "authentication": r"auth\b|authenticat|authoriz|un ?auth|permission|forbidden|(access )?denied\b|credential"
-        r"|(invalid|incorrect|missing|expired|wrong) (api )?(key|token)\b",
-        "connection": r"(dis)?connection\b|connect(or)? ?error|disconnect|protocol|network|socket|econn|enotfound|epipe"
-        r"|broken ?pipe|eof\b|ssl\b|dns\b|chunked encoding|incomplete ?read|(read|write) error|peer closed"
+        r"|(invalid|incorrect|missing|expired|wrong) (api )?(key|token|signature)\b|key (is )?not valid"
+        r"|unrecognized client",
+        "connection": r"(dis)?connection\b|connect(or)? ?(error|exception)|to connect\b|actively refused|disconnect"
+        r"|protocol|network|socket|econn|enotfound|epipe|broken ?pipe|eof\b|ssl\b|dns\b|unknown host|getaddrinfo"
+        r"|name resolution|chunked encoding|incomplete ?read|(read|write) error|io exception|peer closed"
         r"|client payload|(stream|connection) cut",
         "cancelled": r"cancel|abort|keyboard interrupt|interrupted\b|client closed|generator exit",
         "not_found": r"not ?found\b|no such|does not exist",
@@ -64,8 +66,8 @@ _FINISH_REASONS: Final = _rules(
         r"|recitation$|block(list|ed)|spii$|guardrail|error toxic|moderat",
         "error": r"error$|failed$|failure$|malformed|unexpected tool|system error|network error|insufficient system",
         "length": r"length$|max (\w+ )*(tokens?|length)$|(\w+ )*context (window|length)|token limit|error limit",
-        "tool_calls": r"tool (calls?|use)$|function calls?$|tools?$",
-        "stop": r"stop$|stop (sequence|token|word|criteria)|end$|end (turn|of)|endoftext|eos\b|completed?$|finished$"
+        "tool_calls": r"tool (calls?|use|execution)$|function calls?$|tools?$",
+        "stop": r"stop$|stop (sequence|token|word|criteria)|end$|end (turn|of)|endoftext|eos\b|completed?$|finish(ed)?$"
         r"|done$|success$",
     }
 )
@@ -73,7 +75,8 @@ _ENUM: Final = re.compile(r"^(?:(?:finish|stop) reason )+(?=.)")
 
 _PROVIDERS: Final = _rules(
     {
-        "": r"openai (compatible|like)|custom openai",  # somebody's, that speaks as OpenAI does
+        "": r"openai (compatible|like)|custom openai"  # somebody's, that speaks as OpenAI does
+        r"|gcp vertex agent",  # any that an agent of Google's ADK calls
         "openrouter": r"open ?router",
         "azure": r"az\b|azure",
         "aws.sagemaker": r"(aws |amazon )?sagemaker",
@@ -109,7 +112,7 @@ _OPERATIONS: Final = _rules(
         "transcription": r"a?transcri",
         "speech": r"a?speech|tts\b|generate speech",
         "moderation": r"a?moderat",
-        "text_completion": r"a?text ?completions?\b|v 1 completions\b",
+        "text_completion": r"a?text ?(streaming )?completions?\b|v 1 completions\b",
         "chat": r"a?(chat|completions?|responses?|messages?|converse|generations?|llm)\b"
         r"|a?generate (content|text|object)|stream (text|object)|do (generate|stream)\b",
     }

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from operators.decode import vocabulary
 from operators.decode.conventions import FIRST_TOKEN
+from operators.decode.otlp.roles import failed_model
 from operators.decode.otlp.signals import ERROR, Span
 from operators.decode.resolve import Conventions, Found
 from operators.decode.times import parse_time
@@ -20,7 +21,12 @@ _TO_MS: Final = {"s": 1_000.0, "ms": 1.0, "us": 0.001, "ns": 0.000_001}
 _TEXTS: Final = ("service", "region", "tenant", "agent", "session_id", "user", "key", "model", "model_requested")
 _TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 _STATUS_CODE: Final = re.compile(r"\b(?:code|status)\D{0,3}([45]\d\d)\b", re.IGNORECASE)
-_SPECIFIC: Final = frozenset(ERROR_TYPES) - {"invalid_request", "unknown"}
+_GENERAL: Final = ("cancelled", "server_error", "invalid_request")
+"""Kinds of errors that name no cause: any other kind that a failed call tells is the better one."""
+_SPECIFIC: Final = frozenset(ERROR_TYPES) - {*_GENERAL, "unknown"}
+_ANSWER: Final = ("completion_tokens", "finish_reason", "response_id", "quality_score")
+"""What only a call with an answer tells."""
+_COST: Final = re.compile(r"\$?\s*([0-9.]+(?:[eE]-?[0-9]+)?)\s*(?:USD)?")
 _PROVIDERS: Final = frozenset(
     {
         "openai", "anthropic", "cohere", "mistral", "mistralai", "groq", "bedrock", "vertexai", "gemini", "vllm",
@@ -42,6 +48,8 @@ class Told:
     found: dict[str, str]
     response_id: str = ""
     call_id: str = ""
+    sent: dict[str, Any] = field(default_factory=dict)
+    """The counts of tokens as the library wrote them."""
     outer: list[Told] = field(default_factory=list)
     """Spans that tell of the same call too, the nearest first."""
     within: int = 0
@@ -83,12 +91,14 @@ def tell(span: Span, operation: str, conventions: Conventions) -> Told:
             put(name, text(read[name][0].value), read[name][0].row.place)
     if "service" not in fields:
         put("service", "unknown_service", "no service.name")
+    if "model_requested" not in fields and (model := failed_model(span)):
+        put("model_requested", model, "name of the span")
     if "model" not in fields and "model_requested" in fields:
         put("model", fields["model_requested"], found["model_requested"])
     originals: dict[str, Any] = {}
     _provider(read, span, put, originals)
     put("operation", operation, _place(read, "operation", "kind of the span"))
-    _tokens(read, put)
+    told.sent = _tokens(read, put)
     _stream(read, span, fields, put)
     _finish(read, span, put, originals)
     _status(read, span, put, originals)
@@ -147,12 +157,12 @@ def _finish(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals
             return
 
 
-def _tokens(read: Mapping[str, Sequence[Found]], put: Any) -> None:
+def _tokens(read: Mapping[str, Sequence[Found]], put: Any) -> dict[str, Any]:
     """The counts: prompt tokens with cache, completion tokens with reasoning, whichever way they were told.
 
-    A part that is more than its whole, or a total that is the sum of whole and parts, proves that the parts were not in
-    the whole. A count of -1 is unknown. Counts that are all 0 stand for a call whose usage nobody knows, since no call
-    has an empty prompt.
+    Parts that are more than their whole, or a total that is the sum of whole and parts, prove that the parts were not
+    in the whole. A count of -1 is unknown. Counts that are all 0 stand for a call whose usage nobody knows, since no
+    call has an empty prompt. Gives the counts as they were told.
     """
     firsts = {name: read[name][0] for name in (*_TOKENS, "total_tokens") if name in read}
     counts = {name: number(found.value) for name, found in firsts.items()}
@@ -160,47 +170,46 @@ def _tokens(read: Mapping[str, Sequence[Found]], put: Any) -> None:
     if not any(counts.get(name) for name in ("prompt_tokens", "completion_tokens")):
         counts = {name: count for name, count in counts.items() if count != 0}
     total = counts.pop("total_tokens", None)
+    sent = dict(counts)
     if all(map(is_number, counts.values())):
         prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
         cache = counts.get("cached_tokens", 0) + counts.get("cache_write_tokens", 0)
         reasoning = counts.get("reasoning_tokens", 0)
         added = total - (prompt or 0) - (completion or 0) if is_number(total) and total else None
         if prompt is not None:
-            counts["prompt_tokens"] += _left_out(
-                firsts["prompt_tokens"],
-                prompt,
-                cache,
-                counts.get("cached_tokens", 0),
-                added,
-                {cache, cache + reasoning},
-            )
+            proofs = {cache, cache + reasoning}
+            counts["prompt_tokens"] += _left_out(firsts["prompt_tokens"], prompt, cache, added, proofs)
         if completion is not None:
+            beside = "reasoning_tokens" in firsts and firsts["reasoning_tokens"].row.basis == "beside"
+            proofs = {reasoning, cache + reasoning}
             counts["completion_tokens"] += _left_out(
-                firsts["completion_tokens"], completion, reasoning, reasoning, added, {reasoning, cache + reasoning}
+                firsts["completion_tokens"], completion, reasoning, added, proofs, beside
             )
     for name, count in counts.items():
         put(name, count, firsts[name].row.place)
+    return sent
 
 
-def _left_out(found: Found, whole: Any, parts: Any, largest: Any, added: Any, proofs: set[Any]) -> Any:
+def _left_out(found: Found, whole: Any, parts: Any, added: Any, proofs: set[Any], beside: bool = False) -> Any:
     """The tokens of the parts that the count of the whole lacks.
 
-    `largest` is the part that is never more than the whole; `added` what the total has beyond prompt and completion,
-    None if there is no total; `proofs` the values of it that prove that the parts are missing.
+    `added` is what the total has beyond prompt and completion, None if there is no total; `proofs` the values of it
+    that prove that the parts are missing; `beside` says that by their name they are.
     """
     if found.row.basis == "parts" and isinstance(found.beside, dict):
         begin = f"{found.row.path}_"
         siblings = [number(value) for name, value in found.beside.items() if name.startswith(begin)]
         parts = sum(filter(is_number, siblings))
-    elif found.row.basis != "without_cache":
-        return parts if largest > whole or (parts and added in proofs) else 0
+    elif found.row.basis != "without_cache" and not beside:
+        return parts if parts > whole or (parts and added in proofs) else 0
     return 0 if added == 0 else parts
 
 
 def _cost(read: Mapping[str, Sequence[Found]], failed: bool, put: Any) -> None:
     """The cost; 0 stands for a price that the library does not know, unless the call failed."""
     for found in read.get("cost_usd", ()):
-        cost = number(found.value)
+        written = _COST.fullmatch(found.value.strip()) if isinstance(found.value, str) else None
+        cost = number(written[1] if written else found.value)
         if cost != 0 or failed:
             put("cost_usd", cost, found.row.place)
             return
@@ -260,6 +269,8 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals
         place = level[0].row.place
     elif span.status == 0 and told:
         place = told[0].row.place
+    elif span.status == 0 and not any(name in read for name in _ANSWER) and _raised(span):
+        place = "event exception"
     elif flag(span.attributes.get("success")) is False:
         place = "success"
     if not place:
@@ -267,30 +278,34 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals
         return
     put("status", "error", place)
     candidates = [(text(found.value), found.row.place) for found in told]
-    candidates += [
-        (event.attributes["exception.type"], "event exception")
-        for event in span.events
-        if isinstance(event.attributes.get("exception.type"), str)
-    ]
+    candidates += [(raised, "event exception") for raised in _raised(span)]
     named = [(vocabulary.error_type(str(sent)), str(sent), place) for sent, place in candidates if sent is not None]
     messages = [str(found.value) for found in read.get("message", ())] + [span.message]
     messages += [str(event.attributes.get("exception.message") or "") for event in span.events]
     # A message may quote a prompt: only what it says about the kind of the error is taken from it.
     named += [(kind, kind, "message") for message in messages for kind in _kinds(message)]
-    best = next((n for n in named if n[0] in _SPECIFIC), None)
-    best = best or next((n for n in named if n[0] == "invalid_request"), None) or (named[0] if named else None)
-    if best is None:
+    if not named:
         put("error_type", "unknown", place)
         return
+    best = min(named, key=lambda n: _GENERAL.index(n[0]) + 1 if n[0] in _GENERAL else 4 * (n[0] not in _SPECIFIC))
     put("error_type", best[0], best[2])
     if best[0] != best[1]:
         originals[best[2]] = best[1][:200]
 
 
+def _raised(span: Span) -> list[str]:
+    """The types of the exceptions among the events of the span."""
+    types = [event.attributes.get("exception.type") for event in span.events]
+    return [raised for raised in types if isinstance(raised, str)]
+
+
 def _kinds(message: str) -> list[str]:
-    """The kinds of errors that a message names: by a status of HTTP in it, else by its words."""
-    kinds = [vocabulary.error_type(code) for code in _STATUS_CODE.findall(message[:500])]
-    return kinds or [kind for kind in [vocabulary.error_type(message)] if kind in ERROR_TYPES]
+    """The kinds of errors that a message names: by a status of HTTP in it, else by its words; of 400 by both."""
+    codes = _STATUS_CODE.findall(message[:500])
+    by_words = [kind for kind in [vocabulary.error_type(message)] if kind in ERROR_TYPES]
+    if not codes or ("400" in codes and by_words == ["content_filter"]):
+        return by_words
+    return [vocabulary.error_type(code) for code in codes]
 
 
 def _is_fine(value: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 
 from operators.decode import vocabulary
 from operators.decode.conventions import NO_ROLES, ROLES
-from operators.decode.otlp.signals import CLIENT, SERVER, Span
+from operators.decode.otlp.signals import CLIENT, ERROR, SERVER, Span
 from operators.decode.paths import Path, at, steps
 from operators.decode.values import inside, text
 
@@ -21,7 +21,7 @@ CALLS: Final = frozenset({"chat", "text_completion", "generate_content", EMBEDDI
 """The operations that are calls of a model. Those of agents, tools, workflows, memories and searches are none."""
 
 _VERCEL: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": EMBEDDINGS}
-_OPERATIONS: Final = ("gen_ai.operation.name", "llm.request.type")
+_OPERATIONS: Final = ("gen_ai.operation.name", "gen_ai.type", "llm.request.type")
 _OTHER_OPERATIONS: Final = frozenset({"fetch_response", "create_message", "list_messages", "count_tokens"})
 _MODELS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.request.model")
 _ROLES: Final = tuple(
@@ -29,8 +29,12 @@ _ROLES: Final = tuple(
 )
 _LANGFUSE_MODEL: Final = "langfuse.observation.model.name"
 _ATTEMPT: Final = re.compile(r":attempt-[0-9]+")
-_NAMES: Final = re.compile(r"(?:call_llm|(?:responses api|chat completion) with .*)", re.IGNORECASE | re.DOTALL)
+_NAMES: Final = re.compile(
+    r"(?:call_llm|model invoke|(?:responses api|chat completion) with .*)", re.IGNORECASE | re.DOTALL
+)
 """Names of spans that are calls in libraries that say it in no attribute."""
+_NAME_AND_MODEL: Final = re.compile(rf"({'|'.join(sorted(CALLS))}) (\S+)")
+"""The names that OpenTelemetry gives to spans of calls."""
 
 
 def operation(span: Span) -> str | None:
@@ -53,11 +57,19 @@ def operation(span: Span) -> str | None:
             return _named(attributes[name])
     model = next((str(attributes[name]) for name in _MODELS if attributes.get(name)), "")
     first, _, rest = span.name.partition(" ")
-    if model and (_NAMES.fullmatch(span.name) or (rest == model and _named(first))):
-        return _named(first) or "chat"
+    if (model or span.status == ERROR) and _NAMES.fullmatch(span.name):
+        return "chat"
+    if ((model and rest == model) or failed_model(span)) and (named := _named(first)):
+        return named
     if "gen_ai.model.provider" in attributes or (span.kind == SERVER and "gen_ai.request.id" in attributes):
         return "chat"  # Cloudflare's gateway; an engine such as vLLM
     return "chat" if model and span.kind in (CLIENT, SERVER) else None
+
+
+def failed_model(span: Span) -> str:
+    """The model of a client's call that failed before its library wrote any attribute: only its name tells; else ""."""
+    named = _NAME_AND_MODEL.fullmatch(span.name) if span.status == ERROR and span.kind == CLIENT else None
+    return named[2] if named and not any(name in span.attributes for name in _MODELS) else ""
 
 
 def _role(span: Span, name: str, attribute: str, path: Path) -> str | None:

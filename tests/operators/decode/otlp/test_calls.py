@@ -52,6 +52,10 @@ def tokens(attributes: dict[str, Any]) -> dict[str, Any]:
         # With cache, by the name; a part that is more than its whole proves that it was not in it.
         ({IN: 2065, CACHED: 1800}, {"prompt_tokens": 2065, "cached_tokens": 1800}),
         ({IN: 25, CACHED: 1800}, {"prompt_tokens": 1825, "cached_tokens": 1800}),
+        (
+            {IN: 25, CACHED: 0, "gen_ai.usage.cache_creation.input_tokens": 900},
+            {"prompt_tokens": 925, "cached_tokens": 0, "cache_write_tokens": 900},
+        ),
         ({"input_tokens": 2000, "cache_read_tokens": 1800}, {"prompt_tokens": 3800, "cached_tokens": 1800}),
         (
             {"langfuse.observation.usage_details": '{"input": 512, "input_cache_read": 1536}'},
@@ -71,6 +75,10 @@ def tokens(attributes: dict[str, Any]) -> dict[str, Any]:
         # Reasoning is part of the output.
         ({OUT: 90, REASONING: 64}, {"completion_tokens": 90, "reasoning_tokens": 64}),
         ({OUT: 26, REASONING: 64}, {"completion_tokens": 90, "reasoning_tokens": 64}),
+        (
+            {OUT: 90, "gen_ai.usage.experimental.reasoning_tokens": 64},  # beside it under this name
+            {"completion_tokens": 154, "reasoning_tokens": 64},
+        ),
         ({IN: 5, OUT: 6, REASONING: 2, TOTAL: 13}, {"prompt_tokens": 5, "completion_tokens": 8, "reasoning_tokens": 2}),
         # What is wrong is told as it is, and becomes a dead letter.
         ({IN: 1.5}, {"prompt_tokens": 1.5}),
@@ -128,6 +136,17 @@ def test_the_time_to_the_first_token(attributes: dict[str, Any], events: Any, ex
         ({"success": False}, {}, "unknown"),
         # The more specific of two says more.
         ({"error.type": "BadRequestError"}, {"status": 2, "message": "content_filter"}, "content_filter"),
+        (
+            {"error.type": "BadRequestError"},
+            {"status": 2, "message": "Error code: 400 - {'error': {'code': 'content_filter'}}"},
+            "content_filter",
+        ),
+        ({"error.type": "ServerError"}, {"status": 2, "message": "504 DEADLINE_EXCEEDED. {}"}, "timeout"),
+        ({"error.type": "TaskCanceledException"}, {"status": 2, "message": "HttpClient.Timeout elapsed"}, "timeout"),
+        # An exception and no answer are a failure, whatever the status lacks.
+        ({}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, "rate_limit"),
+        ({OUT: 3}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, None),
+        ({}, {"status": 1, "events": [("exception", AT, {"exception.type": "RateLimitException"})]}, None),
     ],
 )  # fmt: skip
 def test_errors(attributes: dict[str, Any], changed: dict[str, Any], expected: str | None) -> None:
@@ -145,6 +164,7 @@ def test_the_message_of_an_error_gives_its_kind_and_is_not_kept() -> None:
     ("attributes", "status", "expected"),
     [
         ({"gen_ai.usage.cost": 0.5}, 0, 0.5),
+        ({"gen_ai.client.estimated_cost": "0.5USD"}, 0, 0.5),
         ({"gen_ai.usage.cost": 0}, 0, None),  # a price that the library does not know
         ({"gen_ai.usage.cost": 0}, 2, 0),
         ({"gen_ai.cost.total_cost": 0, "gen_ai.usage.cost": 0.5}, 0, 0.5),
@@ -167,3 +187,9 @@ def test_a_span_without_an_end_or_before_its_start_says_so() -> None:
     assert "latency_ms" not in fields({}, end=0)
     assert fields({}, end=AT - 1_000_000)["latency_ms"] == -1
     assert fields({}, start=0)["timestamp"] == 0
+
+
+def test_a_call_that_failed_before_its_library_wrote_attributes_has_its_model_in_its_name() -> None:
+    (call,) = read(Plain({}, name="embeddings e-small", status=2)).calls
+    assert (call.fields["operation"], call.fields["status"]) == ("embeddings", "error")
+    assert (call.fields["model"], call.found["model"]) == ("e-small", "name of the span")

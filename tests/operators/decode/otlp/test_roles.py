@@ -14,8 +14,8 @@ from tests.otlp import Plain, as_json
 CLIENT, INTERNAL, SERVER = 3, 1, 2
 
 
-def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL) -> Span:
-    found = json.signals(as_json([Plain(attributes, name=name, kind=kind)]), set(attributes))
+def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL, status: int = 0) -> Span:
+    found = json.signals(as_json([Plain(attributes, name=name, kind=kind, status=status)]), set(attributes))
     return found.spans[0]
 
 
@@ -52,6 +52,8 @@ def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL) -
         ({"gen_ai.operation.name": "generate_content"}, "chat"),
         ({"gen_ai.operation.name": "embeddings"}, "embeddings"),
         ({"llm.request.type": "completion"}, "chat"),
+        ({"gen_ai.type": "embedding", "gen_ai.request.model": "m"}, "embeddings"),
+        ({"gen_ai.type": "image", "gen_ai.request.model": "m"}, ""),
         ({"gen_ai.operation.name": "invoke_agent", "gen_ai.request.model": "m"}, ""),
         ({"gen_ai.operation.name": "execute_tool"}, ""),
         ({"gen_ai.operation.name": "count_tokens"}, ""),
@@ -77,6 +79,7 @@ def test_the_role_or_the_operation_decides(attributes: dict[str, Any], expected:
         ({"gen_ai.request.model": "m"}, "embeddings m", INTERNAL, "embeddings"),
         ({"gen_ai.request.model": "m"}, "invoke_agent m", INTERNAL, None),
         ({"gen_ai.request.model": "m"}, "call_llm", INTERNAL, "chat"),
+        ({"gen_ai.request.model": "m"}, "Model invoke", INTERNAL, "chat"),
         ({"gen_ai.request.model": "m"}, "Chat Completion with 'm'", INTERNAL, "chat"),
         ({"http.response.status_code": 200}, "POST", CLIENT, None),
         ({"gen_ai.request.id": "cmpl-1"}, "llm_request", SERVER, "chat"),
@@ -87,3 +90,22 @@ def test_without_them_the_kind_and_the_name_do(
     attributes: dict[str, Any], name: str, kind: int, expected: str | None
 ) -> None:
     assert operation(span(attributes, name, kind)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "status", "expected"),
+    [
+        ("chat m", CLIENT, 2, "chat"),
+        ("embeddings m", CLIENT, 2, "embeddings"),
+        ("call_llm", INTERNAL, 2, "chat"),
+        ("chat m", CLIENT, 0, None),
+        ("chat m", INTERNAL, 2, None),
+        ("chat with somebody", CLIENT, 2, None),
+        ("execute_tool m", CLIENT, 2, None),
+        ("POST", CLIENT, 2, None),
+    ],
+)
+def test_a_failure_without_attributes_is_a_call_by_its_name(
+    name: str, kind: int, status: int, expected: str | None
+) -> None:
+    assert operation(span({}, name, kind, status)) == expected
