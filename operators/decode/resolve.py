@@ -18,7 +18,8 @@ _UNITS: Final[dict[str, Unit]] = {"ttft_ms": "ms"}
 _USAGE: Final = re.compile(r"(?i)usage|tokens?(?![a-z])|cost(?![a-z])")
 _NO_USAGE: Final = re.compile(
     r"(?i)request|max|min|limit|settings|per[_.]|audio|image|video|modality|accepted|rejected|prediction|_id\b|_details?$"
-    r"|definitions|ephemeral|budget|spend|type$|input_cost|output_cost|cost\.(prompt|completion)|_cost$|noCache|textTokens|\.text$|usage\.details\.(in|out)put_tokens|system_instruction"
+    r"|definitions|ephemeral|budget|spend|type$|input_cost|output_cost|cost\.(prompt|completion)|_cost$|noCache"
+    r"|textTokens|text_|\.text$|details\.((in|out)put|cached_content)_tokens|system_instruction|tool_use"
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
 

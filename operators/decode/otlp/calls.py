@@ -269,7 +269,7 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals
         place = level[0].row.place
     elif span.status == 0 and told:
         place = told[0].row.place
-    elif span.status == 0 and not any(name in read for name in _ANSWER) and _raised(span):
+    elif span.status == 0 and not any(name in read for name in _ANSWER) and _failed(span):
         place = "event exception"
     elif flag(span.attributes.get("success")) is False:
         place = "success"
@@ -297,6 +297,11 @@ def _raised(span: Span) -> list[str]:
     """The types of the exceptions among the events of the span."""
     types = [event.attributes.get("exception.type") for event in span.events]
     return [raised for raised in types if isinstance(raised, str)]
+
+
+def _failed(span: Span) -> bool:
+    """Whether an exception of the span is a failure; that the caller went away is none."""
+    return any(vocabulary.error_type(raised) != "cancelled" for raised in _raised(span))
 
 
 def _kinds(message: str) -> list[str]:

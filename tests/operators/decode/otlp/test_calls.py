@@ -72,7 +72,10 @@ def tokens(attributes: dict[str, Any]) -> dict[str, Any]:
         # By the total.
         ({IN: 9, OUT: 1, CACHED: 4, TOTAL: 14}, {"prompt_tokens": 13, "completion_tokens": 1, "cached_tokens": 4}),
         ({IN: 9, OUT: 1, CACHED: 4, TOTAL: 10}, {"prompt_tokens": 9, "completion_tokens": 1, "cached_tokens": 4}),
+        ({IN: 9, "gen_ai.usage.cache_write_tokens": 4}, {"prompt_tokens": 9, "cache_write_tokens": 4}),
+        ({"gen_ai.response.input_tokens": 9}, {"prompt_tokens": 9}),
         # Reasoning is part of the output.
+        ({OUT: 59, "gen_ai.usage.details.thoughts_tokens": 58}, {"completion_tokens": 59, "reasoning_tokens": 58}),
         ({OUT: 90, REASONING: 64}, {"completion_tokens": 90, "reasoning_tokens": 64}),
         ({OUT: 26, REASONING: 64}, {"completion_tokens": 90, "reasoning_tokens": 64}),
         (
@@ -146,6 +149,7 @@ def test_the_time_to_the_first_token(attributes: dict[str, Any], events: Any, ex
         # An exception and no answer are a failure, whatever the status lacks.
         ({}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, "rate_limit"),
         ({OUT: 3}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, None),
+        ({}, {"events": [("exception", AT, {"exception.type": "GeneratorExit"})]}, None),
         ({}, {"status": 1, "events": [("exception", AT, {"exception.type": "RateLimitException"})]}, None),
     ],
 )  # fmt: skip
@@ -193,3 +197,18 @@ def test_a_call_that_failed_before_its_library_wrote_attributes_has_its_model_in
     (call,) = read(Plain({}, name="embeddings e-small", status=2)).calls
     assert (call.fields["operation"], call.fields["status"]) == ("embeddings", "error")
     assert (call.fields["model"], call.found["model"]) == ("e-small", "name of the span")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("gen_ai.usage.brand_new_tokens", {"gen_ai.usage.brand_new_tokens": 1}),
+        (IN, {}),
+        # Parts that no field holds, and counts as the provider sent them.
+        ("gen_ai.usage.details.input_tokens", {}),
+        ("gen_ai.usage.input_text_tokens", {}),
+        ("gen_ai.usage.experimental.system_instruction_tokens", {}),
+    ],
+)
+def test_usage_that_no_row_names_is_counted_by_its_name(name: str, expected: dict[str, int]) -> None:
+    assert read(Plain({**CHAT, name: 5})).unknown == expected
