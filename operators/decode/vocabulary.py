@@ -78,15 +78,16 @@ _PROVIDERS: Final = _rules(
         "": r"openai (compatible|like)|custom openai"  # somebody's, that speaks as OpenAI does
         r"|gcp vertex agent",  # any that an agent of Google's ADK calls
         "openrouter": r"open ?router",
-        "azure": r"az\b|azure",
+        "azure": r"az\b|azure|microsoft foundry",
         "aws.sagemaker": r"(aws |amazon )?sagemaker",
         "aws.bedrock": r"(aws|amazon)\b|(aws|amazon)? ?bedrock",
         "gcp.vertex_ai": r"vertex",
-        "gcp.gemini": r"gemini|google$|google (generative|gen ?ai|ai|chat)",
+        "gcp.gemini": r"gemini|google$|google (generative|gen ?ai|ai|chat|gla)",
         "mistral_ai": r"mistral",
         "anthropic": r"anthropic|claude",
         "cohere": r"cohere",
         "deepseek": r"deep ?seek",
+        "moonshot_ai": r"moonshot",
         "groq": r"groq",
         "x_ai": r"x ?ai\b|grok\b",
         "perplexity": r"perplexity",

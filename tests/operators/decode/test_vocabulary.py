@@ -101,6 +101,7 @@ PROVIDERS = {
     "anthropic": ("anthropic", "Anthropic", "anthropic.messages", "anthropic_text"),
     "azure": (
         "azure", "azure.ai.openai", "az.ai.openai", "azure-openai", "azure.ai.inference", "AzureOpenAI", "azure_ai",
+        "microsoft.foundry",
     ),
     "aws.bedrock": (
         "aws.bedrock", "bedrock", "amazon-bedrock", "bedrock_converse", "AWS Bedrock", "AWS", "amazon_bedrock",
@@ -109,12 +110,13 @@ PROVIDERS = {
     "gcp.vertex_ai": (
         "gcp.vertex_ai", "vertex_ai", "google-vertex", "google.vertex.chat", "vertex_ai-anthropic_models", "VertexAI",
     ),
-    "gcp.gemini": ("gcp.gemini", "gemini", "google.generative-ai", "google_genai", "google", "Google"),
+    "gcp.gemini": ("gcp.gemini", "gemini", "google.generative-ai", "google_genai", "google", "Google", "google-gla"),
     "cohere": ("cohere", "cohere_chat", "Cohere"),
     "mistral_ai": ("mistral_ai", "mistral", "mistral.chat", "MistralAI", "mistralai"),
     "x_ai": ("xai", "x_ai", "xai.chat", "grok"),
     "groq": ("groq", "groq.chat", "Groq"),
     "deepseek": ("deepseek", "DeepSeek", "deepseek.chat"),
+    "moonshot_ai": ("moonshot_ai", "moonshotai", "moonshot"),
     "openrouter": ("openrouter", "OpenRouter", "openrouter/anthropic"),
     "vllm": ("vllm", "hosted_vllm", "vLLM"),
     "openai-compatible.chat": ("openai-compatible.chat",),

@@ -48,6 +48,7 @@ def tokens(attributes: dict[str, Any]) -> dict[str, Any]:
         ({IN: -1, OUT: 7}, {"completion_tokens": 7}),
         ({IN: math.nan, OUT: 7}, {"completion_tokens": 7}),
         ({IN: "", OUT: "None"}, {}),
+        ({IN: "N/A", OUT: 7}, {"completion_tokens": 7}),
         ({IN: 5, OUT: 0}, {"prompt_tokens": 5, "completion_tokens": 0}),
         # With cache, by the name; a part that is more than its whole proves that it was not in it.
         ({IN: 2065, CACHED: 1800}, {"prompt_tokens": 2065, "cached_tokens": 1800}),
