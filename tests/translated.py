@@ -79,9 +79,15 @@ def _otlp_carried(said: Told) -> Told:
     said = _limited(said, _OTLP_LABELS, ("latency", "ttft", "cost", "quality", *_TOKENS))
     said.labels.setdefault("operation", "chat")
     steps = dict(said.steps)
-    for part, whole in (("cached_tokens", "prompt_tokens"), ("reasoning_tokens", "completion_tokens")):
-        if part in steps and whole in steps:
-            steps[part] = min(steps[part], steps[whole])
+    for whole, *parts in (
+        ("prompt_tokens", "cached_tokens", "cache_write_tokens"),
+        ("completion_tokens", "reasoning_tokens"),
+    ):
+        if whole in steps:
+            left = steps[whole]
+            for part in [part for part in parts if part in steps]:
+                steps[part] = min(steps[part], left)
+                left -= steps[part]
     if "ttft" in steps and "latency" in steps:
         steps["ttft"] = min(steps["ttft"], steps["latency"])
     said = _counted(said._replace(steps=steps, event_id="", trace_id=_trace(said)), wholes=True)

@@ -69,7 +69,7 @@ def operation(span: Span) -> str | None:
 def failed_model(span: Span) -> str:
     """The model of a client's call that failed before its library wrote any attribute: only its name tells; else ""."""
     named = _NAME_AND_MODEL.fullmatch(span.name) if span.status == ERROR and span.kind == CLIENT else None
-    return named[2] if named and not any(name in span.attributes for name in _MODELS) else ""
+    return named[2] if named and not any(name.startswith(("gen_ai.", "llm.")) for name in span.attributes) else ""
 
 
 def _role(span: Span, name: str, attribute: str, path: Path) -> str | None:
