@@ -24,7 +24,7 @@ _STATUS_CODE: Final = re.compile(r"\b(?:code|status)\D{0,3}([45]\d\d)\b", re.IGN
 _GENERAL: Final = ("cancelled", "server_error", "invalid_request")
 """Kinds of errors that name no cause: any other kind that a failed call tells is the better one."""
 _SPECIFIC: Final = frozenset(ERROR_TYPES) - {*_GENERAL, "unknown"}
-_ANSWER: Final = ("completion_tokens", "finish_reason", "response_id", "quality_score")
+_ANSWER: Final = frozenset({"completion_tokens", "finish_reason"})
 """What only a call with an answer tells."""
 _COST: Final = re.compile(r"\$?\s*([0-9.]+(?:[eE]-?[0-9]+)?)\s*(?:USD)?")
 _PROVIDERS: Final = frozenset(
@@ -101,7 +101,7 @@ def tell(span: Span, operation: str, conventions: Conventions) -> Told:
     told.sent = _tokens(read, put)
     _stream(read, span, fields, put)
     _finish(read, span, put, originals)
-    _status(read, span, put, originals)
+    _status(read, span, fields, put, originals)
     _cost(read, fields["status"] == "error", put)
     _quality(read, span, put)
     if originals:
@@ -258,7 +258,9 @@ def _first_token(found: Found, span: Span, latency: float) -> float | None:
     return next((time for time in times if time <= latency * 1.01 + 5), None) if latency else times[0]
 
 
-def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals: dict[str, Any]) -> None:
+def _status(
+    read: Mapping[str, Sequence[Found]], span: Span, fields: dict[str, Any], put: Any, originals: dict[str, Any]
+) -> None:
     """Whether the call failed, and how: unset is success unless an error says otherwise."""
     told = [f for f in read.get("error_type", ()) if not _is_fine(f.value)]
     level = read.get("level", ())
@@ -269,7 +271,7 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any, originals
         place = level[0].row.place
     elif span.status == 0 and told:
         place = told[0].row.place
-    elif span.status == 0 and not any(name in read for name in _ANSWER) and _failed(span):
+    elif span.status == 0 and not _ANSWER & fields.keys() and not _id(read, "response_id") and _failed(span):
         place = "event exception"
     elif flag(span.attributes.get("success")) is False:
         place = "success"

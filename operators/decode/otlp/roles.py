@@ -69,7 +69,9 @@ def operation(span: Span) -> str | None:
 def failed_model(span: Span) -> str:
     """The model of a client's call that failed before its library wrote any attribute: only its name tells; else ""."""
     named = _NAME_AND_MODEL.fullmatch(span.name) if span.status == ERROR and span.kind == CLIENT else None
-    return named[2] if named and not any(name.startswith(("gen_ai.", "llm.")) for name in span.attributes) else ""
+    if named is None or any(name.startswith(("gen_ai.", "llm.")) for name in span.attributes):
+        return ""
+    return named[2] if any("exception.type" in event.attributes for event in span.events) else ""
 
 
 def _role(span: Span, name: str, attribute: str, path: Path) -> str | None:

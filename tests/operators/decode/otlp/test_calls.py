@@ -149,6 +149,7 @@ def test_the_time_to_the_first_token(attributes: dict[str, Any], events: Any, ex
         ({"error.type": "TaskCanceledException"}, {"status": 2, "message": "HttpClient.Timeout elapsed"}, "timeout"),
         # An exception and no answer are a failure, whatever the status lacks.
         ({}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, "rate_limit"),
+        ({IN: 0, OUT: 0}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, "rate_limit"),
         ({OUT: 3}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, None),
         ({}, {"events": [("exception", AT, {"exception.type": "GeneratorExit"})]}, None),
         ({}, {"status": 1, "events": [("exception", AT, {"exception.type": "RateLimitException"})]}, None),
@@ -195,7 +196,8 @@ def test_a_span_without_an_end_or_before_its_start_says_so() -> None:
 
 
 def test_a_call_that_failed_before_its_library_wrote_attributes_has_its_model_in_its_name() -> None:
-    (call,) = read(Plain({}, name="embeddings e-small", status=2)).calls
+    raised = [("exception", AT, {"exception.type": "RateLimitError"})]
+    (call,) = read(Plain({}, name="embeddings e-small", status=2, events=raised)).calls
     assert (call.fields["operation"], call.fields["status"]) == ("embeddings", "error")
     assert (call.fields["model"], call.found["model"]) == ("e-small", "name of the span")
 

@@ -9,13 +9,15 @@ import pytest
 from operators.decode.otlp import json
 from operators.decode.otlp.roles import operation
 from operators.decode.otlp.signals import Span
-from tests.otlp import Plain, as_json
+from tests.otlp import AT, Plain, as_json
 
 CLIENT, INTERNAL, SERVER = 3, 1, 2
 
 
 def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL, status: int = 0) -> Span:
-    found = json.signals(as_json([Plain(attributes, name=name, kind=kind, status=status)]), set(attributes))
+    raised = [("exception", AT, {"exception.type": "Error"})] if status == 2 else []
+    plain = Plain(attributes, name=name, kind=kind, status=status, events=raised)
+    found = json.signals(as_json([plain]), {"exception.type", *attributes})
     return found.spans[0]
 
 
