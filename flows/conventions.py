@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
-from operators.decode.conventions import FIRST_TOKEN, NO_ROLES, ROLES, TABLE, Row
+from operators.decode.conventions import FIRST_TOKEN, TABLE, Row
+from operators.decode.span_roles import NO_ROLES, ROLES
 
 _HEAD: Final = """# Conventions
 
@@ -64,7 +65,12 @@ _ASIDES: Final[dict[str, str]] = {
 }
 """What fields are for that no event has."""
 
-_BASES: Final = {"": "", "without_cache": "without the cached part", "parts": "without the parts beside it"}
+_BASES: Final = {
+    "": "",
+    "without_cache": "without the cached part",
+    "parts": "without the parts beside it",
+    "beside": "which the whole lacks",
+}
 
 
 def _told(row: Row) -> str:

@@ -18,9 +18,10 @@ from typing import Final, Literal
 Unit = Literal["", "s", "ms", "us", "ns", "time", "usd"]
 """How a number is to be read; `time` is an instant, from which the start of the call is taken away."""
 
-Basis = Literal["", "without_cache", "parts"]
-"""What a count of tokens stands for: the whole; the input without its cached part; or what is left of the whole beside
-other parts that stand in the same map (`input`, `input_audio` and `cache_read_input_tokens`)."""
+Basis = Literal["", "without_cache", "parts", "beside"]
+"""What a count of tokens stands for: the whole; the input without its cached part; what is left of the whole beside
+other parts that stand in the same map (`input`, `input_audio`, `cache_read_input_tokens`); or a part that the whole
+lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "mlflow.llm.provider",
         "braintrust.metadata#provider",
     ),
-    *rows("operation", "gen_ai.operation.name", "llm.request.type"),
+    *rows("operation", "gen_ai.operation.name", "gen_ai.type", "llm.request.type"),
     *rows(
         "prompt_tokens",
         "gen_ai.usage.input_tokens",
@@ -133,6 +134,7 @@ TABLE: Final[tuple[Row, ...]] = (
         *_in("usage", "input_tokens", "prompt_tokens"),
         "gen_ai.response.prompt_tokens",
         "output.value#usage.prompt_tokens",
+        "gen_ai.response.input_tokens",
     ),
     *rows("prompt_tokens", "input_tokens", basis="without_cache"),
     *rows(
@@ -158,6 +160,7 @@ TABLE: Final[tuple[Row, ...]] = (
         *_in("usage", "output_tokens", "completion_tokens"),
         "gen_ai.response.completion_tokens",
         "output.value#usage.completion_tokens",
+        "gen_ai.response.output_tokens",
         "output_tokens",
     ),
     *rows(
@@ -175,6 +178,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.usage.details.cache_read_input_tokens",
         "gen_ai.usage.details.cached_tokens",
         "gen_ai.usage.prompt_tokens_details.cached_tokens",
+        "gen_ai.usage.prompt_tokens_details.cache_read",
         "gen_ai.usage.input_token_details.cached_tokens",
         "gen_ai.usage.prompt_token_details.cached_read_tokens",
         "llm.usage.cache_read_input_tokens",
@@ -196,7 +200,7 @@ TABLE: Final[tuple[Row, ...]] = (
         *_in("usage", "input_tokens_details.cached_tokens", "prompt_tokens_details.cached_tokens"),
         "cache_read_tokens",
     ),
-    *rows("cached_tokens", "ai.response.providerMetadata#anthropic.cacheReadInputTokens", basis="without_cache"),
+    *rows("cached_tokens", "ai.response.providerMetadata#anthropic.cacheReadInputTokens", basis="beside"),
     *rows("uncached_tokens", "ai.response.providerMetadata#anthropic.usage.input_tokens"),
     *rows(
         "cache_write_tokens",
@@ -204,6 +208,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.usage.cache_creation.input_tokens",
         "gen_ai.usage.cache_creation_input_tokens",
         "gen_ai.usage.cache_write_input_tokens",
+        "gen_ai.usage.cache_write_tokens",
         "gen_ai.usage.input_tokens.cache_write",
         "gen_ai.usage.input_tokens.cache_creation",
         "gen_ai.usage.input_token_details#cache_creation",
@@ -229,12 +234,13 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.usage.reasoning.output_tokens",
         "gen_ai.usage.reasoning_tokens",
         "gen_ai.usage.output_tokens.reasoning",
-        "gen_ai.usage.experimental.reasoning_tokens",
         "gen_ai.usage.output_token_details#reasoning",
         "langsmith.metadata.usage_metadata#output_token_details.reasoning",
         "gen_ai.usage.output_tokens_details.reasoning_tokens",
         "gen_ai.usage.details.reasoning_tokens",
         "gen_ai.usage.completion_tokens_details.reasoning_tokens",
+        "gen_ai.usage.completion_tokens_details.reasoning",
+        "gen_ai.usage.details.thoughts_tokens",
         "gen_ai.usage.output_token_details.reasoning_tokens",
         "gen_ai.usage.completion_token_details.reasoning_tokens",
         "llm.usage.reasoning_tokens",
@@ -251,6 +257,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "braintrust.metrics#completion_reasoning_tokens",
         *_in("usage", "output_tokens_details.reasoning_tokens", "completion_tokens_details.reasoning_tokens"),
     ),
+    *rows("reasoning_tokens", "gen_ai.usage.experimental.reasoning_tokens", basis="beside"),
     *rows(
         "total_tokens",
         "gen_ai.usage.total_tokens",
@@ -399,7 +406,9 @@ TABLE: Final[tuple[Row, ...]] = (
         "litellm.team.id",
     ),
     *rows("key", "metadata.user_api_key_alias", "metadata.user_api_key_hash", "litellm.api_key.hash"),
-    *rows("agent", "gen_ai.agent.name", "agent.name", "ai.telemetry.functionId", "traceloop.workflow.name"),
+    *rows(
+        "agent", "gen_ai.agent.name", "agent.name", "agent_name", "ai.telemetry.functionId", "traceloop.workflow.name"
+    ),
     *rows("quality_score", "gen_ai.evaluation.score.value"),
     # What the process tells of itself.
     *rows("service", "service.name", "openinference.project.name"),
@@ -419,32 +428,6 @@ FIRST_TOKEN: Final = frozenset(
     }
 )
 """Events of a span whose first one marks the first token of the answer."""
-
-ROLES: Final[dict[str, dict[str, str]]] = {
-    "langfuse.observation.type": {"generation": "chat", "embedding": "embeddings"},
-    "openinference.span.kind": {"llm": "chat", "embedding": "embeddings", "reranker": "rerank"},
-    "langsmith.span.kind": {"llm": "chat", "embedding": "embeddings"},
-    "mlflow.spanType": {"llm": "chat", "chat_model": "chat", "embedding": "embeddings"},
-    "mastra.span.type": {"model_generation": "chat", "rag_embedding": "embeddings"},
-    "lmnr.span.type": {"llm": "chat"},
-    "agentops.span.kind": {"llm": "chat", "embedding": "embeddings"},
-    "gen_ai.span.kind": {"llm": "chat", "embedding": "embeddings"},
-    "gen_ai.span_kind_name": {"llm": "chat", "embedding": "embeddings"},
-    "genkit:metadata:subtype": {"model": "chat", "embedder": "embeddings"},
-    "traceloop.span.kind": {},
-    "spring.ai.kind": {"chat_model": "chat", "embedding_model": "embeddings"},
-    "braintrust.span_attributes#type": {"llm": "chat"},
-    "span.type": {
-        "llm_request": "chat", "claude_code.llm_request": "chat", "llm": "chat", "interaction": "", "agent": "",
-        "tool": "", "claude_code.interaction": "", "claude_code.tool": "", "memory": "",
-    },
-}  # fmt: skip
-"""What a span is, where a library has an attribute for that: the values that mean a call, in lower case. A span with
-such an attribute and another value is no call, but for `span.type`, which others use for other things. The first
-attribute that a span has decides."""
-
-NO_ROLES: Final = frozenset({"", "unknown", "default", "span", "text", "generic"})
-"""Values of these attributes that say nothing: the next attribute decides."""
 
 MORE: Final = (
     "ai.operationId", "duration", "event.name", "exception.type", "exception.message",

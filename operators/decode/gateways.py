@@ -240,8 +240,7 @@ def _upstream_error(call: Gathered, told: dict[str, Any]) -> None:
         return
     for path, place in _ENVOY_ERROR.places:
         sent = text(at(told, path))
-        kind = vocabulary.error_type(sent)
-        if kind in vocabulary.ERROR_TYPES and kind not in vocabulary.GENERAL:
+        if vocabulary.vagueness(vocabulary.error_type(sent)) == 0:
             call.put("error_type", sent, place, words(vocabulary.error_type))
             return
 

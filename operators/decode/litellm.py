@@ -181,8 +181,7 @@ def _error(call: Gathered, told: Any) -> None:
     code, of_class, normalized, message = _ERRORS
     order = (of_class, code, normalized, message) if sent[code].isdigit() else _ERRORS
     kinds = {name: kind for name in order if (kind := vocabulary.error_type(sent[name])) in vocabulary.ERROR_TYPES}
-    plain = next(iter(kinds), of_class)
-    name = next((name for name, kind in kinds.items() if kind not in vocabulary.GENERAL), plain)
+    name = min(kinds, key=lambda name: vocabulary.vagueness(kinds[name]), default=of_class)
     named = kinds[name] if name == message else sent[name]
     call.put("error_type", named, f"error_information.{name}", words(vocabulary.error_type))
 

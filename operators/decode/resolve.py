@@ -8,8 +8,9 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from operators.decode.config import DecodeConfig
-from operators.decode.conventions import FIELDS, MORE, ROLES, TABLE, Row, Unit, rows
+from operators.decode.conventions import FIELDS, MORE, TABLE, Row, Unit, rows
 from operators.decode.paths import Path, at, steps
+from operators.decode.span_roles import ROLES
 from operators.decode.values import inside, told
 from operators.errors import ConfigError
 
@@ -18,7 +19,8 @@ _UNITS: Final[dict[str, Unit]] = {"ttft_ms": "ms"}
 _USAGE: Final = re.compile(r"(?i)usage|tokens?(?![a-z])|cost(?![a-z])")
 _NO_USAGE: Final = re.compile(
     r"(?i)request|max|min|limit|settings|per[_.]|audio|image|video|modality|accepted|rejected|prediction|_id\b|_details?$"
-    r"|definitions|ephemeral|budget|spend|type$|input_cost|output_cost|cost\.(?!total)|_cost$|noCache|textTokens|\.text$"
+    r"|definitions|ephemeral|budget|spend|type$|input_cost|output_cost|cost\.(?!total)|_cost$|noCache"
+    r"|textTokens|text_|\.text$|details\.((in|out)put|cached_content)_tokens|system_instruction|tool_use"
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
 

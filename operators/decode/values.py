@@ -15,7 +15,7 @@ _LONGEST_REPR: Final = 16_384
 _DEEPEST: Final = 100
 """Deepest nesting in a text: deeper values could not be compared or written within the stack that is left."""
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
-_NOTHING: Final = frozenset({"", "none", "null", "undefined", "nan"})
+_NOTHING: Final = frozenset({"", "none", "null", "undefined", "nan", "n/a"})
 
 
 def told(value: Any) -> bool:

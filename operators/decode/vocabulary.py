@@ -28,15 +28,17 @@ def _rules(table: dict[str, str]) -> _Rules:
 _ERROR_TYPES: Final = _rules(
     {
         "content_filter": r"content (filter|policy|management|moderat)|contentfilter|safety|guardrails?\b"
-        r"|refus(al|ed)\b|blocked\b|responsible ai",
+        r"|(?<!connection )(?<!actively )refus(al|ed)\b|blocked\b|responsible ai",
         "rate_limit": r"rate ?limit|throttl|quota|budget (has been )?exceed|too ?many ?requests|resource ?exhausted"
         r"|billing",
         "overloaded": r"(server )?overload|(at|over|no|insufficient) capacity",
         "timeout": r"time ?outs?\b|timed ?out|e(socket)?timedout|deadline ?exceeded|connect timeout",
         "authentication": r"auth\b|authenticat|authoriz|un ?auth|permission|forbidden|(access )?denied\b|credential"
-        r"|(invalid|incorrect|missing|expired|wrong) (api )?(key|token)\b",
-        "connection": r"(dis)?connection\b|connect(or)? ?error|disconnect|protocol|network|socket|econn|enotfound|epipe"
-        r"|broken ?pipe|eof\b|ssl\b|dns\b|chunked encoding|incomplete ?read|(read|write) error|peer closed"
+        r"|(invalid|incorrect|missing|expired|wrong) (api )?(key|token|signature)\b|key (is )?not valid"
+        r"|unrecognized client",
+        "connection": r"(dis)?connection\b|connect(or)? ?(error|exception)|to connect\b|actively refused|disconnect"
+        r"|protocol|network|socket|econn|enotfound|epipe|broken ?pipe|eof\b|ssl\b|dns\b|unknown host|getaddrinfo"
+        r"|name resolution|chunked encoding|incomplete ?read|(read|write) error|io exception|peer closed"
         r"|client payload|(stream|connection) cut",
         "cancelled": r"cancel|abort|keyboard interrupt|interrupted\b|client closed|generator exit",
         "not_found": r"not ?found\b|no such|does not exist",
@@ -51,8 +53,8 @@ _ERROR_TYPES: Final = _rules(
 )
 ERROR_TYPES: Final = (*(name for name, _ in _ERROR_TYPES), "unknown")
 """The kinds of errors, in the order in which their words decide."""
-GENERAL: Final = frozenset({"server_error", "invalid_request", "unknown"})
-"""Kinds under which providers put errors that another name tells better."""
+_GENERAL: Final = ("cancelled", "server_error", "invalid_request")
+"""Kinds that name no cause: any other kind that a failed call tells is the better one."""
 
 _OF_HTTP: Final = {
     401: "authentication", 402: "rate_limit", 403: "authentication", 404: "not_found", 407: "authentication",
@@ -68,8 +70,8 @@ _FINISH_REASONS: Final = _rules(
         r"|recitation$|block(list|ed)|spii$|guardrail|error toxic|moderat",
         "error": r"error$|failed$|failure$|malformed|unexpected tool|system error|network error|insufficient system",
         "length": r"length$|max (\w+ )*(tokens?|length)$|(\w+ )*context (window|length)|token limit|error limit",
-        "tool_calls": r"tool (calls?|use)$|function calls?$|tools?$",
-        "stop": r"stop$|stop (sequence|token|word|criteria)|end$|end (turn|of)|endoftext|eos\b|completed?$|finished$"
+        "tool_calls": r"tool (calls?|use|execution)$|function calls?$|tools?$",
+        "stop": r"stop$|stop (sequence|token|word|criteria)|end$|end (turn|of)|endoftext|eos\b|completed?$|finish(ed)?$"
         r"|done$|success$",
     }
 )
@@ -77,17 +79,19 @@ _ENUM: Final = re.compile(r"^(?:(?:finish|stop) reason )+(?=.)")
 
 _PROVIDERS: Final = _rules(
     {
-        "": r"openai (compatible|like)|custom openai",  # somebody's, that speaks as OpenAI does
+        "": r"openai (compatible|like)|custom openai"  # somebody's, that speaks as OpenAI does
+        r"|gcp vertex agent",  # any that an agent of Google's ADK calls
         "openrouter": r"open ?router",
-        "azure": r"az\b|azure",
+        "azure": r"az\b|azure|microsoft foundry",
         "aws.sagemaker": r"(aws |amazon )?sagemaker",
         "aws.bedrock": r"(aws|amazon)\b|(aws|amazon)? ?bedrock",
         "gcp.vertex_ai": r"vertex",
-        "gcp.gemini": r"gemini|google$|google (generative|gen ?ai|ai|chat)",
+        "gcp.gemini": r"gemini|google$|google (generative|gen ?ai|ai|chat|gla)",
         "mistral_ai": r"mistral",
         "anthropic": r"anthropic|claude",
         "cohere": r"cohere",
         "deepseek": r"deep ?seek",
+        "moonshot_ai": r"moonshot",
         "groq": r"groq",
         "x_ai": r"x ?ai\b|grok\b",
         "perplexity": r"perplexity",
@@ -116,7 +120,7 @@ _OPERATIONS: Final = _rules(
         "transcription": r"a?transcri",
         "speech": r"a?speech|tts\b|generate speech",
         "moderation": r"a?moderat",
-        "text_completion": r"a?text ?completions?\b|v 1 completions\b",
+        "text_completion": r"a?text ?(streaming )?completions?\b|v 1 completions\b",
         "chat": r"a?(chat|completions?|responses?|messages?|converse|generations?|llm)\b"
         r"|a?generate (content|text|object)|pass ?through|stream (text|object)|do (generate|stream)\b",
     }
@@ -141,6 +145,13 @@ _NEGATED: Final = re.compile(r"\b(?:no|non|not|without|zero|0)\b")
 def error_type(text: str) -> str:
     """The kind of an error, one of `ERROR_TYPES`, by its name, its message or its HTTP status; else the text itself."""
     return _error_type(text[:_HEAD]) or text
+
+
+def vagueness(kind: str) -> int:
+    """How little a kind of error says: 0 if it names the cause, most if it is unknown or none of the vocabulary."""
+    if kind in _GENERAL:
+        return _GENERAL.index(kind) + 1
+    return 0 if kind in ERROR_TYPES and kind != "unknown" else len(_GENERAL) + 1
 
 
 def finish_reason(text: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from flows.conventions import _ASIDES, conventions
-from operators.decode.conventions import FIELDS, ROLES, TABLE
+from operators.decode.conventions import FIELDS, TABLE
 from operators.decode.record import MeasuredRecord
+from operators.decode.span_roles import ROLES
 from tests.conftest import ROOT
 
 

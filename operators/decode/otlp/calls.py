@@ -10,12 +10,13 @@ from typing import Any, Final
 from operators.decode import vocabulary
 from operators.decode.base import MAX_SENT
 from operators.decode.conventions import FIRST_TOKEN
+from operators.decode.otlp.roles import failed_model
 from operators.decode.otlp.signals import ERROR, Span
 from operators.decode.paths import at, steps
 from operators.decode.resolve import Conventions, Found
 from operators.decode.times import parse_time
 from operators.decode.values import flag, inside, is_number, number, text
-from operators.decode.vocabulary import ERROR_TYPES, GENERAL
+from operators.decode.vocabulary import ERROR_TYPES
 
 _MS: Final = 1_000_000  # nanoseconds
 _TO_MS: Final = {"s": 1_000.0, "ms": 1.0, "us": 0.001, "ns": 0.000_001}
@@ -31,7 +32,9 @@ _WITHOUT_COMPLETION: Final = ("embeddings", "rerank")
 _FAILED: Final = ("error", "failed")
 """Finish reasons of answers that broke off."""
 _STATUS_CODE: Final = re.compile(r"\b(?:code|status)\D{0,3}([45]\d\d)\b", re.IGNORECASE)
-_SPECIFIC: Final = frozenset(ERROR_TYPES) - GENERAL
+_ANSWER: Final = frozenset({"completion_tokens", "finish_reason"})
+"""What only a call with an answer tells."""
+_COST: Final = re.compile(r"\$?\s*([0-9.]+(?:[eE]-?[0-9]+)?)\s*(?:USD)?")
 _PROVIDERS: Final = frozenset(
     {
         "openai", "anthropic", "cohere", "mistral", "mistralai", "groq", "bedrock", "vertexai", "gemini", "vllm",
@@ -67,6 +70,8 @@ class Told:
     originals: dict[str, str] = field(default_factory=dict)
     response_id: str = ""
     call_id: str = ""
+    sent: dict[str, Any] = field(default_factory=dict)
+    """The counts of tokens as the library wrote them."""
     outer: list[Told] = field(default_factory=list)
     """Spans that tell of the same call too, the nearest first."""
     within: int = 0
@@ -113,14 +118,16 @@ def tell(span: Span, operation: str, conventions: Conventions) -> Told:
                 break
     if "service" not in fields:
         put("service", text(read["service"][0].value) if "service" in read else "unknown_service", "no service.name")
+    if "model_requested" not in fields and (model := failed_model(span)):
+        put("model_requested", model, "name of the span")
     if "model" not in fields and "model_requested" in fields:
         put("model", fields["model_requested"], found["model_requested"])
     _provider(read, span, put)
     put("operation", operation, _place(read, "operation", "kind of the span"))
-    _tokens(read, operation, span.scope, put)
+    told.sent = _tokens(read, operation, span.scope, put)
     _stream(read, span, fields, put)
     _finish(read, span, put)
-    _status(read, span, put)
+    _status(read, span, fields, put)
     _cost(read, fields["status"] == "error", put)
     _quality(read, span, put)
     told.response_id = _id(read, "response_id")
@@ -164,12 +171,12 @@ def _finish(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
             return
 
 
-def _tokens(read: Mapping[str, Sequence[Found]], operation: str, scope: str, put: Any) -> None:
+def _tokens(read: Mapping[str, Sequence[Found]], operation: str, scope: str, put: Any) -> dict[str, Any]:
     """The counts: prompt tokens with cache, completion tokens with reasoning, whichever way they were told.
 
     Parts that are more than their whole, or a total that is the sum of whole and parts, prove that the parts were not
     in the whole. A count of -1 is unknown. Counts that are all 0 stand for a call whose usage nobody knows, since no
-    call has an empty prompt.
+    call has an empty prompt. Gives the counts as they were told.
     """
     firsts = {name: read[name][0] for name in (*_TOKENS, "total_tokens") if name in read}
     counts = {name: number(found.value) for name, found in firsts.items()}
@@ -179,32 +186,38 @@ def _tokens(read: Mapping[str, Sequence[Found]], operation: str, scope: str, put
         del counts["completion_tokens"]
     if counts.get("cache_write_tokens") == 0:
         counts["cache_write_tokens"] = _by_lifetime(firsts["cache_write_tokens"])
+    sent = dict(counts)
     if all(map(is_number, counts.values())):
         prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
         cache = counts.get("cached_tokens", 0) + counts.get("cache_write_tokens", 0)
         reasoning = counts.get("reasoning_tokens", 0)
         added = total - (prompt or 0) - (completion or 0) if is_number(total) and total else None
         if prompt is not None:
-            first = firsts["prompt_tokens"]
+            first, proofs = firsts["prompt_tokens"], {cache, cache + reasoning}
             basis = "without_cache" if scope in _WITHOUT_CACHE else first.row.basis
-            lacks = _without_cache(read, prompt)
-            proofs = {cache, cache + reasoning}
+            lacks = _is_beside("cached_tokens", firsts) or _uncached(read) == prompt
             counts["prompt_tokens"] += cache if lacks else _left_out(first, basis, prompt, cache, added, proofs)
         if completion is not None:
-            first = firsts["completion_tokens"]
-            proofs = {reasoning, cache + reasoning}
-            counts["completion_tokens"] += _left_out(first, first.row.basis, completion, reasoning, added, proofs)
+            first, proofs = firsts["completion_tokens"], {reasoning, cache + reasoning}
+            lacks = _is_beside("reasoning_tokens", firsts)
+            counts["completion_tokens"] += (
+                reasoning if lacks else _left_out(first, first.row.basis, completion, reasoning, added, proofs)
+            )
     if not any(counts.get(name) for name in ("prompt_tokens", "completion_tokens")):
         counts = {name: count for name, count in counts.items() if count != 0}
     for name, count in counts.items():
         put(name, count, firsts[name].row.place)
+    return {name: sent[name] for name in counts}
 
 
-def _without_cache(read: Mapping[str, Sequence[Found]], prompt: Any) -> bool:
-    """Whether the provider's own count says so: until 5 the Vercel AI SDK hands on what Anthropic counts."""
-    if "cached_tokens" in read and read["cached_tokens"][0].row.basis == "without_cache":
-        return True
-    return "uncached_tokens" in read and number(read["uncached_tokens"][0].value) == prompt
+def _is_beside(part: str, firsts: Mapping[str, Found]) -> bool:
+    """Whether the name of a part says that its whole lacks it."""
+    return part in firsts and firsts[part].row.basis == "beside"
+
+
+def _uncached(read: Mapping[str, Sequence[Found]]) -> Any:
+    """The provider's own count of an input without its cache: until 5 the Vercel AI SDK hands on Anthropic's."""
+    return number(read["uncached_tokens"][0].value) if "uncached_tokens" in read else None
 
 
 def _by_lifetime(found: Found) -> Any:
@@ -234,7 +247,8 @@ def _left_out(found: Found, basis: str, whole: Any, parts: Any, added: Any, proo
 def _cost(read: Mapping[str, Sequence[Found]], failed: bool, put: Any) -> None:
     """The cost; 0 stands for a price that the library does not know, unless the call failed."""
     for found in read.get("cost_usd", ()):
-        cost = number(found.value)
+        written = _COST.fullmatch(found.value.strip()) if isinstance(found.value, str) else None
+        cost = number(written[1] if written else found.value)
         if isinstance(of_parts := inside(cost), dict):
             costs = [number(part) for part in of_parts.values()]
             cost = sum(filter(is_number, costs)) if any(map(is_number, costs)) else None
@@ -287,7 +301,7 @@ def _first_token(found: Found, span: Span, latency: float) -> float | None:
     return next((time for time in times if time <= latency * 1.01 + 5), None) if latency else times[0]
 
 
-def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
+def _status(read: Mapping[str, Sequence[Found]], span: Span, fields: dict[str, Any], put: Any) -> None:
     """Whether the call failed, and how: unset is success unless an error says otherwise."""
     told = [f for f in read.get("error_type", ()) if not _is_fine(f.value)]
     level = read.get("level", ())
@@ -300,6 +314,8 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
         place = told[0].row.place
     elif span.status == 0 and (reasons := read.get("finish_reason")) and text(reasons[0].value) in _FAILED:
         place = reasons[0].row.place
+    elif span.status == 0 and not _ANSWER & fields.keys() and not _id(read, "response_id") and _failed(span):
+        place = "event exception"
     elif flag(span.attributes.get("success")) is False:
         place = "success"
     if not place:
@@ -307,29 +323,37 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
         return
     put("status", "error", place)
     candidates = [(text(found.value), found.row.place) for found in told]
-    candidates += [
-        (event.attributes["exception.type"], "event exception")
-        for event in span.events
-        if isinstance(event.attributes.get("exception.type"), str)
-    ]
+    candidates += [(raised, "event exception") for raised in _raised(span)]
     named = [(vocabulary.error_type(str(sent)), str(sent), place) for sent, place in candidates if sent is not None]
     messages = [str(found.value) for found in read.get("message", ())] + [span.message]
     messages += [str(event.attributes.get("exception.message") or "") for event in span.events]
     # A message may quote a prompt: only what it says about the kind of the error is taken from it.
     named += [(kind, kind, "message") for message in messages for kind in _kinds(message)]
-    best = next((n for n in named if n[0] in _SPECIFIC), None)
-    best = best or next((n for n in named if n[0] in GENERAL), None) or (named[0] if named else None)
-    if best is None:
+    if not named:
         put("error_type", "unknown", place)
         return
-    put("error_type", best[1], best[2], vocabulary.error_type)
+    _, sent, place = min(named, key=lambda one: vocabulary.vagueness(one[0]))
+    put("error_type", sent, place, vocabulary.error_type)
+
+
+def _raised(span: Span) -> list[str]:
+    """The types of the exceptions among the events of the span."""
+    types = [event.attributes.get("exception.type") for event in span.events]
+    return [raised for raised in types if isinstance(raised, str)]
+
+
+def _failed(span: Span) -> bool:
+    """Whether an exception of the span is a failure; that the caller went away is none."""
+    return any(vocabulary.error_type(raised) != "cancelled" for raised in _raised(span))
 
 
 def _kinds(message: str) -> list[str]:
-    """The kinds of errors that a message names: by a status of HTTP in it, which a filter shares, else by its words."""
+    """The kinds of errors that a message names: by a status of HTTP in it, else by its words; of 400 by both."""
     codes = _STATUS_CODE.findall(message[:500])
-    kinds = [vocabulary.error_type(f"{code} {message}" if code == "400" else code) for code in codes]
-    return kinds or [kind for kind in [vocabulary.error_type(message)] if kind in ERROR_TYPES]
+    by_words = [kind for kind in [vocabulary.error_type(message)] if kind in ERROR_TYPES]
+    if not codes or ("400" in codes and by_words == ["content_filter"]):
+        return by_words
+    return [vocabulary.error_type(code) for code in codes]
 
 
 def _is_fine(value: Any) -> bool:

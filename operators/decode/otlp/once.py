@@ -219,8 +219,14 @@ def _siblings(told: Told) -> tuple[str, ...]:
 
 def _complete(told: Told, outer: Told, alone: bool) -> None:
     """Take from a span of the same call what this one lacks; `alone` if that span tells of no other call."""
-    prompts = {t.fields["prompt_tokens"] for t in (told, outer) if _hashable(t.fields.get("prompt_tokens"))}
-    usage = alone and len(prompts) < 2
+    usage = alone and (
+        _agree(told.fields, outer.fields, "prompt_tokens") or _agree(told.sent, outer.sent, "prompt_tokens")
+    )
+    if usage and not any(name in told.fields for name in _PARTS):
+        # The outer one tells the parts too, and so what a count that both wrote lacks.
+        for name in ("prompt_tokens", "completion_tokens"):
+            if name in told.sent and told.sent[name] == outer.sent.get(name):
+                told.fields[name] = outer.fields[name]
     for name in _PARTS:
         # A client that knows no such part writes 0; a library above it that does not say so casts doubt on that.
         if alone and told.fields.get(name) == 0 and name not in outer.fields and "prompt_tokens" in outer.fields:
@@ -243,6 +249,12 @@ def _complete(told: Told, outer: Told, alone: bool) -> None:
         told.originals |= {name: sent for name, sent in outer.originals.items() if name == "error_type"}
     told.response_id = told.response_id or outer.response_id
     told.call_id = told.call_id or outer.call_id
+
+
+def _agree(counts: Mapping[str, Any], others: Mapping[str, Any], name: str) -> bool:
+    """Whether the two do not tell different counts."""
+    told = {of[name] for of in (counts, others) if _hashable(of.get(name))}
+    return len(told) < 2
 
 
 def _hashable(value: Any) -> bool:

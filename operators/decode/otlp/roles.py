@@ -11,9 +11,9 @@ import re
 from typing import Final
 
 from operators.decode import vocabulary
-from operators.decode.conventions import NO_ROLES, ROLES
-from operators.decode.otlp.signals import CLIENT, SERVER, Span
+from operators.decode.otlp.signals import CLIENT, ERROR, SERVER, Span
 from operators.decode.paths import Path, at, steps
+from operators.decode.span_roles import NO_ROLES, ROLES
 from operators.decode.values import inside, text
 
 EMBEDDINGS: Final = "embeddings"
@@ -22,7 +22,7 @@ CALLS: Final = frozenset({"chat", "text_completion", EMBEDDINGS, RERANK, "image_
 """The operations that are calls of a model. Those of agents, tools, workflows, memories and searches are none."""
 
 _VERCEL: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": EMBEDDINGS, "doRerank": "rerank"}
-_OPERATIONS: Final = ("gen_ai.operation.name", "llm.request.type")
+_OPERATIONS: Final = ("gen_ai.operation.name", "gen_ai.type", "llm.request.type")
 _MODELS: Final = ("gen_ai.request.model", "gen_ai.response.model", "llm.request.model")
 _ROLES: Final = tuple(
     (name, place, steps(path) if path and place == attribute else ())
@@ -33,11 +33,15 @@ _ROLES: Final = tuple(
 _LANGFUSE_MODEL: Final = "langfuse.observation.model.name"
 _ATTEMPT: Final = re.compile(r":attempt-[0-9]+")
 _NAMES: Final = re.compile(
-    r"call_llm|llm\.call|retry\.attempt\.[0-9]+|streaming response from .*"
+    r"llm\.call|retry\.attempt\.[0-9]+|streaming response from .*"
     r"|(?:responses api|(?:chat )?completion|embedding creation|image generation|message) with .*",
     re.IGNORECASE | re.DOTALL,
 )
 """Names of spans that are calls in libraries that say it in no attribute."""
+_AGENTS_CALL: Final = re.compile(r"call_llm|model invoke", re.IGNORECASE)
+"""Such names of agents' libraries, also for calls that failed before they had attributes."""
+_NAME_AND_MODEL: Final = re.compile(rf"({'|'.join(sorted(CALLS))}) (\S+)")
+"""The names that OpenTelemetry gives to spans of calls."""
 _OPENLLMETRY: Final = re.compile(r"(\w+)\.(chat|completion|converse|embeddings|rerank|response)")
 """Names of its spans: the client, as in the scope, and what it did. Some of a failed call tell nothing else."""
 _TEXT: Final = "text_completion"
@@ -64,14 +68,26 @@ def operation(span: Span) -> str | None:
         return named
     model = next((str(attributes[name]) for name in _MODELS if attributes.get(name)), "")
     first, _, rest = span.name.partition(" ")
-    if model and (_NAMES.fullmatch(span.name) or (rest == model and _named(first))):
+    if (model or span.status == ERROR) and _AGENTS_CALL.fullmatch(span.name):
+        return "chat"
+    if model and _NAMES.fullmatch(span.name):
         return _named(first) or "chat"
+    if ((model and rest == model) or failed_model(span)) and (named := _named(first)):
+        return named
     engine = "gen_ai.request.id" in attributes and (span.kind == SERVER or "gen_ai.response.model" in attributes)
     if engine or "gen_ai.model.provider" in attributes:
         return "chat"  # vLLM, SGLang; Cloudflare's gateway
     if span.kind == CLIENT and (found := _OPENLLMETRY.fullmatch(span.name)) and found[1] in span.scope:
         return _named(found[2])
     return "chat" if model and span.kind in (CLIENT, SERVER) else None
+
+
+def failed_model(span: Span) -> str:
+    """The model of a client's call that failed before its library wrote any attribute: only its name tells; else ""."""
+    named = _NAME_AND_MODEL.fullmatch(span.name) if span.status == ERROR and span.kind == CLIENT else None
+    if named is None or any(name.startswith(("gen_ai.", "llm.")) for name in span.attributes):
+        return ""
+    return named[2] if any("exception.type" in event.attributes for event in span.events) else ""
 
 
 def _operation(span: Span) -> str | None:

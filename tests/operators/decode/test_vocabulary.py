@@ -18,7 +18,7 @@ ERRORS = {
         "RESOURCE_EXHAUSTED", "google.api_core.exceptions.ResourceExhausted", "HTTP 429",
         "HTTP/1.1 429 Too Many Requests",
         "litellm.exceptions.RateLimitError", "OpenAIRateLimitError", "status_code=429", "402", "billing_error",
-        "AI_APICallError: Rate limit reached for gpt-4o-mini",
+        "AI_APICallError: Rate limit reached for gpt-4o-mini", "ClientError: 429 RESOURCE_EXHAUSTED. {}",
         "Error code: 429 - {'error': {'message': 'Slow down'}}",
     ),
     "server_error": (
@@ -33,13 +33,14 @@ ERRORS = {
     ),
     "timeout": (
         "APITimeoutError", "TimeoutError", "408", "504", "timeout", "timed_out", "Request timed out.",
-        "httpx.ReadTimeout",
+        "httpx.ReadTimeout", "ServerError: 504 DEADLINE_EXCEEDED. {}",
         "ConnectTimeout", "DEADLINE_EXCEEDED", "DeadlineExceeded", "ETIMEDOUT", "GatewayTimeout", "litellm.Timeout",
     ),
     "authentication": (
         "AuthenticationError", "401", "403", "PermissionDenied", "PermissionDeniedError", "UNAUTHENTICATED",
         "unauthorized",
         "AccessDeniedException", "invalid_api_key", "Forbidden", "authentication_error", "permission_error",
+        "UnrecognizedClientException", "InvalidSignatureException", "API key not valid. Please pass a valid one.",
     ),
     "content_filter": (
         "content_filter", "ContentPolicyViolationError", "content_policy_violation",
@@ -61,6 +62,9 @@ ERRORS = {
         "ConnectionResetError", "ConnectionAbortedError", "connection_cut", "ServerDisconnectedError",
         "ClientConnectorError",
         "peer closed connection without sending complete message body (incomplete chunked read)", "IncompleteRead",
+        "ConnectionRefusedError", "Connection refused (localhost:1)", "java.net.ConnectException",
+        "java.io.IOException", "java.net.UnknownHostException", "Failed to connect to llm.example",
+        "target machine actively refused it",
     ),
     "cancelled": (
         "CancelledError", "asyncio.exceptions.CancelledError", "canceled", "AbortError", "aborted", "499",
@@ -72,14 +76,16 @@ FINISHES = {
     "stop": (
         "stop", "STOP", "end_turn", "stop_sequence", "completed", "COMPLETE", "endTurn", "FinishReason.STOP",
         "eos", "done",
-        "FINISH_REASON_STOP",
+        "FINISH_REASON_STOP", "FINISH",
     ),
     "length": (
         "length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "max_completion_tokens",
         "FinishReason.MAX_TOKENS", "max_length",
         "model_context_window_exceeded", "ERROR_LIMIT",
     ),
-    "tool_calls": ("tool_calls", "tool_use", "tool_call", "tool-calls", "function_call", "TOOL_CALL", "ToolUse"),
+    "tool_calls": (
+        "tool_calls", "tool_use", "tool_call", "tool-calls", "function_call", "TOOL_CALL", "ToolUse", "TOOL_EXECUTION",
+    ),
     "content_filter": (
         "content_filter", "content-filter", "refusal", "SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST",
         "SPII",
@@ -95,6 +101,7 @@ PROVIDERS = {
     "anthropic": ("anthropic", "Anthropic", "anthropic.messages", "anthropic_text"),
     "azure": (
         "azure", "azure.ai.openai", "az.ai.openai", "azure-openai", "azure.ai.inference", "AzureOpenAI", "azure_ai",
+        "microsoft.foundry",
     ),
     "aws.bedrock": (
         "aws.bedrock", "bedrock", "amazon-bedrock", "bedrock_converse", "AWS Bedrock", "AWS", "amazon_bedrock",
@@ -103,17 +110,19 @@ PROVIDERS = {
     "gcp.vertex_ai": (
         "gcp.vertex_ai", "vertex_ai", "google-vertex", "google.vertex.chat", "vertex_ai-anthropic_models", "VertexAI",
     ),
-    "gcp.gemini": ("gcp.gemini", "gemini", "google.generative-ai", "google_genai", "google", "Google"),
+    "gcp.gemini": ("gcp.gemini", "gemini", "google.generative-ai", "google_genai", "google", "Google", "google-gla"),
     "cohere": ("cohere", "cohere_chat", "Cohere"),
     "mistral_ai": ("mistral_ai", "mistral", "mistral.chat", "MistralAI", "mistralai"),
     "x_ai": ("xai", "x_ai", "xai.chat", "grok"),
     "groq": ("groq", "groq.chat", "Groq"),
     "deepseek": ("deepseek", "DeepSeek", "deepseek.chat"),
+    "moonshot_ai": ("moonshot_ai", "moonshotai", "moonshot"),
     "openrouter": ("openrouter", "OpenRouter", "openrouter/anthropic"),
     "vllm": ("vllm", "hosted_vllm", "vLLM"),
     "openai-compatible": ("openai-compatible.chat",),
     "cerebras": ("cerebras.chat", "Cerebras", "cerebras.responses"),
     "custom_openai": ("custom_openai",),
+    "gcp.vertex.agent": ("gcp.vertex.agent",),  # that of ADK's agents, whichever model they call
     "myllm": ("MyLLM",),
     "litellm_proxy": ("litellm_proxy", " litellm_proxy "),
 }  # fmt: skip
@@ -124,7 +133,7 @@ OPERATIONS = {
         "agenerate_content_stream", "chat gpt-4o", "/v1/chat/completions", "/v1/messages", "LLM", "generation",
         "ai.generateText.doGenerate", "ai.streamText.doStream", "pass_through_endpoint",
     ),
-    "text_completion": ("text_completion", "atext_completion", "/v1/completions"),
+    "text_completion": ("text_completion", "atext_completion", "/v1/completions", "text.streaming_completions"),
     "embeddings": ("embeddings", "embedding", "aembedding", "EMBEDDING", "/v1/embeddings", "ai.embedMany.doEmbed"),
     "rerank": ("rerank", "arerank"),
     "image_generation": ("image_generation", "aimage_generation", "/v1/images/generations"),

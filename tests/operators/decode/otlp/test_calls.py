@@ -60,6 +60,7 @@ def langfuse(**usage: int) -> dict[str, str]:
         ({IN: -1, OUT: 7}, {"completion_tokens": 7}),
         ({IN: math.nan, OUT: 7}, {"completion_tokens": 7}),
         ({IN: "", OUT: "None"}, {}),
+        ({IN: "N/A", OUT: 7}, {"completion_tokens": 7}),
         ({IN: 5, OUT: 0}, {"prompt_tokens": 5, "completion_tokens": 0}),
         # With cache, by the name; a part that is more than its whole proves that it was not in it.
         ({IN: 2065, CACHED: 1800}, {"prompt_tokens": 2065, "cached_tokens": 1800}),
@@ -130,9 +131,16 @@ def langfuse(**usage: int) -> dict[str, str]:
         # By the total.
         ({IN: 9, OUT: 1, CACHED: 4, TOTAL: 14}, {"prompt_tokens": 13, "completion_tokens": 1, "cached_tokens": 4}),
         ({IN: 9, OUT: 1, CACHED: 4, TOTAL: 10}, {"prompt_tokens": 9, "completion_tokens": 1, "cached_tokens": 4}),
+        ({IN: 9, "gen_ai.usage.cache_write_tokens": 4}, {"prompt_tokens": 9, "cache_write_tokens": 4}),
+        ({"gen_ai.response.input_tokens": 9}, {"prompt_tokens": 9}),
         # Reasoning is part of the output.
+        ({OUT: 59, "gen_ai.usage.details.thoughts_tokens": 58}, {"completion_tokens": 59, "reasoning_tokens": 58}),
         ({OUT: 90, REASONING: 64}, {"completion_tokens": 90, "reasoning_tokens": 64}),
         ({OUT: 26, REASONING: 64}, {"completion_tokens": 90, "reasoning_tokens": 64}),
+        (
+            {OUT: 90, "gen_ai.usage.experimental.reasoning_tokens": 64},  # beside it under this name
+            {"completion_tokens": 154, "reasoning_tokens": 64},
+        ),
         ({IN: 5, OUT: 6, REASONING: 2, TOTAL: 13}, {"prompt_tokens": 5, "completion_tokens": 8, "reasoning_tokens": 2}),
         # What is wrong is told as it is, and becomes a dead letter.
         ({IN: 1.5}, {"prompt_tokens": 1.5}),
@@ -214,6 +222,19 @@ def test_the_time_to_the_first_token(attributes: dict[str, Any], events: Any, ex
         # The more specific of two says more.
         ({"error.type": "BadRequestError"}, {"status": 2, "message": "content_filter"}, "content_filter"),
         ({"error.type": "InternalServerError"}, {"status": 2, "message": "Connection error."}, "connection"),
+        (
+            {"error.type": "BadRequestError"},
+            {"status": 2, "message": "Error code: 400 - {'error': {'code': 'content_filter'}}"},
+            "content_filter",
+        ),
+        ({"error.type": "ServerError"}, {"status": 2, "message": "504 DEADLINE_EXCEEDED. {}"}, "timeout"),
+        ({"error.type": "TaskCanceledException"}, {"status": 2, "message": "HttpClient.Timeout elapsed"}, "timeout"),
+        # An exception and no answer are a failure, whatever the status lacks.
+        ({}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, "rate_limit"),
+        ({IN: 0, OUT: 0}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, "rate_limit"),
+        ({OUT: 3}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, None),
+        ({}, {"events": [("exception", AT, {"exception.type": "GeneratorExit"})]}, None),
+        ({}, {"status": 1, "events": [("exception", AT, {"exception.type": "RateLimitException"})]}, None),
     ],
 )  # fmt: skip
 def test_errors(attributes: dict[str, Any], changed: dict[str, Any], expected: str | None) -> None:
@@ -237,6 +258,7 @@ def test_the_message_of_an_error_gives_its_kind_and_is_not_kept() -> None:
     ("attributes", "status", "expected"),
     [
         ({"gen_ai.usage.cost": 0.5}, 0, 0.5),
+        ({"gen_ai.client.estimated_cost": "0.5USD"}, 0, 0.5),
         ({"gen_ai.usage.cost": 0}, 0, None),  # a price that the library does not know
         ({"gen_ai.usage.cost": 0}, 2, 0),
         ({"gen_ai.cost.total_cost": 0, "gen_ai.usage.cost": 0.5}, 0, 0.5),
@@ -304,3 +326,25 @@ def test_a_span_without_an_end_or_before_its_start_says_so() -> None:
     assert "latency_ms" not in fields({}, end=0)
     assert fields({}, end=AT - 1_000_000)["latency_ms"] == -1
     assert fields({}, start=0)["timestamp"] == 0
+
+
+def test_a_call_that_failed_before_its_library_wrote_attributes_has_its_model_in_its_name() -> None:
+    raised = [("exception", AT, {"exception.type": "RateLimitError"})]
+    (call,) = read(Plain({}, name="embeddings e-small", status=2, events=raised)).calls
+    assert (call.fields["operation"], call.fields["status"]) == ("embeddings", "error")
+    assert (call.fields["model"], call.found["model"]) == ("e-small", "name of the span")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("gen_ai.usage.brand_new_tokens", {"gen_ai.usage.brand_new_tokens": 1}),
+        (IN, {}),
+        # Parts that no field holds, and counts as the provider sent them.
+        ("gen_ai.usage.details.input_tokens", {}),
+        ("gen_ai.usage.input_text_tokens", {}),
+        ("gen_ai.usage.experimental.system_instruction_tokens", {}),
+    ],
+)
+def test_usage_that_no_row_names_is_counted_by_its_name(name: str, expected: dict[str, int]) -> None:
+    assert read(Plain({**CHAT, name: 5})).unknown == expected

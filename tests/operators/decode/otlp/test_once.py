@@ -45,6 +45,16 @@ def test_of_a_call_over_several_only_what_is_common_is_taken() -> None:
     assert all("prompt_tokens" not in call.fields and call.fields["session_id"] == "s1" for call in found.calls)
 
 
+def test_a_client_takes_the_parts_and_what_its_own_count_lacks() -> None:
+    cached, total = "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.total_tokens"
+    outer = {**CHAT, IN: 25, OUT: 7, cached: 1_800, total: 1_832}
+    (call,) = read(span(1, attributes=outer), span(2, 1, 100, 1_000, attributes={**CHAT, IN: 25, OUT: 7})).calls
+    assert (call.fields["prompt_tokens"], call.fields["cached_tokens"]) == (1_825, 1_800)
+    whole = {**CHAT, IN: 1_825, OUT: 7}
+    (call,) = read(span(1, attributes=outer), span(2, 1, 100, 1_000, attributes=whole)).calls
+    assert (call.fields["prompt_tokens"], call.fields["cached_tokens"]) == (1_825, 1_800)
+
+
 def test_an_agent_between_two_calls_makes_them_two() -> None:
     tool = {"gen_ai.operation.name": "execute_tool"}
     for between in (AGENT, tool):

@@ -9,13 +9,17 @@ import pytest
 from operators.decode.otlp import json
 from operators.decode.otlp.roles import operation
 from operators.decode.otlp.signals import Span
-from tests.otlp import Plain, as_json
+from tests.otlp import AT, Plain, as_json
 
 CLIENT, INTERNAL, SERVER = 3, 1, 2
 
 
-def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL, scope: str = "x") -> Span:
-    found = json.signals(as_json([Plain(attributes, name=name, kind=kind, scope=scope)]), set(attributes))
+def span(
+    attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL, scope: str = "x", status: int = 0
+) -> Span:
+    raised = [("exception", AT, {"exception.type": "Error"})] if status == 2 else []
+    plain = Plain(attributes, name=name, kind=kind, scope=scope, status=status, events=raised)
+    found = json.signals(as_json([plain]), {"exception.type", *attributes})
     return found.spans[0]
 
 
@@ -63,6 +67,8 @@ def span(attributes: dict[str, Any], name: str = "span", kind: int = INTERNAL, s
         ({"gen_ai.operation.name": "embeddings"}, "embeddings"),
         ({"llm.request.type": "completion"}, "chat"),
         ({"llm.request.type": "rerank"}, "rerank"),
+        ({"gen_ai.type": "embedding", "gen_ai.request.model": "m"}, "embeddings"),
+        ({"gen_ai.type": "image", "gen_ai.request.model": "m"}, "image_generation"),
         ({"gen_ai.operation.name": "invoke_agent", "gen_ai.request.model": "m"}, ""),
         ({"gen_ai.operation.name": "execute_tool"}, ""),
         ({"gen_ai.operation.name": "count_tokens"}, ""),
@@ -96,6 +102,7 @@ def test_the_role_or_the_operation_decides(attributes: dict[str, Any], expected:
         ({"gen_ai.request.model": "m"}, "embeddings m", INTERNAL, "embeddings"),
         ({"gen_ai.request.model": "m"}, "invoke_agent m", INTERNAL, None),
         ({"gen_ai.request.model": "m"}, "call_llm", INTERNAL, "chat"),
+        ({"gen_ai.request.model": "m"}, "Model invoke", INTERNAL, "chat"),
         ({"gen_ai.request.model": "m"}, "Chat Completion with 'm'", INTERNAL, "chat"),
         ({"gen_ai.request.model": "m"}, "Message with {request_data[model]!r}", INTERNAL, "chat"),
         ({"gen_ai.request.model": "m"}, "Embedding Creation with {request_data[model]!r}", INTERNAL, "embeddings"),
@@ -138,3 +145,23 @@ def test_a_builder_of_prompts_is_no_call_whatever_its_role() -> None:
     assert operation(span(llm, "OpenAIChatGenerator.run", scope=scope)) == "chat"
     assert operation(span({**llm, "llm.model_name": "m"}, "MyWriter.run", scope=scope)) == "chat"
     assert operation(span(llm, "PromptBuilder.run")) == "chat"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "status", "expected"),
+    [
+        ("chat m", CLIENT, 2, "chat"),
+        ("embeddings m", CLIENT, 2, "embeddings"),
+        ("call_llm", INTERNAL, 2, "chat"),
+        ("Message with some text", INTERNAL, 2, None),
+        ("chat m", CLIENT, 0, None),
+        ("chat m", INTERNAL, 2, None),
+        ("chat with somebody", CLIENT, 2, None),
+        ("execute_tool m", CLIENT, 2, None),
+        ("POST", CLIENT, 2, None),
+    ],
+)
+def test_a_failure_without_attributes_is_a_call_by_its_name(
+    name: str, kind: int, status: int, expected: str | None
+) -> None:
+    assert operation(span({}, name, kind, status=status)) == expected
