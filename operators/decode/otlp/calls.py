@@ -12,7 +12,7 @@ from operators.decode.base import MAX_SENT
 from operators.decode.conventions import FIRST_TOKEN
 from operators.decode.otlp.roles import failed_model
 from operators.decode.otlp.signals import ERROR, Span
-from operators.decode.paths import at, steps
+from operators.decode.otlp.usage import cost, tokens
 from operators.decode.resolve import Conventions, Found
 from operators.decode.times import parse_time
 from operators.decode.values import flag, inside, is_number, number, text
@@ -21,20 +21,11 @@ from operators.decode.vocabulary import ERROR_TYPES
 _MS: Final = 1_000_000  # nanoseconds
 _TO_MS: Final = {"s": 1_000.0, "ms": 1.0, "us": 0.001, "ns": 0.000_001}
 _TEXTS: Final = ("service", "region", "tenant", "agent", "session_id", "user", "key", "model", "model_requested")
-_TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
-_PARTS_OF: Final = {
-    "prompt_tokens": re.compile(r"input_(?!tokens$)|cached_modality_|cache_?(read|creation|write)", re.IGNORECASE),
-    "completion_tokens": re.compile(r"output_(?!tokens$)|thoughts_"),
-}
-"""Names of the parts that stand beside what is left of the whole."""
-_WITHOUT_COMPLETION: Final = ("embeddings", "rerank")
-"""Operations that complete nothing: some libraries write 0."""
 _FAILED: Final = ("error", "failed")
 """Finish reasons of answers that broke off."""
 _STATUS_CODE: Final = re.compile(r"\b(?:code|status)\D{0,3}([45]\d\d)\b", re.IGNORECASE)
 _ANSWER: Final = frozenset({"completion_tokens", "finish_reason"})
 """What only a call with an answer tells."""
-_COST: Final = re.compile(r"\$?\s*([0-9.]+(?:[eE]-?[0-9]+)?)\s*(?:USD)?")
 _PROVIDERS: Final = frozenset(
     {
         "openai", "anthropic", "cohere", "mistral", "mistralai", "groq", "bedrock", "vertexai", "gemini", "vllm",
@@ -50,10 +41,6 @@ _FRAMEWORKS: Final = frozenset(
 """What some write in place of a provider that they do not know."""
 _UNKNOWN: Final = re.compile(r"unknown(_model|_service(:.*)?)?")
 """What some write in place of a name that they do not know."""
-_WITHOUT_CACHE: Final = frozenset(
-    {"openinference.instrumentation.bedrock", "@arizeai/openinference-instrumentation-bedrock"}
-)
-"""Scopes of libraries that hand on counts of input that lack the cached part under a name that includes it."""
 _SCOPE: Final = "scope"
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 """The event that tells the quality of a call, of its span or as a log record."""
@@ -124,11 +111,11 @@ def tell(span: Span, operation: str, conventions: Conventions) -> Told:
         put("model", fields["model_requested"], found["model_requested"])
     _provider(read, span, put)
     put("operation", operation, _place(read, "operation", "kind of the span"))
-    told.sent = _tokens(read, operation, span.scope, put)
+    told.sent = tokens(read, operation, span.scope, put)
     _stream(read, span, fields, put)
     _finish(read, span, put)
     _status(read, span, fields, put)
-    _cost(read, fields["status"] == "error", put)
+    cost(read, fields["status"] == "error", put)
     _quality(read, span, put)
     told.response_id = _id(read, "response_id")
     told.call_id = _id(read, "call_id")
@@ -168,92 +155,6 @@ def _finish(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
         sent = event.attributes.get("finish_reason")
         if event.name == "gen_ai.choice" and isinstance(sent, str):
             put("finish_reason", sent, "event gen_ai.choice", vocabulary.finish_reason)
-            return
-
-
-def _tokens(read: Mapping[str, Sequence[Found]], operation: str, scope: str, put: Any) -> dict[str, Any]:
-    """The counts: prompt tokens with cache, completion tokens with reasoning, whichever way they were told.
-
-    Parts that are more than their whole, or a total that is the sum of whole and parts, prove that the parts were not
-    in the whole. A count of -1 is unknown. Counts that are all 0 stand for a call whose usage nobody knows, since no
-    call has an empty prompt. Gives the counts as they were told.
-    """
-    firsts = {name: read[name][0] for name in (*_TOKENS, "total_tokens") if name in read}
-    counts = {name: number(found.value) for name, found in firsts.items()}
-    counts = {name: count for name, count in counts.items() if count != -1}
-    total = counts.pop("total_tokens", None)
-    if operation in _WITHOUT_COMPLETION and counts.get("completion_tokens") == 0:
-        del counts["completion_tokens"]
-    if counts.get("cache_write_tokens") == 0:
-        counts["cache_write_tokens"] = _by_lifetime(firsts["cache_write_tokens"])
-    sent = dict(counts)
-    if all(map(is_number, counts.values())):
-        prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
-        cache = counts.get("cached_tokens", 0) + counts.get("cache_write_tokens", 0)
-        reasoning = counts.get("reasoning_tokens", 0)
-        added = total - (prompt or 0) - (completion or 0) if is_number(total) and total else None
-        if prompt is not None:
-            first, proofs = firsts["prompt_tokens"], {cache, cache + reasoning}
-            basis = "without_cache" if scope in _WITHOUT_CACHE else first.row.basis
-            lacks = _is_beside("cached_tokens", firsts) or _uncached(read) == prompt
-            counts["prompt_tokens"] += cache if lacks else _left_out(first, basis, prompt, cache, added, proofs)
-        if completion is not None:
-            first, proofs = firsts["completion_tokens"], {reasoning, cache + reasoning}
-            lacks = _is_beside("reasoning_tokens", firsts)
-            counts["completion_tokens"] += (
-                reasoning if lacks else _left_out(first, first.row.basis, completion, reasoning, added, proofs)
-            )
-    if not any(counts.get(name) for name in ("prompt_tokens", "completion_tokens")):
-        counts = {name: count for name, count in counts.items() if count != 0}
-    for name, count in counts.items():
-        put(name, count, firsts[name].row.place)
-    return {name: sent[name] for name in counts}
-
-
-def _is_beside(part: str, firsts: Mapping[str, Found]) -> bool:
-    """Whether the name of a part says that its whole lacks it."""
-    return part in firsts and firsts[part].row.basis == "beside"
-
-
-def _uncached(read: Mapping[str, Sequence[Found]]) -> Any:
-    """The provider's own count of an input without its cache: until 5 the Vercel AI SDK hands on Anthropic's."""
-    return number(read["uncached_tokens"][0].value) if "uncached_tokens" in read else None
-
-
-def _by_lifetime(found: Found) -> Any:
-    """The tokens written to the cache, summed over lifetimes: LangChain has 0 for their sum where it tells each."""
-    beside = at(found.beside, steps(found.row.path)[:-1]) if found.row.path else None
-    counts = (
-        [number(value) for name, value in beside.items() if "ephemeral" in name] if isinstance(beside, dict) else []
-    )
-    return sum(filter(is_number, counts))
-
-
-def _left_out(found: Found, basis: str, whole: Any, parts: Any, added: Any, proofs: set[Any]) -> Any:
-    """The tokens of the parts that the count of the whole lacks.
-
-    `added` is what the total has beyond prompt and completion, None if there is no total; `proofs` the values of it
-    that prove that the parts are missing.
-    """
-    if basis == "parts" and isinstance(found.beside, dict):
-        of_whole = _PARTS_OF[found.row.field]
-        siblings = [number(value) for name, value in found.beside.items() if of_whole.match(name)]
-        parts = sum(filter(is_number, siblings))
-    elif basis != "without_cache":
-        return parts if parts > whole or (parts and added in proofs) else 0
-    return 0 if added == 0 else parts
-
-
-def _cost(read: Mapping[str, Sequence[Found]], failed: bool, put: Any) -> None:
-    """The cost; 0 stands for a price that the library does not know, unless the call failed."""
-    for found in read.get("cost_usd", ()):
-        written = _COST.fullmatch(found.value.strip()) if isinstance(found.value, str) else None
-        cost = number(written[1] if written else found.value)
-        if isinstance(of_parts := inside(cost), dict):
-            costs = [number(part) for part in of_parts.values()]
-            cost = sum(filter(is_number, costs)) if any(map(is_number, costs)) else None
-        if cost != 0 or failed:
-            put("cost_usd", cost, found.row.place)
             return
 
 
