@@ -51,6 +51,7 @@ Attributes of calls that look like usage and stand in no row are counted by name
 Many libraries say in an attribute what a span is. The first of these that a span has decides: it is a call by one of
 the values that are named, and none by any other. Values that say nothing ({nothing}) leave it to the next attribute.
 So do other values of `span.type`, which many use for other things, but for {no_calls}.
+A `reranker` of OpenInference is a call only if the span names whose model it asks (`llm.system`, `llm.provider`).
 
 | attribute | values of calls |
 |---|---|"""

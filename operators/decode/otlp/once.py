@@ -54,8 +54,8 @@ def counted(told: Sequence[Told], spans: Spans, conventions: Conventions) -> lis
     for t in told:
         for span, operation in _up(t.span, spans):
             above = by_id.get((span.trace_id, span.span_id))
-            if above is not None and (_kind(above) == _kind(t) or above.operation == RERANK):
-                _drop(above, t)  # a reranking that asks a model for it is no call beside
+            if above is not None and _kind(above) == _kind(t):
+                _drop(above, t)
             elif operation == "":
                 break
     for alike in _alike(_left(told)):

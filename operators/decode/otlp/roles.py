@@ -30,6 +30,7 @@ _ROLES: Final = tuple(
     for attribute, _, path in [name.partition("#")]
     for place in dict.fromkeys((attribute, name.replace("#", ".")))
 )
+_SYSTEMS: Final = frozenset({"llm.system", "llm.provider"})
 _LANGFUSE_MODEL: Final = "langfuse.observation.model.name"
 _ATTEMPT: Final = re.compile(r":attempt-[0-9]+")
 _NAMES: Final = re.compile(
@@ -117,6 +118,8 @@ def _role(span: Span, name: str, attribute: str, path: Path) -> str | None:
             return _TEXT
         if "haystack" in span.scope and "Generator" not in span.name and "llm.model_name" not in span.attributes:
             return ""  # OpenInference calls Haystack's builders of prompts so too
+    if name == "openinference.span.kind" and role == "reranker" and not _SYSTEMS & span.attributes.keys():
+        return ""  # code of the application's own, or a framework's that asks a model for it
     return ROLES[name].get(role, None if name == "span.type" else "")
 
 
