@@ -128,7 +128,7 @@ _OPERATIONS: Final = _rules(
 
 _MANAGES: Final = re.compile(
     r"\ba?(?:mcp|tools?|files?|batch(?:es)?|vector|containers?|list|get|delete|retrieve|fetch|cancel|count|search|skills?"
-    r"|health|management|create message)\b"
+    r"|health|management|create message|group)\b"
 )
 """Words in the names of operations that look after things and call no model."""
 

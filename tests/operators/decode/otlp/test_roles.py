@@ -72,6 +72,7 @@ def span(
         ({"gen_ai.operation.name": "invoke_agent", "gen_ai.request.model": "m"}, ""),
         ({"gen_ai.operation.name": "execute_tool"}, ""),
         ({"gen_ai.operation.name": "count_tokens"}, ""),
+        ({"gen_ai.operation.name": "speech_group"}, ""),
         ({"openinference.span.kind": "RERANKER", "llm.system": "cohere"}, "rerank"),
         ({"openinference.span.kind": "RERANKER", "reranker.model_name": "m"}, ""),
         ({"llm.request.type": "aimage_generation"}, "image_generation"),
