@@ -73,7 +73,7 @@ def _exchanged(tree: Any, changes: Sequence[tuple[int, Any]]) -> bytes:
     for place, value in changes:
         slots = list(_slots(tree))
         container, key = slots[place % len(slots)]
-        container[key] = value
+        container[key] = deepcopy(value)  # a later change may go into it, and examples share it
     return json.dumps(tree, ensure_ascii=True).encode()
 
 

@@ -8,21 +8,19 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import NoReturn
 
 import pytest
 from _pytest.terminal import TerminalReporter
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 pytest_plugins = ("tests.brokers",)
 
 ROOT = Path(__file__).parent.parent
 STRICT = os.environ.get("LLMS_TEST_STRICT") == "1"
 
-_BUSY: Final[dict[str, Any]] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-"""No limit on the time that an example takes: the machine may be busy with other things."""
-settings.register_profile("default", **_BUSY)
-settings.register_profile("uncompiled", max_examples=10, **_BUSY)
+settings.register_profile("default", deadline=None)  # the machine may be busy
+settings.register_profile("uncompiled", deadline=None, max_examples=10)
 settings.load_profile("default")
 
 
