@@ -226,7 +226,9 @@ def produce(
 ) -> None:
     """Writes the values in order; timestamps are in milliseconds, by default now."""
     failures: list[KafkaError] = []
-    producer = Producer({"bootstrap.servers": broker.address, "linger.ms": "5"})
+    # One request at a time, since one that is sent again would come after those that follow it.
+    producer = Producer({"bootstrap.servers": broker.address, "linger.ms": "5", "max.in.flight": "1"})
+    producer.list_topics(topic, timeout=10)  # until it knows the partitions, the client queues by another order
     for i, value in enumerate(values):
         producer.produce(
             topic,
