@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from operators.decode import vocabulary
 from operators.decode.base import MAX_SENT, Call, Reading, Unreadable, add_counts
 from operators.decode.paths import Path, at, steps
 from operators.decode.times import EARLIEST, LATEST, BadTime, parse_time
@@ -150,7 +151,7 @@ class Gathered:
 
         Embeddings and rerankings complete nothing: their 0 is no count either.
         """
-        if self.fields.get("operation") in ("embeddings", "rerank") and self.fields.get("completion_tokens") == 0:
+        if self.fields.get("operation") in vocabulary.COMPLETE_NOTHING and self.fields.get("completion_tokens") == 0:
             self.drop("completion_tokens")
         if not any(self.fields.get(name) for name in TOKENS):
             self.drop(*TOKENS)

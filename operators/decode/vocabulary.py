@@ -126,6 +126,9 @@ _OPERATIONS: Final = _rules(
     }
 )
 
+COMPLETE_NOTHING: Final = ("embeddings", "rerank")
+"""Operations that answer no words: where a library writes completion tokens of 0, it counted none."""
+
 _MANAGES: Final = re.compile(
     r"\ba?(?:mcp|tools?|files?|batch(?:es)?|vector|containers?|list|get|delete|retrieve|fetch|cancel|count|search|skills?"
     r"|health|management|create message|group)\b"
@@ -161,8 +164,7 @@ def finish_reason(text: str) -> str:
 
 def provider(text: str) -> str:
     """The provider by the name that OpenTelemetry gives it (all of Azure is `azure`); else the text in lower case."""
-    plain = _SUFFIX.sub("", text.strip().lower())
-    return _provider(text[:_HEAD]) or _provider(plain[:_HEAD]) or plain
+    return _provider(text[:_HEAD]) or _plain(text)
 
 
 def operation(text: str) -> str:
@@ -172,7 +174,7 @@ def operation(text: str) -> str:
 
 def manages(text: str) -> bool:
     """Whether the name of an operation is that of one that looks after files, batches, answers and the like."""
-    return bool(_MANAGES.search(_words(text[:_HEAD])))
+    return _manages(text[:_HEAD])
 
 
 def is_error(status: str) -> bool | None:
@@ -213,12 +215,22 @@ def _finish_reason(text: str) -> str:
 
 @lru_cache(_KNOWN)
 def _provider(text: str) -> str:
-    return _first(_PROVIDERS, " ".join(re.findall(r"[a-z]+|\d+", text.lower())))
+    words = (" ".join(re.findall(r"[a-z]+|\d+", name)) for name in (text.lower(), _plain(text)))
+    return next((found for named in words if (found := _first(_PROVIDERS, named))), "")
+
+
+def _plain(text: str) -> str:
+    return _SUFFIX.sub("", text.strip().lower())
 
 
 @lru_cache(_KNOWN)
 def _operation(text: str) -> str:
     return _first(_OPERATIONS, _words(text))
+
+
+@lru_cache(_KNOWN)
+def _manages(text: str) -> bool:
+    return bool(_MANAGES.search(_words(text)))
 
 
 @lru_cache(_KNOWN)

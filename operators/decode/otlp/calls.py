@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from operators.decode import vocabulary
@@ -133,9 +134,15 @@ def _id(read: Mapping[str, Sequence[Found]], name: str) -> str:
     return ""
 
 
+@lru_cache(1_024)
+def _named_by(scope: str) -> tuple[str, ...]:
+    """The providers that the name of a scope names."""
+    return tuple(word for word in re.split(r"[^a-z0-9]+", scope.lower()) if word in _PROVIDERS)
+
+
 def _provider(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
     told = [(text(found.value), found.row.place) for found in read.get("provider", ())]
-    told += [(word, _SCOPE) for word in re.split(r"[^a-z0-9]+", span.scope.lower()) if word in _PROVIDERS]
+    told += [(word, _SCOPE) for word in _named_by(span.scope)]
     told = [(sent, place) for sent, place in told if str(sent).lower() not in _FRAMEWORKS]
     if not told:
         return

@@ -19,11 +19,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
+from operators.decode.fields import TOKENS
 from operators.decode.otlp.calls import Told
-from operators.decode.otlp.roles import EMBEDDINGS, RERANK
+from operators.decode.otlp.roles import EMBEDDINGS
 from operators.decode.otlp.signals import Span
 from operators.decode.resolve import Conventions, Found
 from operators.decode.values import is_number, number, text
+from operators.decode.vocabulary import COMPLETE_NOTHING
 
 Spans = Mapping[tuple[str, str], tuple[Span, str | None]]
 """All spans of a record by trace id and span id, and the operation of each, see `roles.operation`."""
@@ -36,9 +38,7 @@ _OWN: Final = frozenset(
 _ABOVE: Final = ("agent", "session_id", "user", "tenant", "service")
 """What any span above a call may tell for all calls below it."""
 
-_USAGE: Final = frozenset(
-    {"prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "cost_usd"}
-)
+_USAGE: Final = frozenset({*TOKENS, "cost_usd"})
 _PARTS: Final = ("cached_tokens", "cache_write_tokens", "reasoning_tokens")
 _MS: Final = 1_000_000
 _DAY: Final = 86_400  # seconds
@@ -101,7 +101,7 @@ def _up(span: Span, spans: Spans) -> Iterator[tuple[Span, str | None]]:
 
 def _kind(told: Told) -> str:
     """What no span of another kind tells too: all that answers in words is one."""
-    return told.operation if told.operation in (EMBEDDINGS, RERANK) else ""
+    return told.operation if told.operation in COMPLETE_NOTHING else ""
 
 
 def _length(told: Told) -> int:
@@ -246,7 +246,8 @@ def _complete(told: Told, outer: Told, alone: bool) -> None:
             told.found["ttft_ms"] = f"{outer.found['ttft_ms']} of span {outer.span.name}"
     if told.fields.get("error_type") == "unknown" and "error_type" in outer.fields:
         told.fields["error_type"], told.found["error_type"] = outer.fields["error_type"], outer.found["error_type"]
-        told.originals |= {name: sent for name, sent in outer.originals.items() if name == "error_type"}
+        if "error_type" in outer.originals:
+            told.originals["error_type"] = outer.originals["error_type"]
     told.response_id = told.response_id or outer.response_id
     told.call_id = told.call_id or outer.call_id
 

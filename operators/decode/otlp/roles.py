@@ -17,8 +17,9 @@ from operators.decode.span_roles import NO_ROLES, ROLES
 from operators.decode.values import inside, text
 
 EMBEDDINGS: Final = "embeddings"
-RERANK: Final = "rerank"
-CALLS: Final = frozenset({"chat", "text_completion", EMBEDDINGS, RERANK, "image_generation", "transcription", "speech"})
+CALLS: Final = frozenset(
+    {"chat", "text_completion", EMBEDDINGS, "rerank", "image_generation", "transcription", "speech"}
+)
 """The operations that are calls of a model. Those of agents, tools, workflows, memories and searches are none."""
 
 _VERCEL: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": EMBEDDINGS, "doRerank": "rerank"}

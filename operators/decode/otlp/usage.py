@@ -9,18 +9,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from operators.decode.fields import TOKENS
 from operators.decode.paths import at, steps
 from operators.decode.resolve import Found
 from operators.decode.values import inside, is_number, number
+from operators.decode.vocabulary import COMPLETE_NOTHING
 
-_TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 _PARTS_OF: Final = {
     "prompt_tokens": re.compile(r"input_(?!tokens$)|cached_modality_|cache_?(read|creation|write)", re.IGNORECASE),
     "completion_tokens": re.compile(r"output_(?!tokens$)|thoughts_"),
 }
 """Names of the parts that stand beside what is left of the whole."""
-_WITHOUT_COMPLETION: Final = ("embeddings", "rerank")
-"""Operations that complete nothing: some libraries write 0."""
 _COST: Final = re.compile(r"\$?\s*([0-9.]+(?:[eE]-?[0-9]+)?)\s*(?:USD)?")
 _WITHOUT_CACHE: Final = frozenset(
     {"openinference.instrumentation.bedrock", "@arizeai/openinference-instrumentation-bedrock"}
@@ -35,11 +34,11 @@ def tokens(read: Mapping[str, Sequence[Found]], operation: str, scope: str, put:
     in the whole. A count of -1 is unknown. Counts that are all 0 stand for a call whose usage nobody knows, since no
     call has an empty prompt. Gives the counts as they were told.
     """
-    firsts = {name: read[name][0] for name in (*_TOKENS, "total_tokens") if name in read}
+    firsts = {name: read[name][0] for name in (*TOKENS, "total_tokens") if name in read}
     counts = {name: number(found.value) for name, found in firsts.items()}
     counts = {name: count for name, count in counts.items() if count != -1}
     total = counts.pop("total_tokens", None)
-    if operation in _WITHOUT_COMPLETION and counts.get("completion_tokens") == 0:
+    if operation in COMPLETE_NOTHING and counts.get("completion_tokens") == 0:
         del counts["completion_tokens"]
     if counts.get("cache_write_tokens") == 0:
         counts["cache_write_tokens"] = _by_lifetime(firsts["cache_write_tokens"])
