@@ -26,12 +26,9 @@ not say that its call was streamed; the line does, and tells its time to the fir
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+def scored(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """The figures of the scorer and its lines about wrong files, for what `flows.decode` prints."""
-    shared = ROOT.parent / "shared"
     payloads, scorer = shared / "data" / "payloads", shared / "tools" / "score_payloads.py"
-    if not payloads.is_dir():
-        pytest.skip(f"no recorded payloads: {payloads} is not there")
     files = sorted(
         p for p in payloads.glob("*/*") if p.suffix in (".bin", ".json", ".jsonl") and "expect" not in p.name
     )
