@@ -44,7 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     to = parser.add_mutually_exclusive_group(required=True)
     to.add_argument("--out", metavar="FILE", help="the file, compressed if it ends in .gz; - for standard output")
-    to.add_argument("--kafka", metavar="BROKERS", help="write to Kafka; other options come from the settings ([kafka])")
+    to.add_argument(
+        "--kafka",
+        metavar="BROKERS",
+        help="write to Kafka; other options come from the settings ([kafka]). Records have the times of their events, "
+        "so a topic that deletes by age (by default after a week) must keep older ones",
+    )
     parser.add_argument("--topic", help="the topic, made if it is missing. Default: the first of kafka.topics")
     parser.add_argument("--labels", metavar="FILE", help="write the incidents here, one JSON object a line")
     for name, unit in (("hours", "HOURS"), ("rate", "PER_SECOND"), ("seed", "NUMBER"), ("start", "TIME")):

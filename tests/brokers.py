@@ -131,6 +131,7 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 def kafka_broker(folder: Path, more: str = "", address: str = "") -> Broker:
     """An Apache Kafka for one test with a formatted store, not started; it keeps its data over a restart.
 
+    It deletes no records by their age: those of tests have old times, and the broker looks every five minutes.
     `more` holds lines of settings, which override earlier lines. `address` is the address that it listens on.
     """
     java = shutil.which("java")
@@ -161,6 +162,7 @@ group.initial.rebalance.delay.ms=0
 num.network.threads=2
 num.io.threads=2
 log.cleaner.enable=false
+log.retention.ms=-1
 {more}
 """
     )

@@ -43,7 +43,6 @@ from tests.brokers import JARS, Broker, create_topic, kafka_broker, read_all
 OURS = "ours"
 LIMIT_S = 1_800
 GRACE_MS = 10_000
-BROKER = "log.retention.ms=-1"  # the times of the events are old, so the broker would delete them
 
 Contestant = Callable[[Broker, str, Path], Run]
 """Reads a topic to its end, with its files in a folder."""
@@ -165,7 +164,7 @@ def main() -> None:
         if environment == "pyflink":
             flink_connector()
     with tempfile.TemporaryDirectory() as folder:
-        broker = kafka_broker(Path(folder), BROKER)
+        broker = kafka_broker(Path(folder))
         broker.start()
         try:
             result = contest(broker, names, args.events, args.pace, args.rounds, say)
