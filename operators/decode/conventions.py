@@ -52,6 +52,16 @@ def _in(attribute: str, *paths: str) -> tuple[str, ...]:
 
 
 _LANGFUSE: Final = "langfuse.observation.usage_details"
+_ANSWERS: Final = ("output.value", "gen_ai.completion", "mlflow.spanOutputs")
+"""Attributes that hold the answer of a provider or of LangChain as it came."""
+_LANGCHAIN: Final = "generations.0.0.message.kwargs.response_metadata"
+"""Where LangChain has what a provider told of its answer."""
+
+
+def _answers(*paths: str) -> tuple[str, ...]:
+    """The places at these paths in an answer, whichever attribute holds it."""
+    return tuple(f"{attribute}#{path}" for path in paths for attribute in _ANSWERS)
+
 
 TABLE: Final[tuple[Row, ...]] = (
     # The model that answered; where none did, the one that was asked.
@@ -66,6 +76,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "reranker.model_name",
         "langfuse.observation.model.name",
         "mlflow.llm.model",
+        f"gen_ai.completion#{_LANGCHAIN}.model_name",
         "langsmith.metadata.model_name",
         "braintrust.metadata#model",
         "haystack.component.output#replies.0.meta.model",
@@ -256,6 +267,8 @@ TABLE: Final[tuple[Row, ...]] = (
         ),
         "braintrust.metrics#completion_reasoning_tokens",
         *_in("usage", "output_tokens_details.reasoning_tokens", "completion_tokens_details.reasoning_tokens"),
+        "mlflow.spanOutputs#usage.completion_tokens_details.reasoning_tokens",
+        "mlflow.spanOutputs#usage.output_tokens_details.reasoning_tokens",
     ),
     *rows("reasoning_tokens", "gen_ai.usage.experimental.reasoning_tokens", basis="beside"),
     *rows(
@@ -306,6 +319,8 @@ TABLE: Final[tuple[Row, ...]] = (
         "gen_ai.response.stop_reason",
         "stop_reason",
         "langfuse.observation.metadata.finish_reason",
+        *_answers("choices.0.finish_reason", "stop_reason"),
+        *_answers(f"{_LANGCHAIN}.finish_reason", f"{_LANGCHAIN}.stop_reason"),
     ),
     *rows("ttft_ms", "gen_ai.response.time_to_first_chunk", "gen_ai.client.operation.time_to_first_chunk", unit="s"),
     *rows("ttft_ms", "ai.response.msToFirstChunk", "ai.stream.msToFirstChunk", "ttft_ms", unit="ms"),
@@ -334,6 +349,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "litellm.request.streaming",
         "spring.ai.chat.client.stream",
         "ai.streaming",
+        "stream",
         "llm.invocation_parameters#stream",
         "request_data#stream",
     ),
@@ -344,9 +360,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "llm.response.id",
         "ai.response.id",
         "gen_ai.request.id",
-        "output.value#id",
-        "output.value#llm_output.id",
-        "output.value#generations.0.0.message.kwargs.response_metadata.id",
+        *_answers("id", "llm_output.id", f"{_LANGCHAIN}.id"),
     ),
     *rows("call_id", "litellm.call_id"),
     *rows("error_type", "error.type", "error.code", "gen_ai.error.type", "gen_ai.error.code"),
@@ -420,17 +434,14 @@ FIELDS: Final = frozenset(row.field for row in TABLE)
 
 FIRST_TOKEN: Final = frozenset(
     {
-        "First Token Stream Event",
-        "gen_ai.content.completion.chunk",
-        "llm.content.completion.chunk",
-        "ai.stream.firstChunk",
-        "gen_ai.first_token",
+        "First Token Stream Event", "gen_ai.content.completion.chunk", "llm.content.completion.chunk",
+        "ai.stream.firstChunk", "gen_ai.first_token", "mlflow.chunk.item.0",
     }
-)
+)  # fmt: skip
 """Events of a span whose first one marks the first token of the answer."""
 
 MORE: Final = (
-    "ai.operationId", "duration", "event.name", "exception.type", "exception.message",
+    "ai.operationId", "duration", "event.name", "exception.type", "exception.message", "exception.stacktrace",
     "finish_reason", "gen_ai.evaluation.name", "gen_ai.operation.type",
     "haystack.component.type", "hidden_params", "logfire.span_type", "service.instance.id", "success",
 )  # fmt: skip

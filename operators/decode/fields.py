@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -16,6 +16,7 @@ from operators.decode.values import is_number, told
 from operators.model import SECOND, Reason
 
 TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+_OF_PROMPT: Final = ("prompt_tokens", "cached_tokens", "cache_write_tokens")
 
 _TRANSLATED: Final = ("provider", "error_type", "finish_reason")
 
@@ -147,14 +148,8 @@ class Gathered:
             self.fields["prompt_tokens"] = prompt + cache
 
     def drop_zeros(self) -> None:
-        """Leave the tokens unknown if all that are told are 0: nobody counted them, since every input has some.
-
-        Embeddings and rerankings complete nothing: their 0 is no count either.
-        """
-        if self.fields.get("operation") in vocabulary.COMPLETE_NOTHING and self.fields.get("completion_tokens") == 0:
-            self.drop("completion_tokens")
-        if not any(self.fields.get(name) for name in TOKENS):
-            self.drop(*TOKENS)
+        """Leave the counts of 0 unknown that nobody counted."""
+        self.drop(*uncounted(self.fields, str(self.fields.get("operation"))))
 
     def drop_no_price(self) -> None:
         """Leave a cost of 0 beside counted tokens unknown: the sender has no price for the model."""
@@ -164,6 +159,18 @@ class Gathered:
     def call(self, *keys: str) -> Call:
         """The call, known again by these keys."""
         return Call(self.fields, self.found, keys, self.originals)
+
+
+def uncounted(counts: Mapping[str, Any], operation: str) -> list[str]:
+    """The names of the counts of 0 that stand for what nobody counted.
+
+    Every input has some tokens: where those of the prompt are 0 or not told, its parts were not counted either, and
+    nothing was where the completion has none too. Embeddings and rerankings complete nothing: their 0 is no count.
+    """
+    names: tuple[str, ...] = ("completion_tokens",) if operation in vocabulary.COMPLETE_NOTHING else ()
+    if not counts.get("prompt_tokens"):
+        names += _OF_PROMPT if counts.get("completion_tokens") else TOKENS
+    return [name for name in names if counts.get(name) == 0]
 
 
 def words(translate: Callable[[str], str]) -> Callable[[Any], Any]:

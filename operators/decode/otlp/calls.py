@@ -25,6 +25,9 @@ _TEXTS: Final = ("service", "region", "tenant", "agent", "session_id", "user", "
 _FAILED: Final = ("error", "failed")
 """Finish reasons of answers that broke off."""
 _STATUS_CODE: Final = re.compile(r"\b(?:code|status)\D{0,3}([45]\d\d)\b", re.IGNORECASE)
+_RAISED: Final = re.compile(r"^(?:Caused by: )?([\w.$]*[A-Z]\w*)(?=:|$)", re.MULTILINE)
+"""The types of exceptions in a stack trace of Python, Java or Node: a line each."""
+_MAX_TRACE: Final = 20_000
 _ANSWER: Final = frozenset({"completion_tokens", "finish_reason"})
 """What only a call with an answer tells."""
 _PROVIDERS: Final = frozenset(
@@ -37,7 +40,7 @@ _PROVIDERS: Final = frozenset(
 _FIRMS: Final = {"google": "gcp.vertex_ai", "aws": "aws.sagemaker", "amazon": "aws.sagemaker"}
 """Names of a firm, and its other service, which is meant where something else names it."""
 _FRAMEWORKS: Final = frozenset(
-    {"langchain", "langgraph", "llamaindex", "llama_index", "crewai", "agno", "haystack", "dspy"}
+    {"langchain", "langgraph", "llamaindex", "llama_index", "crewai", "agno", "haystack", "dspy", "strands-agents"}
 )
 """What some write in place of a provider that they do not know."""
 _UNKNOWN: Final = re.compile(r"unknown(_model|_service(:.*)?)?")
@@ -222,7 +225,7 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, fields: dict[str, A
         place = told[0].row.place
     elif span.status == 0 and (reasons := read.get("finish_reason")) and text(reasons[0].value) in _FAILED:
         place = reasons[0].row.place
-    elif span.status == 0 and not _ANSWER & fields.keys() and not _id(read, "response_id") and _failed(span):
+    elif _without_answer(span, fields) and not _id(read, "response_id") and _failed(span):
         place = "event exception"
     elif flag(span.attributes.get("success")) is False:
         place = "success"
@@ -237,6 +240,8 @@ def _status(read: Mapping[str, Sequence[Found]], span: Span, fields: dict[str, A
     messages += [str(event.attributes.get("exception.message") or "") for event in span.events]
     # A message may quote a prompt: only what it says about the kind of the error is taken from it.
     named += [(kind, kind, "message") for message in messages for kind in _kinds(message)]
+    if not any(kind in ERROR_TYPES for kind, _, _ in named):
+        named += [(kind, kind, "event exception") for kind in _causes(span)]
     if not named:
         put("error_type", "unknown", place)
         return
@@ -248,6 +253,18 @@ def _raised(span: Span) -> list[str]:
     """The types of the exceptions among the events of the span."""
     types = [event.attributes.get("exception.type") for event in span.events]
     return [raised for raised in types if isinstance(raised, str)]
+
+
+def _causes(span: Span) -> list[str]:
+    """The kinds of errors that the stack traces of a span name, the last one first: what a framework's own wraps."""
+    traces = [str(event.attributes.get("exception.stacktrace") or "")[-_MAX_TRACE:] for event in span.events]
+    kinds = [vocabulary.error_type(raised) for trace in traces for raised in _RAISED.findall(trace)]
+    return [kind for kind in reversed(kinds) if kind in ERROR_TYPES]
+
+
+def _without_answer(span: Span, fields: Mapping[str, Any]) -> bool:
+    """Whether nothing that a span tells is of an answer; LangSmith sets the status to OK whatever happened."""
+    return not fields.keys() & (_ANSWER if span.status == 0 else _ANSWER | {"prompt_tokens"})
 
 
 def _failed(span: Span) -> bool:

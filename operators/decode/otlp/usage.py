@@ -9,11 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from operators.decode.fields import TOKENS
+from operators.decode.fields import TOKENS, uncounted
 from operators.decode.paths import at, steps
 from operators.decode.resolve import Found
 from operators.decode.values import inside, is_number, number
-from operators.decode.vocabulary import COMPLETE_NOTHING
 
 _PARTS_OF: Final = {
     "prompt_tokens": re.compile(r"input_(?!tokens$)|cached_modality_|cache_?(read|creation|write)", re.IGNORECASE),
@@ -31,15 +30,13 @@ def tokens(read: Mapping[str, Sequence[Found]], operation: str, scope: str, put:
     """The counts: prompt tokens with cache, completion tokens with reasoning, whichever way they were told.
 
     Parts that are more than their whole, or a total that is the sum of whole and parts, prove that the parts were not
-    in the whole. A count of -1 is unknown. Counts that are all 0 stand for a call whose usage nobody knows, since no
-    call has an empty prompt. Gives the counts as they were told.
+    in the whole. A count of -1 is unknown, and so are those of 0 that nobody counted. Gives the counts as they were
+    told.
     """
     firsts = {name: read[name][0] for name in (*TOKENS, "total_tokens") if name in read}
     counts = {name: number(found.value) for name, found in firsts.items()}
     counts = {name: count for name, count in counts.items() if count != -1}
     total = counts.pop("total_tokens", None)
-    if operation in COMPLETE_NOTHING and counts.get("completion_tokens") == 0:
-        del counts["completion_tokens"]
     if counts.get("cache_write_tokens") == 0:
         counts["cache_write_tokens"] = _by_lifetime(firsts["cache_write_tokens"])
     sent = dict(counts)
@@ -59,8 +56,8 @@ def tokens(read: Mapping[str, Sequence[Found]], operation: str, scope: str, put:
             counts["completion_tokens"] += (
                 reasoning if lacks else _left_out(first, first.row.basis, completion, reasoning, added, proofs)
             )
-    if not any(counts.get(name) for name in ("prompt_tokens", "completion_tokens")):
-        counts = {name: count for name, count in counts.items() if count != 0}
+    for name in uncounted(counts, operation):
+        del counts[name]
     for name, count in counts.items():
         put(name, count, firsts[name].row.place)
     return {name: sent[name] for name in counts}

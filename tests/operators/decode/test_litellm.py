@@ -157,6 +157,7 @@ def test_counts_that_are_all_0_were_not_counted() -> None:
     assert not {name for name in stream.fields if "token" in name}
     assert stream.fields["cost_usd"] == 0.0, "it is told, and no count says otherwise"
     assert call(completion_tokens=0).fields["completion_tokens"] == 0, "the input was counted"
+    assert "prompt_tokens" not in call(prompt_tokens=0, metadata={}).fields, "no input is empty"
 
 
 def test_a_cost_of_0_beside_counted_tokens_is_no_price() -> None:

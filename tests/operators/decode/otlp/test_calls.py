@@ -62,6 +62,10 @@ def langfuse(**usage: int) -> dict[str, str]:
         ({IN: "", OUT: "None"}, {}),
         ({IN: "N/A", OUT: 7}, {"completion_tokens": 7}),
         ({IN: 5, OUT: 0}, {"prompt_tokens": 5, "completion_tokens": 0}),
+        ({IN: 5, OUT: 7, CACHED: 0}, {"prompt_tokens": 5, "completion_tokens": 7, "cached_tokens": 0}),
+        ({IN: 0, OUT: 7, CACHED: 0}, {"completion_tokens": 7}),
+        ({OUT: 7, WRITTEN: 0, REASONING: 0}, {"completion_tokens": 7, "reasoning_tokens": 0}),
+        ({IN: 0, OUT: 7, CACHED: 5}, {"prompt_tokens": 5, "completion_tokens": 7, "cached_tokens": 5}),
         # With cache, by the name; a part that is more than its whole proves that it was not in it.
         ({IN: 2065, CACHED: 1800}, {"prompt_tokens": 2065, "cached_tokens": 1800}),
         ({IN: 25, CACHED: 1800}, {"prompt_tokens": 1825, "cached_tokens": 1800}),
@@ -196,6 +200,18 @@ def test_the_time_to_the_first_token(attributes: dict[str, Any], events: Any, ex
     assert found == (expected if expected is None else pytest.approx(expected))
 
 
+WRAPPED = {
+    "exception.type": "agents.ProviderError",
+    "exception.stacktrace": 'Traceback (most recent call last):\n  File "x.py", line 1\nopenai.RateLimitError: busy\n\n'
+    "The above exception was the direct cause of the following exception:\n\nagents.ProviderError: busy",
+}
+JAVA = {
+    "exception.type": "com.acme.NoAnswer",
+    "exception.stacktrace": "com.acme.NoAnswer: no answer\n\tat com.acme.Model.ask(Model.java:5)\n"
+    "Caused by: java.net.http.HttpTimeoutException: request timed out",
+}
+
+
 @pytest.mark.parametrize(
     ("attributes", "changed", "expected"),
     [
@@ -234,7 +250,14 @@ def test_the_time_to_the_first_token(attributes: dict[str, Any], events: Any, ex
         ({IN: 0, OUT: 0}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, "rate_limit"),
         ({OUT: 3}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, None),
         ({}, {"events": [("exception", AT, {"exception.type": "GeneratorExit"})]}, None),
-        ({}, {"status": 1, "events": [("exception", AT, {"exception.type": "RateLimitException"})]}, None),
+        ({}, {"status": 1, "events": [("exception", AT, {"exception.type": "RateLimitException"})]}, "rate_limit"),
+        ({IN: 3}, {"status": 1, "events": [("exception", AT, {"exception.type": "RateLimitException"})]}, None),
+        ({IN: 3}, {"events": [("exception", AT, {"exception.type": "RateLimitException"})]}, "rate_limit"),
+        # A framework's own exception wraps what its stack trace names.
+        ({}, {"status": 2, "events": [("exception", AT, WRAPPED)]}, "rate_limit"),
+        ({}, {"status": 2, "events": [("exception", AT, {**WRAPPED, "exception.type": "TimeoutError"})]}, "timeout"),
+        ({}, {"status": 2, "events": [("exception", AT, JAVA)]}, "timeout"),
+        ({}, {"status": 2, "events": [("exception", AT, {"exception.stacktrace": 5})]}, "unknown"),
     ],
 )  # fmt: skip
 def test_errors(attributes: dict[str, Any], changed: dict[str, Any], expected: str | None) -> None:
@@ -303,6 +326,7 @@ def test_words_of_libraries_become_those_of_the_vocabulary_and_are_kept_beside()
         ({"llm.provider": "azure", "llm.system": "openai"}, "openinference.instrumentation.openai", "azure"),
         ({"gen_ai.system": "Langchain", "traceloop.association.properties.ls_provider": "openai"}, "x", "openai"),
         ({"gen_ai.system": "Langchain"}, "opentelemetry.instrumentation.langchain", None),
+        ({"gen_ai.provider.name": "strands-agents"}, "strands.telemetry.tracer", None),
         ({}, "opentelemetry.instrumentation.groq", "groq"),
         ({}, "x", None),
     ],
@@ -310,6 +334,21 @@ def test_words_of_libraries_become_those_of_the_vocabulary_and_are_kept_beside()
 def test_the_provider(attributes: dict[str, Any], scope: str, expected: str | None) -> None:
     """The name of a firm with two services leaves it to others to say which; that of a framework names no provider."""
     assert fields(attributes, scope=scope).get("provider") == expected
+
+
+LANGCHAIN = {"generations": [[{"text": "zebra", "message": {"kwargs": {"response_metadata": {
+    "model_name": "m-2", "id": "r-1", "finish_reason": "stop",
+}}}}]]}  # fmt: skip
+OPENAI = {"id": "r-1", "choices": [{"finish_reason": "stop", "message": {"content": "zebra"}}]}
+
+
+@pytest.mark.parametrize("attribute", ["output.value", "gen_ai.completion", "mlflow.spanOutputs"])
+@pytest.mark.parametrize("answer", [OPENAI, LANGCHAIN, {"id": "r-1", "stop_reason": "end_turn"}])
+def test_an_answer_as_it_came_tells_what_no_attribute_does(attribute: str, answer: object) -> None:
+    told = call({attribute: orjson.dumps(answer).decode()})
+    assert (told.fields["finish_reason"], told.keys[1].partition(":")[0]) == ("stop", "response")
+    assert "r-1" in told.keys[1]
+    assert "zebra" not in repr(told)
 
 
 def test_a_name_that_says_unknown_leaves_it_to_the_next() -> None:
