@@ -15,12 +15,14 @@ from operators.decode.otlp.roles import operation
 from operators.decode.otlp.signals import ERROR, LogRecord, Signals, Span
 from operators.decode.resolve import Conventions, conventions
 from operators.decode.seen import response_keys
-from operators.decode.values import is_number
+from operators.decode.values import is_number, number
 from operators.model import EVALUATION
 
 DETAILS: Final = "gen_ai.client.inference.operation.details"
 """The log record that tells a whole call, but not how long it took."""
-
+CLAUDE_CODE: Final = {"api_request": 0, "api_error": ERROR}
+"""The log records of Claude Code that tell a whole call, and the status of its span."""
+_CLAUDE_CODE_SCOPE: Final = "com.anthropic.claude_code"
 
 _TIME_OF_LOG: Final = "time of the log record"
 _OF_EVALUATIONS: Final = (
@@ -97,6 +99,8 @@ def _of_log(record: LogRecord, known: Conventions) -> Call | None:
 
     Its time is the end of the call, whose latency is unknown.
     """
+    if record.scope.startswith(_CLAUDE_CODE_SCOPE):
+        return _of_claude_code(record, known)
     span = _span_of(record)
     if record.name == EVALUATION_EVENT:
         return _evaluation(tell(span, EVALUATION, known), record)
@@ -108,6 +112,29 @@ def _of_log(record: LogRecord, known: Conventions) -> Call | None:
     told.found.pop("latency_ms", None)
     told.found["timestamp"] = _TIME_OF_LOG
     return _call(told)
+
+
+def _of_claude_code(record: LogRecord, known: Conventions) -> Call | None:
+    """The call that a log record of Claude Code tells; None if it tells none, as prompts and tools do.
+
+    Its ids are those of the span around it, which may hold many calls: its place in its session knows it again.
+    """
+    status = CLAUDE_CODE.get(record.name.removeprefix("claude_code."))
+    if status is None:
+        return None
+    span, attributes = _span_of(record), record.attributes
+    span.status, span.message = status, str(attributes.get("error") or "")
+    if is_number(lasted := number(attributes.get("duration_ms"))) and lasted >= 0:
+        span.start = record.at - round(lasted * 1_000_000)
+    if status == ERROR and "status_code" in attributes:
+        span.attributes = {**attributes, "http.response.status_code": attributes["status_code"]}
+    told = tell(span, "chat", known)
+    if span.start == record.at:
+        told.fields.pop("latency_ms", None)
+        told.found.pop("latency_ms", None)
+    told.found["timestamp"] = _TIME_OF_LOG
+    place = f"{attributes.get('session.id')}/{attributes.get('event.sequence')}/{record.at}"
+    return Call(told.fields, told.found, (f"claude_code:{place}",), told.originals)
 
 
 def _evaluation(told: Told, record: LogRecord) -> Call | None:

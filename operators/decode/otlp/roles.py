@@ -58,6 +58,8 @@ def operation(span: Span) -> str | None:
         return ""
     for name, attribute, path in _ROLES:
         role = _role(span, name, attribute, path) if attribute in attributes else None
+        if role == "chat" and span.name.endswith(".embeddings"):
+            return EMBEDDINGS  # Langfuse's client in JavaScript calls all of its calls generations
         if role is not None:
             return _named(attributes.get("gen_ai.operation.name")) or role if role == "chat" else role
     if (vercel := attributes.get("ai.operationId")) is not None:

@@ -119,6 +119,7 @@ def test_the_role_or_the_operation_decides(attributes: dict[str, Any], expected:
         ({"llm.request.type": "completion"}, "bedrock.completion", CLIENT, "chat"),
         ({"openinference.span.kind": "LLM"}, "Completion", INTERNAL, "text_completion"),
         ({"langfuse.observation.type": "generation"}, "Completion", INTERNAL, "chat"),
+        ({"langfuse.observation.type": "generation"}, "OpenAI.embeddings", INTERNAL, "embeddings"),
     ],
 )  # fmt: skip
 def test_without_them_the_kind_and_the_name_do(
