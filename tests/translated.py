@@ -18,6 +18,7 @@ from tests import otlp
 from tests.told import Told, late_by
 
 _TOKENS: Final = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+_OF_PROMPT: Final = ("prompt_tokens", "cached_tokens", "cache_write_tokens")
 _CALLS: Final = ("chat", "text_completion", "embeddings")
 
 
@@ -46,13 +47,12 @@ def _told(said: Told, *names: str) -> dict[str, Any]:
     return {name: said.steps[name] for name in names if name in said.steps}
 
 
-def _counted(said: Told, wholes: bool = False) -> Told:
-    """Without counts that are all 0, which stand for unknown ones, nor a price of 0; `wholes`: as in OTLP."""
-    judged = ("prompt_tokens", "completion_tokens") if wholes else _TOKENS
-    if not any(said.steps.get(name) for name in judged):
-        zeros = [name for name in _TOKENS if said.steps.get(name) == 0]
-        said = _without(said, *zeros)
-    return said
+def _counted(said: Told) -> Told:
+    """Without counts of 0 that nobody counted: those of the prompt if it has none, and then all if nothing came."""
+    if said.steps.get("prompt_tokens"):
+        return said
+    judged = _OF_PROMPT if said.steps.get("completion_tokens") else _TOKENS
+    return _without(said, *(name for name in judged if said.steps.get(name) == 0))
 
 
 def _as_sent(text: str) -> str:
@@ -97,7 +97,7 @@ def _otlp_carried(said: Told) -> Told:
                 left -= steps[part]
     if "ttft" in steps and "latency" in steps:
         steps["ttft"] = min(steps["ttft"], steps["latency"])
-    said = _counted(said._replace(steps=steps, event_id="", trace_id=_trace(said)), wholes=True)
+    said = _counted(said._replace(steps=steps, event_id="", trace_id=_trace(said)))
     return said if said.steps.get("cost") or "error_type" in said.labels else _without(said, "cost")
 
 
