@@ -415,9 +415,6 @@ TABLE: Final[tuple[Row, ...]] = (
     *rows("region", "cloud.region"),
 )
 
-FIELDS: Final = frozenset(row.field for row in TABLE)
-"""The fields that a row can tell."""
-
 FIRST_TOKEN: Final = frozenset(
     {
         "First Token Stream Event",
