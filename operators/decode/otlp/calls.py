@@ -41,7 +41,7 @@ _FRAMEWORKS: Final = frozenset(
     {"langchain", "langgraph", "llamaindex", "llama_index", "crewai", "agno", "haystack", "dspy"}
 )
 """What some write in place of a provider that they do not know."""
-_UNKNOWN: Final = re.compile(r"unknown(_model|_service(:.*)?)?")
+_UNKNOWN: Final = re.compile(r"unknown(_model|_service(:.*)?)?", re.IGNORECASE)
 """What some write in place of a name that they do not know."""
 _SCOPE: Final = "scope"
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
