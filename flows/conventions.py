@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
-from operators.decode.conventions import FIRST_TOKEN, TABLE, Row
+from operators.decode.conventions import FIRST_TOKEN, Row
+from operators.decode.log_events import ENDS, EVENTS, Event
+from operators.decode.resolve import ROWS
 from operators.decode.span_roles import NO_ROLES, ROLES
 
 _HEAD: Final = """# Conventions
@@ -28,8 +30,8 @@ attribute stands its unit, where that is not the field's own, and what its count
 
 _MORE: Final = """
 The other fields follow from the span: `timestamp` from its start, `latency_ms` from its start and end, `status` from
-its status and its errors. Errors are also told by exceptions among its events. Not all that is read is a field of
-[events](formats.md#events): {asides}.
+its status and its errors. Only log records tell `latency_ms` by an attribute. Errors are also told by exceptions among
+the events of a span. Not all that is read is a field of [events](formats.md#events): {asides}.
 
 The first one of these events of a span marks the first token: {first}.
 
@@ -56,11 +58,27 @@ A `reranker` of OpenInference is a call only if the span names whose model it as
 | attribute | values of calls |
 |---|---|"""
 
+_EVENTS: Final = """
+## Log records
+
+These events of agents are calls if they name a model, whatever stands before the last dot of their names
+(`claude_code.api_request`). Of the events `sse_event` only the last one of a call counts ({ends}).
+
+| event | what it tells |
+|---|---|"""
+
+_TELLS: Final[dict[Event, str]] = {
+    "answer": "a call",
+    "failure": "a call that failed",
+    "either": "a call if it tells tokens, one that failed if it tells an error, else nothing",
+}
+
 _ASIDES: Final[dict[str, str]] = {
     "total_tokens": "shows whether counts have their parts in them",
     "uncached_tokens": "shows whether prompt tokens have the cache in them",
     "response_id": "knows a call again",
     "call_id": "knows a call again",
+    "request_id": "knows a call again that a log record tells",
     "message": "tells the kind of an error",
     "level": "tells that the call failed",
 }
@@ -81,8 +99,8 @@ def _told(row: Row) -> str:
 
 
 def _field_rows() -> Iterator[str]:
-    order = {row.field: place for place, row in reversed([*enumerate(TABLE)])}
-    for field, rows in groupby(sorted(TABLE, key=lambda row: order[row.field]), key=lambda row: row.field):
+    order = {row.field: place for place, row in reversed([*enumerate(ROWS)])}
+    for field, rows in groupby(sorted(ROWS, key=lambda row: order[row.field]), key=lambda row: row.field):
         yield f"| `{field}` | {', '.join(map(_told, rows))} |"
 
 
@@ -100,7 +118,9 @@ def conventions() -> str:
         no_calls=", ".join(f"`{value}`" for value, of in ROLES["span.type"].items() if not of),
         nothing=", ".join(f"`{value}`" for value in sorted(NO_ROLES) if value),
     )
-    return "\n".join([_HEAD, *_field_rows(), more, *_role_rows(), ""])
+    ends = _EVENTS.format(ends=", ".join(f"`event.kind` is `{kind}`" for kind in ENDS.values()))
+    events = [f"| `{name}` | {_TELLS[told]} |" for name, told in EVENTS.items()]
+    return "\n".join([_HEAD, *_field_rows(), more, *_role_rows(), ends, *events, ""])
 
 
 if __name__ == "__main__":

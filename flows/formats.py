@@ -46,7 +46,7 @@ _RECORDS: Final[dict[str, str]] = {
     "kong": "what Kong's logging plugins write: an object a request, or an array of them | requests without a model "
     "under `ai`; answers from its cache",
     "envoy": "the access log of the Envoy AI Gateway in JSON, with keys as Envoy's documents name them, or all of "
-    "`io.envoy.ai_gateway` as an object | other paths, tools",
+    "`io.envoy.ai_gateway` as an object; that of Higress with its `ai_log` | other paths, tools",
     "earlier": "the three shapes of the Rust LLM-Sentinel: nested, flat, and as it was documented; one, or an array | "
     "nothing",
     "mapped": "[own JSON](telemetry.md#own-json), by `source.mapping` | nothing",

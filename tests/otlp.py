@@ -48,20 +48,21 @@ def _resource_spans(span: Plain) -> dict[str, Any]:
         "kind": span.kind,
         "startTimeUnixNano": str(span.start),
         "endTimeUnixNano": str(span.end),
-        "attributes": _pairs(span.attributes),
+        "attributes": json_pairs(span.attributes),
         "events": [
-            {"name": name, "timeUnixNano": str(at), "attributes": _pairs(attributes)}
+            {"name": name, "timeUnixNano": str(at), "attributes": json_pairs(attributes)}
             for name, at, attributes in span.events
         ],
         "status": {"code": span.status, "message": span.message} if span.status else {},
     }
     return {
-        "resource": {"attributes": _pairs(span.resource)},
+        "resource": {"attributes": json_pairs(span.resource)},
         "scopeSpans": [{"scope": {"name": span.scope}, "spans": [told]}],
     }
 
 
-def _pairs(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+def json_pairs(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Attributes in JSON."""
     return [{"key": name, "value": _json_value(value)} for name, value in attributes.items()]
 
 
@@ -80,7 +81,7 @@ def _json_value(value: Any) -> dict[str, Any]:
         case list():
             return {"arrayValue": {"values": [_json_value(item) for item in value]}}
         case dict():
-            return {"kvlistValue": {"values": _pairs(value)}}
+            return {"kvlistValue": {"values": json_pairs(value)}}
         case _:
             return {}
 

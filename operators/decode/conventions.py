@@ -301,7 +301,6 @@ TABLE: Final[tuple[Row, ...]] = (
         "ai.total_cost",
         "gen_ai.client.estimated_cost",
         "metadata.usage_object#cost",
-        "cost_usd",
         unit="usd",
     ),
     *rows(
@@ -430,9 +429,6 @@ TABLE: Final[tuple[Row, ...]] = (
     *rows("region", "cloud.region"),
 )
 
-FIELDS: Final = frozenset(row.field for row in TABLE)
-"""The fields that a row can tell."""
-
 FIRST_TOKEN: Final = frozenset(
     {
         "First Token Stream Event", "gen_ai.content.completion.chunk", "llm.content.completion.chunk",
@@ -442,8 +438,8 @@ FIRST_TOKEN: Final = frozenset(
 """Events of a span whose first one marks the first token of the answer."""
 
 MORE: Final = (
-    "ai.operationId", "duration", "duration_ms", "error", "event.name", "event.sequence", "exception.type",
-    "exception.message", "exception.stacktrace", "finish_reason", "gen_ai.evaluation.name", "gen_ai.operation.type",
-    "haystack.component.type", "hidden_params", "logfire.span_type", "service.instance.id", "status_code", "success",
+    "ai.operationId", "duration", "event.name", "exception.type", "exception.message", "exception.stacktrace",
+    "finish_reason", "gen_ai.evaluation.name", "gen_ai.operation.type", "haystack.component.type", "hidden_params",
+    "logfire.span_type", "service.instance.id", "success",
 )  # fmt: skip
 """Attributes that single rules ask for, beside those of the table and the roles."""

@@ -1,4 +1,4 @@
-"""The logs of gateways: Kong's log of a request with its `ai` object, and the access log of the Envoy AI Gateway.
+"""The logs of gateways: Kong's log of a request with its `ai` object, and the access logs of Envoy's gateways.
 
 A line that tells of no call of a model (another path, tools, an answer from the gateway's cache) is passed over. Counts
 that are all 0 were not counted. A time to the first token is believed of streams only.
@@ -14,12 +14,13 @@ from operators.decode.base import Call, Reading
 from operators.decode.config import DecodeConfig
 from operators.decode.fields import Gathered, Source, at_most, items, key, once, parsed, source, text, words
 from operators.decode.paths import at
-from operators.decode.values import number
+from operators.decode.values import inside, number
 
 _INFERENCE: Final = re.compile(
     r"/(chat/completions|completions|embeddings|messages|responses|rerank|converse(-stream)?|images/generations"
     r"|audio/(speech|transcriptions|translations))/?(\?|$)|:(stream)?generateContent"
 )
+_RESPONSES: Final = {"stream": True, "normal": False}
 _STREAMS: Final = {"stream": True, "streaming": True, "realtime": True, "oneshot": False}
 
 
@@ -140,10 +141,11 @@ def _called(plugin: Any) -> bool:
 
 
 _AI: Final = "io.envoy.ai_gateway"
+_HIGRESS: Final = "ai_log"
 _ENVOY: Final = {
     "timestamp": key("start_time", "timestamp", "time", "@timestamp"),
     "service": key("service.name", "service_name"),
-    "tenant": key("tenant.id", "tenant", "x-tenant-id"),
+    "tenant": key("tenant.id", "tenant", "x-tenant-id", "consumer"),
     "user": key("user.id", "x-user-id"),
     "session_id": key("session.id", "session_id"),
     "agent": key("agent.name", "agent.id"),
@@ -152,7 +154,7 @@ _ENVOY: Final = {
     "model_requested": key("gen_ai.original.model", "gen_ai.request.model", "genai_model_name", "x-ai-eg-model"),
     "model": key(
         "gen_ai.response.model", "genai_response_model", "response_model", "genai_model_name_override",
-        "model_name_override", "gen_ai.request.model", "genai_model_name", "x-ai-eg-model",
+        "model_name_override", "gen_ai.request.model", "genai_model_name", "x-ai-eg-model", "model",
     ),
     "provider": key(
         "gen_ai.provider.name", "genai_backend_name", "ai_service_backend_name", "backend_name", read=_backend
@@ -161,8 +163,12 @@ _ENVOY: Final = {
         "x-envoy-origin-path", "x-envoy-original-path", "request.path", "path", ":path", read=_operation
     ),
     "latency_ms": key("duration", "duration_ms", read=number),
-    "prompt_tokens": key("gen_ai.usage.input_tokens", "genai_tokens_input", "llm_input_token", read=number),
-    "completion_tokens": key("gen_ai.usage.output_tokens", "genai_tokens_output", "llm_output_token", read=number),
+    "prompt_tokens": key(
+        "gen_ai.usage.input_tokens", "genai_tokens_input", "llm_input_token", "input_token", read=number
+    ),
+    "completion_tokens": key(
+        "gen_ai.usage.output_tokens", "genai_tokens_output", "llm_output_token", "output_token", read=number
+    ),
     "cached_tokens": key(
         "gen_ai.usage.cache_read.input_tokens", "genai_tokens_cached_input", "genai_tokens_cached",
         "llm_cached_input_token", read=number,
@@ -172,10 +178,12 @@ _ENVOY: Final = {
         "llm_cache_creation_input_token", "llm_cache_creation_token", read=number,
     ),
     "reasoning_tokens": key("gen_ai.usage.reasoning.output_tokens", "llm_reasoning_token", read=number),
+    "streamed": key("response_type", read=lambda kind: _RESPONSES.get(text(kind))),
 }  # fmt: skip
-"""The names of Envoy's documents and examples, and of the gateway's own metadata."""
+"""The names of Envoy's documents and examples, of the gateway's own metadata, and of Higress."""
 
-_ENVOY_TOTAL: Final = ("gen_ai.usage.total_tokens", "genai_tokens_total", "llm_total_token")
+_ENVOY_TOTAL: Final = ("gen_ai.usage.total_tokens", "genai_tokens_total", "llm_total_token", "total_token")
+_ENVOY_TTFT: Final = key("llm_first_token_duration", read=number)
 _ENVOY_STATUS: Final = key("response_code", "response.code", "status", read=_status)
 _ENVOY_ERROR: Final = key("llm_error_code", "llm_error_type", "error.type")
 _FLAGS: Final = {
@@ -188,9 +196,10 @@ _FLAGS: Final = {
 
 
 class EnvoyFormat:
-    """The format of the Envoy AI Gateway's access log: an object a line, keys as Envoy's documents name them.
+    """The format of the access logs of the Envoy AI Gateway and of Higress: an object a line, keys as Envoy names them.
 
-    What the gateway tells may stand beside the other keys, or in an object `io.envoy.ai_gateway`.
+    What the gateway tells may stand beside the other keys, in an object `io.envoy.ai_gateway`, or in the JSON text
+    `ai_log` of Higress.
     """
 
     @staticmethod
@@ -216,18 +225,22 @@ def _envoy(line: Any) -> Call | None:
     if not of_model and "timestamp" in call.fields:
         return None
     call.include_cache(next((number(told[name]) for name in _ENVOY_TOTAL if told.get(name) is not None), None))
-    call.fields.setdefault("service", "envoy-ai-gateway")
+    call.fields.setdefault("service", "higress" if _HIGRESS in line else "envoy-ai-gateway")
+    if call.fields.get("streamed"):
+        call.take("ttft_ms", told, _ENVOY_TTFT)
     call.drop_zeros()
     _http(call, told, _ENVOY_STATUS)
     _upstream_error(call, told)
     _flags(call, text(told.get("response_flags")))
-    request, start = text(told.get("x-request-id")), text(call.fields.get("timestamp"))
+    request, start = text(told.get("x-request-id", told.get("request_id"))), text(call.fields.get("timestamp"))
     # A caller may send one request id with each call that it makes.
     return call.call(*([f"call:{request}/{start}"] if request not in ("", "-") else []))
 
 
 def _flat(line: dict[str, Any]) -> dict[str, Any]:
     """The line with the gateway's own metadata beside its other keys."""
+    if isinstance(of_higress := inside(line.get(_HIGRESS)), dict):
+        return {**of_higress, **line}
     for outer in (line, line.get("dynamic_metadata"), line.get("filter_metadata")):
         if isinstance(outer, dict) and isinstance(outer.get(_AI), dict):
             return {**outer[_AI], **line}

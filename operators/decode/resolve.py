@@ -8,13 +8,17 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from operators.decode.config import DecodeConfig
-from operators.decode.conventions import FIELDS, MORE, TABLE, Row, Unit, rows
+from operators.decode.conventions import MORE, TABLE, Row, Unit, rows
+from operators.decode.log_events import EVENT_MORE, EVENT_ROWS
 from operators.decode.paths import Path, at, steps
 from operators.decode.span_roles import ROLES
 from operators.decode.values import inside, told
 from operators.errors import ConfigError
 
-_UNITS: Final[dict[str, Unit]] = {"ttft_ms": "ms"}
+ROWS: Final = (*TABLE, *EVENT_ROWS)
+FIELDS: Final = frozenset(row.field for row in ROWS)
+"""The fields that a row can tell."""
+_UNITS: Final[dict[str, Unit]] = {"ttft_ms": "ms", "latency_ms": "ms"}
 """The units of rows of the settings."""
 _USAGE: Final = re.compile(r"(?i)usage|tokens?(?![a-z])|cost(?![a-z])")
 _NO_USAGE: Final = re.compile(
@@ -53,13 +57,13 @@ class Conventions:
 
     def __init__(self, extra: Iterable[Row] = ()) -> None:
         self._by_attribute: dict[str, list[tuple[int, Row, Path]]] = {}
-        for rank, row in enumerate((*extra, *TABLE)):
+        for rank, row in enumerate((*extra, *ROWS)):
             path = steps(row.path) if row.path else ()
             self._by_attribute.setdefault(row.attribute, []).append((rank, row, path))
             if path:  # a map may also be sent as an attribute for each of its values
                 self._by_attribute.setdefault(f"{row.attribute}.{row.path}", []).append((rank, row, ()))
         roles = (place for name in ROLES for place in (name.partition("#")[0], name.replace("#", ".")))
-        self._known: Final = frozenset((*self._by_attribute, *roles, *MORE))
+        self._known: Final = frozenset((*self._by_attribute, *roles, *MORE, *EVENT_MORE))
         self.wanted: Final = Wanted(self._known)
 
     def read(self, *groups: Mapping[str, Any]) -> dict[str, list[Found]]:

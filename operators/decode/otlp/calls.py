@@ -9,12 +9,13 @@ from functools import lru_cache
 from typing import Any, Final
 
 from operators.decode import vocabulary
-from operators.decode.base import MAX_SENT
+from operators.decode.base import MAX_SENT, Call
 from operators.decode.conventions import FIRST_TOKEN
 from operators.decode.otlp.roles import failed_model
 from operators.decode.otlp.signals import ERROR, Span
 from operators.decode.otlp.usage import cost, tokens
 from operators.decode.resolve import Conventions, Found
+from operators.decode.seen import response_keys
 from operators.decode.times import parse_time
 from operators.decode.values import flag, inside, is_number, number, text
 from operators.decode.vocabulary import ERROR_TYPES
@@ -43,7 +44,7 @@ _FRAMEWORKS: Final = frozenset(
     {"langchain", "langgraph", "llamaindex", "llama_index", "crewai", "agno", "haystack", "dspy", "strands-agents"}
 )
 """What some write in place of a provider that they do not know."""
-_UNKNOWN: Final = re.compile(r"unknown(_model|_service(:.*)?)?")
+_UNKNOWN: Final = re.compile(r"unknown(_model|_service(:.*)?)?", re.IGNORECASE)
 """What some write in place of a name that they do not know."""
 _SCOPE: Final = "scope"
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
@@ -69,6 +70,19 @@ class Told:
     """How many calls count in place of this one."""
     paired: bool = False
     """Whether the span of another library around it was found."""
+
+    def call(self) -> Call:
+        """The call, known again by its span and its ids."""
+        span = self.span
+        keys = [f"span:{span.trace_id}/{span.span_id}"] if span.trace_id and span.span_id else []
+        keys += response_keys(self.response_id, span.end or span.start)
+        keys += [f"call:{self.call_id}"] if self.call_id else []
+        return Call(self.fields, self.found, tuple(keys), self.originals)
+
+    def forget(self, name: str) -> None:
+        """Leave a field unknown."""
+        self.fields.pop(name, None)
+        self.found.pop(name, None)
 
     @property
     def cached(self) -> bool:
@@ -214,7 +228,7 @@ def _first_token(found: Found, span: Span, latency: float) -> float | None:
 
 def _status(read: Mapping[str, Sequence[Found]], span: Span, fields: dict[str, Any], put: Any) -> None:
     """Whether the call failed, and how: unset is success unless an error says otherwise."""
-    told = [f for f in read.get("error_type", ()) if not _is_fine(f.value)]
+    told = [f for f in read.get("error_type", ()) if not is_fine(f.value)]
     level = read.get("level", ())
     place = ""
     if span.status == ERROR:
@@ -281,10 +295,12 @@ def _kinds(message: str) -> list[str]:
     return [vocabulary.error_type(code) for code in codes]
 
 
-def _is_fine(value: Any) -> bool:
-    """Whether a value of an error's attributes says that there was none: a status of HTTP below 400."""
+def is_fine(value: Any) -> bool:
+    """Whether a value of an error's attributes says that there was none: a status of HTTP below 400, `OK`, `false`."""
     code = number(value)
-    return is_number(code) and code < 400
+    if is_number(code):
+        return bool(code < 400)
+    return flag(value) is False or vocabulary.is_error(str(value)) is False
 
 
 def _quality(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:

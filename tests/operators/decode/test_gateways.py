@@ -222,6 +222,28 @@ def test_a_call_through_envoy() -> None:
     }
 
 
+def test_a_call_through_higress() -> None:
+    told = {"model": "qwen-max", "input_token": "21", "output_token": "17", "total_token": "38", "consumer": "acme"}
+    stream = {"response_type": "stream", "llm_first_token_duration": "309", "question": SECRET}
+    line = {
+        "start_time": "2026-11-30T06:00:00.120Z", "method": "POST", "path": "/v1/chat/completions", "duration": "1590",
+        "response_code": "200", "response_flags": "-", "trace_id": "-", "request_id": "r-1",
+    }  # fmt: skip
+    reading = EnvoyFormat().read(orjson.dumps({**line, "ai_log": orjson.dumps(told | stream).decode()}), DecodeConfig())
+    (call,) = reading.calls
+    assert call.fields == {
+        "timestamp": line["start_time"], "service": "higress", "tenant": "acme", "model": "qwen-max", "status": "ok",
+        "operation": "chat", "latency_ms": 1590, "streamed": True, "ttft_ms": 309, "prompt_tokens": 21,
+        "completion_tokens": 17,
+    }  # fmt: skip
+    assert SECRET not in repr(reading)
+    whole = told | stream | {"response_type": "normal"}
+    (call,) = EnvoyFormat().read(orjson.dumps({**line, "ai_log": orjson.dumps(whole).decode()}), DecodeConfig()).calls
+    assert call.fields["streamed"] is False and "ttft_ms" not in call.fields
+    beside = EnvoyFormat().read(orjson.dumps([{**line, **told}, {**line, "path": "/", "ai_log": "-"}]), DecodeConfig())
+    assert [call.fields["prompt_tokens"] for call in beside.calls] == [21] and beside.passed_over == {"no_call": 1}
+
+
 @pytest.mark.parametrize(
     "told",
     [

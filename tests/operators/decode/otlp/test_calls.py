@@ -219,6 +219,7 @@ JAVA = {
         ({}, {"status": 1}, None),
         ({"error.type": "RateLimitError"}, {"status": 1}, None),
         ({"http.response.status_code": 200}, {}, None),
+        ({"status_code": "STATUS_CODE_UNSET"}, {}, None),
         ({"error.type": "RateLimitError"}, {}, "rate_limit"),
         ({"error.type": "openai.APITimeoutError"}, {"status": 2}, "timeout"),
         ({"http.response.status_code": 429}, {"status": 2}, "rate_limit"),
@@ -355,7 +356,7 @@ def test_a_name_that_says_unknown_leaves_it_to_the_next() -> None:
     asked = "traceloop.association.properties.ls_model_name"
     found = fields({"gen_ai.request.model": "unknown", "gen_ai.response.model": "unknown", asked: "m-2"})
     assert (found["model"], found["model_requested"]) == ("m-2", "m-2")
-    assert "model" not in fields({"gen_ai.request.model": "unknown"})
+    assert "model" not in fields({"gen_ai.request.model": "unknown"}) | fields({"gen_ai.request.model": "UNKNOWN"})
     nameless = {"service.name": "unknown_service:python"}
     assert fields({}, resource=nameless)["service"] == "unknown_service:python"
     assert fields({}, resource={**nameless, "openinference.project.name": "shop"})["service"] == "shop"

@@ -149,37 +149,6 @@ def test_metrics_and_logs_are_counted_and_a_log_of_a_call_is_one() -> None:
     assert "zebra" not in repr(found)
 
 
-def claude_code(name: str, **attributes: Any) -> dict[str, Any]:
-    told = {"event.name": name, "session.id": "s-1", "model": "claude-sonnet-4-5", "duration_ms": "1500", **attributes}
-    pairs = [{"key": name, "value": {"stringValue": str(value)}} for name, value in told.items()]
-    body = {"stringValue": "claude_code.zebra"}
-    return {"timeUnixNano": str(AT), "attributes": pairs, "body": body, "traceId": "b" * 32, "spanId": "a" * 16}
-
-
-def test_the_log_records_of_claude_code_that_tell_calls() -> None:
-    usage = {"input_tokens": 12, "output_tokens": 30, "cache_read_tokens": 800, "cache_creation_tokens": 100}
-    records = [
-        claude_code("user_prompt", prompt="zebra"),
-        claude_code("api_request", cost_usd=0.02, **usage, **{"event.sequence": 1}),
-        claude_code("api_request", cost_usd=0.02, **usage, **{"event.sequence": 2}),
-        claude_code("api_request", cost_usd=0.02, **usage, **{"event.sequence": 2}),
-        claude_code("api_error", status_code=529, error="zebra", **{"event.sequence": 3}),
-        claude_code("api_error", error="Connection error.", duration_ms="soon", **{"event.sequence": 4}),
-    ]
-    scoped = [{"scope": {"name": "com.anthropic.claude_code.events"}, "logRecords": records}]
-    value = json.dumps({"resourceLogs": [{"scopeLogs": scoped}]}).encode()
-    found = OtlpJsonFormat().read(value, DecodeConfig())
-    assert found.passed_over == {"no_call": 1}
-    first, second, again, refused, lost = found.calls
-    assert len({call.keys for call in found.calls}) == 4 and second.keys == again.keys
-    assert first.fields["timestamp"] == AT - 1_500_000_000 and first.fields["latency_ms"] == 1500
-    assert [first.fields[name] for name in ("prompt_tokens", "completion_tokens", "cached_tokens")] == [912, 30, 800]
-    assert (first.fields["status"], first.fields["cost_usd"]) == ("ok", 0.02)
-    assert (refused.fields["status"], refused.fields["error_type"]) == ("error", "overloaded")
-    assert lost.fields["error_type"] == "connection" and "latency_ms" not in lost.fields
-    assert "zebra" not in repr(found)
-
-
 def test_a_record_is_known_by_its_names() -> None:
     assert looks_like(WHOLE) and looks_like(snake(WHOLE)) and looks_like({}) and looks_like({"resourceLogs": []})
     assert not any(map(looks_like, ([], None, 5, {"spans": []}, {"resourceSpans": None})))
