@@ -136,7 +136,7 @@ _MANAGES: Final = re.compile(
 """Words in the names of operations that look after things and call no model."""
 
 _NO_ERROR: Final = re.compile(
-    r"^(?:status code )?(?:ok|okay|unset|success(?:ful|fully)?|succeeded|complete|completed|done|finished|stop|stopped"
+    r"^(?:status code )?(?:ok|okay|success(?:ful|fully)?|succeeded|complete|completed|done|finished|stop|stopped"
     r"|end turn|length|max tokens|tool calls?|tool use|function call|incomplete|healthy|passed|normal)$"
 )
 _ERROR: Final = re.compile(

@@ -296,11 +296,12 @@ def _kinds(message: str) -> list[str]:
 
 
 def is_fine(value: Any) -> bool:
-    """Whether a value of an error's attributes says that there was none: a status of HTTP below 400, `OK`, `false`."""
+    """Whether a value of an error's attributes says nothing of one: a status of HTTP below 400, `OK`, `UNSET`, `false`."""
     code = number(value)
     if is_number(code):
         return bool(code < 400)
-    return flag(value) is False or vocabulary.is_error(str(value)) is False
+    word = str(value)
+    return flag(value) is False or vocabulary.is_error(word) is False or word.lower().endswith("unset")
 
 
 def _quality(read: Mapping[str, Sequence[Found]], span: Span, put: Any) -> None:
