@@ -42,7 +42,7 @@ _RECORDS: Final[dict[str, str]] = {
     "otlp_json": "the same in JSON, also as SDKs and plain proto3 JSON write it: ids in base64, numbers as numbers, "
     "enums by name, snake case | the same",
     "litellm": "LiteLLM's standard logging payload, alone, in an array, or as `standard_logging_object` of what a "
-    "callback is given | answers from LiteLLM's cache; files, batches, vector stores, tools",
+    "callback is given; rows of its spend logs | answers from LiteLLM's cache; files, batches, vector stores, tools",
     "kong": "what Kong's logging plugins write: an object a request, or an array of them | requests without a model "
     "under `ai`; answers from its cache",
     "envoy": "the access log of the Envoy AI Gateway in JSON, with keys as Envoy's documents name them, or all of "

@@ -1,5 +1,7 @@
 """LiteLLM's standard logging payload, alone, in an array as the proxy sends it, or inside what a callback is given.
 
+The rows of its proxy's spend logs are read as such payloads: they tell the same, some of it under other names.
+
 - A call is a payload whose `call_type` is one of inference. An answer from LiteLLM's own cache reached no provider, and
   files, batches, vector stores and tools are none: these are passed over.
 - The latency is `endTime` - `startTime`; `response_time` is the time to the first token of a stream. Other calls have
@@ -21,7 +23,7 @@ from operators.decode.fields import Gathered, elapsed_ms, items, once, parsed, s
 from operators.decode.paths import at
 from operators.decode.seen import response_keys
 from operators.decode.times import parse_time
-from operators.decode.values import flag, number
+from operators.decode.values import flag, inside, number
 
 _OBJECT: Final = "standard_logging_object"
 _provider: Final = words(vocabulary.provider)
@@ -34,7 +36,7 @@ _WHENCE: Final = {
     ),
     "tenant": source(
         "metadata.user_api_key_team_alias", "metadata.team_alias", "metadata.user_api_key_team_id", "metadata.team_id",
-        "metadata.user_api_key_org_id",
+        "metadata.user_api_key_org_id", "team_id",
     ),
     "user": source("end_user", "metadata.user_api_key_end_user_id", "model_parameters.user"),
     "key": source("metadata.user_api_key_alias", "metadata.user_api_key_hash"),
@@ -63,7 +65,7 @@ _DETAILS: Final = {
         "completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens", read=number
     ),
 }  # fmt: skip
-_COST: Final = source("response_cost", read=number)
+_COST: Final = source("response_cost", "spend", read=number)
 
 _STATUS: Final = source("status", "status_fields.llm_api_status")
 _ERRORS: Final = ("error_code", "error_class", "normalized_error", "error_message")
@@ -94,7 +96,16 @@ def _payload(item: Any) -> Any:
     for outer in (item, item.get("kwargs") if isinstance(item, dict) else None):
         if isinstance(outer, dict) and isinstance(outer.get(_OBJECT), dict):
             return outer[_OBJECT]
-    return item
+    return _of_spend(item) if isinstance(item, dict) and "spend" in item and "request_id" in item else item
+
+
+def _of_spend(row: dict[str, Any]) -> dict[str, Any]:
+    """The payload that a row of the spend logs tells; what came before its end came as a stream."""
+    told, first = inside(row.get("metadata")), row.get("completionStartTime")
+    metadata = told if isinstance(told, dict) else {}
+    moved = {name: metadata.get(name) for name in ("status", "error_information", "model_map_information")}
+    stream = None if first is None else first != row.get("endTime")
+    return {**moved, "id": row["request_id"], "stream": stream, **row, "metadata": metadata}
 
 
 def _passed_over(payload: Any) -> str:

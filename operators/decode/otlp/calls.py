@@ -296,7 +296,7 @@ def _kinds(message: str) -> list[str]:
 
 
 def is_fine(value: Any) -> bool:
-    """Whether a value of an error's attributes says nothing of one: a status of HTTP below 400, `OK`, `UNSET`, `false`."""
+    """Whether a value of an error's attributes tells of none: a status of HTTP below 400, `OK`, `UNSET`, `false`."""
     code = number(value)
     if is_number(code):
         return bool(code < 400)

@@ -3,7 +3,8 @@
 - `gen_ai.client.inference.operation.details` tells a whole call, and so do the events of agents, see `log_events`. An
   agent that has events of its own writes the details beside them, at the request too: these are passed over then.
 - The time of such a record is the end of the call. Its start is known where the record says how long the call took.
-- An agent's event is written in any span around the call: only ids of requests and responses know the call again.
+- A record may be written in any span around the call: the id of the response or request knows the call again, if it
+  tells one. Without one the span of the details is the call's, and an agent's event is known by what it tells.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ def _event(record: LogRecord) -> str:
 
 def _details(record: LogRecord, known: Conventions) -> Call | None:
     of = operation(_span_of(record, 0, failed=False))
-    return _tell(record, of, known, bool(record.attributes.get("error.type"))).call() if of else None
+    if not of:
+        return None
+    told = _tell(record, of, known, bool(record.attributes.get("error.type")))
+    return _known_by_id(told) if told.response_id else told.call()
 
 
 def _of_agent(record: LogRecord, event: str, known: Conventions) -> Call | None:
@@ -80,10 +84,15 @@ def _of_agent(record: LogRecord, event: str, known: Conventions) -> Call | None:
     call.forget("span_id")
     call.response_id = call.response_id or next((str(found.value) for found in read.get("request_id", ())), "")
     if call.response_id:
-        return Call(call.fields, call.found, tuple(response_keys(call.response_id, record.at)), call.originals)
+        return _known_by_id(call)
     which = [call.fields.get(name) for name in ("session_id", "model", "prompt_tokens", "completion_tokens")]
     which.append(text(record.attributes.get("event.sequence")))
     return Call(call.fields, call.found, (f"log:{event}/{record.at}/{which}",), call.originals)
+
+
+def _known_by_id(told: Told) -> Call:
+    keys = response_keys(told.response_id, told.span.end)
+    return Call(told.fields, told.found, tuple(keys), told.originals)
 
 
 def _of_a_model(endpoint: Any) -> bool:

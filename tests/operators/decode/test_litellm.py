@@ -271,6 +271,34 @@ def test_an_alias_is_no_model() -> None:
     assert call(response=alias, model_map_information=None).fields["model"] == "gpt-4o-mini"
 
 
+def test_a_row_of_the_spend_logs_is_the_payload_of_its_call() -> None:
+    counts = ("prompt_tokens", "completion_tokens")
+    names = ("call_type", "custom_llm_provider", "model_group", "end_user", "status", *counts)
+    row = {name: PAYLOAD[name] for name in names} | {"request_id": PAYLOAD["id"], "model": "gpt-4o-mini"}
+    row |= {"startTime": "2026-11-30T06:13:44.250Z", "endTime": "2026-11-30T06:13:46.500Z", "cache_hit": "False"}
+    row |= {"metadata": orjson.dumps(PAYLOAD["metadata"]).decode(), "spend": 0.0002496, "messages": SECRET}
+    told, of_payload = read({**row, "completionStartTime": "2026-11-30T06:13:44.750Z"}).calls[0], call(**STREAM)
+    same = (
+        "latency_ms",
+        "ttft_ms",
+        "cost_usd",
+        "cached_tokens",
+        "tenant",
+        "key",
+        "user",
+        "event_id",
+        "streamed",
+        *counts,
+    )
+    assert {name: told.fields[name] for name in same} == {name: of_payload.fields[name] for name in same}
+    assert set(told.keys) & set(read(payload(**STREAM)).calls[0].keys), "the payload has a key in common"
+    error = {"status": "failure", "metadata": {**FAILURE, "usage_object": None}}
+    (failed,) = read({**row, **error, "spend": 0, **dict.fromkeys(counts, 0)}).calls
+    assert (failed.fields["status"], failed.fields["error_type"]) == ("error", "rate_limit")
+    assert "streamed" not in failed.fields and SECRET not in repr((told, failed))
+    assert read({**row, "cache_hit": "True"}).passed_over == {"cache_hit": 1}
+
+
 def test_the_caller_may_name_its_service() -> None:
     assert call(metadata={"requester_metadata": {"service_name": "shop"}}).fields["service"] == "shop"
 

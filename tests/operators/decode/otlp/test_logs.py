@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 from operators.decode.base import Reading
 from operators.decode.config import DecodeConfig
 from operators.decode.otlp.format import OTLP_PROTO, OtlpJsonFormat
+from operators.decode.seen import response_keys
 from tests.otlp import AT, json_pairs
 
 CLAUDE, GEMINI, CODEX = "com.anthropic.claude_code.events", "gemini-cli", "codex_otel.log_only"
+IDS = ("traceId", "spanId")
 DETAILS = "gen_ai.client.inference.operation.details"
 ASKED = {"event.name": "api_request", "session.id": "s1", "model": "claude-m", "duration_ms": "2000"}
 ANSWERED = {**ASKED, "input_tokens": "5", "output_tokens": "7", "cost_usd": "0.25", "request_id": "req_1"}
@@ -34,6 +37,8 @@ def read(*records: dict[str, Any], scope: str = "", **changed: Any) -> Reading:
     told = [{"timeUnixNano": str(AT), "attributes": json_pairs(of), **changed} for of in records]
     tree = {"resourceLogs": [{"scopeLogs": [{"scope": {"name": scope}, "logRecords": told}]}]}
     reading = OtlpJsonFormat().read(json.dumps(tree).encode(), DecodeConfig())
+    for record in told:  # protobuf's own JSON has ids in base64
+        record |= {name: b64encode(bytes.fromhex(record[name])).decode() for name in IDS if name in record}
     assert repr(OTLP_PROTO.read(ParseDict(tree, LogsData()).SerializeToString(), DecodeConfig())) == repr(reading)
     return reading
 
@@ -118,11 +123,19 @@ def test_the_details_that_an_agent_writes_beside_its_own_events_are_passed_over(
     assert len(read(details, details, scope="other").calls) == 2
 
 
+def within_a_span(*records: dict[str, Any]) -> Reading:
+    return read(*records, traceId="0" * 30 + "b1", spanId="0" * 14 + "a1")
+
+
 def test_a_call_is_known_by_its_request_and_not_by_the_span_that_it_is_written_in() -> None:
-    within = {"traceId": "0" * 30 + "b1", "spanId": "0" * 14 + "a1", "timeUnixNano": str(AT)}
-    told = (ANSWERED, {**ANSWERED, "request_id": "req_2"}, {**ANSWERED, "request_id": ""}, FAILED)
-    records = [{**within, "attributes": json_pairs(attributes)} for attributes in told]
-    tree = {"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}
-    calls = OtlpJsonFormat().read(json.dumps(tree).encode(), DecodeConfig()).calls
+    calls = within_a_span(ANSWERED, {**ANSWERED, "request_id": "req_2"}, {**ANSWERED, "request_id": ""}, FAILED).calls
     assert len({key for call in calls for key in call.keys}) == 6, "two for an id, and one for a record without"
-    assert all(call.fields["trace_id"] == within["traceId"] and "span_id" not in call.fields for call in calls)
+    assert all(call.fields["trace_id"] == "0" * 30 + "b1" and "span_id" not in call.fields for call in calls)
+
+
+def test_details_are_known_by_their_response_and_without_one_by_their_span() -> None:
+    details = {"event.name": DETAILS, "gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+    responses = within_a_span(*({**details, "gen_ai.response.id": name} for name in ("r-1", "r-2"))).calls
+    assert [call.keys for call in responses] == [tuple(response_keys(name, AT)) for name in ("r-1", "r-2")]
+    (without,) = within_a_span({**details, "error.type": "timeout"}).calls
+    assert without.keys == (f"span:{'0' * 30}b1/{'0' * 14}a1",)
